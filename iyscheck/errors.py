@@ -1,0 +1,261 @@
+"""Every error that iyscheck raises on purpose.
+
+IyscheckError                     never raised itself
+├── InputError                    what was asked or given cannot be right; names the field
+│   ├── QuestionError             a question or frame
+│   ├── BatchTooLargeError        more recipients than one message may carry
+│   ├── MalformedError            bytes that are not the message they should be
+│   │   └── MalformedFrameError   the same inside a stream, which ends
+│   └── SettingsError             a flag, an environment variable, an option
+├── KeysError                     key files and key ids
+│   ├── KeyFileError              a key file that cannot be used
+│   ├── AddressKeyNotHeldError    plaintext was sent to a process without the address key
+│   └── AddressKeyMismatchError   tokens were made with another address key
+├── StoreError                    the store as a whole
+│   ├── StoreMissingError         there is none at this path
+│   ├── StoreUnreadableError      the files are there but cannot be opened
+│   ├── StoreKeysError            it was written with other keys
+│   ├── StoreFormatError          it was written by a newer iyscheck
+│   ├── StoreFullError            the disk is full
+│   ├── StoreBusyError            another loader is writing to it
+│   └── StoreCorruptError         a value that no iyscheck wrote
+├── PositionError                 read-your-writes
+│   ├── PositionOfOtherLogError   the position belongs to another store
+│   └── NotYetAtPositionError     the store has not come so far yet
+├── OverloadedError               a limit on concurrent work is reached; try again
+├── SourceError                   one feed source
+│   ├── SourceUnreadableError     it cannot be opened, read or decompressed
+│   ├── SourceChangedError        its beginning is not what was loaded before
+│   ├── SourceUnknownError        no such source was ever loaded
+│   └── WatermarkError            a watermark that cannot be true
+└── ServiceError                  what a client met when it asked a server
+    ├── ServiceUnavailableError   nobody answered, or not in time
+    ├── ServiceRefusedError       the server says that the request is wrong
+    └── ServiceFailedError        the server failed, or answered what it must not
+"""
+
+from typing import ClassVar
+
+
+class IyscheckError(Exception):
+    """Base of all our errors: a message for people, a reason for programs, and what to do next.
+
+    Never put an address, a token or a key into one: errors end up in logs.
+    """
+
+    reason: ClassVar[str] = "INTERNAL"
+
+    def __init__(self, message: str, *, fix: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.fix = fix
+
+    def __str__(self) -> str:
+        return f"{self.message} {self.fix}".rstrip()
+
+
+class InputError(IyscheckError):
+    """What was asked or given cannot be right. `field` is the path of the field at fault."""
+
+    reason: ClassVar[str] = "INVALID_INPUT"
+
+    def __init__(self, field: str, message: str, *, fix: str = "") -> None:
+        super().__init__(f"{field}: {message}", fix=fix)
+        self.field = field
+
+
+class QuestionError(InputError):
+    """A question or frame has a field that cannot be answered."""
+
+    reason: ClassVar[str] = "INVALID_QUESTION"
+
+
+class BatchTooLargeError(InputError):
+    """More recipients than one message may carry."""
+
+    reason: ClassVar[str] = "BATCH_TOO_LARGE"
+
+    def __init__(self, field: str, *, maximum: int, actual: int) -> None:
+        super().__init__(
+            field,
+            f"{actual} is more than the maximum of {maximum}.",
+            fix="Split it; GetServerInfo names the limits.",
+        )
+        self.maximum = maximum
+        self.actual = actual
+
+
+class MalformedError(InputError):
+    """Bytes that are not the protobuf message they should be."""
+
+    reason: ClassVar[str] = "MALFORMED_REQUEST"
+
+
+class MalformedFrameError(MalformedError):
+    """Bytes inside a stream that are not a frame: the stream cannot go on."""
+
+    reason: ClassVar[str] = "MALFORMED_FRAME"
+
+
+class SettingsError(InputError):
+    """A flag, environment variable or option that cannot be used."""
+
+    reason: ClassVar[str] = "INVALID_SETTING"
+
+
+class KeysError(IyscheckError):
+    """Key files and key ids."""
+
+    reason: ClassVar[str] = "KEYS"
+
+
+class KeyFileError(KeysError):
+    """A key file is missing, damaged, of the wrong kind or readable by others."""
+
+    reason: ClassVar[str] = "KEY_FILE_UNUSABLE"
+
+
+class AddressKeyNotHeldError(KeysError):
+    """Plaintext addresses were sent to a process that does not hold the address key."""
+
+    reason: ClassVar[str] = "ADDRESS_KEY_NOT_HELD"
+
+
+class AddressKeyMismatchError(KeysError):
+    """Tokens were made with another address key than the store's."""
+
+    reason: ClassVar[str] = "ADDRESS_KEY_MISMATCH"
+
+
+class StoreError(IyscheckError):
+    """The store as a whole."""
+
+    reason: ClassVar[str] = "STORE"
+
+
+class StoreMissingError(StoreError):
+    """There is no store at this path."""
+
+    reason: ClassVar[str] = "STORE_MISSING"
+
+
+class StoreUnreadableError(StoreError):
+    """The store's files are there but cannot be opened or read."""
+
+    reason: ClassVar[str] = "STORE_UNREADABLE"
+
+
+class StoreKeysError(StoreError):
+    """The store was written with other keys than the ones given."""
+
+    reason: ClassVar[str] = "STORE_KEYS_MISMATCH"
+
+
+class StoreFormatError(StoreError):
+    """The store was written by a newer iyscheck."""
+
+    reason: ClassVar[str] = "STORE_FORMAT_NEWER"
+
+
+class StoreFullError(StoreError):
+    """The disk (or the map) is full; what was being applied is not in the store."""
+
+    reason: ClassVar[str] = "STORE_FULL"
+
+
+class StoreBusyError(StoreError):
+    """Another loader is writing to this store."""
+
+    reason: ClassVar[str] = "STORE_BUSY"
+
+
+class StoreCorruptError(StoreError):
+    """The store holds a value that no iyscheck wrote: torn, zero-filled or damaged."""
+
+    reason: ClassVar[str] = "STORE_CORRUPT"
+
+
+class PositionError(IyscheckError):
+    """Read-your-writes could not be had."""
+
+    reason: ClassVar[str] = "POSITION"
+
+
+class PositionOfOtherLogError(PositionError):
+    """The asked position belongs to another store's log."""
+
+    reason: ClassVar[str] = "POSITION_OF_OTHER_LOG"
+
+
+class NotYetAtPositionError(PositionError):
+    """The store has not come to the asked position in the time there was."""
+
+    reason: ClassVar[str] = "NOT_YET_AT_POSITION"
+
+
+class OverloadedError(IyscheckError):
+    """A limit on concurrent work is reached; try again in a moment."""
+
+    reason: ClassVar[str] = "OVERLOADED"
+
+
+class SourceError(IyscheckError):
+    """One feed source."""
+
+    reason: ClassVar[str] = "SOURCE"
+
+
+class SourceUnreadableError(SourceError):
+    """The source cannot be opened, read or decompressed."""
+
+    reason: ClassVar[str] = "SOURCE_UNREADABLE"
+
+
+class SourceChangedError(SourceError):
+    """The part of the source that was loaded before is not the same any more."""
+
+    reason: ClassVar[str] = "SOURCE_CHANGED"
+
+
+class SourceUnknownError(SourceError):
+    """No source of that name was ever loaded into this store."""
+
+    reason: ClassVar[str] = "SOURCE_UNKNOWN"
+
+
+class WatermarkError(SourceError):
+    """A watermark that cannot be true, such as one in the future."""
+
+    reason: ClassVar[str] = "WATERMARK_AHEAD_OF_CLOCK"
+
+
+class ServiceError(IyscheckError):
+    """What a client met when it asked a server. `code` is the server's own reason, if it gave one.
+
+    A check that ended in any of these was not answered: do not send.
+    """
+
+    reason: ClassVar[str] = "SERVICE"
+
+    def __init__(self, message: str, *, code: str = "", field: str = "", fix: str = "") -> None:
+        super().__init__(message, fix=fix)
+        self.code = code or self.reason
+        self.field = field
+
+
+class ServiceUnavailableError(ServiceError):
+    """Nobody answered, not in time, or the server asks to try again later."""
+
+    reason: ClassVar[str] = "SERVICE_UNAVAILABLE"
+
+
+class ServiceRefusedError(ServiceError):
+    """The server says that the request is wrong; the same request will be refused again."""
+
+    reason: ClassVar[str] = "SERVICE_REFUSED"
+
+
+class ServiceFailedError(ServiceError):
+    """The server failed, or sent an answer that it must not send."""
+
+    reason: ClassVar[str] = "SERVICE_FAILED"

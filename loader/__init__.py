@@ -1,0 +1,1 @@
+"""Feeds consent changes of İYS into an iyscheck store."""
