@@ -1,0 +1,225 @@
+"""The address key and the store key: two AES permutations over columns of 16-byte blocks, and their files.
+
+block ──address key──► token ──store key──► tag
+
+A token is a keyed one-way hash of a block: AES256(address key, block) XOR block. A tag is AES256(store
+key, token), which the holder of the store key can turn back. A stolen store, address key or store key
+alone reveals nobody. One AES call serves a whole column, whatever its length.
+
+Keys have ids that are computed, never typed. A key appears in its file and nowhere else: not in a `repr`, an
+error or a log.
+"""
+
+import hashlib
+import os
+import re
+import shlex
+import stat
+import threading
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import ClassVar, Final, Self
+
+import numpy as np
+import numpy.typing as npt
+from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext
+from cryptography.hazmat.primitives.ciphers.algorithms import AES256
+from cryptography.hazmat.primitives.ciphers.modes import ECB
+
+from iyscheck.errors import KeyFileError
+
+ADDRESS_FORM: Final = 1
+"""Version of the grammar and blocks of `address`; part of every key id, so that two forms never mix."""
+
+KEY_BYTES: Final = 32
+KEY_ID_BYTES: Final = 8
+BLOCK_BYTES: Final = 16
+
+_MAX_FILE_BYTES: Final = 4096
+_FILE_MODE: Final = 0o600
+_OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+_LINE: Final = re.compile(rb"iyscheck (address-key|store-key) ([1-9][0-9]{0,3}) ([0-9a-f]{64})\n?")
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class _Key:
+    """What both keys have in common: 32 secret bytes, an id, a file, and one encryptor per thread."""
+
+    kind: ClassVar[str]
+
+    _secret: bytes
+    key_id: bytes = field(init=False)
+    """First 8 bytes of SHA-256("iyscheck key" ‖ address form ‖ key)."""
+    _of_thread: threading.local = field(init=False)
+
+    def __post_init__(self) -> None:
+        if len(self._secret) != KEY_BYTES:
+            raise ValueError(f"a key has {KEY_BYTES} bytes, not {len(self._secret)}")
+        named = hashlib.sha256(b"iyscheck key" + bytes([ADDRESS_FORM]) + self._secret)
+        object.__setattr__(self, "_secret", bytes(self._secret))
+        object.__setattr__(self, "key_id", named.digest()[:KEY_ID_BYTES])
+        object.__setattr__(self, "_of_thread", threading.local())
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.key_id.hex()}>"
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str]) -> Self:
+        """Make a random key and its file, durable and readable by the owner only.
+
+        Raises KeyFileError where the file exists already (a key is never overwritten) or cannot be written.
+        """
+        key = cls(os.urandom(KEY_BYTES))
+        _write_new(Path(path), f"iyscheck {cls.kind} {ADDRESS_FORM} {key._secret.hex()}\n".encode())
+        return key
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Read a key from its file. Raises KeyFileError, which never shows what the file holds."""
+        found = _LINE.fullmatch(_read_private(Path(path)))
+        if found is None:
+            raise KeyFileError(
+                f"{path} is not a key file, or it is damaged.",
+                fix="Restore it from its backup: what was loaded with it cannot be read with a new key.",
+            )
+        kind, form = found[1].decode(), int(found[2])
+        if kind != cls.kind:
+            raise KeyFileError(
+                f"{path} holds the {kind}, but the {cls.kind} is needed here.",
+                fix="Are the two paths swapped?",
+            )
+        if form != ADDRESS_FORM:
+            raise KeyFileError(
+                f"{path} holds a key of address form {form}; this iyscheck knows form {ADDRESS_FORM}.",
+                fix="Use the iyscheck version that made it, or a newer one.",
+            )
+        return cls(bytes.fromhex(found[3].decode()))
+
+    def _encrypt(self, blocks: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Encrypt each row on its own, shape (N, 16), in one call. The result is a new C-contiguous array."""
+        size = blocks.size
+        out = np.empty(size + BLOCK_BYTES - 1, np.uint8)  # update_into asks for that much room
+        self._encryptor().update_into(blocks.reshape(-1).data, out.data)
+        return out[:size].reshape(-1, BLOCK_BYTES)
+
+    def _encryptor(self) -> CipherContext:
+        """The encryptor of this thread: used by two at once, it raises "Already borrowed"."""
+        encryptor: CipherContext | None = getattr(self._of_thread, "encryptor", None)
+        if encryptor is None:
+            mode = ECB()  # noqa: S305 - each block is one fixed-size input to a permutation, never a text
+            encryptor = self._of_thread.encryptor = Cipher(AES256(self._secret), mode).encryptor()
+        return encryptor
+
+
+class AddressKey(_Key):
+    """The key that turns blocks into tokens; held by the loader, and by either the gateway or the server.
+
+    Takes the 32 raw bytes. Safe to share between threads.
+    """
+
+    __slots__ = ()
+    kind = "address-key"
+
+    def tokens(self, blocks: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Turn blocks into tokens, both uint8 of shape (N, 16). An all-zero block gives an all-zero token.
+
+        Raises TypeError or ValueError for any other dtype or shape.
+        """
+        plain = _columns(blocks)
+        tokens = self._encrypt(plain)
+        tokens ^= plain
+        tokens[blank(plain)] = 0
+        return tokens
+
+
+class StoreKey(_Key):
+    """The key that turns tokens into the tags that the store holds; held by loader and server.
+
+    Takes the 32 raw bytes. Safe to share between threads.
+    """
+
+    __slots__ = ()
+    kind = "store-key"
+
+    def tags(self, tokens: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+        """Turn tokens into tags, both uint8 of shape (N, 16). The rule never asks for the tag of no token.
+
+        Raises TypeError or ValueError for any other dtype or shape.
+        """
+        return self._encrypt(_columns(tokens))
+
+
+def _columns(rows: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Check dtype and shape, and lay the rows out without gaps."""
+    if not isinstance(rows, np.ndarray) or rows.dtype != np.uint8:
+        raise TypeError("rows must be a numpy array of uint8")
+    if rows.ndim != 2 or rows.shape[1] != BLOCK_BYTES:  # noqa: PLR2004 - rows and columns
+        raise ValueError(f"rows must have shape (N, {BLOCK_BYTES}), not {rows.shape}")
+    return np.ascontiguousarray(rows)
+
+
+def blank(rows: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """Tell which rows of shape (N, 16) are all zero: bool of shape (N,)."""
+    words = np.ascontiguousarray(rows).view(np.uint64)  # ten times as fast as any() along the short axis
+    zero: npt.NDArray[np.bool_] = (words[:, 0] | words[:, 1]) == 0
+    return zero
+
+
+def _write_new(path: Path, line: bytes) -> None:
+    """Write a file that must not exist yet, through to the disk; leave nothing behind where that fails."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, _FILE_MODE)
+    except FileExistsError:
+        raise KeyFileError(
+            f"{path} exists already, and a key file is never overwritten.",
+            fix="Use it, or choose another path.",
+        ) from None
+    except (OSError, ValueError) as error:
+        raise KeyFileError(f"{path} cannot be created: {_why(error)}.") from error
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+        directory = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)  # the name must survive a power cut as well as the content
+        finally:
+            os.close(directory)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise KeyFileError(f"{path} cannot be written: {_why(error)}.") from error
+
+
+def _read_private(path: Path) -> bytes:
+    """Read a small regular file that nobody but its owner can open."""
+    try:
+        # Without O_NONBLOCK a pipe of that name would make us wait for ever.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            mode = os.fstat(descriptor).st_mode
+            content = os.read(descriptor, _MAX_FILE_BYTES + 1) if stat.S_ISREG(mode) else b""
+        finally:
+            os.close(descriptor)
+    except FileNotFoundError:
+        raise KeyFileError(
+            f"{path} does not exist.",
+            fix="Make it once with `iyscheck keys create`, then copy it to every machine that needs it.",
+        ) from None
+    except (OSError, ValueError) as error:
+        raise KeyFileError(f"{path} cannot be read: {_why(error)}.") from error
+    if not stat.S_ISREG(mode):
+        raise KeyFileError(f"{path} is not a regular file.")
+    if mode & _OTHERS:
+        raise KeyFileError(
+            f"{path} can be opened by other users (mode {stat.S_IMODE(mode):04o}).",
+            fix=f"Run: chmod 600 {shlex.quote(str(path))}",
+        )
+    if len(content) > _MAX_FILE_BYTES:
+        raise KeyFileError(f"{path} is too large to be a key file.", fix="Is it the right path?")
+    return content
+
+
+def _why(error: OSError | ValueError) -> str:
+    """What the system says, without the path that the message names already."""
+    return (error.strerror if isinstance(error, OSError) else None) or str(error)
