@@ -1,0 +1,99 @@
+"""Hypothesis strategies that several test modules share."""
+
+import string
+
+from hypothesis import strategies as st
+
+from iyscheck.consent import Channel
+
+# --- Addresses --------------------------------------------------------------------------------------------
+
+TURKISH_PREFIXES = ("+90", "0090", "90", "0", "", "+900", "00900")
+PHONE_SEPARATORS = " -.()"
+LOCAL_CHARACTERS = string.ascii_letters + string.digits + "._+-"
+LABEL_CHARACTERS = string.ascii_letters + string.digits + "_-"
+# Look-alikes and traps: other digits, Turkish and Kelvin letters, white space, NUL, a lone surrogate.
+TRAPS = "٣５²İıŞKſ＠．\u00a0\u2003\u200b\x00\t\n\r\v\f\x1c\x85\ud800😀?~^/:@+"
+
+channels = st.sampled_from(Channel)
+phone_channels = st.sampled_from([Channel.ARAMA, Channel.MESAJ])
+any_text = st.text(st.characters(exclude_categories=())) | st.text(st.sampled_from(TRAPS))
+
+
+def _digits(least: int, most: int) -> st.SearchStrategy[str]:
+    return st.text("0123456789", min_size=least, max_size=most)
+
+
+national_numbers = st.builds(str.__add__, st.sampled_from("23456789"), _digits(9, 9))
+"""Ten digits of which the first is 2-9: a Turkish number without any prefix."""
+
+foreign_numbers = st.builds("+{}{}".format, st.sampled_from("123456789"), _digits(6, 14)).filter(
+    lambda number: not number.startswith("+90")
+)
+
+
+@st.composite
+def separated(draw: st.DrawFn, texts: st.SearchStrategy[str]) -> str:
+    """Texts with the separators that people write into phones, anywhere."""
+    characters = list(draw(texts))
+    for _ in range(draw(st.integers(0, 6))):
+        characters.insert(draw(st.integers(0, len(characters))), draw(st.sampled_from(PHONE_SEPARATORS)))
+    return "".join(characters)
+
+
+def turkish_spellings(national: str) -> st.SearchStrategy[str]:
+    """Every accepted spelling of one Turkish number."""
+    return separated(st.sampled_from(TURKISH_PREFIXES).map(lambda prefix: prefix + national))
+
+
+@st.composite
+def emails(draw: st.DrawFn) -> str:
+    """E-mails that are accepted, in any case, with white space around them, short and long."""
+    local = draw(st.text(LOCAL_CHARACTERS, min_size=1, max_size=draw(st.sampled_from([3, 20, 240]))))
+    labels = draw(st.lists(st.text(LABEL_CHARACTERS, min_size=1, max_size=5), min_size=1, max_size=4))
+    if len(".".join(labels)) < 2:
+        labels[0] += draw(st.sampled_from(LABEL_CHARACTERS))
+    top = draw(st.sampled_from(string.ascii_letters)) + draw(
+        st.text(LABEL_CHARACTERS, min_size=1, max_size=5)
+    )
+    space = st.text(" \t\n\r\v\f", max_size=3)
+    return draw(space) + local[:230] + "@" + ".".join([*labels, top]) + draw(space)
+
+
+@st.composite
+def _near(draw: st.DrawFn, texts: st.SearchStrategy[str]) -> str:
+    """Texts with one or two characters added, dropped or replaced: some still right, most just wrong."""
+    text = draw(texts)
+    for _ in range(draw(st.integers(1, 2))):
+        place = draw(st.integers(0, len(text)))
+        added = draw(st.sampled_from(["", "0", "9", "90", "+", ".", "..", "@", "a", "A", "-", "_", *TRAPS]))
+        text = text[:place] + added + text[place + draw(st.integers(0, 1)) :]
+    return text
+
+
+@st.composite
+def _sized_digits(draw: st.DrawFn) -> str:
+    """A leading text and any number of digits: the lengths that the grammar draws its lines between."""
+    lead = draw(
+        st.sampled_from(["", "0", "00", "+", "+0", "+00", "++", "90", "900", "9000", "+9", *TURKISH_PREFIXES])
+    )
+    return lead + draw(_digits(0, 18))
+
+
+_labels = st.sampled_from(["", "a", "1", "-", "_", "ab", "a1", "1a", "xn--p1ai", "COM", "tr", "x" * 120, "+"])
+
+
+@st.composite
+def _joined_labels(draw: st.DrawFn) -> str:
+    """Labels, dots and at-signs in every arrangement: the lines that the e-mail grammar draws."""
+    parts = draw(st.lists(st.tuples(_labels, st.sampled_from("..@")), min_size=1, max_size=6))
+    return "".join(label + joint for label, joint in parts) + draw(_labels)
+
+
+accepted_phones = separated(
+    st.builds(str.__add__, st.sampled_from(TURKISH_PREFIXES), national_numbers) | foreign_numbers
+)
+near_phones = _near(accepted_phones) | separated(_sized_digits())
+near_emails = _near(emails()) | _joined_labels()
+addresses = accepted_phones | near_phones | emails() | near_emails | any_text
+"""Right, nearly right and wrong ones of both forms, and any text at all."""
