@@ -168,14 +168,11 @@ _UNMATCHED: Final = b"\xff" * 8
 """No masked word equals it: its last two bytes belong to the national digits."""
 _PREFIX_MASK: Final = _words(
     b"".join(
-        _prefix_word(b"\xff" * min(max(length - _NATIONAL_BYTES, 0), _PREFIX_BYTES))
-        for length in range(_LONG + 1)
+        _prefix_word(b"\xff" * min(max(length - _NATIONAL_BYTES, 0), _PREFIX_BYTES)) for length in range(_LONG + 1)
     )
 )
 _PREFIX: Final = _words(
-    b"".join(
-        _prefix_word(_PREFIXES[length]) if length in _PREFIXES else _UNMATCHED for length in range(_LONG + 1)
-    )
+    b"".join(_prefix_word(_PREFIXES[length]) if length in _PREFIXES else _UNMATCHED for length in range(_LONG + 1))
 )
 _PREFIX_OF_14: Final = _words(_prefix_word(_SECOND_PREFIX))[0]
 _NATIONAL_DIGITS: Final = _words(bytes(_PREFIX_BYTES) + b"\1" * _NATIONAL_BYTES)
@@ -196,9 +193,7 @@ def _phone_blocks(column: TextColumn) -> npt.NDArray[np.uint8]:
     words &= _E164_MASK
     words |= _E164
     words[~turkish] = 0
-    rest = np.flatnonzero(
-        ~turkish & (padded[starts + BLOCK_BYTES] == ord("+")) & (lengths >= _SHORTEST_FOREIGN)
-    )
+    rest = np.flatnonzero(~turkish & (padded[starts + BLOCK_BYTES] == ord("+")) & (lengths >= _SHORTEST_FOREIGN))
     found[rest] = _foreign_blocks(_windows(padded, starts[rest] + BLOCK_BYTES), lengths[rest])
     return found
 
@@ -304,9 +299,7 @@ def _emails(
     """Find the rows of a folded and trimmed column that are e-mails."""
     ats = np.flatnonzero(text == ord("@"))
     lengths = ends - starts
-    rows = np.flatnonzero(
-        (lengths >= _SHORTEST_EMAIL) & (lengths <= _LONGEST_EMAIL) & (_count(ats, starts, ends) == 1)
-    )
+    rows = np.flatnonzero((lengths >= _SHORTEST_EMAIL) & (lengths <= _LONGEST_EMAIL) & (_count(ats, starts, ends) == 1))
     if not rows.size:
         return rows
     starts, ends = starts[rows], ends[rows]

@@ -155,9 +155,7 @@ RETAILER_BIT: Final = 0b0001_0000
 STATES: Final = 32
 
 
-def deadlines_missed(
-    consented: npt.NDArray[np.int64], registered: npt.NDArray[np.int64]
-) -> npt.NDArray[np.uint8]:
+def deadlines_missed(consented: npt.NDArray[np.int64], registered: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
     """Count how many of the legacy deadlines each consent missed: 0, or the latest `LegacyDeadline` missed.
 
     Both arrays hold local seconds, shape (N,); an absent consent time is 0 and so counts as before the cut.
@@ -250,10 +248,7 @@ def verdicts(sender: Sender) -> npt.NDArray[np.uint8]:
     table = np.array(
         [
             [
-                [
-                    decide(sender, readable=readable, state=state, retailer_listed=listed)
-                    for state in range(STATES)
-                ]
+                [decide(sender, readable=readable, state=state, retailer_listed=listed) for state in range(STATES)]
                 for listed in (False, True)
             ]
             for readable in (False, True)

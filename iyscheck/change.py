@@ -1,0 +1,208 @@
+"""A change of a consent, a place in the log, and which change wins over which.
+
+The order of changes to one consent is total on their content and never looks at when a row arrived, so any
+order of arrival and any replay give the same store: the greater `precedence` wins, an equal one changes nothing.
+Sources: İYS API 3.2.0, notes of 03/10/2023 on line closures (they repeat the old consentDate) and of the
+reconciliation chapter (two movements in one second share a transactionId).
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from iyscheck.consent import Channel, RecipientType, Status
+
+TAG_BYTES: Final = 16
+LOG_ID_BYTES: Final = 16
+TRANSACTION_ID_MAX_CHARS: Final = 64
+"""İYS: "always 64 characters"; partners send shorter ones."""
+SOURCE_MAX_CHARS: Final = 64
+LOCAL_SECONDS_MAX: Final = 2**32 - 1
+
+STATUS_PRECEDENCE: Final[npt.NDArray[np.uint8]] = np.array([0, 1, 3, 2], np.uint8)
+"""Indexed by Status: on a tie of registration times RET wins over unknown over ONAY."""
+
+KNOWN_SOURCES: Final = (
+    # The numbers are the places in this tuple, starting at 1; append only. İYS API 3.2.0, "TANIMLAR".
+    "HS_2015",
+    "HS_KARAR",
+    "HS_FIZIKSEL_ORTAM",
+    "HS_ISLAK_IMZA",
+    "HS_ETKINLIK",
+    "HS_ATM",
+    "HS_EORTAM",
+    "HS_WEB",
+    "HS_MOBIL",
+    "HS_MESAJ",
+    "HS_EPOSTA",
+    "HS_CAGRI_MERKEZI",
+    "HS_SOSYAL_MEDYA",
+    "IYS_KISAMESAJ",
+    "IYS_CM",
+    "IYS_WEB",
+    "IYS_WEB_YENI",
+    "IYS_MOBIL",
+    "IYS_EPOSTA",
+    "IYS_AHS_HAT_KAPATMA",
+    "IYS_FRAME_EPOSTA",
+    "IYS_FRAME_SMS",
+    # Retired at İYS or seen at partners only
+    "HS_TACIR",
+    "HS_FIZIKSEL_MAGAZA",
+    "IYS_3338",
+    "IYS_KISA_LINK",
+)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Position:
+    """A place in a store's log: `sequence` feed rows of log `log_id` (16 bytes) have been consumed."""
+
+    log_id: bytes
+    sequence: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsentChange:
+    """One change of one consent. Times are local seconds (see `consent.local_seconds`), 0 = absent.
+
+    `source` is İYS's code as text (any code, known or not, may be empty); `transaction_id` at most 64 ASCII
+    characters, empty = absent; `sequence` the position of the row.
+    """
+
+    brand: int
+    channel: Channel
+    recipient_type: RecipientType
+    tag: bytes
+    status: Status
+    registered: int
+    consented: int
+    source: str
+    transaction_id: str
+    sequence: int
+
+    @property
+    def precedence(self) -> tuple[int, int, int, bytes, bytes]:
+        """What decides between two changes of the same consent: the greater one stays."""
+        return (
+            self.registered,
+            int(STATUS_PRECEDENCE[self.status]),
+            self.consented,
+            self.source.encode(),
+            self.transaction_id.encode(),
+        )
+
+
+def supersedes(new: ConsentChange, stored: ConsentChange) -> bool:
+    """Say whether `new` takes the place of `stored`; an equal change keeps what is stored."""
+    return new.precedence > stored.precedence
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConsentColumns:
+    """N changes as columns.
+
+    brand uint32, channel uint8, recipient_type uint8, tag uint8 (N, 16), status uint8, registered and consented
+    int64 local seconds (0 = absent), sequence int64; `source` and `transaction_id` are object arrays of str.
+    """
+
+    brand: npt.NDArray[np.uint32]
+    channel: npt.NDArray[np.uint8]
+    recipient_type: npt.NDArray[np.uint8]
+    tag: npt.NDArray[np.uint8]
+    status: npt.NDArray[np.uint8]
+    registered: npt.NDArray[np.int64]
+    consented: npt.NDArray[np.int64]
+    source: npt.NDArray[np.object_]
+    transaction_id: npt.NDArray[np.object_]
+    sequence: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        """Count the changes."""
+        return len(self.brand)
+
+    @classmethod
+    def of(cls, changes: Sequence[ConsentChange]) -> "ConsentColumns":
+        """Turn single changes into columns."""
+        tags = np.frombuffer(b"".join(c.tag for c in changes), np.uint8).reshape(-1, TAG_BYTES)
+        return cls(
+            brand=np.array([c.brand for c in changes], np.uint32),
+            channel=np.array([c.channel for c in changes], np.uint8),
+            recipient_type=np.array([c.recipient_type for c in changes], np.uint8),
+            tag=tags,
+            status=np.array([c.status for c in changes], np.uint8),
+            registered=np.array([c.registered for c in changes], np.int64),
+            consented=np.array([c.consented for c in changes], np.int64),
+            source=np.array([c.source for c in changes], np.object_),
+            transaction_id=np.array([c.transaction_id for c in changes], np.object_),
+            sequence=np.array([c.sequence for c in changes], np.int64),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetailerAccess:
+    """Which retailers may use a consent, as registered at `registered` (local seconds). Empty = nobody."""
+
+    brand: int
+    channel: Channel
+    recipient_type: RecipientType
+    tag: bytes
+    registered: int
+    retailers: frozenset[int]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Brand:
+    """A brand's registration. `channels` are those it is authorised for; `legacy_deadline` 0 = the policy's."""
+
+    brand: int
+    iys_code: int
+    active: bool
+    channels: frozenset[Channel]
+    legacy_deadline: int
+    registered: int
+
+
+def merge_access(stored: RetailerAccess, new: RetailerAccess) -> RetailerAccess:
+    """Newest wins; of two of the same second only what both allow stays."""
+    if new.registered != stored.registered:
+        return new if new.registered > stored.registered else stored
+    both = stored.retailers & new.retailers
+    return stored if both == stored.retailers else new if both == new.retailers else _access_of(stored, both)
+
+
+def _access_of(access: RetailerAccess, retailers: frozenset[int]) -> RetailerAccess:
+    return RetailerAccess(
+        brand=access.brand,
+        channel=access.channel,
+        recipient_type=access.recipient_type,
+        tag=access.tag,
+        registered=access.registered,
+        retailers=retailers,
+    )
+
+
+def merge_brand(stored: Brand, new: Brand) -> Brand:
+    """Newest wins; of two of the same second the restrictive value of each field stays."""
+    if new.registered != stored.registered:
+        return new if new.registered > stored.registered else stored
+    own_deadlines = [deadline for deadline in (stored.legacy_deadline, new.legacy_deadline) if deadline]
+    return Brand(
+        brand=stored.brand,
+        iys_code=min(stored.iys_code, new.iys_code),
+        active=stored.active and new.active,
+        channels=stored.channels & new.channels,
+        legacy_deadline=min(own_deadlines, default=0),
+        registered=stored.registered,
+    )
+
+
+def local_text(seconds: int) -> str:
+    """Write local seconds as the 19-character İYS text; 0 is absent and gives an empty text."""
+    if not seconds:
+        return ""
+    return str(datetime(1970, 1, 1) + timedelta(seconds=seconds))  # noqa: DTZ001 - İYS times have no zone

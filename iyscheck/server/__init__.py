@@ -1,0 +1,1 @@
+"""The gRPC server: translates, calls the engine, translates back."""

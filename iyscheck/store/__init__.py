@@ -1,0 +1,1 @@
+"""Bytes on disk: one LMDB environment that holds hashed consents and registries."""
