@@ -111,7 +111,7 @@ class TestColumns:
         assert blank(nothing).shape == (0,)
 
     def test_any_layout(self) -> None:
-        """Strided, reversed, column-major and read-only rows give what a copy gives, and stay as they were."""
+        """Strided, reversed, column-major and read-only rows give what a copy gives, and stay unchanged."""
         wide = np.arange(20 * 40, dtype=np.uint32).astype(np.uint8).reshape(20, 40)
         key = AddressKey(ADDRESS_SECRET)
         frozen = wide[:, :16].copy()

@@ -1,0 +1,457 @@
+"""The laws of address form 1, for single addresses and for columns."""
+
+import hashlib
+import string
+
+import numpy as np
+import numpy.typing as npt
+import phonenumbers
+import pytest
+from hypothesis import assume, example, given, settings
+from hypothesis import strategies as st
+
+from iyscheck.address import (
+    UNREADABLE,
+    TextColumn,
+    block,
+    blocks,
+    canonical,
+    readable,
+    token,
+    tokens,
+)
+from iyscheck.consent import Channel
+from iyscheck.keys import AddressKey
+from tests.strategies import (
+    accepted_phones,
+    addresses,
+    any_text,
+    channels,
+    emails,
+    foreign_numbers,
+    national_numbers,
+    near_emails,
+    near_phones,
+    phone_channels,
+    turkish_spellings,
+)
+
+KEY = AddressKey(bytes(range(32)))
+DIGITS = frozenset(string.digits)
+LOCAL = frozenset(string.ascii_lowercase + string.digits + "._+-")
+LABEL = frozenset(string.ascii_lowercase + string.digits + "_-")
+
+
+def reference_phone(text: str) -> str | None:
+    """The phone grammar once more, read off the document step by step."""
+    kept = "".join(character for character in text if character not in " -.()")
+    for prefix in ("+900", "00900", "+90", "0090", "90", "0", ""):
+        number = kept.removeprefix(prefix)
+        whole = kept.startswith(prefix) and len(number) == 10 and DIGITS.issuperset(number)
+        if whole and number[0] in "23456789":
+            return "+90" + number
+    number = kept.removeprefix("+")
+    foreign = kept.startswith("+") and 7 <= len(number) <= 15 and DIGITS.issuperset(number)
+    return kept if foreign and number[0] != "0" and number[:2] != "90" else None
+
+
+def reference_email(text: str) -> str | None:
+    """The e-mail grammar once more, read off the document step by step."""
+    while text and text[0] in " \t\n\r\v\f":
+        text = text[1:]
+    while text and text[-1] in " \t\n\r\v\f":
+        text = text[:-1]
+    text = "".join(chr(ord(c) + 32) if "A" <= c <= "Z" else c for c in text)
+    local, _, domain = text.partition("@")
+    labels = domain.split(".")
+    right = (
+        6 <= len(text) <= 265
+        and local
+        and LOCAL.issuperset(local)
+        and len(labels) >= 2
+        and all(label and LABEL.issuperset(label) for label in labels)
+        and len(".".join(labels[:-1])) >= 2
+        and len(labels[-1]) >= 2
+        and labels[-1][0] in string.ascii_lowercase
+    )
+    return text if right else None
+
+
+def reference(text: str, channel: Channel) -> str | None:
+    """Both grammars by channel."""
+    return reference_email(text) if channel is Channel.EPOSTA else reference_phone(text)
+
+
+class TestGolden:
+    """Bytes that stores and gateways rely on.
+
+    Blocks are written out by hand (ASCII and zeros) or are SHA-256 of the text as `sha256sum` prints it with 0x80
+    set in the first byte; tokens were made from them with `openssl enc -aes-256-ecb -nopad` under the key of bytes
+    0 to 31, and XOR.
+    """
+
+    @pytest.mark.parametrize(
+        ("spelling", "channel", "expected_block", "expected_token"),
+        [
+            (
+                "0 (599) 200-00.00",
+                Channel.MESAJ,
+                "2b393035393932303030303030000000",
+                "97fb6553862edc58247dd6e3b3fc341c",
+            ),
+            (
+                "+9002121230000",
+                Channel.ARAMA,
+                "2b393032313231323330303030000000",
+                "4fa58eec38bbf19aff086f03ea47c9cb",
+            ),
+            (
+                "+999999999999999",
+                Channel.MESAJ,
+                "2b393939393939393939393939393939",
+                "af68ea3681e1edf8405378009f0373e2",
+            ),
+            (
+                " First.Last+News@Example.com.TR\r\n",
+                Channel.EPOSTA,
+                "937cedb33e5f3382f47062d342d3980b",
+                "228bd37573ef1eec5ca81481e3eb0cae",
+            ),
+        ],
+        ids=["mobile", "landline with the extra zero", "longest foreign", "e-mail"],
+    )
+    def test_bytes(self, spelling: str, channel: Channel, expected_block: str, expected_token: str) -> None:
+        """Block and token of known addresses under a known key never change, alone or in a column."""
+        column = TextColumn.of([spelling])
+
+        assert block(spelling, channel).hex() == expected_block
+        assert blocks(column, channel).tobytes().hex() == expected_block
+        assert token(spelling, channel, KEY).hex() == expected_token
+        assert tokens(column, channel, KEY).tobytes().hex() == expected_token
+
+
+class TestPhones:
+    """`+90`, `0090`, `90`, `0` or nothing before ten digits that start 2-9; `+900…`, `00900…` fold to `+90…`."""
+
+    @given(data=st.data(), national=national_numbers, channel=phone_channels)
+    @settings(max_examples=300, deadline=None)
+    def test_one_token(self, data: st.DataObject, national: str, channel: Channel) -> None:
+        """Every accepted spelling of a number gives one token, whatever separators stand in it."""
+        spellings = data.draw(st.lists(turkish_spellings(national), min_size=2, max_size=8))
+
+        found = tokens([f"+90{national}", *spellings], channel, KEY)
+
+        assert readable(found).all()
+        assert (found == found[0]).all()
+
+    @given(numbers=st.lists(national_numbers | foreign_numbers, unique=True, min_size=2))
+    @settings(max_examples=100, deadline=None)
+    def test_different_numbers(self, numbers: list[str]) -> None:
+        """Different numbers have different tokens."""
+        found = tokens(numbers, Channel.MESAJ, KEY)
+
+        assert len({row.tobytes() for row in found}) == len(numbers)
+
+    @given(number=foreign_numbers, channel=phone_channels)
+    @settings(max_examples=200, deadline=None)
+    def test_foreign(self, number: str, channel: Channel) -> None:
+        """A foreign number of 7 to 15 digits after its plus sign is kept as it is."""
+        assert canonical(number, channel) == number
+
+    @given(text=accepted_phones | near_phones | any_text, channel=phone_channels)
+    @settings(max_examples=1000, deadline=None)
+    def test_nothing_else(self, text: str, channel: Channel) -> None:
+        """What the written grammar accepts is accepted as it says, and nothing else is."""
+        assert canonical(text, channel) == reference_phone(text)
+
+    @pytest.mark.parametrize(
+        "refused",
+        [
+            "",
+            " -.()",
+            "+",
+            "9005992000000",
+            "05992000000 dahili 5",
+            "0599200000",
+            "059920000000",
+            "01992000000",
+            "+9059920000",
+            "+90599200000000",
+            "0049301234567",
+            "+049301234567",
+            "+491234",
+            "+4912345678901234",
+            "5992000000+",
+            "+90+5992000000",
+            "++905992000000",
+            "٠٥٩٩٢٠٠٠٠٠٠",
+            "０5992000000",
+            "0599\t2000000",
+            "05992000000\n",
+            "\x0005992000000",
+            "05992000000\x00",
+            "0599/2000000",
+            "1-800-FLOWERS",
+            "\x005992000000",
+        ],
+        ids=range(26),
+    )
+    def test_refused(self, refused: str) -> None:
+        """Empty, short, long, lettered, foreign without plus, other digits, tabs, NULs: all are unreadable."""
+        assert canonical(refused, Channel.MESAJ) is None
+        assert blocks(TextColumn.of([refused]), Channel.ARAMA).tobytes() == UNREADABLE
+
+    @given(national=national_numbers)
+    @settings(max_examples=300, deadline=None)
+    def test_metadata_oracle(self, national: str) -> None:
+        """We spell a Turkish number that libphonenumber takes for valid as it does, from each of its formats."""
+        parsed = phonenumbers.parse(national, "TR")
+        assume(phonenumbers.is_valid_number(parsed) and len(str(parsed.national_number)) == 10)
+        formats = phonenumbers.PhoneNumberFormat
+        e164 = phonenumbers.format_number(parsed, formats.E164)
+
+        spellings = [
+            phonenumbers.format_number(parsed, form) for form in (formats.E164, formats.INTERNATIONAL, formats.NATIONAL)
+        ]
+
+        assert [canonical(spelling, Channel.MESAJ) for spelling in spellings] == [e164] * 3
+
+
+class TestEmails:
+    """Trim, ASCII lower-case, no dot or plus folding."""
+
+    @given(text=emails())
+    @settings(max_examples=300, deadline=None)
+    def test_folded(self, text: str) -> None:
+        """Case and white space around an e-mail do not matter, and it is kept otherwise as it is."""
+        found = canonical(text, Channel.EPOSTA)
+
+        assert found == text.strip().lower()
+        assert {block(form, Channel.EPOSTA) for form in (text, text.upper(), text.lower(), f"\t{text} ")} == {
+            block(found, Channel.EPOSTA)
+        }
+
+    @given(text=emails() | near_emails | any_text)
+    @settings(max_examples=1000, deadline=None)
+    def test_nothing_else(self, text: str) -> None:
+        """What the written grammar accepts is accepted as it says, and nothing else is."""
+        assert canonical(text, Channel.EPOSTA) == reference_email(text)
+
+    def test_ascii_not_turkish(self) -> None:
+        """I becomes i, never ı; İ and ı, and letters that Unicode would fold into ASCII, are refused."""
+        assert canonical("ISIK@EXAMPLE.COM", Channel.EPOSTA) == "isik@example.com"
+        for letter in "İıŞşĞğÜüÖöÇç\u212a\u017f":
+            assert canonical(f"a{letter}b@example.com", Channel.EPOSTA) is None
+            assert canonical(f"ab@ex{letter}mple.com", Channel.EPOSTA) is None
+
+    def test_not_folded(self) -> None:
+        """Dots and plus labels tell addresses apart."""
+        texts = ["ab@example.com", "a.b@example.com", "ab+x@example.com", "ab@example.com.tr"]
+
+        assert len({block(text, Channel.EPOSTA) for text in texts}) == 4
+
+    @pytest.mark.parametrize(
+        "accepted",
+        [
+            "1@22.com",
+            "1@2.2.tr",
+            "..a@22.com",
+            "_@a-.co",
+            "-a--b__c..d@22.com",
+            "a+b@22.c-",
+            "x@" + "y" * 260 + ".co",
+        ],
+        ids=range(7),
+    )
+    def test_lenient(self, accepted: str) -> None:
+        """Runs of marks, marks at the start and the longest e-mail are accepted, as İYS accepts them."""
+        assert canonical(accepted, Channel.EPOSTA) == accepted
+        assert readable(blocks(TextColumn.of([accepted]), Channel.EPOSTA)).all()
+
+    @pytest.mark.parametrize(
+        "refused",
+        [
+            "",
+            " ",
+            "@",
+            "a@b.co",
+            "a@bb.c",
+            "a@bb",
+            "@bb.co",
+            "a@@bb.co",
+            "a@b@bb.co",
+            "a@.bb.co",
+            "a@bb..co",
+            "a@bb.co.",
+            "a@bb.1co",
+            "a@bb.-o",
+            "a@b+b.co",
+            "a b@bb.co",
+            "a@bb.co\x00",
+            "a\x00@bb.co",
+            "a@bb.co\u00a0",
+            "a@bb.co\x1c",
+            "a@bb.co\x85",
+            "a＠bb.co",
+            "<a@bb.co>",
+            "a'b@bb.co",
+            "x@" + "y" * 261 + ".co",
+        ],
+        ids=range(25),
+    )
+    def test_refused(self, refused: str) -> None:
+        """Missing, doubled, short or long parts, inner white space and other marks: all are unreadable."""
+        assert canonical(refused, Channel.EPOSTA) is None
+        assert blocks(TextColumn.of([refused]), Channel.EPOSTA).tobytes() == UNREADABLE
+
+    @given(text=emails())
+    @settings(max_examples=100, deadline=None)
+    def test_block_definition(self, text: str) -> None:
+        """The block is the first half of SHA-256 of the folded text, with the top bit set."""
+        digest = hashlib.sha256(text.strip().lower().encode()).digest()
+
+        assert block(text, Channel.EPOSTA) == bytes([digest[0] | 0x80]) + digest[1:16]
+
+
+class TestColumns:
+    """A column gives, row by row, what single addresses give."""
+
+    @given(texts=st.lists(addresses, max_size=30), channel=channels)
+    @example(texts=["\x00", "", "\x005992000000"], channel=Channel.MESAJ)
+    @example(texts=["+491234567", "8", "+900599200000", "0"], channel=Channel.MESAJ)
+    @example(texts=["a@bb.co", "\ud800\udc00", ".", "@bb.co"], channel=Channel.EPOSTA)
+    @settings(max_examples=700, deadline=None)
+    def test_twins(self, texts: list[str], channel: Channel) -> None:
+        """The array path agrees with the scalar path on right, nearly right and any other texts."""
+        column = TextColumn.of(texts)
+
+        assert [row.tobytes() for row in blocks(column, channel)] == [block(text, channel) for text in texts]
+        assert [row.tobytes() for row in tokens(texts, channel, KEY)] == [token(text, channel, KEY) for text in texts]
+
+    @given(texts=st.lists(accepted_phones | near_phones, min_size=5, max_size=60))
+    @settings(max_examples=150, deadline=None)
+    def test_phone_neighbours(self, texts: list[str]) -> None:
+        """In a column of phones no row reads into its neighbours."""
+        found = blocks(TextColumn.of(texts), Channel.MESAJ)
+
+        assert [row.tobytes() for row in found] == [block(text, Channel.MESAJ) for text in texts]
+
+    @given(texts=st.lists(emails() | near_emails, min_size=5, max_size=30))
+    @settings(max_examples=150, deadline=None)
+    def test_email_neighbours(self, texts: list[str]) -> None:
+        """In a column of e-mails no row reads into its neighbours."""
+        found = blocks(TextColumn.of(texts), Channel.EPOSTA)
+
+        assert [row.tobytes() for row in found] == [block(text, Channel.EPOSTA) for text in texts]
+
+    @given(rows=st.lists(st.binary(max_size=20) | accepted_phones.map(str.encode), max_size=20), channel=channels)
+    @settings(max_examples=500, deadline=None)
+    def test_raw_bytes(self, rows: list[bytes], channel: Channel) -> None:
+        """A column of any raw bytes gives what the same bytes read as Latin-1 give, and nothing is raised."""
+        offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
+        column = TextColumn(data=np.frombuffer(b"".join(rows), np.uint8), offsets=offsets)
+
+        found = blocks(column, channel)
+
+        assert [row.tobytes() for row in found] == [block(row.decode("latin-1"), channel) for row in rows]
+
+    @given(pieces=st.lists(addresses, min_size=1, max_size=3), channel=channels)
+    @settings(max_examples=60, deadline=None)
+    def test_long_texts(self, pieces: list[str], channel: Channel) -> None:
+        """Texts of ten thousand characters and more are refused, alone and beside others."""
+        texts = [
+            *pieces,
+            *("".join(pieces) + "5" * 10_000 + piece for piece in pieces),
+            " " * 10_000,
+            "@." * 5_000,
+        ]
+
+        assert all(block(text, channel) == UNREADABLE for text in texts[len(pieces) :])
+        assert [row.tobytes() for row in blocks(TextColumn.of(texts), channel)] == [
+            block(text, channel) for text in texts
+        ]
+
+    @given(texts=st.lists(addresses))
+    @settings(max_examples=150, deadline=None)
+    def test_forms_apart(self, texts: list[str]) -> None:
+        """No text is both a phone and an e-mail, and the blocks of the two forms never meet."""
+        phones = blocks(TextColumn.of(texts), Channel.MESAJ)
+        mails = blocks(TextColumn.of(texts), Channel.EPOSTA)
+
+        assert not (readable(phones) & readable(mails)).any()
+        assert (phones[readable(phones), 0] == ord("+")).all()
+        assert (mails[readable(mails), 0] >= 0x80).all()
+        assert np.array_equal(phones, blocks(TextColumn.of(texts), Channel.ARAMA))
+
+    @pytest.mark.parametrize("channel", Channel)
+    def test_empty(self, channel: Channel) -> None:
+        """A column of no rows, and one of empty rows, are answered as such."""
+        assert tokens([], channel, KEY).shape == (0, 16)
+        assert tokens(["", "", ""], channel, KEY).tobytes() == UNREADABLE * 3
+
+    @given(texts=st.lists(addresses, max_size=20), channel=channels)
+    @settings(max_examples=100, deadline=None)
+    def test_readable(self, texts: list[str], channel: Channel) -> None:
+        """A token is readable if and only if its address has a canonical text."""
+        found = readable(tokens(texts, channel, KEY))
+
+        assert found.tolist() == [reference(text, channel) is not None for text in texts]
+
+    @given(text=addresses, channel=channels)
+    @settings(max_examples=200, deadline=None)
+    def test_idempotent(self, text: str, channel: Channel) -> None:
+        """Canonical text is its own canonical text, and has the same token."""
+        once = canonical(text, channel)
+        assume(once is not None)
+
+        assert once is not None
+        assert canonical(once, channel) == once
+        assert token(once, channel, KEY) == token(text, channel, KEY)
+
+
+class TestTextColumn:
+    """Texts in one buffer, one byte a character."""
+
+    @given(texts=st.lists(any_text))
+    @settings(max_examples=200, deadline=None)
+    def test_layout(self, texts: list[str]) -> None:
+        """Each text lies between its offsets, what is not ASCII as a question mark, NULs included."""
+        column = TextColumn.of(texts)
+
+        lying = [column.data[a:b].tobytes() for a, b in zip(column.offsets, column.offsets[1:], strict=False)]
+        assert lying == [bytes(ord(c) if ord(c) < 128 else ord("?") for c in text) for text in texts]
+        assert len(column) == len(texts)
+        assert column.data.dtype == np.uint8
+        assert column.offsets.dtype == np.int64
+
+    def test_one_text(self) -> None:
+        """A single text is refused: it would be taken for a column of its characters."""
+        with pytest.raises(TypeError, match="a column is made of many texts"):
+            TextColumn.of("05992000000")
+
+    @pytest.mark.parametrize(
+        ("data", "offsets"),
+        [
+            (np.zeros(3, np.uint8), np.array([1, 3], np.int64)),
+            (np.zeros(3, np.uint8), np.array([0, 2], np.int64)),
+            (np.zeros(3, np.uint8), np.array([0, 4], np.int64)),
+            (np.zeros(3, np.uint8), np.array([0, 2, 1, 3], np.int64)),
+            (np.zeros(3, np.uint8), np.array([], np.int64)),
+            (np.zeros(3, np.uint8), np.array([0, 3], np.int32)),
+            (np.zeros(3, np.uint8), np.array([[0, 3]], np.int64)),
+            (np.zeros(3, np.int8), np.array([0, 3], np.int64)),
+            (np.zeros((3, 1), np.uint8), np.array([0, 3], np.int64)),
+        ],
+        ids=["start", "short", "beyond", "back", "none", "int32", "flat offsets", "int8", "flat data"],
+    )
+    def test_wrong_arrays(self, data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> None:
+        """Offsets that do not cover the data exactly, or other dtypes, are refused before they are used."""
+        with pytest.raises(ValueError, match="must"):
+            TextColumn(data=data, offsets=offsets)
+
+    def test_not_shown(self) -> None:
+        """No plaintext appears in the repr of a column."""
+        column = TextColumn.of(["05992000000"])
+
+        assert repr(column).startswith("<iyscheck.address.TextColumn object at 0x")
+        assert str(column) == repr(column)
