@@ -1,0 +1,440 @@
+"""Answers questions from a store: the rule over columns, with evidence and freshness.
+
+The engine knows store and rule and nothing of gRPC; it is also the embedded mode:
+
+    with Engine.open("store", store_key=StoreKey.load("store.key"), address_key=AddressKey.load("address.key")) as e:
+        e.check(Question(context=Context(brand=600123, channel=Channel.MESAJ, ...), address="+90532..."))
+
+It is safe from many threads. Whatever it does not know it does not permit: an error is an error, never an answer.
+"""
+
+import os
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import uuid_utils
+
+import iyscheck
+from iyscheck import address
+from iyscheck.change import Position, local_text
+from iyscheck.consent import (
+    CLOCK_TOLERANCE_S,
+    DEFAULT_ANSWER_TTL_S,
+    RULE_VERSION,
+    STATUS_BITS,
+    LegacyDeadline,
+    Policy,
+    Reason,
+    Sender,
+    Status,
+    verdicts,
+)
+from iyscheck.errors import (
+    AddressKeyMismatchError,
+    AddressKeyNotHeldError,
+    BatchTooLargeError,
+    InputError,
+    KeysError,
+    NotYetAtPositionError,
+    PositionOfOtherLogError,
+    QuestionError,
+)
+from iyscheck.keys import ADDRESS_FORM, AddressKey, StoreKey
+from iyscheck.question import (
+    MAX_BATCH_QUESTIONS,
+    MAX_CLIENT_REFERENCE_BYTES,
+    MAX_FRAME_RECIPIENTS,
+    MAX_MESSAGE_BYTES,
+    Answer,
+    BatchAnswer,
+    ColumnAnswer,
+    Context,
+    Envelope,
+    Evidence,
+    ItemError,
+    Question,
+    ServerInfo,
+)
+from iyscheck.store import layout
+from iyscheck.store.snapshot import BrandView, Snapshot, Store, StoreStats
+
+_POLL_S = 0.005
+TOKEN_BYTES = 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Freshness:
+    """How fresh the store is: position, and the newest and oldest watermark of its brands (seconds UTC)."""
+
+    position: Position
+    newest_watermark: int | None
+    oldest_watermark: int | None
+
+
+class Engine:
+    """Checks against one store; open it with `open`."""
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        store_key: StoreKey,
+        address_key: AddressKey | None,
+        policy: Policy,
+        answer_ttl_s: int,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._store = store
+        self._store_key = store_key
+        self._address_key = address_key
+        self.policy = policy
+        self._policy_id = policy.policy_id
+        self._answer_ttl_s = answer_ttl_s
+        self._clock = clock
+        self.address_key_id = store.meta(layout.META_ADDRESS_KEY_ID)
+        self._seen = Position(b"", 0)
+        self._seen_lock = threading.Lock()
+        with store.snapshot() as snapshot:
+            self._see(snapshot)
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        store_key: StoreKey,
+        address_key: AddressKey | None = None,
+        policy: Policy | None = None,
+        answer_ttl_s: int = DEFAULT_ANSWER_TTL_S,
+    ) -> Self:
+        """Open a store for checking. Without the address key only tokens can be asked about.
+
+        Raises StoreMissingError, StoreUnreadableError, StoreFormatError, StoreKeysError.
+        """
+        store = Store.open(
+            path,
+            store_key_id=store_key.key_id,
+            address_key_id=address_key.key_id if address_key else None,
+        )
+        try:
+            return cls(
+                store,
+                store_key=store_key,
+                address_key=address_key,
+                policy=policy or Policy(),
+                answer_ttl_s=answer_ttl_s,
+            )
+        except BaseException:
+            store.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the store; no check may be running."""
+        self._store.close()
+
+    @property
+    def takes_addresses(self) -> bool:
+        """Whether plaintext addresses can be asked about."""
+        return self._address_key is not None
+
+    def check(self, question: Question, *, min_position: Position | None = None, timeout_s: float = 1.0) -> Answer:
+        """Answer one question with its evidence.
+
+        Raises QuestionError, AddressKeyNotHeldError, AddressKeyMismatchError, PositionError, StoreError.
+        """
+        if question.context.message_class.exempt:
+            return self._exempt(question.context)
+        token = self._token(question)
+        self.wait_for(min_position, timeout_s)
+        tag = self._store_key.tags(_column(token))
+        with self._store.snapshot() as snapshot:
+            self._see(snapshot)
+            return self._answer(snapshot, question.context, tag, readable=token != address.UNREADABLE)
+
+    def check_many(
+        self,
+        questions: Sequence[Question | ItemError],
+        *,
+        min_position: Position | None = None,
+        timeout_s: float = 1.0,
+    ) -> BatchAnswer:
+        """Answer up to 10,000 mixed questions in order, from one snapshot; a bad one becomes its ItemError.
+
+        An ItemError among the questions stays at its place.
+        """
+        if len(questions) > MAX_BATCH_QUESTIONS:
+            raise BatchTooLargeError("questions", maximum=MAX_BATCH_QUESTIONS, actual=len(questions))
+        tokens = [self._token_or_error(question) for question in questions]
+        readable = [token if isinstance(token, bytes) else address.UNREADABLE for token in tokens]
+        tags = self._store_key.tags(_column(b"".join(readable)))
+        self.wait_for(min_position, timeout_s)
+        with self._store.snapshot() as snapshot:
+            self._see(snapshot)
+            items = [
+                self._item(snapshot, question, token, tags[at : at + 1])
+                for at, (question, token) in enumerate(zip(questions, tokens, strict=True))
+            ]
+            return BatchAnswer(items=items, envelope=self._batch_envelope(items, snapshot.position))
+
+    def check_column(
+        self,
+        context: Context,
+        *,
+        addresses: Sequence[str] | None = None,
+        tokens: npt.NDArray[np.uint8] | None = None,
+        address_key_id: bytes | None = None,
+        min_position: Position | None = None,
+        timeout_s: float = 1.0,
+    ) -> ColumnAnswer:
+        """Answer for N recipients that share a context; give addresses or tokens, uint8 (N, 16).
+
+        Returns one reason number per recipient. Raises what `check` raises, for the frame as a whole.
+        """
+        if (addresses is None) == (tokens is None):
+            raise QuestionError("addresses", "exactly one of addresses and tokens must be given.")
+        recipients = len(addresses if addresses is not None else tokens if tokens is not None else ())
+        if recipients > MAX_FRAME_RECIPIENTS:
+            raise BatchTooLargeError("addresses", maximum=MAX_FRAME_RECIPIENTS, actual=recipients)
+        if context.message_class.exempt:
+            exempt = np.full(recipients, Reason.EXEMPT_MESSAGE, np.uint8)
+            return ColumnAnswer(reasons=exempt, envelope=self._envelope(self._seen, None))
+        column = self._tokens(context, addresses, tokens, address_key_id)
+        self.wait_for(min_position, timeout_s)
+        readable = address.readable(column)
+        tags = self._store_key.tags(column)
+        with self._store.snapshot() as snapshot:
+            self._see(snapshot)
+            view = snapshot.brand(context.brand)
+            sender = self._sender(context, view)
+            where = (context.brand, context.channel, context.recipient_type)
+            states = snapshot.states(*where, tags)
+            listed = np.zeros(recipients, np.bool_)
+            if context.retailer is not None:
+                consented = np.flatnonzero(states & STATUS_BITS == Status.ONAY)
+                listed[consented] = snapshot.retailer_listed(*where, tags[consented], context.retailer)
+            reasons = verdicts(sender)[readable.astype(np.intp), listed.astype(np.intp), states]
+            return ColumnAnswer(reasons=reasons, envelope=self._envelope(snapshot.position, view.watermark))
+
+    def wait_for(self, position: Position | None, timeout_s: float) -> None:
+        """Wait until the store has come to a position.
+
+        Raises PositionOfOtherLogError, and NotYetAtPositionError when the time is over.
+        """
+        if position is None:
+            return
+        deadline = time.monotonic() + timeout_s
+        while True:
+            with self._store.snapshot() as snapshot:
+                here = snapshot.position
+            if here.log_id != position.log_id:
+                raise PositionOfOtherLogError(
+                    "min_position belongs to another store's log.", fix="Use positions that this store's answers gave."
+                )
+            if here.sequence >= position.sequence:
+                return
+            if time.monotonic() + _POLL_S >= deadline:
+                raise NotYetAtPositionError(
+                    f"The store is at {here.sequence}, not yet at {position.sequence}.", fix="Ask again in a moment."
+                )
+            time.sleep(_POLL_S)
+
+    def freshness(self) -> Freshness:
+        """Return position and watermarks from one snapshot."""
+        with self._store.snapshot() as snapshot:
+            watermarks = snapshot.watermarks().values()
+            return Freshness(
+                position=snapshot.position,
+                newest_watermark=max(watermarks, default=None),
+                oldest_watermark=min(watermarks, default=None),
+            )
+
+    def fresh(self) -> bool:
+        """Say whether the newest watermark is within the limit."""
+        return self._is_fresh(self.freshness().newest_watermark)
+
+    def info(self) -> ServerInfo:
+        """Describe limits, keys, policy and freshness."""
+        freshness = self.freshness()
+        return ServerInfo(
+            server_version=iyscheck.__version__,
+            address_form=ADDRESS_FORM,
+            rule_version=RULE_VERSION,
+            store_format=layout.FORMAT_VERSION,
+            address_key_id=self.address_key_id,
+            store_key_id=self._store_key.key_id,
+            takes_addresses=self.takes_addresses,
+            max_batch_questions=MAX_BATCH_QUESTIONS,
+            max_frame_recipients=MAX_FRAME_RECIPIENTS,
+            max_message_bytes=MAX_MESSAGE_BYTES,
+            max_client_reference_bytes=MAX_CLIENT_REFERENCE_BYTES,
+            position=freshness.position,
+            newest_watermark=freshness.newest_watermark,
+            oldest_watermark=freshness.oldest_watermark,
+            policy=self.policy,
+            answer_ttl_s=self._answer_ttl_s,
+        )
+
+    def stats(self) -> StoreStats:
+        """Return how full the store is."""
+        return self._store.stats()
+
+    def sweep_readers(self) -> int:
+        """Free the reader slots of processes that died; returns how many."""
+        return self._store.sweep_readers()
+
+    def _answer(self, snapshot: Snapshot, context: Context, tag: npt.NDArray[np.uint8], *, readable: bool) -> Answer:
+        """Answer one commercial question from a snapshot; the tag is a column of one."""
+        view = snapshot.brand(context.brand)
+        where = (context.brand, context.channel, context.recipient_type)
+        record = snapshot.record(*where, tag.tobytes()) if readable else None
+        state, listed, evidence = 0, False, None
+        if record is not None:
+            state = int(snapshot.states(*where, tag)[0])
+            evidence = Evidence(
+                status=record.status,
+                source=record.source,
+                consent_time=local_text(record.consented),
+                registration_time=local_text(record.registered),
+                transaction_id=record.transaction_id,
+            )
+            if context.retailer is not None:
+                listed = bool(snapshot.retailer_listed(*where, tag, context.retailer)[0])
+        reason = Reason(int(verdicts(self._sender(context, view))[int(readable), int(listed), state]))
+        return Answer(
+            reason=reason,
+            message_class=context.message_class,
+            evidence=evidence,
+            envelope=self._envelope(snapshot.position, view.watermark),
+        )
+
+    def _item(
+        self,
+        snapshot: Snapshot,
+        question: Question | ItemError,
+        token: bytes | ItemError,
+        tag: npt.NDArray[np.uint8],
+    ) -> Answer | ItemError:
+        if isinstance(question, ItemError):
+            return question
+        if isinstance(token, ItemError):
+            return token
+        if question.context.message_class.exempt:
+            return self._exempt(question.context)
+        return self._answer(snapshot, question.context, tag, readable=token != address.UNREADABLE)
+
+    def _exempt(self, context: Context) -> Answer:
+        """Answer an exempt question: the store is not read, so that nothing can block a one-time password."""
+        return Answer(
+            reason=Reason.EXEMPT_MESSAGE,
+            message_class=context.message_class,
+            evidence=None,
+            envelope=self._envelope(self._seen, None),
+        )
+
+    def _sender(self, context: Context, view: BrandView) -> Sender:
+        brand = view.brand
+        own_deadline = brand.legacy_deadline if brand else 0
+        return Sender(
+            message_class=context.message_class,
+            recipient_type=context.recipient_type,
+            registered=brand is not None,
+            authorised=brand is not None and brand.active and context.channel in brand.channels,
+            fresh=self._is_fresh(view.watermark),
+            names_retailer=context.retailer is not None,
+            legacy_deadline=LegacyDeadline(own_deadline) if own_deadline else self.policy.legacy_deadline,
+            merchants_need_record=self.policy.merchants_need_record,
+        )
+
+    def _is_fresh(self, watermark: int | None) -> bool:
+        """A watermark ahead of our clock means that one of the two is wrong: not fresh."""
+        if watermark is None:
+            return False
+        age = self._clock() - watermark
+        return -CLOCK_TOLERANCE_S <= age <= self.policy.freshness_limit_s
+
+    def _envelope(self, position: Position, as_of: int | None) -> Envelope:
+        valid_until = self._clock() + self._answer_ttl_s
+        if as_of is not None:
+            valid_until = min(valid_until, as_of + self.policy.freshness_limit_s)
+        return Envelope(
+            position=position,
+            as_of=as_of,
+            valid_until=valid_until,
+            decision_id=str(uuid_utils.uuid7()),
+            policy_id=self._policy_id,
+        )
+
+    def _batch_envelope(self, items: Sequence[Answer | ItemError], position: Position) -> Envelope:
+        envelopes = [item.envelope for item in items if isinstance(item, Answer)]
+        oldest = min((each.as_of for each in envelopes if each.as_of is not None), default=None)
+        return self._envelope(position, oldest)
+
+    def _see(self, snapshot: Snapshot) -> None:
+        """Remember the newest position seen, for the answers that do not read the store."""
+        if snapshot.position.sequence > self._seen.sequence or not self._seen.log_id:
+            with self._seen_lock:
+                self._seen = max(self._seen, snapshot.position, key=lambda seen: seen.sequence)
+
+    def _token_or_error(self, question: Question | ItemError) -> bytes | ItemError:
+        if isinstance(question, ItemError):
+            return question
+        try:
+            return address.UNREADABLE if question.context.message_class.exempt else self._token(question)
+        except (InputError, KeysError) as error:
+            field = error.field if isinstance(error, InputError) else ""
+            return ItemError(reason=error.reason, field=field, message=str(error))
+
+    def _token(self, question: Question) -> bytes:
+        if (question.address is None) == (question.token is None):
+            raise QuestionError("recipient", "exactly one of address and token must be given.")
+        if question.token is not None:
+            self._check_key_id(question.address_key_id)
+            if len(question.token) != TOKEN_BYTES:
+                raise QuestionError("token", f"it has {len(question.token)} bytes, not {TOKEN_BYTES}.")
+            return question.token
+        return address.token(question.address or "", question.context.channel, self._held_key())
+
+    def _tokens(
+        self,
+        context: Context,
+        addresses: Sequence[str] | None,
+        tokens: npt.NDArray[np.uint8] | None,
+        address_key_id: bytes | None,
+    ) -> npt.NDArray[np.uint8]:
+        if tokens is None:
+            return address.tokens(addresses or (), context.channel, self._held_key())
+        self._check_key_id(address_key_id)
+        if tokens.dtype != np.uint8 or tokens.ndim != 2 or tokens.shape[1] != TOKEN_BYTES:  # noqa: PLR2004 - a table
+            raise QuestionError("tokens", "must be a uint8 array of shape (N, 16).")
+        return tokens
+
+    def _held_key(self) -> AddressKey:
+        if self._address_key is None:
+            raise AddressKeyNotHeldError(
+                "Plaintext addresses cannot be answered here: the address key is not held.",
+                fix=f"Send tokens made with address key {self.address_key_id.hex()}.",
+            )
+        return self._address_key
+
+    def _check_key_id(self, given: bytes | None) -> None:
+        if given != self.address_key_id:
+            raise AddressKeyMismatchError(
+                f"Tokens were made with address key {given.hex() if given else '(none given)'}, "
+                f"the store with {self.address_key_id.hex()}.",
+                fix="Make tokens with the store's address key and send its id in address_key_id.",
+            )
+
+
+def _column(packed: bytes) -> npt.NDArray[np.uint8]:
+    return np.frombuffer(packed, np.uint8).reshape(-1, TOKEN_BYTES)

@@ -1,0 +1,432 @@
+"""The whole key space and every value on disk; FORMAT.md says the same with a worked example.
+
+Numbers are big-endian where byte order must be key order; every encode stands beside its decode. A value that
+does not decode is damage and raises `StoreCorruptError`: it is never read as a consent.
+"""
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final, NoReturn
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+import xxhash
+
+from iyscheck.change import (
+    KNOWN_SOURCES,
+    TAG_BYTES,
+    TRANSACTION_ID_MAX_CHARS,
+    Brand,
+    ConsentChange,
+    ConsentColumns,
+)
+from iyscheck.consent import Channel, RecipientType, Status
+from iyscheck.errors import StoreCorruptError
+
+FORMAT_VERSION: Final = 1
+"""Readers and writers refuse a store of a greater one."""
+
+# Named databases of the environment: name → key → value.
+META: Final = b"meta"  # field name → bytes: format, log_id, sequence, address_key_id, store_key_id
+RECORDS: Final = b"records"  # consent key → record: the truth
+BRANDS: Final = b"brands"  # brand code → Brand
+WATERMARKS: Final = b"watermarks"  # brand code → seconds UTC: everything up to here is in
+WITHHELD: Final = b"withheld"  # brand code → seconds UTC: a watermark that waits for accept-rejects
+HOLDS: Final = b"holds"  # source name → brand codes whose rejected rows nobody has accepted yet
+ACCESS: Final = b"retailer_access"  # consent key → registration time, list id
+LISTS: Final = b"retailer_lists"  # list id → number of users, retailer codes
+COUNTS: Final = b"counts"  # brand, channel, recipient type, status → number of records
+SOURCES: Final = b"sources"  # xxh3-128 of the source name → SourceState
+DATABASES: Final = (META, RECORDS, BRANDS, WATERMARKS, WITHHELD, HOLDS, ACCESS, LISTS, COUNTS, SOURCES)
+
+# meta
+META_FORMAT: Final = b"format"
+META_LOG_ID: Final = b"log_id"
+META_SEQUENCE: Final = b"sequence"
+META_ADDRESS_KEY_ID: Final = b"address_key_id"
+META_STORE_KEY_ID: Final = b"store_key_id"
+
+_KEY: Final = struct.Struct(">IBB16s")
+KEY_BYTES: Final = _KEY.size
+# check, status, source number, registered, consented, sequence, transaction form, transaction id
+_RECORD: Final = struct.Struct(">IBBIIQB32s")
+RECORD_BYTES: Final = _RECORD.size
+"""Length of a record without its rare tail."""
+_CHECKED_FROM: Final = 4
+_TRANSACTION_AT: Final = RECORD_BYTES - 32
+_NUMBER: Final = struct.Struct(">Q")
+_CODE: Final = struct.Struct(">I")
+_COUNT_KEY: Final = struct.Struct(">IBBB")
+_BRAND: Final = struct.Struct(">QBBBI")
+_ACCESS: Final = struct.Struct(">I16s")
+
+RECORD_DTYPE: Final = np.dtype(
+    [
+        ("check", ">u4"),
+        ("status", "u1"),
+        ("source", "u1"),
+        ("registered", ">u4"),
+        ("consented", ">u4"),
+        ("sequence", ">u8"),
+        ("transaction_form", "u1"),
+        ("transaction", "u1", (32,)),
+    ]
+)
+"""The fixed part of a record as a numpy row; the same bytes as `_RECORD`."""
+KEY_DTYPE: Final = np.dtype([("brand", ">u4"), ("channel", "u1"), ("recipient_type", "u1"), ("tag", "u1", (16,))])
+
+NO_TRANSACTION: Final = 0
+HEX_TRANSACTION: Final = 1
+TEXT_TRANSACTION: Final = 2
+
+_SOURCE_NUMBERS: Final = {name: number for number, name in enumerate(KNOWN_SOURCES, 1)}
+_HEX_DIGITS: Final = frozenset("0123456789abcdef")
+_STATUSES: Final = frozenset((Status.ONAY, Status.RET, Status.UNKNOWN))
+
+
+def _corrupt(what: str) -> NoReturn:
+    raise StoreCorruptError(
+        f"The store holds a damaged {what}.",
+        fix="Run 'iyscheck-loader verify', then restore a backup or load the feed into a new store.",
+    )
+
+
+def record_check(key: bytes, body: bytes) -> int:
+    """Return the 32 bits that bind a record's body to its key, so that no torn or moved value is believed."""
+    return xxhash.xxh3_64_intdigest(key + body) & 0xFFFFFFFF
+
+
+def encode_key(brand: int, channel: int, recipient_type: int, tag: bytes) -> bytes:
+    """Write the key of a consent: 22 bytes, one brand's consents lie together."""
+    return _KEY.pack(brand, channel, recipient_type, tag)
+
+
+def decode_key(key: bytes) -> tuple[int, Channel, RecipientType, bytes]:
+    """Read the key of a consent."""
+    if len(key) != KEY_BYTES:
+        _corrupt("consent key")
+    brand, channel, recipient_type, tag = _KEY.unpack(key)
+    try:
+        return brand, Channel(channel), RecipientType(recipient_type), tag
+    except ValueError:
+        _corrupt("consent key")
+
+
+def encode_keys(columns: ConsentColumns) -> npt.NDArray[np.void]:
+    """Write the keys of N changes as a packed array of KEY_DTYPE."""
+    keys = np.empty(len(columns), KEY_DTYPE)
+    keys["brand"] = columns.brand
+    keys["channel"] = columns.channel
+    keys["recipient_type"] = columns.recipient_type
+    keys["tag"] = columns.tag
+    return keys
+
+
+def column_keys(brand: int, channel: int, recipient_type: int, tags: npt.NDArray[np.uint8]) -> list[bytes]:
+    """Write the keys of one frame's recipients; tags uint8 (N, 16)."""
+    prefix = struct.pack(">IBB", brand, channel, recipient_type)
+    packed = tags.tobytes()
+    return [prefix + packed[at : at + TAG_BYTES] for at in range(0, len(packed), TAG_BYTES)]
+
+
+def encode_records(keys: Sequence[bytes], columns: ConsentColumns) -> list[bytes]:
+    """Write the records of N changes whose keys are given, in the same order."""
+    rows = np.zeros(len(columns), RECORD_DTYPE)
+    rows["status"] = columns.status
+    rows["registered"] = columns.registered
+    rows["consented"] = columns.consented
+    rows["sequence"] = columns.sequence
+    rows["source"] = [_SOURCE_NUMBERS.get(name, 0) for name in columns.source]
+    tails: dict[int, bytes] = {}
+    transactions = []
+    for at, text in enumerate(columns.transaction_id):
+        if len(text) == TRANSACTION_ID_MAX_CHARS and _HEX_DIGITS.issuperset(text):
+            transactions.append(bytes.fromhex(text))
+            continue
+        transactions.append(bytes(32))
+        if text:
+            tails[at] = _text(text)
+    rows["transaction"] = np.frombuffer(b"".join(transactions), np.uint8).reshape(-1, 32)
+    form = np.full(len(columns), HEX_TRANSACTION, np.uint8)
+    form[[at for at, text in enumerate(columns.transaction_id) if not text]] = NO_TRANSACTION
+    form[list(tails)] = TEXT_TRANSACTION
+    rows["transaction_form"] = form
+    for unnamed in np.flatnonzero(rows["source"] == 0).tolist():
+        tails[unnamed] = tails.get(unnamed, b"") + _text(columns.source[unnamed])
+    packed = rows.tobytes()
+    bodies = [packed[at + _CHECKED_FROM : at + RECORD_BYTES] for at in range(0, len(packed), RECORD_BYTES)]
+    for at, tail in tails.items():
+        bodies[at] += tail
+    return [_CODE.pack(record_check(key, body)) + body for key, body in zip(keys, bodies, strict=True)]
+
+
+def _text(text: str) -> bytes:
+    encoded = text.encode()
+    return bytes((len(encoded),)) + encoded
+
+
+def intact(key: bytes, value: bytes) -> bool:
+    """Say whether a record is exactly what was written for this key."""
+    return (
+        len(value) >= RECORD_BYTES
+        and _CODE.unpack_from(value)[0] == record_check(key, value[_CHECKED_FROM:])
+        and value[_CHECKED_FROM] in _STATUSES
+    )
+
+
+def decode_record(key: bytes, value: bytes) -> ConsentChange:
+    """Read one record with its key."""
+    if not intact(key, value):
+        _corrupt("consent record")
+    brand, channel, recipient_type, tag = decode_key(key)
+    _, status, source, registered, consented, sequence, form, transaction = _RECORD.unpack_from(value)
+    if form > TEXT_TRANSACTION or source > len(KNOWN_SOURCES):
+        _corrupt("consent record")
+    tail = _Tail(value)
+    transaction_id = ("", transaction.hex(), "")[form] if form != TEXT_TRANSACTION else tail.text()
+    source_name = KNOWN_SOURCES[source - 1] if source else tail.text()
+    tail.end()
+    return ConsentChange(
+        brand=brand,
+        channel=channel,
+        recipient_type=recipient_type,
+        tag=tag,
+        status=Status(status),
+        registered=registered,
+        consented=consented,
+        source=source_name,
+        transaction_id=transaction_id,
+        sequence=sequence,
+    )
+
+
+class _Tail:
+    """The texts behind a record's fixed part, each after its length in one byte."""
+
+    def __init__(self, value: bytes) -> None:
+        self._value = value
+        self._at = RECORD_BYTES
+
+    def text(self) -> str:
+        if self._at >= len(self._value):
+            _corrupt("consent record")
+        end = self._at + 1 + self._value[self._at]
+        text = self._value[self._at + 1 : end]
+        if end > len(self._value):
+            _corrupt("consent record")
+        self._at = end
+        try:
+            return text.decode()
+        except UnicodeDecodeError:
+            _corrupt("consent record")
+
+    def end(self) -> None:
+        if self._at != len(self._value):
+            _corrupt("consent record")
+
+
+def status_of(value: bytes | None) -> int:
+    """Return the status of a record that is known to be intact; 0 for no record."""
+    return 0 if value is None else value[_CHECKED_FROM]
+
+
+def decode_columns(keys: Sequence[bytes], values: Sequence[bytes]) -> npt.NDArray[np.void]:
+    """Read the fixed parts of N records as an array of RECORD_DTYPE; one damaged record fails the column."""
+    if not all(map(intact, keys, values)):
+        _corrupt("consent record")
+    fixed = b"".join(value[:RECORD_BYTES] for value in values)
+    return np.frombuffer(fixed, RECORD_DTYPE)
+
+
+def encode_number(number: int) -> bytes:
+    """Write an unsigned number of 8 bytes."""
+    return _NUMBER.pack(number)
+
+
+def decode_number(value: bytes) -> int:
+    """Read an unsigned number of 8 bytes."""
+    if len(value) != _NUMBER.size:
+        _corrupt("number")
+    return int(_NUMBER.unpack(value)[0])
+
+
+def encode_code(brand: int) -> bytes:
+    """Write a brand code as key."""
+    return _CODE.pack(brand)
+
+
+def decode_code(key: bytes) -> int:
+    """Read a brand code from a key."""
+    if len(key) != _CODE.size:
+        _corrupt("brand code")
+    return int(_CODE.unpack(key)[0])
+
+
+def encode_codes(brands: Sequence[int]) -> bytes:
+    """Write brand codes, 4 bytes each."""
+    return np.array(sorted(brands), ">u4").tobytes()
+
+
+def decode_codes(value: bytes) -> tuple[int, ...]:
+    """Read brand codes."""
+    if len(value) % _CODE.size:
+        _corrupt("list of brand codes")
+    return tuple(np.frombuffer(value, ">u4").tolist())
+
+
+def encode_count_key(brand: int, channel: int, recipient_type: int, status: int) -> bytes:
+    """Write the key of a count."""
+    return _COUNT_KEY.pack(brand, channel, recipient_type, status)
+
+
+def decode_count_key(key: bytes) -> tuple[int, int, int, int]:
+    """Read the key of a count: brand, channel, recipient type, status."""
+    if len(key) != _COUNT_KEY.size:
+        _corrupt("count")
+    brand, channel, recipient_type, status = _COUNT_KEY.unpack(key)
+    return brand, channel, recipient_type, status
+
+
+def encode_brand(brand: Brand) -> bytes:
+    """Write a brand: İYS code, active, channels as bits, own legacy deadline, registration time; checked."""
+    bits = sum(1 << channel for channel in brand.channels)
+    return _checked(
+        encode_code(brand.brand),
+        _BRAND.pack(brand.iys_code, brand.active, bits, brand.legacy_deadline, brand.registered),
+    )
+
+
+def decode_brand(key: bytes, value: bytes) -> Brand:
+    """Read a brand."""
+    body = _unchecked(key, value, "brand")
+    if len(body) != _BRAND.size:
+        _corrupt("brand")
+    iys_code, active, bits, legacy_deadline, registered = _BRAND.unpack(body)
+    return Brand(
+        brand=decode_code(key),
+        iys_code=iys_code,
+        active=active == 1,
+        channels=frozenset(channel for channel in Channel if bits >> channel & 1),
+        legacy_deadline=legacy_deadline,
+        registered=registered,
+    )
+
+
+def encode_watermark(brand: int, seconds: int) -> bytes:
+    """Write a watermark in seconds since 1970 UTC; checked."""
+    return _checked(encode_code(brand), encode_number(seconds))
+
+
+def decode_watermark(key: bytes, value: bytes) -> int:
+    """Read a watermark."""
+    return decode_number(_unchecked(key, value, "watermark"))
+
+
+def encode_access(key: bytes, registered: int, list_id: bytes) -> bytes:
+    """Write which list of retailers may use the consent at `key`; checked."""
+    return _checked(key, _ACCESS.pack(registered, list_id))
+
+
+def decode_access(key: bytes, value: bytes) -> tuple[int, bytes]:
+    """Read registration time and list id."""
+    body = _unchecked(key, value, "retailer access")
+    if len(body) != _ACCESS.size:
+        _corrupt("retailer access")
+    registered, list_id = _ACCESS.unpack(body)
+    return registered, list_id
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RetailerList:
+    """A list of retailer codes and how many consents use it."""
+
+    users: int
+    retailers: frozenset[int]
+
+
+def list_id(retailers: frozenset[int]) -> bytes:
+    """Name a list by its content, so that the same list has the same name whatever came first."""
+    return xxhash.xxh3_128_digest(_retailers(retailers))
+
+
+def encode_list(entry: RetailerList) -> bytes:
+    """Write a retailer list; checked."""
+    return _checked(list_id(entry.retailers), encode_number(entry.users) + _retailers(entry.retailers))
+
+
+def decode_list(key: bytes, value: bytes) -> RetailerList:
+    """Read a retailer list."""
+    body = _unchecked(key, value, "retailer list")
+    if len(body) % _NUMBER.size or not body:
+        _corrupt("retailer list")
+    users, *retailers = np.frombuffer(body, ">u8").tolist()
+    return RetailerList(users=users, retailers=frozenset(retailers))
+
+
+def _retailers(retailers: frozenset[int]) -> bytes:
+    return np.array(sorted(retailers), ">u8").tobytes()
+
+
+def _checked(key: bytes, body: bytes) -> bytes:
+    return _CODE.pack(record_check(key, body)) + body
+
+
+def _unchecked(key: bytes, value: bytes, what: str) -> bytes:
+    body = value[_CHECKED_FROM:]
+    if len(value) < _CHECKED_FROM or _CODE.unpack_from(value)[0] != record_check(key, body):
+        _corrupt(what)
+    return body
+
+
+class SourceState(msgspec.Struct, frozen=True, kw_only=True):
+    """How far one feed source has been loaded: written with the data, in the same transaction.
+
+    `sha256` (hex) and `bytes` cover the decompressed bytes consumed; `rejects_bytes` is the length of the rejects
+    file that belongs to them. `watermarks` are asked for but not moved yet: (brand, or 0 for all, seconds UTC).
+    """
+
+    name: str
+    rows: int = 0
+    lines: int = 0
+    bytes: int = 0
+    sha256: str = ""
+    rejects_bytes: int = 0
+    rejected: int = 0
+    skipped: int = 0
+    brands: tuple[int, ...] = ()
+    rejected_brands: tuple[int, ...] = ()
+    rejected_unknown: bool = False
+    watermarks: tuple[tuple[int, int], ...] = ()
+    finished: bool = False
+    accepted: bool = False
+    file_size: int = 0
+    file_mtime_ns: int = 0
+
+    @property
+    def held_brands(self) -> tuple[int, ...]:
+        """Brands of which a row was rejected: all of the source's where a rejected row's brand was unreadable."""
+        if not self.rejected_unknown:
+            return self.rejected_brands
+        asked = (brand for brand, _ in self.watermarks if brand)
+        return tuple(sorted({*self.brands, *self.rejected_brands, *asked}))
+
+
+def source_key(name: str) -> bytes:
+    """Write the key of a source: names are paths and may be longer than an LMDB key may be."""
+    return xxhash.xxh3_128_digest(name.encode("utf-8", "surrogateescape"))
+
+
+def encode_source(source: SourceState) -> bytes:
+    """Write a source's state as checked JSON."""
+    return _checked(source_key(source.name), msgspec.json.encode(source))
+
+
+def decode_source(key: bytes, value: bytes) -> SourceState:
+    """Read a source's state."""
+    body = _unchecked(key, value, "source state")
+    try:
+        return msgspec.json.decode(body, type=SourceState)
+    except msgspec.MsgspecError:
+        _corrupt("source state")

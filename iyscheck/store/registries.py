@@ -1,0 +1,177 @@
+"""Everything beside the records: brands, watermarks and holds, retailer access, counts, sources, position.
+
+Each registry keeps its own registration time: newest wins, on a tie the restrictive one.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import lmdb
+
+from iyscheck.change import Brand, Position, RetailerAccess, merge_access, merge_brand
+from iyscheck.errors import StoreCorruptError
+from iyscheck.store import layout
+from iyscheck.store.environment import read, walk
+from iyscheck.store.layout import RetailerList, SourceState
+
+
+class Registries:
+    """What may be changed in a write transaction besides the records."""
+
+    def __init__(self, txn: lmdb.Transaction, databases: Mapping[bytes, lmdb._Database]) -> None:
+        self.txn = txn
+        self.databases = databases
+
+    def advance(self, rows: int) -> Position:
+        """Move the position forward; it never goes back."""
+        meta = self.databases[layout.META]
+        sequence = layout.decode_number(read(self.txn, layout.META_SEQUENCE, meta) or b"") + rows
+        self.txn.put(layout.META_SEQUENCE, layout.encode_number(sequence), db=meta)
+        return read_position(self.txn, meta)
+
+    def put_source(self, source: SourceState) -> None:
+        """Write how far the source has come."""
+        self.txn.put(layout.source_key(source.name), layout.encode_source(source), db=self.databases[layout.SOURCES])
+
+    def put_brand(self, new: Brand) -> None:
+        """Register or change a brand: newest wins, on a tie the restrictive value."""
+        key, database = layout.encode_code(new.brand), self.databases[layout.BRANDS]
+        stored = read(self.txn, key, database)
+        merged = new if stored is None else merge_brand(layout.decode_brand(key, stored), new)
+        self.txn.put(key, layout.encode_brand(merged), db=database)
+
+    def put_access(self, new: RetailerAccess) -> None:
+        """Register which retailers may use a consent: newest wins, on a tie what both allow."""
+        key, database = _access_key(new), self.databases[layout.ACCESS]
+        value = read(self.txn, key, database)
+        merged = new
+        if value is not None:
+            registered, old_list = layout.decode_access(key, value)
+            stored = RetailerAccess(
+                brand=new.brand,
+                channel=new.channel,
+                recipient_type=new.recipient_type,
+                tag=new.tag,
+                registered=registered,
+                retailers=self._list(old_list).retailers,
+            )
+            merged = merge_access(stored, new)
+            if merged is stored:
+                return
+            self._use_list(stored.retailers, -1)
+        self._use_list(merged.retailers, 1)
+        list_id = layout.list_id(merged.retailers)
+        self.txn.put(key, layout.encode_access(key, merged.registered, list_id), db=database)
+
+    def _list(self, list_id: bytes) -> RetailerList:
+        value = read(self.txn, list_id, self.databases[layout.LISTS])
+        if value is None:
+            raise StoreCorruptError(
+                "The store lacks a retailer list that a consent names.",
+                fix="Run 'iyscheck-loader verify', then load the feed into a new store.",
+            )
+        return layout.decode_list(list_id, value)
+
+    def _use_list(self, retailers: frozenset[int], users: int) -> None:
+        """Count the users of a list; one that nobody uses is dropped."""
+        list_id, database = layout.list_id(retailers), self.databases[layout.LISTS]
+        stored = read(self.txn, list_id, database)
+        total = users + (layout.decode_list(list_id, stored).users if stored is not None else 0)
+        if total:
+            self.txn.put(list_id, layout.encode_list(RetailerList(users=total, retailers=retailers)), db=database)
+        else:
+            self.txn.delete(list_id, db=database)
+
+    def add_counts(self, differences: Mapping[tuple[int, int, int, int], int]) -> None:
+        """Add the differences to the counts; a count of nothing is not kept."""
+        database = self.databases[layout.COUNTS]
+        for group, difference in differences.items():
+            key = layout.encode_count_key(*group)
+            stored = read(self.txn, key, database)
+            total = difference + (layout.decode_number(stored) if stored is not None else 0)
+            if total:
+                self.txn.put(key, layout.encode_number(total), db=database)
+            else:
+                self.txn.delete(key, db=database)
+
+    def put_hold(self, source_name: str, brands: Sequence[int]) -> None:
+        """Remember of which brands a source rejected rows that nobody has accepted."""
+        key, database = layout.source_key(source_name), self.databases[layout.HOLDS]
+        if brands:
+            name = source_name.encode("utf-8", "surrogateescape")
+            codes = layout.encode_codes(brands)
+            self.txn.put(key, layout.encode_number(len(brands)) + codes + name, db=database)
+        else:
+            self.txn.delete(key, db=database)
+
+    def holds(self) -> dict[str, tuple[int, ...]]:
+        """Return the brands held back, by source."""
+        return read_holds(self.txn, self.databases[layout.HOLDS])
+
+    def withheld(self) -> dict[int, int]:
+        """Return the watermarks that wait, by brand."""
+        return read_watermarks(self.txn, self.databases[layout.WITHHELD])
+
+    def move_watermarks(self, asked: Sequence[tuple[int, int]]) -> tuple[dict[int, int], dict[int, int]]:
+        """Move the asked watermarks forward, or withhold those of held brands; brand 0 asks for all registered.
+
+        A brand is held while any source has unaccepted rejects of it: its watermark would claim what is not in.
+        """
+        held = self._held()
+        moved: dict[int, int] = {}
+        withheld: dict[int, int] = {}
+        for asked_brand, seconds in asked:
+            for brand in (asked_brand,) if asked_brand else self._registered():
+                into, name = (withheld, layout.WITHHELD) if brand in held else (moved, layout.WATERMARKS)
+                if self._forward(name, brand, seconds):
+                    into[brand] = seconds
+        return moved, withheld
+
+    def release_withheld(self) -> dict[int, int]:
+        """Move the withheld watermarks of all brands that nothing holds any more."""
+        held = self._held()
+        moved: dict[int, int] = {}
+        for brand, seconds in self.withheld().items():
+            if brand in held:
+                continue
+            self.txn.delete(layout.encode_code(brand), db=self.databases[layout.WITHHELD])
+            if self._forward(layout.WATERMARKS, brand, seconds):
+                moved[brand] = seconds
+        return moved
+
+    def _held(self) -> set[int]:
+        return {brand for brands in self.holds().values() for brand in brands}
+
+    def _registered(self) -> list[int]:
+        return [layout.decode_code(key) for key, _ in walk(self.txn, self.databases[layout.BRANDS])]
+
+    def _forward(self, database_name: bytes, brand: int, seconds: int) -> bool:
+        key, database = layout.encode_code(brand), self.databases[database_name]
+        stored = read(self.txn, key, database)
+        if stored is not None and layout.decode_watermark(key, stored) >= seconds:
+            return False
+        self.txn.put(key, layout.encode_watermark(brand, seconds), db=database)
+        return True
+
+
+def _access_key(access: RetailerAccess) -> bytes:
+    return layout.encode_key(access.brand, access.channel, access.recipient_type, access.tag)
+
+
+def read_holds(txn: lmdb.Transaction, database: lmdb._Database) -> dict[str, tuple[int, ...]]:
+    """Read the brands held back by unaccepted rejects, by source name."""
+    holds: dict[str, tuple[int, ...]] = {}
+    for _, value in walk(txn, database):
+        end = 8 + 4 * layout.decode_number(value[:8])
+        holds[value[end:].decode("utf-8", "surrogateescape")] = layout.decode_codes(value[8:end])
+    return holds
+
+
+def read_watermarks(txn: lmdb.Transaction, database: lmdb._Database) -> dict[int, int]:
+    """Read all watermarks of a database: seconds UTC by brand code."""
+    return {layout.decode_code(key): layout.decode_watermark(key, value) for key, value in walk(txn, database)}
+
+
+def read_position(txn: lmdb.Transaction, database: lmdb._Database) -> Position:
+    """Read where the log stands."""
+    log_id = read(txn, layout.META_LOG_ID, database) or b""
+    return Position(log_id, layout.decode_number(read(txn, layout.META_SEQUENCE, database) or b""))

@@ -1,0 +1,219 @@
+"""Reading a store: a snapshot is one LMDB read transaction, so everything it shows belongs together.
+
+A snapshot is opened for each check, batch or frame and sees all that was committed before; none is kept while
+nobody asks, so old pages are free to be reused. Brands and watermarks are kept decoded per transaction id.
+"""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Self, cast
+
+import lmdb
+import numpy as np
+import numpy.typing as npt
+
+from iyscheck.change import Brand, ConsentChange, Position
+from iyscheck.consent import states
+from iyscheck.store import layout
+from iyscheck.store.environment import Environment, check_keys, open_reader, read, translated, walk
+from iyscheck.store.layout import SourceState
+from iyscheck.store.registries import read_holds, read_position, read_watermarks
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BrandView:
+    """A brand and its watermark (seconds UTC), each None if the store has none."""
+
+    brand: Brand | None
+    watermark: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreStats:
+    """How full a store is: bytes, reader slots, consents."""
+
+    size_bytes: int
+    map_bytes: int
+    readers: int
+    max_readers: int
+    records: int
+
+
+class _Decoded:
+    """What has been decoded of one transaction's registries."""
+
+    def __init__(self, transaction_id: int, position: Position) -> None:
+        self.transaction_id = transaction_id
+        self.position = position
+        self.brands: dict[int, BrandView] = {}
+
+
+class Snapshot:
+    """One consistent view; valid inside the `with` block that gave it, and only in its thread."""
+
+    def __init__(self, txn: lmdb.Transaction, environment: Environment, decoded: _Decoded) -> None:
+        self._txn = txn
+        self._databases = environment.databases
+        self._decoded = decoded
+
+    @property
+    def position(self) -> Position:
+        """Where the log stands."""
+        return self._decoded.position
+
+    def brand(self, code: int) -> BrandView:
+        """Return a brand's registration and watermark."""
+        view = self._decoded.brands.get(code)
+        if view is None:
+            key = layout.encode_code(code)
+            row = read(self._txn, key, self._databases[layout.BRANDS])
+            watermark = read(self._txn, key, self._databases[layout.WATERMARKS])
+            view = BrandView(
+                brand=None if row is None else layout.decode_brand(key, row),
+                watermark=None if watermark is None else layout.decode_watermark(key, watermark),
+            )
+            if view.brand is not None:  # made-up brand codes must not fill the memory
+                self._decoded.brands[code] = view
+        return view
+
+    def record(self, brand: int, channel: int, recipient_type: int, tag: bytes) -> ConsentChange | None:
+        """Return the record of one consent; None if there is none. Raises StoreCorruptError."""
+        key = layout.encode_key(brand, channel, recipient_type, tag)
+        value = read(self._txn, key, self._databases[layout.RECORDS])
+        return None if value is None else layout.decode_record(key, value)
+
+    def states(
+        self, brand: int, channel: int, recipient_type: int, tags: npt.NDArray[np.uint8]
+    ) -> npt.NDArray[np.uint8]:
+        """Return the state byte of each of N recipients, 0 where there is no record; tags uint8 (N, 16).
+
+        Retailer bits are not looked up here: `retailer_listed` is asked for the few that need it.
+        """
+        keys = layout.column_keys(brand, channel, recipient_type, tags)
+        database, get = self._databases[layout.RECORDS], self._txn.get
+        values = [cast("bytes | None", get(key, db=database)) for key in keys]
+        found = [at for at, value in enumerate(values) if value is not None]
+        column = np.zeros(len(keys), np.uint8)
+        if found:
+            rows = layout.decode_columns([keys[at] for at in found], [values[at] or b"" for at in found])
+            column[found] = states(
+                rows["status"],
+                rows["consented"].astype(np.int64),
+                rows["registered"].astype(np.int64),
+                np.zeros(len(found), np.bool_),
+            )
+        return column
+
+    def retailer_listed(
+        self, brand: int, channel: int, recipient_type: int, tags: npt.NDArray[np.uint8], retailer: int
+    ) -> npt.NDArray[np.bool_]:
+        """Say for each of N recipients whether the retailer may use the consent; no list means nobody may."""
+        keys = layout.column_keys(brand, channel, recipient_type, tags)
+        return np.array([retailer in self.retailers(key) for key in keys], np.bool_)
+
+    def retailers(self, key: bytes) -> frozenset[int]:
+        """Return the retailers that may use the consent at `key`."""
+        value = read(self._txn, key, self._databases[layout.ACCESS])
+        if value is None:
+            return frozenset()
+        _, list_id = layout.decode_access(key, value)
+        entry = read(self._txn, list_id, self._databases[layout.LISTS])
+        return frozenset() if entry is None else layout.decode_list(list_id, entry).retailers
+
+    def brands(self) -> Iterator[Brand]:
+        """Walk all registered brands by code."""
+        for key, value in self.items(layout.BRANDS):
+            yield layout.decode_brand(key, value)
+
+    def watermarks(self) -> dict[int, int]:
+        """Return the watermarks of all brands that have one, seconds UTC by brand code."""
+        return read_watermarks(self._txn, self._databases[layout.WATERMARKS])
+
+    def withheld(self) -> dict[int, int]:
+        """Return the watermarks that wait for accept-rejects."""
+        return read_watermarks(self._txn, self._databases[layout.WITHHELD])
+
+    def holds(self) -> dict[str, tuple[int, ...]]:
+        """Return the brands held back by rejects that nobody has accepted, by source."""
+        return read_holds(self._txn, self._databases[layout.HOLDS])
+
+    def counts(self) -> dict[tuple[int, int, int, int], int]:
+        """Return the number of records by (brand, channel, recipient type, status)."""
+        return {layout.decode_count_key(key): layout.decode_number(value) for key, value in self.items(layout.COUNTS)}
+
+    def sources(self) -> Iterator[SourceState]:
+        """Walk all sources ever loaded."""
+        for key, value in self.items(layout.SOURCES):
+            yield layout.decode_source(key, value)
+
+    def items(self, database: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Walk the raw keys and values of one named database in key order."""
+        return walk(self._txn, self._databases[database])
+
+
+class Store:
+    """A store opened for reading. Safe from many threads: each snapshot is its own transaction."""
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+        self._decoded = _Decoded(-1, Position(b"", 0))
+
+    @classmethod
+    def open(
+        cls, path: str | os.PathLike[str], *, address_key_id: bytes | None = None, store_key_id: bytes | None = None
+    ) -> Self:
+        """Open a store and compare its keys with the given ids (None is not compared)."""
+        environment = open_reader(path)
+        try:
+            with translated(environment.path):
+                check_keys(environment, address_key_id=address_key_id, store_key_id=store_key_id)
+        except BaseException:
+            environment.close()
+            raise
+        return cls(environment)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the files; no snapshot may be open."""
+        self._environment.close()
+
+    @contextmanager
+    def snapshot(self) -> Iterator[Snapshot]:
+        """Open a view of everything that is committed now. Raises StoreUnreadableError, StoreCorruptError."""
+        with translated(self._environment.path), self._environment.lmdb.begin() as txn:
+            decoded = self._decoded
+            transaction_id = txn.id()
+            if decoded.transaction_id != transaction_id:
+                meta = self._environment.databases[layout.META]
+                decoded = self._decoded = _Decoded(transaction_id, read_position(txn, meta))
+            yield Snapshot(txn, self._environment, decoded)
+
+    def meta(self, field: bytes) -> bytes:
+        """Return one field of the store's own description, empty if absent."""
+        with translated(self._environment.path), self._environment.lmdb.begin() as txn:
+            return read(txn, field, self._environment.databases[layout.META]) or b""
+
+    def stats(self) -> StoreStats:
+        """Return how full the store is."""
+        environment = self._environment
+        with translated(environment.path), environment.lmdb.begin() as txn:
+            info = environment.lmdb.info()
+            return StoreStats(
+                size_bytes=environment.size_bytes(),
+                map_bytes=info["map_size"],
+                readers=info["num_readers"],
+                max_readers=info["max_readers"],
+                records=txn.stat(environment.databases[layout.RECORDS])["entries"],
+            )
+
+    def sweep_readers(self) -> int:
+        """Free the slots of readers that died; returns how many."""
+        with translated(self._environment.path):
+            return int(self._environment.lmdb.reader_check())

@@ -1,0 +1,184 @@
+"""The only writer of a store: one process, one thread, one durable transaction per batch.
+
+Everything of a batch is in its transaction: records, registries, counts, position and the source's resume point.
+So whatever kills the process, the store is as after some whole batch, and says which.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Self
+
+import lmdb
+
+from iyscheck.change import LOG_ID_BYTES, Brand, ConsentColumns, Position, RetailerAccess
+from iyscheck.errors import SourceUnknownError
+from iyscheck.store import layout, records
+from iyscheck.store.environment import Environment, WriterLock, check_keys, open_writer, read, translated, walk
+from iyscheck.store.layout import SourceState
+from iyscheck.store.registries import Registries, read_position
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """What one commit brings. `rows` counts the feed rows consumed, rejects and skipped ones included."""
+
+    consents: ConsentColumns
+    access: Sequence[RetailerAccess]
+    brands: Sequence[Brand]
+    rows: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Applied:
+    """What a commit did. Watermarks map brand codes to seconds UTC: moved, and withheld because of rejects."""
+
+    applied: int
+    superseded: int
+    position: Position
+    watermarks: dict[int, int]
+    withheld: dict[int, int]
+
+
+class Writer:
+    """Writes batches into a store; make one with `open`."""
+
+    def __init__(self, environment: Environment, lock: WriterLock) -> None:
+        self._environment = environment
+        self._lock = lock
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str], *, address_key_id: bytes, store_key_id: bytes) -> Self:
+        """Open a store for writing, making it if there is none.
+
+        Raises StoreBusyError, StoreKeysError, StoreFormatError, StoreFullError, StoreUnreadableError.
+        """
+        lock = WriterLock(path)
+        try:
+            environment = open_writer(path)
+            try:
+                _initialise(environment, address_key_id, store_key_id)
+                check_keys(environment, address_key_id=address_key_id, store_key_id=store_key_id)
+            except BaseException:
+                environment.close()
+                raise
+        except BaseException:
+            lock.release()
+            raise
+        return cls(environment, lock)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the store and let the next writer in."""
+        self._environment.close()
+        self._lock.release()
+
+    @property
+    def environment(self) -> Environment:
+        """The open environment, for a reader in the same process."""
+        return self._environment
+
+    @property
+    def position(self) -> Position:
+        """Where the log stands."""
+        with self._reading() as txn:
+            return read_position(txn, self._environment.databases[layout.META])
+
+    def source(self, name: str) -> SourceState | None:
+        """Return how far a source was loaded; None if it never was."""
+        key = layout.source_key(name)
+        with self._reading() as txn:
+            value = read(txn, key, self._environment.databases[layout.SOURCES])
+        return None if value is None else layout.decode_source(key, value)
+
+    def sources(self) -> Iterator[SourceState]:
+        """Walk all sources ever loaded."""
+        with self._reading() as txn:
+            stored = walk(txn, self._environment.databases[layout.SOURCES])
+            yield from [layout.decode_source(key, value) for key, value in stored]
+
+    def apply(self, batch: Batch, source: SourceState, *, finished: bool = False) -> Applied:
+        """Commit a batch with its source's new resume point; `finished` also moves the source's watermarks.
+
+        When this returns the batch is on disk. Raises StoreFullError, and then nothing of it is.
+        """
+        with self._writing() as txn:
+            for brand in batch.brands:
+                txn.put_brand(brand)
+            written = records.apply(txn.txn, txn.databases[layout.RECORDS], batch.consents)
+            txn.add_counts(written.counts)
+            for access in batch.access:
+                txn.put_access(access)
+            position = txn.advance(batch.rows)
+            txn.put_hold(source.name, source.held_brands)
+            moved: dict[int, int] = {}
+            withheld: dict[int, int] = {}
+            if finished:
+                moved, withheld = txn.move_watermarks(source.watermarks)
+            txn.put_source(_finished(source) if finished else source)
+        return Applied(
+            applied=written.applied,
+            superseded=written.superseded,
+            position=position,
+            watermarks=moved,
+            withheld=withheld,
+        )
+
+    def accept_rejects(self, source_name: str) -> Applied:
+        """Accept that a source's rejected rows are lost, and move the watermarks that waited for it.
+
+        Raises SourceUnknownError where nothing of that source is waiting.
+        """
+        source = self.source(source_name)
+        with self._writing() as txn:
+            if source is None or source_name not in txn.holds():
+                raise SourceUnknownError(
+                    "No rejects of that source wait for acceptance.",
+                    fix="'iyscheck-loader status' lists the sources that do.",
+                )
+            txn.put_source(_accepted(source))
+            txn.put_hold(source_name, ())
+            moved = txn.release_withheld()
+            position = txn.advance(0)
+            withheld = txn.withheld()
+        return Applied(applied=0, superseded=0, position=position, watermarks=moved, withheld=withheld)
+
+    @contextmanager
+    def _reading(self) -> Iterator[lmdb.Transaction]:
+        with translated(self._environment.path), self._environment.lmdb.begin() as txn:
+            yield txn
+
+    @contextmanager
+    def _writing(self) -> Iterator[Registries]:
+        with translated(self._environment.path), self._environment.lmdb.begin(write=True) as txn:
+            yield Registries(txn, self._environment.databases)
+
+
+def _initialise(environment: Environment, address_key_id: bytes, store_key_id: bytes) -> None:
+    """Give a new store its format, log and key ids, all at once."""
+    meta = environment.databases[layout.META]
+    with environment.lmdb.begin(write=True) as txn:
+        if txn.get(layout.META_FORMAT, db=meta) is None:
+            txn.put(layout.META_FORMAT, layout.encode_number(layout.FORMAT_VERSION), db=meta)
+            txn.put(layout.META_LOG_ID, os.urandom(LOG_ID_BYTES), db=meta)
+            txn.put(layout.META_SEQUENCE, layout.encode_number(0), db=meta)
+            txn.put(layout.META_ADDRESS_KEY_ID, address_key_id, db=meta)
+            txn.put(layout.META_STORE_KEY_ID, store_key_id, db=meta)
+
+
+def _finished(source: SourceState) -> SourceState:
+    return _with(source, finished=True, watermarks=())
+
+
+def _accepted(source: SourceState) -> SourceState:
+    return _with(source, accepted=True, rejected_brands=(), rejected_unknown=False)
+
+
+def _with(source: SourceState, **changes: object) -> SourceState:
+    return SourceState(**{name: getattr(source, name) for name in source.__struct_fields__} | changes)
