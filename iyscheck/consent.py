@@ -180,6 +180,14 @@ def states(
     return packed
 
 
+def state(status: Status, consented: int, registered: int) -> int:
+    """Pack the facts of one record, without the retailer bit: what `states` gives for it, without arrays."""
+    missed = 0
+    if consented < LEGACY_CONSENTS_BEFORE:
+        missed = sum(registered >= before for before in REGISTERED_BEFORE.values())
+    return status | missed << DEADLINE_SHIFT
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Policy:
     """What an operator may choose about the rule. Its id travels with each answer."""

@@ -32,6 +32,7 @@ from iyscheck.consent import (
     Reason,
     Sender,
     Status,
+    state,
     verdicts,
 )
 from iyscheck.errors import (
@@ -298,9 +299,9 @@ class Engine:
         view = snapshot.brand(context.brand)
         where = (context.brand, context.channel, context.recipient_type)
         record = snapshot.record(*where, tag.tobytes()) if readable else None
-        state, listed, evidence = 0, False, None
+        facts, listed, evidence = 0, False, None
         if record is not None:
-            state = int(snapshot.states(*where, tag)[0])
+            facts = state(record.status, record.consented, record.registered)
             evidence = Evidence(
                 status=record.status,
                 source=record.source,
@@ -310,7 +311,7 @@ class Engine:
             )
             if context.retailer is not None:
                 listed = bool(snapshot.retailer_listed(*where, tag, context.retailer)[0])
-        reason = Reason(int(verdicts(self._sender(context, view))[int(readable), int(listed), state]))
+        reason = Reason(int(verdicts(self._sender(context, view))[int(readable), int(listed), facts]))
         return Answer(
             reason=reason,
             message_class=context.message_class,

@@ -4,6 +4,7 @@ Numbers are big-endian where byte order must be key order; every encode stands b
 does not decode is damage and raises `StoreCorruptError`: it is never read as a consent.
 """
 
+import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -82,7 +83,7 @@ HEX_TRANSACTION: Final = 1
 TEXT_TRANSACTION: Final = 2
 
 _SOURCE_NUMBERS: Final = {name: number for number, name in enumerate(KNOWN_SOURCES, 1)}
-_HEX_DIGITS: Final = frozenset("0123456789abcdef")
+_LOWER_HEX: Final = re.compile("[0-9a-f]*")
 _STATUSES: Final = frozenset((Status.ONAY, Status.RET, Status.UNKNOWN))
 
 
@@ -139,20 +140,8 @@ def encode_records(keys: Sequence[bytes], columns: ConsentColumns) -> list[bytes
     rows["consented"] = columns.consented
     rows["sequence"] = columns.sequence
     rows["source"] = [_SOURCE_NUMBERS.get(name, 0) for name in columns.source]
-    tails: dict[int, bytes] = {}
-    transactions = []
-    for at, text in enumerate(columns.transaction_id):
-        if len(text) == TRANSACTION_ID_MAX_CHARS and _HEX_DIGITS.issuperset(text):
-            transactions.append(bytes.fromhex(text))
-            continue
-        transactions.append(bytes(32))
-        if text:
-            tails[at] = _text(text)
-    rows["transaction"] = np.frombuffer(b"".join(transactions), np.uint8).reshape(-1, 32)
-    form = np.full(len(columns), HEX_TRANSACTION, np.uint8)
-    form[[at for at, text in enumerate(columns.transaction_id) if not text]] = NO_TRANSACTION
-    form[list(tails)] = TEXT_TRANSACTION
-    rows["transaction_form"] = form
+    rows["transaction_form"], transactions, tails = _transactions(columns.transaction_id.tolist())
+    rows["transaction"] = np.frombuffer(transactions, np.uint8).reshape(-1, 32)
     for unnamed in np.flatnonzero(rows["source"] == 0).tolist():
         tails[unnamed] = tails.get(unnamed, b"") + _text(columns.source[unnamed])
     packed = rows.tobytes()
@@ -160,6 +149,20 @@ def encode_records(keys: Sequence[bytes], columns: ConsentColumns) -> list[bytes
     for at, tail in tails.items():
         bodies[at] += tail
     return [_CODE.pack(record_check(key, body)) + body for key, body in zip(keys, bodies, strict=True)]
+
+
+def _transactions(texts: list[str]) -> tuple[npt.NDArray[np.uint8], bytes, dict[int, bytes]]:
+    """Write N transaction ids: their forms, 32 bytes each, and the tails of those that are no hexadecimal."""
+    joined = "".join(texts)
+    if set(map(len, texts)) == {TRANSACTION_ID_MAX_CHARS} and _LOWER_HEX.fullmatch(joined):
+        return np.full(len(texts), HEX_TRANSACTION, np.uint8), bytes.fromhex(joined), {}
+    hexadecimal = [len(text) == TRANSACTION_ID_MAX_CHARS and _LOWER_HEX.fullmatch(text) is not None for text in texts]
+    packed = b"".join(
+        bytes.fromhex(text) if is_hex else bytes(32) for text, is_hex in zip(texts, hexadecimal, strict=True)
+    )
+    forms = np.where(hexadecimal, HEX_TRANSACTION, TEXT_TRANSACTION).astype(np.uint8)
+    forms[[not text for text in texts]] = NO_TRANSACTION
+    return forms, packed, {at: _text(texts[at]) for at in np.flatnonzero(forms == TEXT_TRANSACTION).tolist()}
 
 
 def _text(text: str) -> bytes:

@@ -6,7 +6,7 @@ one, by `change.supersedes`.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import cast
 
 import lmdb
 import numpy as np
@@ -14,8 +14,6 @@ import numpy.typing as npt
 
 from iyscheck.change import STATUS_PRECEDENCE, ConsentColumns
 from iyscheck.store import layout
-
-_COUNTED: Final = ("brand", "channel", "recipient_type", "status")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,30 +48,43 @@ def apply(txn: lmdb.Transaction, database: lmdb._Database, columns: ConsentColum
 
 def newest(columns: ConsentColumns) -> ConsentColumns:
     """Keep of each consent only its greatest change, sorted by key."""
-    keys = layout.encode_keys(columns)
-    low = np.ascontiguousarray(columns.tag[:, 8:]).view(">u8").ravel()
-    high = np.ascontiguousarray(columns.tag[:, :8]).view(">u8").ravel()
-    precedence = STATUS_PRECEDENCE[columns.status]
-    # Sequence last and descending: of two equal changes the earlier row is the one that is kept.
-    order = np.lexsort(
+    order = np.lexsort((*_tag_words(columns), _prefixes(columns)))
+    ordered = layout.encode_keys(columns)[order]
+    starts = np.ones(len(order), np.bool_)
+    starts[1:] = ordered[1:] != ordered[:-1]
+    group = np.cumsum(starts, dtype=np.intp)
+    repeated = np.bincount(group)[group] > 1
+    if repeated.any():
+        # Only these need the whole precedence; sorting everybody's texts would cost more than the rest together.
+        at = order[repeated]
+        order[repeated] = at[_by_precedence(take(columns, at), group[repeated])]
+    return take(columns, order[np.append(starts[1:], True)])
+
+
+def _tag_words(columns: ConsentColumns) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+    """Return the tags as numbers, low and high half: their order is the order of the bytes."""
+    words = np.ascontiguousarray(columns.tag).view(">u8").astype(np.uint64)
+    return words[:, 1], words[:, 0]
+
+
+def _prefixes(columns: ConsentColumns) -> npt.NDArray[np.int64]:
+    """Return brand, channel and recipient type as one number in key order."""
+    return columns.brand.astype(np.int64) << 16 | columns.channel.astype(np.int64) << 8 | columns.recipient_type
+
+
+def _by_precedence(columns: ConsentColumns, group: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
+    """Order the changes of each group so that the one that stays is the last of its group."""
+    return np.lexsort(
         (
-            -columns.sequence,
-            columns.transaction_id.astype("U"),
-            columns.source.astype("U"),
+            -columns.sequence,  # of two equal changes the earlier row is kept, as if it had come alone
+            [text.encode() for text in columns.transaction_id],
+            [text.encode() for text in columns.source],
             columns.consented,
-            precedence,
+            STATUS_PRECEDENCE[columns.status],
             columns.registered,
-            low,
-            high,
-            columns.recipient_type,
-            columns.channel,
-            columns.brand,
+            group,
         )
     )
-    ordered = keys[order]
-    last = np.ones(len(order), np.bool_)
-    last[:-1] = ordered[:-1] != ordered[1:]
-    return take(columns, order[last])
 
 
 def take(columns: ConsentColumns, rows: npt.NDArray[np.intp]) -> ConsentColumns:
@@ -110,17 +121,11 @@ def _differences(
     """Count what the writes add to and take from each brand, channel, type and status."""
     written = np.flatnonzero(wins)
     old_status = np.array([layout.status_of(stored[at]) for at in written.tolist()], np.uint8)
-    groups = np.empty(written.size * 2, [(name, "i8") for name in _COUNTED])
-    for half, status in ((slice(0, written.size), new.status[written]), (slice(written.size, None), old_status)):
-        for name in _COUNTED[:3]:
-            groups[name][half] = getattr(new, name)[written]
-        groups["status"][half] = status
-    signs = np.repeat([1, -1], written.size)
-    unique, inverse = np.unique(groups, return_inverse=True)
-    sums = np.zeros(unique.size, np.int64)
-    np.add.at(sums, inverse, signs)
+    prefixes = np.tile(_prefixes(new)[written], 2) << 8
+    groups, inverse = np.unique(prefixes | np.concatenate((new.status[written], old_status)), return_inverse=True)
+    sums = np.bincount(inverse, weights=np.repeat([1, -1], written.size), minlength=groups.size)
     return {
-        (int(brand), int(channel), int(kind), int(status)): int(total)
-        for (brand, channel, kind, status), total in zip(unique.tolist(), sums, strict=True)
-        if status and total
+        (group >> 24, group >> 16 & 0xFF, group >> 8 & 0xFF, group & 0xFF): int(total)
+        for group, total in zip(groups.tolist(), sums.tolist(), strict=True)
+        if group & 0xFF and total
     }
