@@ -1,0 +1,293 @@
+"""Everything that the two clients do alike: what goes out, what may come back, what an error becomes.
+
+The clients themselves only move messages. A reply that breaks the contract is an error here, never a permission:
+a position older than asked for, a permission that its reason does not give, a missing or surplus item.
+"""
+
+import json
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from iyscheck import address as addresses
+from iyscheck import wire
+from iyscheck.change import Position
+from iyscheck.client.columns import Flight, FrameResult, Piece, cut
+from iyscheck.client.failures import refused_frame
+from iyscheck.consent import Channel, MessageClass, RecipientType
+from iyscheck.errors import QuestionError, ServiceFailedError
+from iyscheck.keys import KEY_ID_BYTES, AddressKey
+from iyscheck.question import (
+    MAX_BRAND_CODE,
+    MAX_CLIENT_REFERENCE_BYTES,
+    MAX_RETAILER_CODE,
+    Answer,
+    Context,
+    ItemError,
+    Question,
+    ServerInfo,
+)
+from iyscheck.v1 import consent_check_pb2 as pb
+
+TARGET: Final = "127.0.0.1:50051"
+UNARY_TIMEOUT_S: Final = 0.25
+BATCH_TIMEOUT_S: Final = 5.0
+
+_SERVICE: Final = "iyscheck.v1.ConsentCheckService"
+_RECEIVE_BYTES: Final = 64 * 1024 * 1024
+"""Far above any reply to a request of 8 MiB; gRPC's own 4 MiB would refuse a large batch with evidence."""
+_KEEPALIVE_MS: Final = 60_000
+_LONGEST_TEXT: Final = 512
+"""An address may be longer only by white space or separators; then its canonical text goes out instead."""
+_QUESTION_BYTES: Final = 640
+"""More than any cleaned question takes on the wire."""
+
+SERVICE_CONFIG: Final = json.dumps(
+    {
+        # Checks read only, so a retry is harmless; other codes than UNAVAILABLE would fail again (AIP-194).
+        "methodConfig": [
+            {
+                "name": [{"service": _SERVICE, "method": name} for name in ("Check", "BatchCheck", "GetServerInfo")],
+                "retryPolicy": {
+                    "maxAttempts": 3,
+                    "initialBackoff": "0.05s",
+                    "maxBackoff": "0.5s",
+                    "backoffMultiplier": 2,
+                    "retryableStatusCodes": ["UNAVAILABLE"],
+                },
+            }
+        ],
+        "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1},
+        # No client-side health check: a server whose data is stale still answers one-time passwords.
+        "loadBalancingConfig": [{"round_robin": {}}],
+    }
+)
+
+CHANNEL_OPTIONS: Final = (
+    ("grpc.service_config", SERVICE_CONFIG),
+    ("grpc.enable_retries", 1),
+    ("grpc.max_receive_message_length", _RECEIVE_BYTES),
+    ("grpc.max_send_message_length", -1),
+    ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
+    ("grpc.enable_http_proxy", 0),  # consent questions go to the server that was named and nowhere else
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ColumnCall:
+    """What all frames of one column share."""
+
+    context: Context
+    address_key_id: bytes | None
+    min_position: Position | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Batch:
+    """One batch on its way: what the server was asked, and the places of what it need not be asked."""
+
+    items: Sequence[Question | ItemError]
+    request: pb.BatchCheckRequest
+
+    @property
+    def refused(self) -> list[ItemError]:
+        """What the server is not asked, since it cannot be right."""
+        return [item for item in self.items if isinstance(item, ItemError)]
+
+
+class Conversation:
+    """What a client knows between calls: its key, the server's limits, the last position seen. Thread-safe."""
+
+    def __init__(self, *, address_key: AddressKey | None, monotonic: bool) -> None:
+        self._key = address_key
+        self._monotonic = monotonic
+        self._seen: Position | None = None
+        self._lock = threading.Lock()
+        self.limits: ServerInfo | None = None
+
+    # --- Single questions -------------------------------------------------------------------------------------
+
+    def check_request(
+        self, question: Question, *, min_position: Position | None, client_reference: str
+    ) -> pb.CheckRequest:
+        """Make the request of one question. Raises QuestionError."""
+        checked_reference(client_reference)
+        return wire.check_request(
+            self.prepared(question), min_position=self._since(min_position), client_reference=client_reference
+        )
+
+    def check_reply(self, request: pb.CheckRequest, response: pb.CheckResponse) -> Answer:
+        """Read the answer to one question. Raises ServiceFailedError."""
+        answer = wire.answer_of(response)
+        self._observe(answer.envelope.position, request)
+        return answer
+
+    def prepared(self, question: Question) -> Question:
+        """Check a question and turn its address into a token if there is a key. Raises QuestionError."""
+        context = checked(question.context)
+        if (question.address is None) == (question.token is None):
+            raise QuestionError("address", "exactly one of address and token must be given.")
+        if question.token is not None:
+            key_id = checked_key_id(question.address_key_id or (self._key.key_id if self._key else None))
+            if len(question.token) != len(addresses.UNREADABLE):
+                raise QuestionError("token", f"must have {len(addresses.UNREADABLE)} bytes.")
+            return replace(question, context=context, address_key_id=key_id)
+        if self._key is None:
+            return replace(question, context=context, address=cleaned(question.address or "", context.channel))
+        token = addresses.token(question.address or "", context.channel, self._key)
+        return Question(context=context, token=token, address_key_id=self._key.key_id)
+
+    # --- Batches ----------------------------------------------------------------------------------------------
+
+    def batches(
+        self,
+        questions: Iterable[Question],
+        *,
+        limits: ServerInfo,
+        min_position: Position | None,
+        client_reference: str,
+    ) -> Iterator[Batch]:
+        """Cut questions into batches within the server's limits; each is made when it is asked for."""
+        checked_reference(client_reference)
+        fitting = (limits.max_message_bytes - _QUESTION_BYTES) // _QUESTION_BYTES
+        size = max(min(limits.max_batch_questions, fitting), 1)
+        rest = iter(questions)
+        while part := list(islice(rest, size)):
+            items = [self._prepared_or_error(question) for question in part]
+            sent = [item for item in items if isinstance(item, Question)]
+            request = wire.batch_request(
+                sent, min_position=self._since(min_position), client_reference=client_reference
+            )
+            yield Batch(items=items, request=request)
+
+    def _prepared_or_error(self, question: Question) -> Question | ItemError:
+        try:
+            return self.prepared(question)
+        except QuestionError as error:
+            return ItemError(reason=error.reason, field=error.field, message=str(error))
+
+    def batch_reply(self, batch: Batch, response: pb.BatchCheckResponse) -> list[Answer | ItemError]:
+        """Read the answers to a batch, in the order asked. Raises ServiceFailedError."""
+        answer = wire.batch_answer_of(response, len(batch.request.questions))
+        self._observe(answer.envelope.position, batch.request)
+        answers = iter(answer.items)
+        return [item if isinstance(item, ItemError) else next(answers) for item in batch.items]
+
+    # --- Columns ----------------------------------------------------------------------------------------------
+
+    def flight(
+        self,
+        recipients: Iterable[str] | npt.NDArray[np.uint8],
+        call: ColumnCall,
+        *,
+        limits: ServerInfo,
+        frame_size: int,
+        window: int,
+    ) -> Flight[pb.StreamCheckRequest]:
+        """Prepare a column for its stream. Raises QuestionError."""
+        for field, number in (("frame_size", frame_size), ("window", window)):
+            if number < 1:
+                raise QuestionError(field, "must be at least 1.")
+        context = checked(call.context)
+        key_id = call.address_key_id
+        if isinstance(recipients, np.ndarray):
+            key_id = checked_key_id(key_id or (self._key.key_id if self._key else None))
+        pieces = cut(
+            recipients,
+            size=min(frame_size, limits.max_frame_recipients),
+            max_bytes=limits.max_message_bytes,
+            clean=lambda text: cleaned(text, context.channel),
+        )
+
+        def build(frame_id: int, piece: Piece) -> pb.StreamCheckRequest:
+            since = self._since(call.min_position)
+            if isinstance(piece, np.ndarray):
+                tokens, token_key_id = piece, key_id
+            elif self._key is not None:
+                tokens, token_key_id = addresses.tokens(piece, context.channel, self._key), self._key.key_id
+            else:
+                return wire.frame(context, addresses=piece, frame_id=frame_id, min_position=since)
+            return wire.frame(
+                context, tokens=tokens, address_key_id=token_key_id, frame_id=frame_id, min_position=since
+            )
+
+        return Flight(pieces, build, window=window)
+
+    def frame_reply(self, flight: Flight[pb.StreamCheckRequest], response: pb.StreamCheckResponse) -> FrameResult:
+        """Read the reply to the frame owed. Raises ServiceError, also where the server refuses the frame."""
+        owed = flight.expect(response.frame_id)
+        answer = wire.column_answer_of(response, owed.recipients)
+        if isinstance(answer, ItemError):
+            raise refused_frame(answer)
+        self._observe(answer.envelope.position, owed.request)
+        return flight.land(answer)
+
+    # --- The server itself ------------------------------------------------------------------------------------
+
+    def info_reply(self, response: pb.GetServerInfoResponse) -> ServerInfo:
+        """Read what the server says about itself and keep its limits. Raises ServiceFailedError."""
+        info = wire.server_info_of(response)
+        self.limits = info
+        return info
+
+    # --- Read your writes -------------------------------------------------------------------------------------
+
+    def _since(self, asked: Position | None) -> Position | None:
+        """From which position on the next question must be answered."""
+        if not self._monotonic or self._seen is None:
+            return asked
+        if asked is None or asked.log_id == self._seen.log_id:
+            return self._seen if asked is None else max(asked, self._seen)
+        return asked  # of another log than the server's: it will say so
+
+    def _observe(
+        self, answered: Position, request: pb.CheckRequest | pb.BatchCheckRequest | pb.StreamCheckRequest
+    ) -> None:
+        """Note from where an answer came. Raises ServiceFailedError if that is not what was asked for."""
+        if request.HasField("min_position"):
+            asked = request.min_position
+            if answered.log_id != asked.log_id or answered.sequence < asked.sequence:
+                raise ServiceFailedError(
+                    "The server answered from before the position that was asked for.", code="POSITION_WENT_BACK"
+                )
+        with self._lock:
+            seen = self._seen
+            if seen is None or seen.log_id != answered.log_id or seen.sequence < answered.sequence:
+                self._seen = answered
+
+
+def checked(context: Context) -> Context:
+    """Check what a question shares with others. Raises QuestionError."""
+    if not 0 < context.brand <= MAX_BRAND_CODE:
+        raise QuestionError("brand", f"must be from 1 to {MAX_BRAND_CODE}.", fix="It is the İYS brandCode.")
+    if context.retailer is not None and not 0 < context.retailer <= MAX_RETAILER_CODE:
+        raise QuestionError("retailer", f"must be from 1 to {MAX_RETAILER_CODE}.", fix="It is the İYS retailerCode.")
+    for field, kind in (("channel", Channel), ("recipient_type", RecipientType), ("message_class", MessageClass)):
+        if getattr(context, field) not in frozenset(kind):
+            raise QuestionError(field, f"is not a {kind.__name__}.")
+    return context
+
+
+def checked_reference(client_reference: str) -> None:
+    """Check a client reference. Raises QuestionError."""
+    if len(client_reference.encode("utf-8", "replace")) > MAX_CLIENT_REFERENCE_BYTES:
+        raise QuestionError("client_reference", f"must have at most {MAX_CLIENT_REFERENCE_BYTES} bytes.")
+
+
+def checked_key_id(key_id: bytes | None) -> bytes:
+    """Check that tokens come with the id of their key. Raises QuestionError."""
+    if key_id is None or len(key_id) != KEY_ID_BYTES:
+        raise QuestionError("address_key_id", f"tokens need the id of their address key, {KEY_ID_BYTES} bytes.")
+    return key_id
+
+
+def cleaned(text: str, channel: Channel) -> str:
+    """Make an address fit to travel: what no form accepts becomes empty, what is far too long canonical."""
+    if text.isascii() and len(text) <= _LONGEST_TEXT:
+        return text
+    return addresses.canonical(text, channel) or ""

@@ -1,0 +1,219 @@
+"""Columns of recipients: cut into frames, kept in flight, put together again. Pure state, no socket.
+
+A `Flight` owes exactly one reply per frame, in order. What is unanswered when a stream breaks is sent again on the
+next one under the same frame ids, and a reply that is not the one owed ends the call: so no answer is ever missing,
+doubled or given for somebody else.
+"""
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final, Generic, TypeAlias, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from iyscheck.change import Position
+from iyscheck.consent import PERMITTING, Reason
+from iyscheck.errors import QuestionError, ServiceFailedError
+from iyscheck.keys import BLOCK_BYTES
+from iyscheck.question import ColumnAnswer, Envelope
+
+FRAME_SIZE: Final = 10_000
+WINDOW: Final = 4
+ATTEMPTS: Final = 3
+FIRST_BACKOFF_S: Final = 0.05
+LAST_BACKOFF_S: Final = 0.5
+FRAME_HEAD_BYTES: Final = 256
+"""More than everything of a frame but its recipients."""
+TEXT_HEAD_BYTES: Final = 4
+"""More than protobuf puts before a text of a few hundred bytes."""
+
+Piece: TypeAlias = Sequence[str] | npt.NDArray[np.uint8]
+RequestT = TypeVar("RequestT")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FrameResult:
+    """The answers to one frame: `reasons` is uint8 of shape (n,); `first` is the place of the first recipient."""
+
+    first: int
+    reasons: npt.NDArray[np.uint8]
+    envelope: Envelope
+
+    @property
+    def permitted(self) -> npt.NDArray[np.bool_]:
+        """Who may be sent to: bool of shape (n,)."""
+        return PERMITTING[self.reasons]
+
+    @property
+    def counts(self) -> Mapping[Reason, int]:
+        """How many recipients got each reason; numbers that this version does not know are UNSPECIFIED."""
+        return counts_of(self.reasons)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ColumnResult:
+    """The answers to a whole column: `reasons` is uint8 of shape (N,), in the order asked.
+
+    `envelopes` holds one envelope for each frame, in order; a column without recipients has none.
+    """
+
+    reasons: npt.NDArray[np.uint8]
+    envelopes: tuple[Envelope, ...]
+
+    @property
+    def permitted(self) -> npt.NDArray[np.bool_]:
+        """Who may be sent to: bool of shape (N,)."""
+        return PERMITTING[self.reasons]
+
+    @property
+    def counts(self) -> Mapping[Reason, int]:
+        """How many recipients got each reason; numbers that this version does not know are UNSPECIFIED."""
+        return counts_of(self.reasons)
+
+    @property
+    def first_position(self) -> Position | None:
+        """The position that the first frame was answered from."""
+        return self.envelopes[0].position if self.envelopes else None
+
+    @property
+    def last_position(self) -> Position | None:
+        """The position that the last frame was answered from."""
+        return self.envelopes[-1].position if self.envelopes else None
+
+    @property
+    def as_of(self) -> int | None:
+        """The oldest watermark of all frames, seconds UTC; None if one had none."""
+        known = [envelope.as_of for envelope in self.envelopes if envelope.as_of is not None]
+        return min(known) if known and len(known) == len(self.envelopes) else None
+
+    @property
+    def valid_until(self) -> float | None:
+        """When the first of the answers ends to be valid, seconds UTC."""
+        return min((envelope.valid_until for envelope in self.envelopes), default=None)
+
+    @property
+    def decision_ids(self) -> tuple[str, ...]:
+        """The decision id of each frame, in order."""
+        return tuple(envelope.decision_id for envelope in self.envelopes)
+
+
+def joined(frames: Iterable[FrameResult]) -> ColumnResult:
+    """Put the frames of one column together."""
+    kept = list(frames)
+    reasons = np.concatenate([frame.reasons for frame in kept]) if kept else np.zeros(0, np.uint8)
+    return ColumnResult(reasons=reasons, envelopes=tuple(frame.envelope for frame in kept))
+
+
+def counts_of(reasons: npt.NDArray[np.uint8]) -> Mapping[Reason, int]:
+    """Count reasons; what this version does not know counts as UNSPECIFIED."""
+    known = frozenset(Reason)
+    counts: Counter[Reason] = Counter()
+    for number, recipients in enumerate(np.bincount(reasons, minlength=1).tolist()):
+        if recipients:
+            counts[Reason(number) if number in known else Reason.UNSPECIFIED] += recipients
+    return dict(counts)
+
+
+def cut(
+    recipients: Iterable[str] | npt.NDArray[np.uint8], *, size: int, max_bytes: int, clean: Callable[[str], str]
+) -> Iterator[Piece]:
+    """Cut a column into pieces of at most `size` recipients that fit into messages of `max_bytes`.
+
+    Each text goes through `clean` first. An iterable is read one piece ahead, so it may be without end.
+    Raises QuestionError for a single text, and for an array that is not uint8 of shape (N, 16).
+    """
+    room = max(max_bytes - FRAME_HEAD_BYTES, 1)
+    if isinstance(recipients, np.ndarray):
+        rows = _token_rows(recipients)
+        step = max(min(size, room // BLOCK_BYTES), 1)
+        yield from (rows[first : first + step] for first in range(0, len(rows), step))
+        return
+    if isinstance(recipients, str | bytes):
+        raise QuestionError("recipients", "is one text, not many.", fix="Put it into a list, or use check.")
+    texts = map(clean, recipients)
+    while piece := list(islice(texts, size)):
+        yield from _fitting(piece, room)
+
+
+def _token_rows(tokens: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    if tokens.dtype != np.uint8 or tokens.ndim != 2 or tokens.shape[1] != BLOCK_BYTES:  # noqa: PLR2004 - rows, columns
+        raise QuestionError("recipients", f"tokens must be uint8 of shape (N, {BLOCK_BYTES}).")
+    return tokens
+
+
+def _fitting(piece: list[str], room: int) -> Iterator[list[str]]:
+    """Halve a piece until each part fits; a single text goes as it is."""
+    if len(piece) <= 1 or sum(map(len, piece)) + TEXT_HEAD_BYTES * len(piece) <= room:
+        yield piece
+        return
+    middle = len(piece) // 2
+    yield from _fitting(piece[:middle], room)
+    yield from _fitting(piece[middle:], room)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owed(Generic[RequestT]):
+    """One frame whose reply is not in yet; `first` is the place of its first recipient in the column."""
+
+    frame_id: int
+    first: int
+    recipients: int
+    request: RequestT
+
+
+class Flight(Generic[RequestT]):
+    """The frames of one column on their way: at most `window` unanswered, each kept until its reply is in.
+
+    `build` makes the request of a piece, given its frame id.
+    """
+
+    def __init__(self, pieces: Iterator[Piece], build: Callable[[int, Piece], RequestT], *, window: int) -> None:
+        self._pieces = pieces
+        self._build = build
+        self._window = window
+        self._owed: deque[Owed[RequestT]] = deque()
+        self._launched = 0
+        self._next_first = 0
+        self._failures = 0
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing is on its way."""
+        return not self._owed
+
+    def unanswered(self) -> list[RequestT]:
+        """What a new stream must send before anything else."""
+        return [owed.request for owed in self._owed]
+
+    def launch(self) -> Iterator[RequestT]:
+        """Make the requests there is room for."""
+        while len(self._owed) < self._window and (piece := next(self._pieces, None)) is not None:
+            self._launched += 1
+            request = self._build(self._launched, piece)
+            self._owed.append(
+                Owed(frame_id=self._launched, first=self._next_first, recipients=len(piece), request=request)
+            )
+            self._next_first += len(piece)
+            yield request
+
+    def expect(self, frame_id: int) -> Owed[RequestT]:
+        """Tell which frame a reply belongs to. Raises ServiceFailedError unless it is the one whose turn it is."""
+        if not self._owed or frame_id != self._owed[0].frame_id:
+            raise ServiceFailedError("The server answered a frame whose turn it was not.", code="WRONG_FRAME")
+        return self._owed[0]
+
+    def land(self, answer: ColumnAnswer) -> FrameResult:
+        """Take the answer to the frame whose turn it is."""
+        owed = self._owed.popleft()
+        self._failures = 0
+        return FrameResult(first=owed.first, reasons=answer.reasons, envelope=answer.envelope)
+
+    def backoff(self) -> float | None:
+        """Count a broken stream: seconds to wait before the next one, None after three without any answer."""
+        self._failures += 1
+        if self._failures >= ATTEMPTS:
+            return None
+        return min(FIRST_BACKOFF_S * float(2 ** (self._failures - 1)), LAST_BACKOFF_S)

@@ -1,0 +1,114 @@
+"""What a failed call becomes: one of our three service errors, in words of our own.
+
+Only texts of an iyscheck server are repeated (they hold no address by contract); what a proxy or a library says is
+not. `google.rpc.ErrorInfo` gives the code, `google.rpc.BadRequest` the field.
+"""
+
+from typing import TYPE_CHECKING, Final, cast
+
+import grpc
+from google.protobuf.message import DecodeError
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped] # it ships no types
+
+from iyscheck.errors import ServiceError, ServiceFailedError, ServiceRefusedError, ServiceUnavailableError
+from iyscheck.question import ItemError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+DOMAIN: Final = "iyscheck.v1"
+BATCH_TOO_LARGE: Final = "BATCH_TOO_LARGE"
+_STATUS_KEY: Final = "grpc-status-details-bin"
+
+_CLASSES: Final[dict[grpc.StatusCode, type[ServiceError]]] = {
+    grpc.StatusCode.UNAVAILABLE: ServiceUnavailableError,
+    grpc.StatusCode.DEADLINE_EXCEEDED: ServiceUnavailableError,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: ServiceUnavailableError,
+    grpc.StatusCode.CANCELLED: ServiceUnavailableError,
+    grpc.StatusCode.ABORTED: ServiceUnavailableError,
+    grpc.StatusCode.INVALID_ARGUMENT: ServiceRefusedError,
+    grpc.StatusCode.FAILED_PRECONDITION: ServiceRefusedError,
+    grpc.StatusCode.OUT_OF_RANGE: ServiceRefusedError,
+    grpc.StatusCode.NOT_FOUND: ServiceRefusedError,
+    grpc.StatusCode.ALREADY_EXISTS: ServiceRefusedError,
+    grpc.StatusCode.UNIMPLEMENTED: ServiceRefusedError,
+    grpc.StatusCode.UNAUTHENTICATED: ServiceRefusedError,
+    grpc.StatusCode.PERMISSION_DENIED: ServiceRefusedError,
+}
+"""Every other code says that the server failed."""
+
+_FIXES: Final = {
+    "ADDRESS_KEY_NOT_HELD": "Give the client the address key, or the server (`iyscheck serve --address-key`).",
+    "ADDRESS_KEY_MISMATCH": "Use the address key that the store was loaded with; `iyscheck keys show` prints ids.",
+    "NOT_YET_AT_POSITION": "Try again in a moment.",
+    "OVERLOADED": "Try again in a moment.",
+    "POSITION_OF_OTHER_LOG": "Ask this store's own position; a rebuilt store begins a new log.",
+}
+_RETRYABLE_CODES: Final = frozenset({"NOT_YET_AT_POSITION", "OVERLOADED"})
+_SERVER_FAULTS: Final = ("INTERNAL", "STORE")
+
+
+def failure(error: grpc.RpcError, *, target: str, timeout_s: float) -> ServiceError:
+    """Turn what gRPC raised into our error."""
+    status: grpc.StatusCode = error.code()
+    info, field = _details(error)
+    kind = _CLASSES.get(status, ServiceFailedError)
+    if info is not None:
+        message = error.details() or f"The server answered {info.reason}."
+        fix = _FIXES.get(info.reason, "")
+        return kind(message, code=info.reason, field=field, fix="" if fix in message else fix)
+    return _unexplained(status, kind, target=target, timeout_s=timeout_s)
+
+
+def _unexplained(status: grpc.StatusCode, kind: type[ServiceError], *, target: str, timeout_s: float) -> ServiceError:
+    if status is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return late(target=target, timeout_s=timeout_s)
+    if status is grpc.StatusCode.UNAVAILABLE:
+        return kind(f"No iyscheck server answers at {target}.", code=status.name, fix="Is `iyscheck serve` running?")
+    if status is grpc.StatusCode.UNIMPLEMENTED:
+        return kind(f"What answers at {target} is not an iyscheck server, or an older one.", code=status.name)
+    return kind(f"The call to {target} ended with {status.name}.", code=status.name)
+
+
+def late(*, target: str, timeout_s: float) -> ServiceUnavailableError:
+    """Make the error of an answer that did not come in time."""
+    return ServiceUnavailableError(
+        f"{target} did not answer within {timeout_s:g} s.",
+        code="DEADLINE_EXCEEDED",
+        fix="Try again, or allow more time.",
+    )
+
+
+def unfinished(*, target: str) -> ServiceUnavailableError:
+    """Make the error of a stream that ended before everything was answered."""
+    return ServiceUnavailableError(f"{target} ended the stream too early.", code="STREAM_ENDED", fix="Try again.")
+
+
+def refused_frame(error: ItemError) -> ServiceError:
+    """Make the error of a frame that the server did not answer."""
+    kind: type[ServiceError] = ServiceRefusedError
+    if error.reason in _RETRYABLE_CODES:
+        kind = ServiceUnavailableError
+    elif error.reason.startswith(_SERVER_FAULTS):
+        kind = ServiceFailedError
+    return kind(error.message, code=error.reason, field=error.field)
+
+
+def _details(error: grpc.RpcError) -> tuple[error_details_pb2.ErrorInfo | None, str]:
+    """Find our ErrorInfo and the field at fault, if an iyscheck server sent them."""
+    status = status_pb2.Status()
+    metadata = cast("Iterable[tuple[str, str | bytes]]", error.trailing_metadata() or ())  # of grpc and of grpc.aio
+    raw = dict(metadata).get(_STATUS_KEY, b"")
+    try:
+        status.ParseFromString(raw if isinstance(raw, bytes) else b"")
+    except DecodeError:
+        return None, ""
+    info, field = error_details_pb2.ErrorInfo(), ""
+    request = error_details_pb2.BadRequest()
+    found = False
+    for detail in status.details:
+        if detail.Is(info.DESCRIPTOR):
+            found = detail.Unpack(info) and info.domain == DOMAIN
+        elif detail.Is(request.DESCRIPTOR) and detail.Unpack(request) and request.field_violations:
+            field = request.field_violations[0].field
+    return (info, field) if found else (None, "")
