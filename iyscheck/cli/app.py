@@ -1,0 +1,73 @@
+"""The command `iyscheck`: its subcommands, and the one place where an error becomes a sentence and an exit code.
+
+Whatever a subcommand needs is imported when it runs, so that asking a question loads no store and making a key no
+gRPC. Exit code 2 stands for everything that is neither "permitted" (0) nor "denied" (1).
+"""
+
+import json
+import sys
+from typing import Final
+
+import typer
+
+from iyscheck.cli import check, info, keys
+from iyscheck.errors import InputError, IyscheckError, ServiceError
+
+FAILED: Final = 2
+INTERRUPTED: Final = 130
+
+app = typer.Typer(
+    name="iyscheck",
+    help="May I send to this recipient on this channel for this brand? Pre-send checks from a local mirror of İYS.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,  # they would print local variables, addresses among them
+)
+app.command("check", help=check.HELP)(check.check)
+app.command("info", help=info.HELP)(info.info)
+app.add_typer(keys.app, name="keys")
+
+
+@app.command(
+    "serve",
+    help="Run the server. `iyscheck serve --help` lists its settings.",
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+)
+def serve(context: typer.Context) -> None:
+    """Hand over to the server's own command line, which loads store and gRPC."""
+    from iyscheck.cli import serve as command
+
+    command.run(context.args)
+
+
+def main() -> None:
+    """Run the command line: the console script `iyscheck`."""
+    as_json = "--json" in sys.argv[1:]
+    try:
+        app()
+    except IyscheckError as error:
+        _tell(error, as_json=as_json)
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except Exception as error:  # noqa: BLE001 - a traceback may show what was asked; the type says enough
+        _tell(
+            IyscheckError(f"iyscheck itself failed ({type(error).__name__}).", fix="Please report it."), as_json=as_json
+        )
+    else:
+        return
+    sys.exit(FAILED)
+
+
+def _tell(error: IyscheckError, *, as_json: bool) -> None:
+    if not as_json:
+        typer.echo(f"iyscheck: {error}", err=True)
+        return
+    code = error.code if isinstance(error, ServiceError) else error.reason
+    field = error.field if isinstance(error, ServiceError | InputError) else ""
+    typer.echo(
+        json.dumps(
+            {"error": {"code": code, "field": field, "message": error.message, "fix": error.fix}}, ensure_ascii=False
+        )
+    )

@@ -1,0 +1,55 @@
+"""`iyscheck info`: what a server says about itself."""
+
+import json
+from typing import Final
+
+import typer
+
+from iyscheck.cli.check import DEFAULT_SERVER, DEFAULT_TIMEOUT_S, Json, Server, Timeout, moment
+from iyscheck.question import ServerInfo
+
+HELP: Final = """Show a server's limits, key ids, policy and freshness.
+
+\b
+Examples:
+  iyscheck info
+  iyscheck info --server 127.0.0.1:50051 --json
+"""
+
+
+def info(*, server: Server = DEFAULT_SERVER, as_json: Json = False, timeout_s: Timeout = DEFAULT_TIMEOUT_S) -> None:
+    """Ask and print. The user's help is `HELP`."""
+    from iyscheck.client.sync import Client
+
+    with Client(server) as client:
+        fields = _fields(client.server_info(timeout_s=timeout_s))
+    if as_json:
+        typer.echo(json.dumps(fields))
+        return
+    for name, value in fields.items():
+        typer.echo(f"{name:<27} {'-' if value is None else value}")
+
+
+def _fields(found: ServerInfo) -> dict[str, str | int | bool | None]:
+    return {
+        "server_version": found.server_version,
+        "address_form": found.address_form,
+        "rule_version": found.rule_version,
+        "store_format": found.store_format,
+        "address_key_id": found.address_key_id.hex(),
+        "store_key_id": found.store_key_id.hex(),
+        "takes_addresses": found.takes_addresses,
+        "max_batch_questions": found.max_batch_questions,
+        "max_frame_recipients": found.max_frame_recipients,
+        "max_message_bytes": found.max_message_bytes,
+        "max_client_reference_bytes": found.max_client_reference_bytes,
+        "log_id": found.position.log_id.hex(),
+        "sequence": found.position.sequence,
+        "newest_watermark": moment(found.newest_watermark),
+        "oldest_watermark": moment(found.oldest_watermark),
+        "policy_id": found.policy.policy_id,
+        "merchants_need_record": found.policy.merchants_need_record,
+        "legacy_deadline": found.policy.legacy_deadline.name,
+        "freshness_limit_s": found.policy.freshness_limit_s,
+        "answer_ttl_s": found.answer_ttl_s,
+    }
