@@ -4,7 +4,8 @@ import string
 
 from hypothesis import strategies as st
 
-from iyscheck.consent import Channel
+from iyscheck.change import Brand, ConsentChange, RetailerAccess
+from iyscheck.consent import Channel, RecipientType, Status, local_seconds
 
 # --- Addresses --------------------------------------------------------------------------------------------
 
@@ -93,3 +94,53 @@ near_phones = _near(accepted_phones) | separated(_sized_digits())
 near_emails = _near(emails()) | _joined_labels()
 addresses = accepted_phones | near_phones | emails() | near_emails | any_text
 """Right, nearly right and wrong ones of both forms, and any text at all."""
+
+# --- Changes of consents ----------------------------------------------------------------------------------
+
+_MOMENTS = [local_seconds(text) for text in ("2020-11-30 23:58:53", "2021-05-31 23:59:59", "2021-06-01 00:00:00")]
+_RECENT = local_seconds("2025-06-01 12:00:00")
+moments = st.sampled_from([*_MOMENTS, _RECENT, _RECENT + 1])
+"""Few registration times, so that ties within a second are common; three lie at the edges of the legal deadlines."""
+
+consent_times = st.sampled_from([0, local_seconds("2015-05-01 00:00:00"), _MOMENTS[0], _RECENT - 1, _RECENT])
+source_codes = st.sampled_from(["", "HS_WEB", "HS_2015", "IYS_AHS_HAT_KAPATMA", "IYS_YENI_KAYNAK", "HS_ŞUBE", "HS_😀"])
+transaction_ids = st.sampled_from(["", "a", "0" * 64, "1f" * 32, "1F" * 32, "f" * 63, "short-1"])
+stored_statuses = st.sampled_from([Status.ONAY, Status.RET, Status.UNKNOWN])
+brand_codes = st.sampled_from([1, 2, 2**32 - 1])
+recipient_types = st.sampled_from(RecipientType)
+tags = st.sampled_from([bytes(15) + b"\x01", b"\x80" + bytes(15), bytes(range(16)), b"\xff" * 16])
+
+consent_changes = st.builds(
+    ConsentChange,
+    brand=brand_codes,
+    channel=channels,
+    recipient_type=recipient_types,
+    tag=tags,
+    status=stored_statuses,
+    registered=moments,
+    consented=consent_times,
+    source=source_codes,
+    transaction_id=transaction_ids,
+    sequence=st.integers(1, 1000),
+)
+"""Any change; few brands and tags, so that changes of one consent meet."""
+
+retailer_sets = st.frozensets(st.sampled_from([1, 2, 55_550_127, 2**63 - 1]), max_size=3)
+retailer_accesses = st.builds(
+    RetailerAccess,
+    brand=brand_codes,
+    channel=channels,
+    recipient_type=recipient_types,
+    tag=tags,
+    registered=moments,
+    retailers=retailer_sets,
+)
+brands = st.builds(
+    Brand,
+    brand=brand_codes,
+    iys_code=st.sampled_from([0, 600_000, 2**64 - 1]),
+    active=st.booleans(),
+    channels=st.frozensets(channels),
+    legacy_deadline=st.integers(0, 3),
+    registered=moments,
+)
