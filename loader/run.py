@@ -1,0 +1,359 @@
+"""One source from its beginning, or from where it stopped, to its end: chunk by chunk, each one commit.
+
+What a commit holds depends on nothing but the rows before it, and the resume point is in the same transaction: kill
+the process at any moment, start it again, and the store is as if it had never stopped.
+"""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from iyscheck.change import ConsentColumns, Position
+from iyscheck.consent import CLOCK_TOLERANCE_S
+from iyscheck.errors import SettingsError, WatermarkError
+from iyscheck.keys import AddressKey, StoreKey
+from iyscheck.store.layout import SourceState
+from iyscheck.store.writer import Applied, Batch, Writer
+from loader import source as sources
+from loader import times
+from loader.feed import Feed, Parsed
+from loader.rejects import RejectsFile, entry, rejects_name
+from loader.rows import LINE_TOO_LONG, BadLine, Decoded, Format, split
+from loader.source import STDIN, Chunk, LineReader
+
+COMMIT_ROWS: Final = 50_000
+ALL_BRANDS: Final = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """How to load. `watermarks` are (brand, or 0 for all, seconds UTC), moved when the last file is in."""
+
+    rejects: Path
+    brand: int | None = None
+    source: str | None = None
+    watermarks: tuple[tuple[int, int], ...] = ()
+    commit_rows: int = COMMIT_ROWS
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Commit:
+    """One commit, for those who watch: rows of it by outcome, how long it took, where the log stands."""
+
+    outcomes: dict[str, int]
+    seconds: float
+    position: Position
+    bytes: int
+
+
+@dataclass(slots=True, kw_only=True)
+class Report:
+    """What a load did; `unaccepted` counts the rejected rows of its sources that nobody has accepted yet."""
+
+    read: int = 0
+    applied: int = 0
+    superseded: int = 0
+    skipped: int = 0
+    rejected: int = 0
+    unaccepted: int = 0
+    unchanged: int = 0
+    stopped: bool = False
+    seconds: float = 0.0
+    position: Position
+    watermarks: dict[int, int] = field(default_factory=dict)
+    withheld: dict[int, int] = field(default_factory=dict)
+    rejects_files: list[str] = field(default_factory=list)
+    sources: list[str] = field(default_factory=list)
+
+    @property
+    def rows_per_second(self) -> float:
+        """Rows read for each second, commits included."""
+        return self.read / self.seconds if self.seconds else 0.0
+
+
+def _ignore(_: Commit) -> None:
+    pass
+
+
+class Loader:
+    """Loads sources into a store. `stop` ends it after the commit under way; `clock` tells UTC seconds."""
+
+    def __init__(
+        self,
+        writer: Writer,
+        *,
+        address_key: AddressKey,
+        store_key: StoreKey,
+        options: Options,
+        clock: Callable[[], float] = time.time,
+        stop: threading.Event | None = None,
+        watch: Callable[[Commit], None] = _ignore,
+    ) -> None:
+        self._writer = writer
+        self._keys = (address_key, store_key)
+        self._options = options
+        self._clock = clock
+        self._stop = stop or threading.Event()
+        self._watch = watch
+
+    def load(self, paths: list[str]) -> Report:
+        """Load files and directories in order; the options' watermarks move with the last file.
+
+        Raises SourceError for the first source that cannot be loaded, SettingsError, WatermarkError, StoreError.
+        """
+        for _, until in self._options.watermarks:
+            check_watermark(until, self._clock())
+        files = [file for path in paths for file in sources.files_of(path)]
+        if not files:
+            raise SettingsError("FILE", "there is no file to load.", fix="Name a file, or a directory that has some.")
+        if len(files) > 1 and self._options.source is not None:
+            raise SettingsError("--source", "one name cannot stand for several files.", fix="Load them one by one.")
+        report = Report(position=self._writer.position)
+        for file in files:
+            asked = self._options.watermarks if file is files[-1] else ()
+            self.load_file(file, report, watermarks=asked)
+            if self._stop.is_set():
+                report.stopped = True
+                break
+        return report
+
+    def load_file(
+        self, path: str, report: Report, *, watermarks: tuple[tuple[int, int], ...] = (), may_move: bool = True
+    ) -> bool:
+        """Load one file and add to the report; say whether it is finished.
+
+        With `may_move` false a source that asks for watermarks is loaded, but not finished.
+        """
+        began = time.monotonic()
+        name = self._options.source or (STDIN if path == STDIN else str(Path(path).absolute()))
+        state = self._resume_point(path, name)
+        report.sources.append(name)
+        try:
+            if state.finished and self._is_unchanged(path, state):
+                report.unchanged += 1
+                finished = self._ask(state, report, watermarks)
+            else:
+                run = _SourceRun(
+                    writer=self._writer,
+                    feed=Feed(*self._keys, brand=self._options.brand),
+                    options=self._options,
+                    clock=self._clock,
+                    stop=self._stop,
+                    watch=self._watch,
+                    state=_asking(state, watermarks),
+                    report=report,
+                )
+                finished = run.load(path, may_move=may_move)
+                state = run.state
+        finally:
+            report.seconds += time.monotonic() - began
+            report.position = self._writer.position
+        if state.rejected and not state.accepted:
+            report.unaccepted += state.rejected
+            report.rejects_files.append(str(rejects_path(self._options.rejects, name)))
+        return finished
+
+    def _resume_point(self, path: str, name: str) -> SourceState:
+        """Find how far a source was loaded; standard input starts again every time."""
+        stored = self._writer.source(name)
+        if stored is None:
+            return SourceState(name=name)
+        if path != STDIN:
+            return stored
+        # What an earlier run rejected still waits for acceptance, whatever comes through the pipe this time.
+        return msgspec.structs.replace(
+            stored, rows=0, lines=0, bytes=0, sha256="", skipped=0, watermarks=(), finished=False
+        )
+
+    def _is_unchanged(self, path: str, state: SourceState) -> bool:
+        """Say whether a finished file is the same; only where it was touched is it read. Raises SourceChangedError."""
+        if sources.stamp(path) == (state.file_size, state.file_mtime_ns):
+            return True
+        with sources.opened(path) as reader:
+            reader.skip(state.bytes, state.sha256)
+            if not reader.at_end():
+                raise sources.changed(state.name)
+        return True
+
+    def _ask(self, state: SourceState, report: Report, watermarks: tuple[tuple[int, int], ...]) -> bool:
+        """Move watermarks for a source that was finished before."""
+        if watermarks:
+            asked = msgspec.structs.replace(state, watermarks=watermarks)
+            _add(report, self._writer.apply(_batch(_nothing()), asked, finished=True))
+        return True
+
+
+@dataclass(slots=True, kw_only=True)
+class _SourceRun:
+    """The loading of one source: its state grows with each commit."""
+
+    writer: Writer
+    feed: Feed
+    options: Options
+    clock: Callable[[], float]
+    stop: threading.Event
+    watch: Callable[[Commit], None]
+    state: SourceState
+    report: Report
+
+    def load(self, path: str, *, may_move: bool) -> bool:
+        """Load from the resume point to the end, or until told to stop; say whether it is finished."""
+        size, mtime_ns = (0, 0) if path == STDIN else sources.stamp(path)
+        with sources.opened(path) as reader:
+            form = sources.format_of(path, reader.head())
+            reader.skip(self.state.bytes, self.state.sha256 or reader.sha256)
+            rejects = RejectsFile.open(self.options.rejects, self.state.name, length=self.state.rejects_bytes)
+            self.state = msgspec.structs.replace(self.state, file_size=size, file_mtime_ns=mtime_ns)
+            try:
+                return self._chunks(reader, form, rejects, may_move=may_move)
+            finally:
+                rejects.close()
+
+    def _chunks(self, reader: LineReader, form: Format, rejects: RejectsFile, *, may_move: bool) -> bool:
+        while True:
+            chunk = reader.chunk(self.options.commit_rows)
+            at_end = chunk is None or reader.at_end()
+            began = time.monotonic()
+            parsed = _nothing() if chunk is None else self._parsed(chunk, form)
+            entries = [] if chunk is None else _entries(chunk, parsed, form, self.state.lines)
+            rejects.append(entries)
+            state = _advanced(self.state, parsed, self.options.brand)
+            self.state = msgspec.structs.replace(
+                state,
+                lines=state.lines + (0 if chunk is None else chunk.lines),
+                bytes=reader.bytes,
+                sha256=reader.sha256,
+                rejects_bytes=rejects.length,
+            )
+            finished = at_end and (may_move or not self.state.watermarks)
+            if chunk is not None or finished:
+                self._commit(parsed, began, finished=finished)
+            if at_end or self.stop.is_set():
+                return finished
+
+    def _parsed(self, chunk: Chunk, form: Format) -> Parsed:
+        if chunk.discarded:
+            decoded = _too_long()
+        else:
+            decoded = form.decode(chunk.data, first=chunk.first)
+        return self.feed.parse(decoded, now_s=self.clock(), sequence=self.report.position.sequence)
+
+    def _commit(self, parsed: Parsed, began: float, *, finished: bool) -> None:
+        before = self.report.applied, self.report.superseded
+        applied = self.writer.apply(_batch(parsed), self.state, finished=finished)
+        if finished:
+            self.state = msgspec.structs.replace(self.state, finished=True, watermarks=())
+        _add(self.report, applied)
+        self.report.read += parsed.rows
+        self.report.skipped += parsed.skipped
+        self.report.rejected += len(parsed.rejects)
+        outcomes = {
+            "applied": self.report.applied - before[0],
+            "superseded": self.report.superseded - before[1],
+            "skipped": parsed.skipped,
+            "rejected": len(parsed.rejects),
+        }
+        seconds = time.monotonic() - began
+        self.watch(Commit(outcomes=outcomes, seconds=seconds, position=applied.position, bytes=self.state.bytes))
+
+
+def _asking(state: SourceState, watermarks: tuple[tuple[int, int], ...]) -> SourceState:
+    return msgspec.structs.replace(state, watermarks=_latest(state.watermarks + watermarks))
+
+
+def _latest(watermarks: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:
+    """Keep the latest watermark of each brand."""
+    latest: dict[int, int] = {}
+    for brand, until in watermarks:
+        latest[brand] = max(until, latest.get(brand, 0))
+    return tuple(sorted(latest.items()))
+
+
+def _advanced(state: SourceState, parsed: Parsed, given: int | None) -> SourceState:
+    """Add a chunk to what is known of its source."""
+    new = parsed.rejects
+    rejected_brands = {brand for reject in new for brand in reject.brands}
+    seen = parsed.brands_seen | ({given} if given is not None else set())
+    return msgspec.structs.replace(
+        state,
+        rows=state.rows + parsed.rows,
+        skipped=state.skipped + parsed.skipped,
+        rejected=state.rejected + len(new),
+        brands=tuple(sorted(seen.union(state.brands))),
+        rejected_brands=tuple(sorted(rejected_brands.union(state.rejected_brands))),
+        rejected_unknown=state.rejected_unknown or any(not reject.brands for reject in new),
+        watermarks=_latest(state.watermarks + tuple(parsed.watermarks)),
+        accepted=state.accepted and not new,
+    )
+
+
+def _entries(chunk: Chunk, parsed: Parsed, form: Format, lines_before: int) -> list[bytes]:
+    """Write the entries of a chunk's rejects."""
+    if not parsed.rejects:
+        return []
+    lines = split(chunk.data) if chunk.data else [b""]
+    entries = []
+    for reject in parsed.rejects:
+        line = lines[reject.line]
+        if reject.fault is LINE_TOO_LONG:
+            line = b""
+        content = form.content(line) if line else None
+        entries.append(entry(lines_before + reject.line + 1, reject.fault, content, line))
+    return entries
+
+
+def _too_long() -> Decoded:
+    return Decoded(
+        rows=[],
+        lines=np.zeros(0, np.int64),
+        ordinals=np.zeros(0, np.int64),
+        count=1,
+        bad=[BadLine(line=0, fault=LINE_TOO_LONG)],
+    )
+
+
+def _nothing() -> Parsed:
+    return Parsed(
+        consents=ConsentColumns.of(()),
+        access=[],
+        brands=[],
+        watermarks=[],
+        rejects=[],
+        rows=0,
+        skipped=0,
+        brands_seen=frozenset(),
+    )
+
+
+def _batch(parsed: Parsed) -> Batch:
+    return Batch(consents=parsed.consents, access=parsed.access, brands=parsed.brands, rows=parsed.rows)
+
+
+def _add(report: Report, applied: Applied) -> None:
+    report.applied += applied.applied
+    report.superseded += applied.superseded
+    report.position = applied.position
+    report.watermarks.update(applied.watermarks)
+    report.withheld.update(applied.withheld)
+
+
+def rejects_path(directory: Path, name: str) -> Path:
+    """Return where the rejects of a source are."""
+    return directory / rejects_name(name)
+
+
+def check_watermark(until: int, now_s: float) -> None:
+    """Refuse a watermark that lies ahead of the clock. Raises WatermarkError."""
+    if until > now_s + CLOCK_TOLERANCE_S:
+        raise WatermarkError(
+            f"A watermark of {times.local_text(until)} is in the future: now it is {times.local_text(int(now_s))} "
+            "in Turkey.",
+            fix="Say until when the data is complete, not until when it should be; or correct this machine's clock.",
+        )

@@ -1,0 +1,261 @@
+"""Where rows come from: plain, gzip and zstd files, directories, standard input; always as whole lines.
+
+A source is read once from its beginning to its end. Memory is bounded whatever it holds: a line without end is
+discarded as it is read. A running SHA-256 over the decompressed bytes says later whether they are still the same.
+"""
+
+import gzip
+import hashlib
+import io
+import sys
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Final, Protocol
+
+import zstandard
+
+from iyscheck.errors import SourceChangedError, SourceUnreadableError
+from loader.rows import BOM, CSV_COLUMNS, NEWLINE, DailyCsv, Format, JsonLines
+
+STDIN: Final = "-"
+PIECE_BYTES: Final = 2**20
+CHUNK_MAX_BYTES: Final = 2**24
+HEAD_BYTES: Final = 2**16
+UNFINISHED_SUFFIXES: Final = (".tmp", ".part")
+
+_GZIP: Final = b"\x1f\x8b"
+_ZSTD: Final = b"\x28\xb5\x2f\xfd"
+_ZSTD_INPUT_BYTES: Final = 2**12
+"""Small, because four bytes of zstd can stand for 128 KiB."""
+_ZSTD_WINDOW_MAX_BYTES: Final = 2**27
+
+
+class _Readable(Protocol):
+    def read(self, size: int, /) -> bytes: ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Chunk:
+    """Whole lines. `discarded` says that they were one line too long to be kept, and `data` is empty."""
+
+    data: bytes
+    lines: int
+    first: bool
+    discarded: bool = False
+
+
+class LineReader:
+    """Reads whole lines out of a stream and keeps count of what was consumed."""
+
+    def __init__(self, stream: _Readable, name: str) -> None:
+        self._stream = stream
+        self._name = name
+        self._pieces: list[bytes] = []
+        self._ended = False
+        self._digest = hashlib.sha256()
+        self.bytes = 0
+
+    @property
+    def sha256(self) -> str:
+        """SHA-256 (hex) of all bytes consumed so far."""
+        return self._digest.hexdigest()
+
+    def head(self) -> bytes:
+        """Look at the beginning of what is not consumed yet, at most HEAD_BYTES long."""
+        while sum(map(len, self._pieces)) < HEAD_BYTES and self._more():
+            pass
+        return b"".join(self._pieces)[:HEAD_BYTES]
+
+    def skip(self, size: int, sha256: str) -> None:
+        """Consume `size` bytes that were loaded before. Raises SourceChangedError if they are not the same."""
+        while self.bytes < size:
+            if not self._pieces and not self._more():
+                break
+            piece = self._pieces.pop(0)
+            wanted = size - self.bytes
+            if len(piece) > wanted:
+                self._pieces.insert(0, piece[wanted:])
+            self._consume(piece[:wanted])
+        if self.bytes < size or self.sha256 != sha256:
+            raise changed(self._name)
+
+    def chunk(self, max_lines: int) -> Chunk | None:
+        """Consume at most `max_lines` whole lines and about CHUNK_MAX_BYTES; None at the end."""
+        first = not self.bytes
+        lines = sum(piece.count(b"\n") for piece in self._pieces)
+        size = sum(map(len, self._pieces))
+        while lines < max_lines and (size < CHUNK_MAX_BYTES or not lines):
+            if not lines and size >= CHUNK_MAX_BYTES:
+                return self._discard(first=first)
+            if not self._more():
+                break
+            lines += self._pieces[-1].count(b"\n")
+            size += len(self._pieces[-1])
+        data = b"".join(self._pieces)
+        if not data:
+            return None
+        cut = _after_lines(data, min(lines, max_lines)) if lines >= max_lines or not self._ended else len(data)
+        self._pieces = [data[cut:]] if cut < len(data) else []
+        data = data[:cut]
+        self._consume(data)
+        return Chunk(data=data, lines=data.count(b"\n") + (not data.endswith(b"\n")), first=first)
+
+    def at_end(self) -> bool:
+        """Say whether everything is consumed."""
+        return not self._pieces and not self._more()
+
+    def _discard(self, *, first: bool) -> Chunk:
+        """Consume a line that is longer than any chunk, without keeping it."""
+        while self._pieces or self._more():
+            piece = self._pieces.pop(0)
+            line, newline, rest = piece.partition(b"\n")
+            self._consume(line + newline)
+            if newline:
+                if rest:
+                    self._pieces.insert(0, rest)
+                break
+        return Chunk(data=b"", lines=1, first=first, discarded=True)
+
+    def _consume(self, data: bytes) -> None:
+        self._digest.update(data)
+        self.bytes += len(data)
+
+    def _more(self) -> bool:
+        if self._ended:
+            return False
+        try:
+            piece = self._stream.read(PIECE_BYTES)
+        except (EOFError, OSError, zlib.error, zstandard.ZstdError) as error:
+            raise unreadable(self._name, error) from error
+        if piece:
+            self._pieces.append(piece)
+        else:
+            self._ended = True
+        return bool(piece)
+
+
+def _after_lines(data: bytes, lines: int) -> int:
+    """Find where the first `lines` lines end."""
+    end = len(data)
+    surplus = data.count(b"\n") - lines
+    for _ in range(surplus + 1):
+        end = data.rindex(b"\n", 0, end)
+    return end + 1
+
+
+class _ZstdStream(io.RawIOBase):
+    """Decompresses zstd frames one after the other, and notices where the last one was cut off."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._input = b""
+        self._output = bytearray()
+        self._frame: zstandard.ZstdDecompressionObj | None = None
+
+    def read(self, size: int = -1) -> bytes:
+        """Return at most `size` bytes. Raises EOFError for a file that ends within a frame."""
+        while not self._output:
+            self._input = self._input or self._file.read(_ZSTD_INPUT_BYTES)
+            if not self._input:
+                if self._frame is not None:
+                    raise EOFError("the file ends within a zstd frame")
+                return b""
+            if self._frame is None:
+                decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_MAX_BYTES)
+                self._frame = decompressor.decompressobj()
+            self._output += self._frame.decompress(self._input)
+            self._input = self._frame.unused_data
+            if self._frame.eof:
+                self._frame = None
+        taken = bytes(self._output[:size]) if size >= 0 else bytes(self._output)
+        del self._output[: len(taken)]
+        return taken
+
+
+@contextmanager
+def opened(path: str) -> Iterator[LineReader]:
+    """Open a file, or standard input for `-`, by its first bytes and not by its name."""
+    if path == STDIN:
+        yield LineReader(_decompressed(sys.stdin.buffer, path), path)
+        return
+    try:
+        file = Path(path).open("rb")  # noqa: SIM115 - its own error must not be mixed with those of its reading
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error) from error
+    with file:
+        yield LineReader(_decompressed(file, path), path)
+
+
+def _decompressed(file: BinaryIO, path: str) -> _Readable:
+    buffered = file if isinstance(file, io.BufferedReader) else io.BufferedReader(file)  # type: ignore[type-var] # any binary file
+    try:
+        magic = buffered.peek(len(_ZSTD))
+    except OSError as error:
+        raise unreadable(path, error) from error
+    if magic.startswith(_GZIP):
+        return gzip.GzipFile(fileobj=buffered)
+    if magic.startswith(_ZSTD):
+        return _ZstdStream(buffered)
+    if path.endswith((".gz", ".zst")):
+        raise SourceUnreadableError(
+            f"'{path}' is not compressed as its name says.", fix="Transfer it again, or give it its right name."
+        )
+    return buffered
+
+
+def format_of(path: str, head: bytes) -> Format:
+    """Tell the daily CSV from JSON Lines, by the name or else by the first line."""
+    name = path.removesuffix(".gz").removesuffix(".zst")
+    first = head.removeprefix(BOM).split(bytes([NEWLINE]), 1)[0].strip()
+    looks_like_csv = not first.startswith(b"{") and first.count(b",") >= len(CSV_COLUMNS) - 1
+    return DailyCsv.starting(head) if name.endswith(".csv") or looks_like_csv else JsonLines()
+
+
+def files_of(path: str) -> list[str]:
+    """Name the files that a path stands for: itself, or those in the directory, sorted by name.
+
+    Dot files and unfinished ones (.tmp, .part) are left alone.
+    """
+    if path == STDIN or not Path(path).is_dir():
+        return [path]
+    try:
+        paths = sorted(Path(path).iterdir())
+    except OSError as error:
+        raise unreadable(path, error) from error
+    return [
+        str(file)
+        for file in paths
+        if not file.name.startswith(".") and not file.name.endswith(UNFINISHED_SUFFIXES) and file.is_file()
+    ]
+
+
+def stamp(path: str) -> tuple[int, int]:
+    """Return size and modification time in ns. Raises SourceUnreadableError."""
+    try:
+        status = Path(path).stat()
+    except (OSError, ValueError) as error:
+        raise unreadable(path, error) from error
+    return status.st_size, status.st_mtime_ns
+
+
+def changed(name: str) -> SourceChangedError:
+    """Make the error of a source whose loaded part is not the same any more."""
+    return SourceChangedError(
+        f"'{name}' is not the file that was loaded before: its content has changed.",
+        fix="Give it back its old content, or load the new one under another path or with --source NAME.",
+    )
+
+
+def unreadable(name: str, error: Exception) -> SourceUnreadableError:
+    """Make the error of a source that cannot be read."""
+    why = (error.strerror if isinstance(error, OSError) else None) or type(error).__name__
+    damaged = isinstance(error, EOFError | zlib.error | zstandard.ZstdError | gzip.BadGzipFile)
+    if damaged:
+        return SourceUnreadableError(
+            f"'{name}' is cut off or damaged: it cannot be decompressed to its end.",
+            fix="Transfer it again, then start the load again.",
+        )
+    return SourceUnreadableError(f"'{name}' cannot be read: {why}.", fix="Check the path and its permissions.")
