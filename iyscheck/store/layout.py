@@ -35,7 +35,7 @@ RECORDS: Final = b"records"  # consent key → record: the truth
 BRANDS: Final = b"brands"  # brand code → Brand
 WATERMARKS: Final = b"watermarks"  # brand code → seconds UTC: everything up to here is in
 WITHHELD: Final = b"withheld"  # brand code → seconds UTC: a watermark that waits for accept-rejects
-HOLDS: Final = b"holds"  # source name → brand codes whose rejected rows nobody has accepted yet
+HOLDS: Final = b"holds"  # xxh3-128 of the source name → brand codes whose rejected rows nobody has accepted yet
 ACCESS: Final = b"retailer_access"  # consent key → registration time, list id
 LISTS: Final = b"retailer_lists"  # list id → number of users, retailer codes
 COUNTS: Final = b"counts"  # brand, channel, recipient type, status → number of records
@@ -267,18 +267,6 @@ def decode_code(key: bytes) -> int:
     return int(_CODE.unpack(key)[0])
 
 
-def encode_codes(brands: Sequence[int]) -> bytes:
-    """Write brand codes, 4 bytes each."""
-    return np.array(sorted(brands), ">u4").tobytes()
-
-
-def decode_codes(value: bytes) -> tuple[int, ...]:
-    """Read brand codes."""
-    if len(value) % _CODE.size:
-        _corrupt("list of brand codes")
-    return tuple(np.frombuffer(value, ">u4").tolist())
-
-
 def encode_count_key(brand: int, channel: int, recipient_type: int, status: int) -> bytes:
     """Write the key of a count."""
     return _COUNT_KEY.pack(brand, channel, recipient_type, status)
@@ -433,3 +421,19 @@ def decode_source(key: bytes, value: bytes) -> SourceState:
         return msgspec.json.decode(body, type=SourceState)
     except msgspec.MsgspecError:
         _corrupt("source state")
+
+
+def encode_hold(source_name: str, brands: Sequence[int]) -> bytes:
+    """Write which brands a source holds back: how many, their codes, the source's name; checked."""
+    codes = np.array(sorted(brands), ">u4").tobytes()
+    name = source_name.encode("utf-8", "surrogateescape")
+    return _checked(source_key(source_name), encode_number(len(brands)) + codes + name)
+
+
+def decode_hold(key: bytes, value: bytes) -> tuple[str, tuple[int, ...]]:
+    """Read a hold: the source's name and the brands."""
+    body = _unchecked(key, value, "hold")
+    brands = decode_number(body[: _NUMBER.size])
+    end = _NUMBER.size + _CODE.size * brands
+    codes = np.frombuffer(body[_NUMBER.size : end], ">u4").tolist()
+    return body[end:].decode("utf-8", "surrogateescape"), tuple(codes)

@@ -97,9 +97,7 @@ class Registries:
         """Remember of which brands a source rejected rows that nobody has accepted."""
         key, database = layout.source_key(source_name), self.databases[layout.HOLDS]
         if brands:
-            name = source_name.encode("utf-8", "surrogateescape")
-            codes = layout.encode_codes(brands)
-            self.txn.put(key, layout.encode_number(len(brands)) + codes + name, db=database)
+            self.txn.put(key, layout.encode_hold(source_name, brands), db=database)
         else:
             self.txn.delete(key, db=database)
 
@@ -159,11 +157,7 @@ def _access_key(access: RetailerAccess) -> bytes:
 
 def read_holds(txn: lmdb.Transaction, database: lmdb._Database) -> dict[str, tuple[int, ...]]:
     """Read the brands held back by unaccepted rejects, by source name."""
-    holds: dict[str, tuple[int, ...]] = {}
-    for _, value in walk(txn, database):
-        end = 8 + 4 * layout.decode_number(value[:8])
-        holds[value[end:].decode("utf-8", "surrogateescape")] = layout.decode_codes(value[8:end])
-    return holds
+    return dict(layout.decode_hold(key, value) for key, value in walk(txn, database))
 
 
 def read_watermarks(txn: lmdb.Transaction, database: lmdb._Database) -> dict[int, int]:
