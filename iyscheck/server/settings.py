@@ -1,0 +1,132 @@
+"""What an operator may set: one frozen object, read from flags and `IYSCHECK_*` once, checked before anything starts.
+
+This is the only module that reads the environment. A flag wins over its variable; a variable of ours that is not
+known is an error, since a misspelt setting that is silently ignored is how a wrong policy gets into production.
+"""
+
+import ipaddress
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from iyscheck.consent import DEFAULT_ANSWER_TTL_S, DEFAULT_FRESHNESS_LIMIT_S, LegacyDeadline, Policy
+from iyscheck.errors import SettingsError
+
+PREFIX: Final = "IYSCHECK_"
+OTHER_VARIABLES: Final = frozenset({"IYSCHECK_SERVER", "IYSCHECK_LANG"})
+"""Variables of ours that the server does not read: they belong to the client's command line."""
+
+_UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+_DURATION: Final = re.compile(r"([0-9]{1,9})([smhd]?)")
+_ADDRESS: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+):([0-9]{1,5})")
+_MAX_PORT: Final = 65_535
+
+
+def _duration(value: object) -> object:
+    """Read `26h`, `5m`, `300s` or `300` as seconds; anything else is for the validation to refuse."""
+    found = _DURATION.fullmatch(value) if isinstance(value, str) else None
+    return int(found[1]) * _UNITS[found[2]] if found else value
+
+
+def _deadline(value: object) -> object:
+    """Read the name of a legacy deadline in any usual spelling."""
+    names = {deadline.name: deadline for deadline in LegacyDeadline}
+    return names.get(value.upper().replace("-", "_"), value) if isinstance(value, str) else value
+
+
+def _listen(value: str) -> str:
+    """Refuse what is not `host:port`."""
+    found = _ADDRESS.fullmatch(value)
+    if found is None or int(found[2]) > _MAX_PORT:
+        raise ValueError("is not HOST:PORT, such as 127.0.0.1:50051")
+    return value
+
+
+def _listen_or_off(value: str) -> str:
+    return _listen(value) if value else value
+
+
+Seconds = Annotated[int, BeforeValidator(_duration)]
+Deadline = Annotated[
+    LegacyDeadline, BeforeValidator(_deadline), PlainSerializer(lambda deadline: deadline.name.lower(), str)
+]
+
+
+class Settings(BaseSettings):
+    """The settings of a server. Durations are seconds; as text they may end in s, m, h or d."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", validate_default=True)
+
+    store: Path = Field(Path("store"), description="Directory of the store.")
+    store_key: Path = Field(Path("store.key"), description="File of the store key.")
+    address_key: Path | None = Field(None, description="File of the address key; without it only tokens are answered.")
+    listen: Annotated[str, BeforeValidator(_listen)] = Field("127.0.0.1:50051", description="HOST:PORT for gRPC.")
+    metrics_listen: Annotated[str, BeforeValidator(_listen_or_off)] = Field(
+        "127.0.0.1:9464", description="HOST:PORT for Prometheus; empty = off."
+    )
+    insecure: bool = Field(default=False, description="Allow plain text on an address that is not loopback.")
+    merchants_need_record: bool = Field(default=False, description="Deny merchants (TACIR) without a record.")
+    legacy_deadline: Deadline = Field(
+        LegacyDeadline.UP_TO_150K, description="Deadline of consents older than December 2020."
+    )
+    freshness_limit: Seconds = Field(
+        DEFAULT_FRESHNESS_LIMIT_S, ge=1, description="How old a brand's watermark may be, such as 26h."
+    )
+    answer_ttl: Seconds = Field(DEFAULT_ANSWER_TTL_S, ge=0, description="How long an answer is valid, such as 5m.")
+    max_streams: int = Field(32, ge=1, le=1024, description="Streams open at once.")
+    unary_workers: int = Field(8, ge=1, le=256, description="Threads for single and batch checks.")
+    drain_seconds: float = Field(10.0, ge=0, le=3600, description="How long calls may go on after SIGTERM.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+    reflection: bool = Field(default=True, description="Offer gRPC reflection, which grpcurl needs.")
+
+    @model_validator(mode="after")
+    def _plain_text_stays_at_home(self) -> Self:
+        host = self.listen.rpartition(":")[0].strip("[]")
+        if not self.insecure and not _is_loopback(host):
+            raise SettingsError(
+                "listen",
+                f"{host} is not a loopback address, and this server speaks plain text.",
+                fix="Listen on 127.0.0.1, or add --insecure where the network is trusted.",
+            )
+        return self
+
+    @property
+    def policy(self) -> Policy:
+        """The choices that are part of the rule."""
+        return Policy(
+            merchants_need_record=self.merchants_need_record,
+            legacy_deadline=self.legacy_deadline,
+            freshness_limit_s=self.freshness_limit,
+        )
+
+    @classmethod
+    def read(cls, **flags: object) -> Self:
+        """Build the settings from flags (None = not given) and the environment. Raises SettingsError."""
+        _refuse_unknown(os.environ)
+        try:
+            return cls(**{name: value for name, value in flags.items() if value is not None})  # type: ignore[arg-type] # pydantic checks them
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_url=False)[0]
+            field = ".".join(str(part) for part in first["loc"]) or "settings"
+            raise SettingsError(field, first["msg"].removeprefix("Value error, ") + ".") from None
+
+
+def _refuse_unknown(names: Iterable[str]) -> None:
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | OTHER_VARIABLES
+    unknown = sorted(name for name in names if name.upper().startswith(PREFIX) and name.upper() not in known)
+    if unknown:
+        raise SettingsError(unknown[0], "is not a setting.", fix=f"Known are: {', '.join(sorted(known))}.")
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
