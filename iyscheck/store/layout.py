@@ -410,17 +410,20 @@ def source_key(name: str) -> bytes:
 
 
 def encode_source(source: SourceState) -> bytes:
-    """Write a source's state as checked JSON."""
-    return _checked(source_key(source.name), msgspec.json.encode(source))
+    """Write a source's state as checked JSON; the name as its bytes, since not every path is UTF-8."""
+    name = source.name.encode("utf-8", "surrogateescape").decode("latin-1")
+    return _checked(source_key(source.name), msgspec.json.encode(msgspec.structs.replace(source, name=name)))
 
 
 def decode_source(key: bytes, value: bytes) -> SourceState:
     """Read a source's state."""
     body = _unchecked(key, value, "source state")
     try:
-        return msgspec.json.decode(body, type=SourceState)
-    except msgspec.MsgspecError:
+        source = msgspec.json.decode(body, type=SourceState)
+        name = source.name.encode("latin-1").decode("utf-8", "surrogateescape")
+    except (msgspec.MsgspecError, UnicodeEncodeError):
         _corrupt("source state")
+    return msgspec.structs.replace(source, name=name)
 
 
 def encode_hold(source_name: str, brands: Sequence[int]) -> bytes:

@@ -101,6 +101,13 @@ class Registries:
         else:
             self.txn.delete(key, db=database)
 
+    def held_brands(self, source: SourceState) -> Sequence[int]:
+        """Return the brands of which the source may have lost a row: all that it asks a watermark for."""
+        asks_for_all = any(not brand for brand, _ in source.watermarks)
+        if not (source.rejected_unknown and asks_for_all):
+            return source.held_brands
+        return sorted({*source.held_brands, *self._registered()})
+
     def holds(self) -> dict[str, tuple[int, ...]]:
         """Return the brands held back, by source."""
         return read_holds(self.txn, self.databases[layout.HOLDS])

@@ -116,7 +116,7 @@ class Writer:
             for access in batch.access:
                 txn.put_access(access)
             position = txn.advance(batch.rows)
-            txn.put_hold(source.name, source.held_brands)
+            txn.put_hold(source.name, txn.held_brands(source))
             moved: dict[int, int] = {}
             withheld: dict[int, int] = {}
             if finished:
