@@ -3,6 +3,7 @@
 import os
 import time
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -11,6 +12,7 @@ from iyscheck.change import Brand, ConsentChange, ConsentColumns, RetailerAccess
 from iyscheck.consent import Channel, Policy, RecipientType, Status, local_seconds
 from iyscheck.engine import Engine
 from iyscheck.keys import AddressKey, StoreKey
+from iyscheck.store import layout
 from iyscheck.store.layout import SourceState
 from iyscheck.store.snapshot import Store
 from iyscheck.store.writer import Applied, Batch, Writer
@@ -172,3 +174,20 @@ class StoreBuilder:
     def close(self) -> None:
         """Close the writer, so that the store can be opened by its path."""
         self.writer.close()
+
+
+def content(store: Store) -> dict[bytes, list[tuple[bytes, object]]]:
+    """Return everything a store holds that does not depend on the order of arrival or on chance.
+
+    Left out: the log id, and the position inside each record (of two equal rows the first to arrive is kept).
+    """
+    with store.snapshot() as snapshot:
+        found: dict[bytes, list[tuple[bytes, object]]] = {
+            name: list(snapshot.items(name)) for name in layout.DATABASES if name != layout.RECORDS
+        }
+        found[layout.RECORDS] = [
+            (key, replace(layout.decode_record(key, value), sequence=0))
+            for key, value in snapshot.items(layout.RECORDS)
+        ]
+    found[layout.META] = [(key, value) for key, value in found[layout.META] if key != layout.META_LOG_ID]
+    return found
