@@ -6,7 +6,6 @@ the process at any moment, start it again, and the store is as if it had never s
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -239,10 +238,7 @@ class _SourceRun:
                 return finished
 
     def _parsed(self, chunk: Chunk, form: Format) -> Parsed:
-        if chunk.discarded:
-            decoded = _too_long()
-        else:
-            decoded = form.decode(chunk.data, first=chunk.first)
+        decoded = _too_long() if chunk.discarded else form.decode(chunk.data, first=chunk.first)
         return self.feed.parse(decoded, now_s=self.clock(), sequence=self.report.position.sequence)
 
     def _commit(self, parsed: Parsed, began: float, *, finished: bool) -> None:

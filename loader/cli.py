@@ -1,0 +1,329 @@
+"""The command `iyscheck-loader`. Exit codes: 0 done; 1 rejects wait for acceptance, or faults; 2 error."""
+
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, Final, NoReturn
+
+import msgspec
+import structlog
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
+
+from iyscheck.errors import InputError, IyscheckError, SettingsError
+from iyscheck.keys import AddressKey, StoreKey
+from iyscheck.store.snapshot import Store
+from iyscheck.store.verification import verify as verified
+from iyscheck.store.writer import Writer
+from loader import times
+from loader.feed import BRAND_MAX
+from loader.follow import POLL_S, Follower
+from loader.metrics import FeedMetrics
+from loader.run import ALL_BRANDS, COMMIT_ROWS, Commit, Loader, Options, check_watermark
+from loader.status import print_status, status_of
+from loader.summary import again, moved, print_json, print_report, texts
+
+EXIT_REJECTS: Final = 1
+EXIT_ERROR: Final = 2
+
+app = typer.Typer(
+    name="iyscheck-loader",
+    help="Load İYS consent changes into an iyscheck store.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="markdown",
+)
+
+StoreOption = Annotated[Path, typer.Option("--store", envvar="IYSCHECK_STORE", help="Directory of the store.")]
+AddressKeyOption = Annotated[
+    Path, typer.Option("--address-key", envvar="IYSCHECK_ADDRESS_KEY", help="File of the address key.")
+]
+StoreKeyOption = Annotated[
+    Path, typer.Option("--store-key", envvar="IYSCHECK_STORE_KEY", help="File of the store key.")
+]
+BrandOption = Annotated[
+    int | None, typer.Option("--brand", min=1, max=BRAND_MAX, help="Brand code of rows that name none.")
+]
+RejectsOption = Annotated[
+    Path | None, typer.Option("--rejects", help="Directory of the rejects files; default STORE.rejects.")
+]
+CommitRowsOption = Annotated[int, typer.Option("--commit-rows", min=1, help="Rows in one durable commit.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+
+
+@app.command()
+def load(  # noqa: PLR0913, PLR0917 - each parameter is a flag of the command
+    files: Annotated[list[str], typer.Argument(metavar="FILE...", help="Files, directories, or - for stdin.")],
+    store: StoreOption,
+    address_key: AddressKeyOption,
+    store_key: StoreKeyOption,
+    brand: BrandOption = None,
+    source: Annotated[str | None, typer.Option("--source", help="Name of the source, instead of its path.")] = None,
+    complete_until: Annotated[
+        str | None,
+        typer.Option("--complete-until", help="Turkish time 'YYYY-MM-DD HH:MM:SS' up to which the data is complete."),
+    ] = None,
+    date: Annotated[
+        str | None, typer.Option("--date", help="Day YYYY-MM-DD of a daily file: complete until its end.")
+    ] = None,
+    rejects: RejectsOption = None,
+    commit_rows: CommitRowsOption = COMMIT_ROWS,
+    as_json: JsonOption = False,  # noqa: FBT002 - a flag of the command line
+) -> None:
+    """Load feed files: JSON Lines or daily CSV, plain, gzip or zstd.
+
+    Interrupted loads go on where they stopped; what is loaded already is not loaded again.
+
+    Examples:
+        iyscheck-loader load changes.jsonl.zst --complete-until '2026-03-01 12:00:00'
+
+        iyscheck-loader load 2026-03-01.csv --brand 600000 --date 2026-03-01
+
+        zcat dump.gz | iyscheck-loader load - --brand 600000 --source dump
+    """
+    with _errors(as_json=as_json):
+        options = Options(
+            rejects=rejects or _rejects_directory(store),
+            brand=brand,
+            source=source,
+            watermarks=_asked(brand, complete_until, date),
+            commit_rows=commit_rows,
+        )
+        for _, until in options.watermarks:
+            check_watermark(until, time.time())  # before even a store is made
+        keys = AddressKey.load(address_key), StoreKey.load(store_key)
+        stop = _stop_on_signals()
+        with _writer(store, keys) as writer, _progress(files, quiet=as_json) as watch:
+            loader = Loader(writer, address_key=keys[0], store_key=keys[1], options=options, stop=stop, watch=watch)
+            report = loader.load(files)
+        print_report(report, as_json=as_json, command=again(files, store, brand, source))
+    if report.unaccepted:
+        raise typer.Exit(EXIT_REJECTS)
+
+
+@app.command()
+def follow(  # noqa: PLR0913, PLR0917 - each parameter is a flag of the command
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory in which feed files appear.")],
+    store: StoreOption,
+    address_key: AddressKeyOption,
+    store_key: StoreKeyOption,
+    brand: BrandOption = None,
+    rejects: RejectsOption = None,
+    commit_rows: CommitRowsOption = COMMIT_ROWS,
+    metrics_listen: Annotated[
+        str | None, typer.Option("--metrics-listen", help="Serve Prometheus metrics on HOST:PORT.")
+    ] = None,
+    poll_seconds: Annotated[float, typer.Option("--poll-seconds", min=0.01, help="Pause between looks.")] = POLL_S,
+    as_json: JsonOption = False,  # noqa: FBT002 - a flag of the command line
+) -> None:
+    """Load whatever appears in a directory, in the order of its names, until SIGTERM.
+
+    Move files into place under their final name; names that begin with a dot or end with .tmp or .part wait.
+
+    Example:
+        iyscheck-loader follow /var/spool/iys --metrics-listen 127.0.0.1:9465
+    """
+    with _errors(as_json=as_json):
+        if not directory.is_dir():
+            raise SettingsError("DIR", f"'{directory}' is not a directory.", fix="Make it, or correct the path.")
+        options = Options(rejects=rejects or _rejects_directory(store), brand=brand, commit_rows=commit_rows)
+        keys = AddressKey.load(address_key), StoreKey.load(store_key)
+        stop = _stop_on_signals()
+        _log_json()
+        metrics = FeedMetrics()
+        with _writer(store, keys) as writer, _listening(metrics, metrics_listen):
+            reader = Store(writer.environment)
+            loader = Loader(
+                writer,
+                address_key=keys[0],
+                store_key=keys[1],
+                options=options,
+                stop=stop,
+                watch=metrics.committed,
+            )
+            report = Follower(
+                str(directory),
+                loader=loader,
+                writer=writer,
+                metrics=metrics,
+                watermarks=lambda: _watermarks(reader),
+                stop=stop,
+                poll_s=poll_seconds,
+            ).run()
+        print_report(report, as_json=as_json)
+
+
+@app.command("accept-rejects")
+def accept_rejects(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Its path, or the name given with --source.")],
+    store: StoreOption,
+    address_key: AddressKeyOption,
+    store_key: StoreKeyOption,
+    as_json: JsonOption = False,  # noqa: FBT002 - a flag of the command line
+) -> None:
+    """Accept that the rejected rows of a source are lost, and move the watermarks that waited for it.
+
+    Example:
+        iyscheck-loader accept-rejects /var/spool/iys/changes-17.jsonl
+    """
+    with _errors(as_json=as_json):
+        keys = AddressKey.load(address_key), StoreKey.load(store_key)
+        with _writer(store, keys) as writer:
+            name = source if writer.source(source) else str(Path(source).absolute())
+            applied = writer.accept_rejects(name)
+        if as_json:
+            print_json({"source": name, "watermarks": texts(applied.watermarks), "withheld": texts(applied.withheld)})
+        else:
+            typer.echo(f"Accepted the rejects of '{name}'; {moved(applied.watermarks, applied.withheld)}.")
+
+
+@app.command()
+def status(store: StoreOption, as_json: JsonOption = False) -> None:  # noqa: FBT002 - a flag of the command line
+    """Show where the store stands: position, watermarks, counts, sources that need attention."""
+    with (
+        _errors(as_json=as_json),
+        Store.open(store, address_key_id=None, store_key_id=None) as opened,
+        opened.snapshot() as snapshot,
+    ):
+        print_status(status_of(snapshot, time.time()), as_json=as_json)
+
+
+@app.command()
+def verify(store: StoreOption, as_json: JsonOption = False) -> None:  # noqa: FBT002 - a flag of the command line
+    """Read the whole store again and look for damage; exit code 1 if there is any."""
+    with _errors(as_json=as_json), Store.open(store, address_key_id=None, store_key_id=None) as opened:
+        result = verified(opened)
+        if as_json:
+            print_json({"records": result.records, "faults": result.faults})
+        else:
+            for fault in result.faults:
+                typer.echo(fault)
+            typer.echo(f"{result.records:,} records read, {len(result.faults)} faults.")
+    if result.faults:
+        raise typer.Exit(EXIT_REJECTS)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+# --- Settings ---------------------------------------------------------------------------------------------
+
+
+def _asked(brand: int | None, complete_until: str | None, date: str | None) -> tuple[tuple[int, int], ...]:
+    """Read the watermarks that the flags ask for."""
+    if complete_until is not None and date is not None:
+        raise SettingsError("--date", "it cannot stand beside --complete-until.", fix="Give one of the two.")
+    try:
+        if complete_until is not None:
+            return ((brand or ALL_BRANDS, times.watermark(complete_until)),)
+        if date is not None and brand is not None:
+            return ((brand, times.end_of_day(date)),)
+    except ValueError as error:
+        flag = "--date" if date is not None else "--complete-until"
+        raise SettingsError(flag, f"it is {error}.", fix="It is Turkish local time.") from None
+    if date is not None:
+        raise SettingsError("--date", "a daily file is one brand's.", fix="Say which with --brand.")
+    return ()
+
+
+def _rejects_directory(store: Path) -> Path:
+    return store.absolute().with_name(store.absolute().name + ".rejects")
+
+
+def _writer(store: Path, keys: tuple[AddressKey, StoreKey]) -> Writer:
+    return Writer.open(store, address_key_id=keys[0].key_id, store_key_id=keys[1].key_id)
+
+
+def _stop_on_signals() -> threading.Event:
+    """Finish the commit under way on SIGTERM and SIGINT, then end."""
+    stop = threading.Event()
+
+    def asked(_number: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, asked)
+    signal.signal(signal.SIGINT, asked)
+    return stop
+
+
+def _log_json() -> None:
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+@contextmanager
+def _listening(metrics: FeedMetrics, address: str | None) -> Iterator[None]:
+    if address is None:
+        yield
+        return
+    stop = metrics.listen(address)
+    try:
+        yield
+    finally:
+        stop()
+
+
+def _watermarks(store: Store) -> dict[int, int]:
+    with store.snapshot() as snapshot:
+        return snapshot.watermarks()
+
+
+# --- What people and programs read ------------------------------------------------------------------------
+
+
+@contextmanager
+def _errors(*, as_json: bool) -> Iterator[None]:
+    """End with one sentence (or one JSON object) on stderr, whatever went wrong."""
+    try:
+        yield
+    except IyscheckError as error:
+        _fail(error.reason, str(error), getattr(error, "field", "") if isinstance(error, InputError) else "", as_json)
+    except (typer.Exit, typer.Abort):
+        raise
+    except BrokenPipeError:
+        raise typer.Exit(EXIT_ERROR) from None
+    except MemoryError:
+        _fail("OUT_OF_MEMORY", "There is not enough memory. Lower --commit-rows.", "", as_json)
+    except Exception as error:  # noqa: BLE001 - a user gets a sentence; its text might hold content, its type cannot
+        _fail("INTERNAL", f"Unexpected {type(error).__name__}: this is a bug of iyscheck-loader.", "", as_json)
+
+
+def _fail(reason: str, message: str, field: str, as_json: bool) -> NoReturn:  # noqa: FBT001 - private, one caller
+    if as_json:
+        text = msgspec.json.encode({"error": {"reason": reason, "field": field, "message": message}}).decode()
+    else:
+        text = f"iyscheck-loader: {message}"
+    typer.echo(text, err=True)
+    raise typer.Exit(EXIT_ERROR) from None
+
+
+@contextmanager
+def _progress(files: list[str], *, quiet: bool) -> Iterator[Callable[[Commit], None]]:
+    """Show a bar on a terminal, nothing elsewhere."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as progress:
+        task = progress.add_task("loading", total=None)
+        rows = 0
+
+        def watch(commit: Commit) -> None:
+            nonlocal rows
+            rows += sum(commit.outcomes.values())
+            progress.update(task, description=f"{len(files)} given, {rows:,} rows", completed=commit.bytes)
+
+        yield watch

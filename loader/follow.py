@@ -1,0 +1,108 @@
+"""Keeps loading what appears in a directory, in the order of its names, until it is told to stop."""
+
+import threading
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from iyscheck.errors import SourceError, StoreFullError
+from iyscheck.store.writer import Writer
+from loader import source as sources
+from loader.metrics import FeedMetrics
+from loader.run import Loader, Report
+
+POLL_S: Final = 1.0
+
+
+class Follower:
+    """Loads each new file once. A file that cannot be loaded is logged and counted, and the rest goes on.
+
+    While one is bad, later files that ask for watermarks are loaded but not finished: to say "everything up to here
+    is in" would be wrong while something earlier is not.
+    """
+
+    def __init__(
+        self,
+        directory: str,
+        *,
+        loader: Loader,
+        writer: Writer,
+        metrics: FeedMetrics,
+        watermarks: Callable[[], dict[int, int]],
+        stop: threading.Event,
+        poll_s: float = POLL_S,
+    ) -> None:
+        self._directory = directory
+        self._loader = loader
+        self._writer = writer
+        self._metrics = metrics
+        self._watermarks = watermarks
+        self._stop = stop
+        self._poll_s = poll_s
+        self._done: dict[str, tuple[int, int]] = {}
+        self._bad: dict[str, tuple[int, int]] = {}
+        self._waiting: dict[str, tuple[int, int]] = {}
+        self._log = structlog.get_logger("loader")
+
+    def run(self) -> Report:
+        """Poll until `stop` is set; return what was done in all."""
+        total = Report(position=self._writer.position)
+        self._metrics.at(self._writer.position, self._watermarks())
+        while not self._stop.is_set():
+            self.poll(total)
+            self._metrics.state("failing" if self._bad else "waiting")
+            self._stop.wait(self._poll_s)
+        total.stopped = True
+        self._metrics.state("stopped")
+        return total
+
+    def poll(self, total: Report) -> None:
+        """Load what is new, once through the directory."""
+        try:
+            files = sources.files_of(self._directory)
+        except SourceError as error:
+            self._failed(self._directory, error)
+            return
+        self._forget_gone(files)
+        for path in files:
+            if self._stop.is_set():
+                return
+            self._look_at(path, total)
+
+    def _look_at(self, path: str, total: Report) -> None:
+        try:
+            stamp = sources.stamp(path)
+        except SourceError:
+            return  # it went away while we looked: the next poll sees the directory as it is then
+        waits = self._waiting.get(path) == stamp and bool(self._bad)
+        if stamp in (self._done.get(path), self._bad.get(path)) or waits:
+            return
+        self._metrics.state("loading")
+        self._bad.pop(path, None)
+        try:
+            finished = self._loader.load_file(path, total, may_move=not self._bad)
+        except StoreFullError as error:
+            self._failed(path, error)  # not remembered: the next poll tries again
+        except SourceError as error:
+            self._bad[path] = stamp
+            self._failed(path, error)
+        else:
+            if finished:
+                self._done[path] = stamp
+                self._waiting.pop(path, None)
+                self._log.info("source loaded", source=path, sequence=total.position.sequence)
+            elif not self._stop.is_set():
+                self._waiting[path] = stamp
+                self._log.warning("watermark waits for a bad source", source=path)
+        self._metrics.at(self._writer.position, self._watermarks())
+
+    def _forget_gone(self, files: list[str]) -> None:
+        present = set(files)
+        for known in (self._done, self._bad, self._waiting):
+            for path in known.keys() - present:
+                del known[path]
+
+    def _failed(self, path: str, error: SourceError | StoreFullError) -> None:
+        self._metrics.failed()
+        self._log.error("source not loaded", source=path, reason=error.reason, message=str(error))
