@@ -125,7 +125,7 @@ class Boundary:
             },
         )
 
-    def _unary(self, method: str, handle: Callable[[bytes, Call], Message]) -> grpc.RpcMethodHandler[bytes, bytes]:
+    def _unary(self, method: str, handle: Callable[[bytes, Call], Message]) -> "grpc.RpcMethodHandler[bytes, bytes]":
         metrics = self._metrics.method("unary", SERVICE, method)
 
         def behaviour(data: bytes, context: grpc.ServicerContext) -> bytes:
@@ -147,7 +147,7 @@ class Boundary:
 
     def _stream(
         self, method: str, handle: Callable[[Iterator[bytes], Call], Iterator[Message]]
-    ) -> grpc.RpcMethodHandler[bytes, bytes]:
+    ) -> "grpc.RpcMethodHandler[bytes, bytes]":
         metrics = self._metrics.method("bidi_stream", SERVICE, method)
 
         def behaviour(frames: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:

@@ -1,0 +1,205 @@
+"""The composition root: the only place that knows all the parts, builds them, runs them and stops them."""
+
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
+from types import TracebackType
+from typing import Final, Self
+
+import grpc
+import structlog
+from grpc_health.v1 import health_pb2_grpc
+from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE
+from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
+from prometheus_client import start_http_server
+
+from iyscheck.engine import Engine
+from iyscheck.errors import SettingsError
+from iyscheck.keys import AddressKey, StoreKey
+from iyscheck.question import MAX_MESSAGE_BYTES
+from iyscheck.server.boundary import SERVICE, Boundary
+from iyscheck.server.health import Health
+from iyscheck.server.log import open_log, take_over_library_logs
+from iyscheck.server.metrics import Metrics
+from iyscheck.server.servicer import Servicer
+from iyscheck.server.settings import Settings
+
+_REFLECTION_STREAMS: Final = 2
+_HEALTH_WORKERS: Final = 2
+_QUEUED_CALLS: Final = 1_000  # beyond this many calls without a thread, gRPC refuses at once
+_NOTICE_S: Final = 1.0  # how long balancers get to see NOT_SERVING before new calls are refused
+_NOTICE_SHARE: Final = 0.1
+
+_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.so_reuseport", 0),  # two servers on one port would share calls without anybody noticing
+    ("grpc.max_connection_age_ms", 600_000),  # else connection balancers pin clients to old servers
+    ("grpc.max_connection_age_grace_ms", 300_000),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 20_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.keepalive_time_ms", 60_000),  # finds dead clients, whose streams hold threads
+    ("grpc.keepalive_timeout_ms", 20_000),
+)
+
+
+class Server:
+    """A running server: built and started by `start`, ended by `stop` or the end of a `with` block."""
+
+    def __init__(
+        self, settings: Settings, engine: Engine, log: structlog.typing.FilteringBoundLogger, parts: ExitStack
+    ) -> None:
+        self.settings = settings
+        self.engine = engine
+        self._log = log
+        self._parts = parts
+        metrics = Metrics()
+        metrics.observe_store(engine)
+        self._health = Health(engine, metrics.refresh_seconds, log)
+        self._grpc = self._build(metrics)
+        self.address = self._bind()
+        self.metrics_address = self._serve_metrics(metrics)
+
+    @classmethod
+    def start(cls, settings: Settings, log: structlog.typing.FilteringBoundLogger | None = None) -> Self:
+        """Open keys and store and serve. Raises KeyFileError, StoreError, SettingsError (cannot bind)."""
+        with ExitStack() as parts:
+            engine = parts.enter_context(
+                Engine.open(
+                    settings.store,
+                    store_key=StoreKey.load(settings.store_key),
+                    address_key=AddressKey.load(settings.address_key) if settings.address_key else None,
+                    policy=settings.policy,
+                    answer_ttl_s=settings.answer_ttl,
+                )
+            )
+            server = cls(settings, engine, log or open_log(settings.log_level), parts)
+            parts.callback(server._health.stop)
+            server._health.start()
+            server._grpc.start()
+            server._parts = parts.pop_all()
+            return server
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop(0)
+
+    def stop(self, grace_s: float) -> None:
+        """Say NOT_SERVING, take no new calls, give those that run `grace_s` seconds, and close everything."""
+        self._health.drain()
+        time.sleep(min(_NOTICE_S, _NOTICE_SHARE * grace_s))
+        self._grpc.stop(grace_s).wait()
+        self._parts.close()
+
+    def describe(self) -> dict[str, object]:
+        """Say where the server listens and how fresh its store is."""
+        freshness = self.engine.freshness()
+        newest = freshness.newest_watermark
+        return {
+            "listen": self.address,
+            "metrics_listen": self.metrics_address,
+            "log_id": freshness.position.log_id.hex(),
+            "sequence": freshness.position.sequence,
+            "watermark_age_s": None if newest is None else int(time.time() - newest),
+            "takes_addresses": self.engine.takes_addresses,
+        }
+
+    def _build(self, metrics: Metrics) -> grpc.Server:
+        settings = self.settings
+        # A stream holds its thread for as long as it is open: unary calls need threads beside all of them.
+        threads = settings.unary_workers + settings.max_streams + _REFLECTION_STREAMS + _HEALTH_WORKERS
+        pool = self._parts.enter_context(ThreadPoolExecutor(threads, thread_name_prefix="rpc"))
+        server = grpc.server(pool, options=_OPTIONS, maximum_concurrent_rpcs=threads + _QUEUED_CALLS)
+        # Half of the workers may wait for a position, the other half goes on answering.
+        servicer = Servicer(self.engine, metrics.decisions, max_waiters=max(1, settings.unary_workers // 2))
+        boundary = Boundary(metrics, self._log, max_streams=settings.max_streams)
+        server.add_generic_rpc_handlers((boundary.service(servicer),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, server)
+        if settings.reflection:
+            reflected = _Reflection((SERVICE, HEALTH_SERVICE, reflection.SERVICE_NAME))
+            offer = reflection_pb2_grpc.add_ServerReflectionServicer_to_server
+            offer(reflected, server)  # type: ignore[no-untyped-call] # the stubs forget its annotations
+        return server
+
+    def _bind(self) -> str:
+        listen = self.settings.listen
+        try:
+            port = self._grpc.add_insecure_port(listen)
+        except RuntimeError:
+            raise SettingsError("listen", f"{listen} cannot be used.", fix="Is another server running there?") from None
+        return f"{listen.rpartition(':')[0]}:{port}"
+
+    def _serve_metrics(self, metrics: Metrics) -> str:
+        listen = self.settings.metrics_listen
+        if not listen:
+            return ""
+        host, _, port = listen.rpartition(":")
+        try:
+            http, thread = start_http_server(int(port), host.strip("[]"), metrics.registry)
+        except OSError as error:
+            raise SettingsError(
+                "metrics_listen",
+                f"{listen} cannot be used: {error.strerror}.",
+                fix="Choose another port, or '' for none.",
+            ) from None
+        self._parts.callback(thread.join)
+        self._parts.callback(http.server_close)
+        self._parts.callback(http.shutdown)
+        return f"{host}:{http.server_port}"
+
+
+class _Reflection(reflection.ReflectionServicer):
+    """Reflection with a limit: each open stream holds a thread, and those are for checks."""
+
+    def __init__(self, services: tuple[str, ...]) -> None:
+        super().__init__(services)
+        self._streams = threading.BoundedSemaphore(_REFLECTION_STREAMS)
+
+    def ServerReflectionInfo(  # type: ignore[override] # noqa: N802 - gRPC's name; the types of a sync server
+        self,
+        requests: Iterator[reflection_pb2.ServerReflectionRequest],
+        context: grpc.ServicerContext,
+    ) -> Iterator[reflection_pb2.ServerReflectionResponse]:
+        """Answer while fewer than the most streams allowed are open."""
+        if not self._streams.acquire(blocking=False):
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "Too many reflection streams are open.")
+        try:
+            yield from super().ServerReflectionInfo(requests, context)
+        finally:
+            self._streams.release()
+
+
+def run(settings: Settings, announce: Callable[[str], None] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT, then drain; returns the exit code.
+
+    `announce` gets one line for people. Raises what `Server.start` raises.
+    """
+    log = open_log(settings.log_level)
+    take_over_library_logs()
+    over = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: over.set())
+    server = Server.start(settings, log)
+    described = server.describe()
+    log.info("serving", **described, settings=settings.model_dump(mode="json"))
+    if announce is not None:
+        announce(_sentence(described))
+    over.wait()
+    log.info("draining", seconds=settings.drain_seconds)
+    server.stop(settings.drain_seconds)
+    log.info("stopped")
+    return 0
+
+
+def _sentence(described: dict[str, object]) -> str:
+    age = described["watermark_age_s"]
+    freshness = "no brand has a watermark yet" if age is None else f"its newest watermark is {age} s old"
+    return (
+        f"Serving on {described['listen']}, metrics on {described['metrics_listen'] or 'no port'}; "
+        f"the store is at {described['sequence']} rows, {freshness}."
+    )

@@ -1,0 +1,47 @@
+"""The server's log: one JSON object a line on standard error, never the text of a foreign exception."""
+
+import json
+import logging
+import sys
+from datetime import UTC, datetime
+from typing import TextIO, cast
+
+import structlog
+
+
+def open_log(level: str, stream: TextIO | None = None) -> structlog.typing.FilteringBoundLogger:
+    """Make a logger that writes from `level` on."""
+    logger = structlog.wrap_logger(
+        structlog.WriteLogger(stream or sys.stderr),
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+    )
+    return cast("structlog.typing.FilteringBoundLogger", logger)
+
+
+class _JsonLines(logging.Formatter):
+    """Writes what libraries log in our form: the logger and the exception's type, not its text or trace."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        error = record.exc_info[0] if record.exc_info else None
+        return json.dumps(
+            {
+                "event": "library",
+                "logger": record.name,
+                "at": f"{record.module}:{record.lineno}",
+                "error": error.__name__ if error else None,
+                "level": record.levelname.lower(),
+                "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat(),
+            }
+        )
+
+
+def take_over_library_logs() -> None:
+    """Send what libraries such as gRPC warn of through our form; without this they print stack traces."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_JsonLines())
+    logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
