@@ -215,7 +215,7 @@ class AsyncClient:
                 async for result in self._fly_once(flight, outbox, stream, timeout_s):
                     yield result
             except grpc.RpcError as error:
-                wait_s = flight.backoff() if error.code() is grpc.StatusCode.UNAVAILABLE else None
+                wait_s = flight.backoff() if failures.breaks_stream(error) else None
                 if wait_s is None:
                     raise self._failed(error, timeout_s) from error
                 await asyncio.sleep(wait_s)

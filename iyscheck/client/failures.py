@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 DOMAIN: Final = "iyscheck.v1"
 BATCH_TOO_LARGE: Final = "BATCH_TOO_LARGE"
+_FAILED_WRITE: Final = "Internal error from Core"
 _STATUS_KEY: Final = "grpc-status-details-bin"
 
 _CLASSES: Final[dict[grpc.StatusCode, type[ServiceError]]] = {
@@ -37,26 +38,29 @@ _CLASSES: Final[dict[grpc.StatusCode, type[ServiceError]]] = {
 }
 """Every other code says that the server failed."""
 
-_FIXES: Final = {
-    "ADDRESS_KEY_NOT_HELD": "Give the client the address key, or the server (`iyscheck serve --address-key`).",
-    "ADDRESS_KEY_MISMATCH": "Use the address key that the store was loaded with; `iyscheck keys show` prints ids.",
-    "NOT_YET_AT_POSITION": "Try again in a moment.",
-    "OVERLOADED": "Try again in a moment.",
-    "POSITION_OF_OTHER_LOG": "Ask this store's own position; a rebuilt store begins a new log.",
-}
-_RETRYABLE_CODES: Final = frozenset({"NOT_YET_AT_POSITION", "OVERLOADED"})
+_PASSING: Final = frozenset({"NOT_YET_AT_POSITION", "OVERLOADED", "STORE_MISSING", "STORE_UNREADABLE"})
 _SERVER_FAULTS: Final = ("INTERNAL", "STORE")
+
+
+def breaks_stream(error: grpc.RpcError) -> bool:
+    """Say whether a stream ended in a way that a new stream may not: the server went away, or a write failed."""
+    return error.code() is grpc.StatusCode.UNAVAILABLE or _hides_the_cause(error)
+
+
+def _hides_the_cause(error: grpc.RpcError) -> bool:
+    """grpc.aio reports a write into a stream that the server has ended as INTERNAL, whatever the server said."""
+    return error.code() is grpc.StatusCode.INTERNAL and error.details() == _FAILED_WRITE
 
 
 def failure(error: grpc.RpcError, *, target: str, timeout_s: float) -> ServiceError:
     """Turn what gRPC raised into our error."""
     status: grpc.StatusCode = error.code()
+    if _hides_the_cause(error):
+        return unfinished(target=target)
     info, field = _details(error)
     kind = _CLASSES.get(status, ServiceFailedError)
     if info is not None:
-        message = error.details() or f"The server answered {info.reason}."
-        fix = _FIXES.get(info.reason, "")
-        return kind(message, code=info.reason, field=field, fix="" if fix in message else fix)
+        return kind(error.details() or f"The server answered {info.reason}.", code=info.reason, field=field)
     return _unexplained(status, kind, target=target, timeout_s=timeout_s)
 
 
@@ -87,7 +91,7 @@ def unfinished(*, target: str) -> ServiceUnavailableError:
 def refused_frame(error: ItemError) -> ServiceError:
     """Make the error of a frame that the server did not answer."""
     kind: type[ServiceError] = ServiceRefusedError
-    if error.reason in _RETRYABLE_CODES:
+    if error.reason in _PASSING:
         kind = ServiceUnavailableError
     elif error.reason.startswith(_SERVER_FAULTS):
         kind = ServiceFailedError

@@ -214,7 +214,7 @@ class Client:
             try:
                 yield from self._fly_once(flight, stream, timeout_s)
             except grpc.RpcError as error:
-                wait_s = flight.backoff() if error.code() is grpc.StatusCode.UNAVAILABLE else None
+                wait_s = flight.backoff() if failures.breaks_stream(error) else None
                 if wait_s is None:
                     raise self._failed(error, timeout_s) from error
                 time.sleep(wait_s)

@@ -1,9 +1,11 @@
 """A server in the test process that speaks the contract, and breaks it where a test says so."""
 
+import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 import grpc
 from google.protobuf.any_pb2 import Any
@@ -44,7 +46,7 @@ def frame_reply(request: pb.StreamCheckRequest) -> pb.StreamCheckResponse:
     return pb.StreamCheckResponse(frame_id=request.frame_id, reasons=reasons, envelope=envelope(request.frame_id))
 
 
-def abort(context: grpc.ServicerContext, code: grpc.StatusCode, reason: str, field: str = "") -> None:
+def abort(context: grpc.ServicerContext, code: grpc.StatusCode, reason: str, field: str = "") -> NoReturn:
     """End a call as an iyscheck server does."""
     details = [error_details_pb2.ErrorInfo(reason=reason, domain="iyscheck.v1")]
     if field:
@@ -76,6 +78,7 @@ class Service(ConsentCheckServiceServicer):
         Callable[[Iterator[pb.StreamCheckRequest], grpc.ServicerContext], Iterator[pb.StreamCheckResponse]] | None
     ) = None
     streams: int = 0
+    delay_s: float = 0
     port: int = 0
 
     @property
@@ -86,6 +89,7 @@ class Service(ConsentCheckServiceServicer):
     def Check(self, request: pb.CheckRequest, context: grpc.ServicerContext) -> pb.CheckResponse:  # noqa: N802 - gRPC's
         """Answer one question."""
         self.requests.append(request)
+        time.sleep(self.delay_s)
         if self.reply is not None:
             return self.reply(request, context)
         reason = verdict(request.question.address)
@@ -117,6 +121,7 @@ class Service(ConsentCheckServiceServicer):
             return
         for request in requests:
             self.requests.append(request)
+            time.sleep(self.delay_s)
             yield frame_reply(request)
 
     def GetServerInfo(  # noqa: N802 - gRPC's

@@ -1,8 +1,7 @@
 import asyncio
 import inspect
 import itertools
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import get_type_hints
 
 import grpc
@@ -70,7 +69,7 @@ class TestShape:
     """The two clients are one, and neither shows gRPC or protobuf."""
 
     @staticmethod
-    def _public(kind: type) -> dict[str, object]:
+    def _public(kind: type) -> dict[str, Callable[..., object]]:
         methods = inspect.getmembers(kind, inspect.isfunction)
         return {name: method for name, method in methods if not name.startswith("_") or name == "__init__"}
 
@@ -80,7 +79,7 @@ class TestShape:
 
         assert sync.keys() == aio.keys()
         for name in sync:
-            ours, theirs = (inspect.signature(methods[name]) for methods in (sync, aio))  # type: ignore[arg-type] # functions
+            ours, theirs = (inspect.signature(methods[name]) for methods in (sync, aio))
             assert ours.parameters == theirs.parameters, name
 
     @pytest.mark.parametrize("kind", [Client, AsyncClient, ColumnResult, FrameResult])
@@ -92,7 +91,7 @@ class TestShape:
         ]
 
         for function in functions:
-            hints = get_type_hints(function)  # type: ignore[arg-type] # functions
+            hints = get_type_hints(function)
             assert not [hint for hint in hints.values() if any(w in repr(hint) for w in ("grpc", "pb2", "protobuf"))]
 
     def test_exports(self) -> None:
@@ -272,7 +271,7 @@ class TestSecrecy:
         """Texts that no address can be, or far too long, neither break a message nor travel."""
         texts = ["\ud800", "٣" * 10, "x" * 100_000, ADDRESS[:5] + " " * 100_000 + ADDRESS[5:]]
 
-        (column,) = ask(service.target, lambda client: check_column(client, texts))
+        (column,) = ask(service.target, lambda client: check_column(client, texts, frame_size=9))
 
         (frame,) = service.requests
         assert isinstance(frame, pb.StreamCheckRequest)
@@ -393,19 +392,22 @@ class TestPositions:
     def test_monotonic(self, service: Service, ask: Ask) -> None:
         """Each question carries the last position seen, columns among them."""
         sequences = itertools.count(10)
-        service.reply = lambda *_: pb.CheckResponse(
-            reason=pb.REASON_CONSENTED, permitted=True, envelope=envelope(next(sequences))
-        )
-        service.frames = lambda requests, _: (
-            service.requests.append(r)
-            or pb.StreamCheckResponse(frame_id=r.frame_id, reasons=b"\1", envelope=envelope(50))
-            for r in requests
-        )
 
-        ask(service.target, check, check, lambda client: check_column(client, [ADDRESS]), check, monotonic=True)
+        def reply(*_: object) -> pb.CheckResponse:
+            return pb.CheckResponse(reason=pb.REASON_CONSENTED, permitted=True, envelope=envelope(next(sequences)))
 
-        asked = [request.min_position.sequence for request in service.requests]
-        assert asked[:3] == [0, 10, 11]
+        def frames(requests: Iterator[pb.StreamCheckRequest], _: object) -> Iterator[pb.StreamCheckResponse]:
+            for request in requests:
+                service.requests.append(request)
+                made = envelope(next(sequences))
+                yield pb.StreamCheckResponse(frame_id=request.frame_id, reasons=b"\1", envelope=made)
+
+        service.reply, service.frames = reply, frames
+        column = lambda client: check_column(client, [ADDRESS])  # noqa: E731 - short
+
+        ask(service.target, check, check, column, check, monotonic=True)
+
+        assert [request.min_position.sequence for request in service.requests] == [0, 10, 11, 12]
 
     def test_explicit(self, service: Service, ask: Ask) -> None:
         """A given position is asked for, and an answer from before it is an error."""
@@ -438,7 +440,7 @@ class TestFailures:
         self, service: Service, ask: Ask, code: grpc.StatusCode, reason: str, kind: type[ServiceError]
     ) -> None:
         """An error of an iyscheck server keeps its code, field and text."""
-        service.reply = lambda _, context: abort(context, code, reason, "brand_code") or pb.CheckResponse()
+        service.reply = lambda _, context: abort(context, code, reason, "brand_code")
 
         with pytest.raises(kind) as failed:
             ask(service.target, check)
@@ -488,8 +490,7 @@ class TestFailures:
 
     def test_slow(self, service: Service) -> None:
         """A reply that does not come in time is an error, for questions and for frames."""
-        service.reply = lambda *_: time.sleep(0.5) or pb.CheckResponse()
-        service.frames = lambda requests, _: (time.sleep(0.5) or frame_reply(request) for request in requests)
+        service.delay_s = 0.5
 
         with Client(service.target, timeout_s=0.05, batch_timeout_s=0.1) as client:
             client.server_info(timeout_s=5)
@@ -501,7 +502,7 @@ class TestFailures:
 
     def test_slow_async(self, service: Service) -> None:
         """The same for asyncio."""
-        service.frames = lambda requests, _: (time.sleep(0.5) or frame_reply(request) for request in requests)
+        service.delay_s = 0.5
 
         async def run() -> None:
             async with AsyncClient(service.target, batch_timeout_s=0.1) as client:
@@ -593,12 +594,7 @@ class TestRetries:
 
     def test_gives_up(self, service: Service, ask: Ask) -> None:
         """A server whose streams always break is given up after three."""
-
-        def broken(_: object, context: grpc.ServicerContext) -> Iterator[pb.StreamCheckResponse]:
-            context.abort(grpc.StatusCode.UNAVAILABLE, "going away")
-            yield pb.StreamCheckResponse()
-
-        service.frames = broken
+        service.frames = lambda _, context: context.abort(grpc.StatusCode.UNAVAILABLE, "going away")
 
         with pytest.raises(ServiceUnavailableError):
             ask(service.target, lambda client: check_column(client, numbered(31)))
