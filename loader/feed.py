@@ -68,6 +68,7 @@ _STATUSES: Final[dict[str | None, int]] = {
 }
 _DEADLINES: Final[dict[int | str | None, int]] = {
     None: 0,
+    **{deadline.name: deadline.value for deadline in LegacyDeadline},
     "announced": LegacyDeadline.ANNOUNCED,
     "over-150k": LegacyDeadline.OVER_150K,
     "up-to-150k": LegacyDeadline.UP_TO_150K,

@@ -10,7 +10,7 @@ from iyscheck.store.snapshot import Snapshot
 from loader.summary import print_json, utc
 
 
-class Group(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class Group(msgspec.Struct, frozen=True, kw_only=True):
     """How many records of one channel, recipient type and status there are, over all brands."""
 
     type: str
@@ -19,7 +19,7 @@ class Group(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     records: int
 
 
-class BrandStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class BrandStatus(msgspec.Struct, frozen=True, kw_only=True):
     """A brand and its watermarks, RFC 3339 in UTC."""
 
     brand_code: int
@@ -30,7 +30,7 @@ class BrandStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     withheld: str | None
 
 
-class SourceStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class SourceStatus(msgspec.Struct, frozen=True, kw_only=True):
     """A source that is not finished, or whose rejected rows hold back watermarks of `holds`."""
 
     name: str
@@ -40,7 +40,7 @@ class SourceStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     holds: list[int]
 
 
-class StoreStatus(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class StoreStatus(msgspec.Struct, frozen=True, kw_only=True):
     """All of it."""
 
     log_id: str
