@@ -23,7 +23,7 @@ from iyscheck.change import (
     ConsentChange,
     ConsentColumns,
 )
-from iyscheck.consent import Channel, RecipientType, Status
+from iyscheck.consent import Channel, LegacyDeadline, RecipientType, Status
 from iyscheck.errors import StoreCorruptError
 
 FORMAT_VERSION: Final = 1
@@ -295,6 +295,8 @@ def decode_brand(key: bytes, value: bytes) -> Brand:
     if len(body) != _BRAND.size:
         _corrupt("brand")
     iys_code, active, bits, legacy_deadline, registered = _BRAND.unpack(body)
+    if legacy_deadline > max(LegacyDeadline):
+        _corrupt("brand")
     return Brand(
         brand=decode_code(key),
         iys_code=iys_code,
@@ -438,5 +440,7 @@ def decode_hold(key: bytes, value: bytes) -> tuple[str, tuple[int, ...]]:
     body = _unchecked(key, value, "hold")
     brands = decode_number(body[: _NUMBER.size])
     end = _NUMBER.size + _CODE.size * brands
+    if end > len(body):
+        _corrupt("hold")
     codes = np.frombuffer(body[_NUMBER.size : end], ">u4").tolist()
     return body[end:].decode("utf-8", "surrogateescape"), tuple(codes)
