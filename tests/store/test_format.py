@@ -1,0 +1,347 @@
+"""Every byte on disk: FORMAT.md's examples, golden values, round trips, and what is not ours."""
+
+import struct
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xxhash
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from iyscheck.change import KNOWN_SOURCES, Brand, ConsentChange, ConsentColumns
+from iyscheck.consent import Channel, RecipientType, Status
+from iyscheck.errors import StoreCorruptError
+from iyscheck.store import layout
+from iyscheck.store.layout import RetailerList, SourceState
+from tests.builders import NOW, REGISTERED, a_brand, a_change
+from tests.strategies import brands, consent_changes, retailer_sets
+
+DOCUMENT = Path(layout.__file__).with_name("FORMAT.md")
+CHANGE = a_change(brand=600_123, tag=bytes(range(16)), transaction_id="1f" * 32, sequence=42)
+UNNUMBERED = replace(CHANGE, source="HS_ŞUBE", transaction_id="short-1", consented=0)
+KEY = layout.encode_key(600_123, Channel.MESAJ, RecipientType.BIREYSEL, bytes(range(16)))
+ROUND_TRIP = settings(max_examples=150, deadline=None)
+Decoder = Callable[[bytes, bytes], object]
+BIND: dict[str, Decoder] = {
+    "record": layout.decode_record,
+    "brand": layout.decode_brand,
+    "watermark": layout.decode_watermark,
+    "hold": layout.decode_hold,
+    "access": layout.decode_access,
+    "list": layout.decode_list,
+    "source": layout.decode_source,
+}
+"""All decoders of values that carry a check."""
+
+
+def record(change: ConsentChange) -> bytes:
+    """Encode one record."""
+    key = layout.encode_key(change.brand, change.channel, change.recipient_type, change.tag)
+    return layout.encode_records([key], ConsentColumns.of([change]))[0]
+
+
+def checked(key: bytes, body: bytes) -> bytes:
+    """Write a value with a right check, by FORMAT.md's words."""
+    return struct.pack(">I", xxhash.xxh3_64_intdigest(key + body) % 2**32) + body
+
+
+VALUES = {
+    "record": (KEY, record(CHANGE)),
+    "record with tail": (KEY, record(UNNUMBERED)),
+    "brand": (layout.encode_code(600_123), layout.encode_brand(a_brand(600_123, legacy_deadline=1))),
+    "watermark": (layout.encode_code(600_123), layout.encode_watermark(600_123, NOW)),
+    "hold": (layout.source_key("a.jsonl"), layout.encode_hold("a.jsonl", (2, 600_123))),
+    "access": (KEY, layout.encode_access(KEY, REGISTERED, layout.list_id(frozenset([1])))),
+    "list": (
+        layout.list_id(frozenset([1, 55_550_127])),
+        layout.encode_list(RetailerList(users=3, retailers=frozenset([55_550_127, 1]))),
+    ),
+    "source": (layout.source_key("a"), layout.encode_source(SourceState(name="a", rows=3, brands=(1,)))),
+}
+
+
+def documented() -> dict[str, bytes]:
+    """Read the hexadecimal examples out of FORMAT.md."""
+    found: dict[str, bytes] = {}
+    blocks = DOCUMENT.read_text(encoding="utf-8").split("```hex\n")[1:]
+    for example_of in "\n\n".join(block.split("\n```")[0] for block in blocks).split("\n\n"):
+        title, *lines = example_of.splitlines()
+        found[title] = b"".join(bytes.fromhex(line.split("   ")[0]) for line in lines)
+    return found
+
+
+class TestDocument:
+    """FORMAT.md is what the code writes."""
+
+    def test_example_by_hand(self) -> None:
+        """Key and record of the example follow from the document's words alone."""
+        key = (600_123).to_bytes(4) + b"\x02\x01" + bytes(range(16))
+        body = (
+            b"\x01"
+            + (KNOWN_SOURCES.index("HS_WEB") + 1).to_bytes(1)
+            + (1_748_779_200).to_bytes(4)
+            + (1_748_683_800).to_bytes(4)
+            + (42).to_bytes(8)
+            + b"\x01"
+            + b"\x1f" * 32
+        )
+
+        assert documented()["key"] == key
+        assert documented()["record"] == checked(key, body)
+
+    def test_tail_by_hand(self) -> None:
+        """The record with a tail follows from the document's words alone."""
+        key = documented()["key"]
+        fixed = b"\x01\x00" + (1_748_779_200).to_bytes(4) + bytes(4) + (42).to_bytes(8) + b"\x02" + bytes(32)
+        tail = b"\x07short-1\x08" + "HS_ŞUBE".encode()
+
+        assert documented()["record with a tail"] == checked(key, fixed + tail)
+
+    def test_example_by_code(self) -> None:
+        """The code writes the documented bytes."""
+        assert documented() == {"key": KEY, "record": record(CHANGE), "record with a tail": record(UNNUMBERED)}
+
+    def test_databases(self) -> None:
+        """The document's table names every database of the code, in the same order."""
+        table = DOCUMENT.read_text(encoding="utf-8").split("## Databases")[1].split("\n- ")[0]
+
+        named = [line.split("`")[1].encode() for line in table.splitlines() if line.startswith("| `")]
+        assert tuple(named) == layout.DATABASES
+
+    def test_numpy_rows(self) -> None:
+        """The numpy row types have the documented lengths."""
+        assert (layout.KEY_DTYPE.itemsize, layout.RECORD_DTYPE.itemsize) == (22, 55)
+
+
+class TestGolden:
+    """Bytes that existing stores hold."""
+
+    @pytest.mark.parametrize(
+        ("value", "written"),
+        [
+            (layout.encode_number(2**40 + 5), "0000010000000005"),
+            (
+                layout.encode_brand(a_brand(600_123, legacy_deadline=1, channels=[Channel.MESAJ, Channel.EPOSTA])),
+                "9481e6b200000000000927c0010c01683c40c0",
+            ),
+            (layout.encode_watermark(600_123, NOW), "37e9fdb9000000006955b900"),
+            (layout.list_id(frozenset([1, 55_550_127])), "c68965bba21e48419a0c42a634521cd4"),
+            (VALUES["list"][1], "c9fba6e60000000000000003000000000000000100000000034fa0af"),
+            (
+                layout.encode_access(KEY, REGISTERED, bytes.fromhex("c68965bba21e48419a0c42a634521cd4")),
+                "3b3042a8683c40c0c68965bba21e48419a0c42a634521cd4",
+            ),
+            (layout.encode_count_key(600_123, 2, 1, 2), "0009283b020102"),
+            (layout.source_key("a.jsonl"), "68095ceadeab8bd9d09bdcc037788f96"),
+            (VALUES["hold"][1], "5fc961e60000000000000002000000020009283b612e6a736f6e6c"),
+        ],
+        ids=["number", "brand", "watermark", "list id", "list", "access", "count key", "source key", "hold"],
+    )
+    def test_bytes(self, value: bytes, written: str) -> None:
+        """The encodings never drift."""
+        assert value.hex() == written
+
+
+class TestRoundTrips:
+    """What is written is what is read."""
+
+    @ROUND_TRIP
+    @given(st.lists(consent_changes, max_size=8))
+    def test_records(self, changes: list[ConsentChange]) -> None:
+        """Each record of a column reads back as its change, alone and by columns."""
+        columns = ConsentColumns.of(changes)
+        keys = [key.tobytes() for key in layout.encode_keys(columns)]
+
+        values = layout.encode_records(keys, columns)
+
+        assert [layout.decode_record(key, value) for key, value in zip(keys, values, strict=True)] == changes
+        rows = layout.decode_columns(keys, values)
+        assert rows["status"].tolist() == [change.status for change in changes]
+        assert rows["registered"].tolist() == [change.registered for change in changes]
+        assert rows["consented"].tolist() == [change.consented for change in changes]
+
+    @ROUND_TRIP
+    @given(
+        consent_changes,
+        st.text(st.characters(codec="utf-8", max_codepoint=0xFFFF), max_size=64).filter(
+            lambda text: len(text.encode()) < 256
+        ),
+        st.text(st.characters(codec="ascii", exclude_categories=["Cc"]), max_size=64),
+        st.integers(0, 2**32 - 1),
+        st.integers(0, 2**64 - 1),
+    )
+    def test_any_text(
+        self, change: ConsentChange, source: str, transaction_id: str, registered: int, sequence: int
+    ) -> None:
+        """Any source code and transaction id of allowed length survive, known or not."""
+        sequence = min(sequence, 2**63 - 1)
+        change = replace(change, source=source, transaction_id=transaction_id, registered=registered, sequence=sequence)
+
+        key = layout.encode_key(change.brand, change.channel, change.recipient_type, change.tag)
+        assert layout.decode_record(key, record(change)) == change
+
+    @ROUND_TRIP
+    @given(consent_changes, st.lists(st.binary(min_size=16, max_size=16), max_size=4))
+    def test_keys(self, change: ConsentChange, tags: list[bytes]) -> None:
+        """Scalar, column and frame write the same key, and it reads back."""
+        where = (change.brand, change.channel, change.recipient_type)
+        key = layout.encode_key(*where, change.tag)
+        column = np.frombuffer(b"".join(tags), np.uint8).reshape(-1, 16)
+
+        assert layout.encode_keys(ConsentColumns.of([change])).tobytes() == key
+        assert layout.decode_key(key) == (*where, change.tag)
+        assert layout.column_keys(*where, column) == [layout.encode_key(*where, tag) for tag in tags]
+
+    @ROUND_TRIP
+    @given(brands)
+    def test_brands(self, brand: Brand) -> None:
+        """A brand survives."""
+        assert layout.decode_brand(layout.encode_code(brand.brand), layout.encode_brand(brand)) == brand
+
+    @ROUND_TRIP
+    @given(retailer_sets, st.integers(1, 2**63))
+    def test_lists(self, retailers: frozenset[int], users: int) -> None:
+        """A retailer list survives, the empty one too."""
+        entry = RetailerList(users=users, retailers=retailers)
+
+        assert layout.decode_list(layout.list_id(retailers), layout.encode_list(entry)) == entry
+
+    @ROUND_TRIP
+    @given(st.text(st.characters(codec="utf-8")) | st.just("b\udcff.csv"), st.lists(st.integers(0, 2**32 - 1)))
+    def test_sources(self, name: str, codes: list[int]) -> None:
+        """A source's state and hold survive under any name, bytes that are no text among them."""
+        state = SourceState(name=name, rows=7, brands=tuple(codes), watermarks=((0, NOW),), finished=True)
+        key = layout.source_key(name)
+
+        assert layout.decode_source(key, layout.encode_source(state)) == state
+        assert layout.decode_hold(key, layout.encode_hold(name, codes)) == (name, tuple(sorted(codes)))
+
+
+class TestDamage:
+    """What no iyscheck wrote is an error of ours, and never a consent."""
+
+    @pytest.mark.parametrize("kind", VALUES)
+    def test_each_bit(self, kind: str) -> None:
+        """Every single flipped bit of a value is found."""
+        key, value = VALUES[kind]
+        decode = BIND[kind.removesuffix(" with tail")]
+        for bit in range(len(value) * 8):
+            flipped = bytearray(value)
+            flipped[bit // 8] ^= 1 << bit % 8
+
+            with pytest.raises(StoreCorruptError):
+                decode(key, bytes(flipped))
+
+    @pytest.mark.parametrize("kind", VALUES)
+    def test_torn(self, kind: str) -> None:
+        """A value that is cut off anywhere, zero-filled from anywhere, or too long is found."""
+        key, value = VALUES[kind]
+        decode = BIND[kind.removesuffix(" with tail")]
+        torn = [value[:end] for end in range(len(value))]
+        zeroed = [value[:end] + bytes(len(value) - end) for end in range(len(value.rstrip(b"\0")))]
+        for damaged in (*torn, *zeroed, value + b"\0", bytes(len(value))):
+            with pytest.raises(StoreCorruptError):
+                decode(key, damaged)
+
+    @pytest.mark.parametrize("kind", VALUES)
+    def test_moved(self, kind: str) -> None:
+        """A value under another key is found."""
+        key, value = VALUES[kind]
+        moved = bytes((*key[:-1], key[-1] ^ 1))
+
+        with pytest.raises(StoreCorruptError):
+            BIND[kind.removesuffix(" with tail")](moved, value)
+
+    @pytest.mark.parametrize("kind", BIND)
+    @settings(max_examples=100, deadline=None)
+    @given(st.binary(max_size=30), st.binary(max_size=120))
+    def test_noise(self, kind: str, key: bytes, value: bytes) -> None:
+        """Random bytes under a random key are found."""
+        with pytest.raises(StoreCorruptError):
+            BIND[kind](key, value)
+
+    @pytest.mark.parametrize("kind", BIND)
+    @settings(max_examples=200, deadline=None)
+    @given(key=st.binary(max_size=24), body=st.binary(max_size=120))
+    @example(key=KEY, body=b"\x01" + bytes(50))
+    @example(key=bytes(4), body=bytes(10) + b"\x01\x00\x09" + bytes(2))
+    @example(key=b"", body=b"\0" * 7 + b"\2\0\0\0\1")
+    @example(key=b"", body=b'{"name":"\\u0400"}')
+    def test_right_check(self, kind: str, key: bytes, body: bytes) -> None:
+        """Noise with a right check is a value of its type or our error, never another exception."""
+        with suppress(StoreCorruptError):
+            BIND[kind](key, checked(key, body))
+
+    @pytest.mark.parametrize("status", sorted({0, 4, 5, 255}))
+    def test_unknown_status(self, status: int) -> None:
+        """A record with a status that is never stored is damage even where its check is right."""
+        body = bytes((status,)) + record(CHANGE)[5:]
+
+        with pytest.raises(StoreCorruptError):
+            layout.decode_record(KEY, checked(KEY, body))
+        with pytest.raises(StoreCorruptError):
+            layout.decode_columns([KEY], [checked(KEY, body)])
+
+    @pytest.mark.parametrize(
+        ("place", "number"),
+        [(1, len(KNOWN_SOURCES) + 1), (1, 255), (18, 3), (18, 255)],
+        ids=["source", "last source", "form", "last form"],
+    )
+    def test_unknown_numbers(self, place: int, number: int) -> None:
+        """A source number or transaction form that this format lacks is damage."""
+        body = bytearray(record(CHANGE)[4:])
+        body[place] = number
+
+        with pytest.raises(StoreCorruptError):
+            layout.decode_record(KEY, checked(KEY, bytes(body)))
+
+    @pytest.mark.parametrize("deadline", [4, 255])
+    def test_unknown_deadline(self, deadline: int) -> None:
+        """A brand with a legacy deadline that this format lacks is damage."""
+        key = layout.encode_code(1)
+        body = bytearray(layout.encode_brand(a_brand(1))[4:])
+        body[10] = deadline
+
+        with pytest.raises(StoreCorruptError):
+            layout.decode_brand(key, checked(key, bytes(body)))
+
+    @pytest.mark.parametrize("active", range(2, 256, 23))
+    def test_odd_active(self, active: int) -> None:
+        """A brand is active only where its byte is exactly 1."""
+        key = layout.encode_code(1)
+        body = bytearray(layout.encode_brand(a_brand(1))[4:])
+        body[8] = active
+
+        assert not layout.decode_brand(key, checked(key, bytes(body))).active
+
+    @pytest.mark.parametrize("numbers", [(0, 1), (4, 1), (2, 0), (2, 3)])
+    def test_unknown_key(self, numbers: tuple[int, int]) -> None:
+        """A consent key of an unknown channel or recipient type is damage."""
+        with pytest.raises(StoreCorruptError):
+            layout.decode_key(struct.pack(">IBB16s", 1, *numbers, bytes(16)))
+
+    @pytest.mark.parametrize(
+        "decode", [layout.decode_number, layout.decode_code, layout.decode_count_key, layout.decode_key]
+    )
+    @settings(max_examples=50, deadline=None)
+    @given(st.binary(max_size=40))
+    def test_unchecked_values(self, decode: Callable[[bytes], object], value: bytes) -> None:
+        """Numbers and keys of a wrong length are found."""
+        try:
+            decode(value)
+        except StoreCorruptError:
+            return
+
+        assert len(value) in (4, 7, 8, 22)
+
+    def test_one_damaged_row(self) -> None:
+        """One damaged record fails the whole column: nobody in it is answered."""
+        change = replace(CHANGE, status=Status.RET)
+        damaged = record(change)[:-1] + b"\0"
+
+        with pytest.raises(StoreCorruptError):
+            layout.decode_columns([KEY, KEY], [record(CHANGE), damaged])
