@@ -1,0 +1,259 @@
+import json
+import os
+import stat
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+
+from iyscheck.keys import AddressKey, StoreKey
+from iyscheck.v1 import consent_check_pb2 as pb
+from tests.client.fake_server import Service, abort, envelope, serving
+
+MAIN = "from iyscheck.cli.app import main; main()"
+YES, NO = "+905000000002", "+905000000003"
+CONTEXT = ("--brand", "1", "--channel", "mesaj", "--recipient-type", "bireysel")
+
+
+def iyscheck(*arguments: str, text: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command as its users do."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("IYSCHECK_")}
+    return subprocess.run(
+        [sys.executable, "-c", MAIN, *arguments],
+        input=text,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+        env={**inherited, **environment},
+    )
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Service]:
+    """A server that answers by the contract, for tests that change nothing of it."""
+    with serving() as service:
+        yield service
+
+
+class TestCheck:
+    """`iyscheck check` answers with an exit code, a sentence, or one JSON object."""
+
+    def test_permitted(self, shared: Service) -> None:
+        """A permission ends with 0 and says why."""
+        done = iyscheck("check", YES, *CONTEXT, "--server", shared.target)
+
+        assert done.returncode == 0
+        assert done.stdout.startswith("PERMITTED  CONSENTED\nThe recipient has given this brand consent")
+        assert done.stderr == ""
+
+    def test_denied_in_turkish(self, shared: Service) -> None:
+        """A denial ends with 1, and the environment chooses server and language."""
+        done = iyscheck("check", NO, *CONTEXT, IYSCHECK_SERVER=shared.target, IYSCHECK_LANG="tr")
+
+        assert done.returncode == 1
+        assert done.stdout.startswith("İZİN YOK  NO_CONSENT\nBu bireyin (BIREYSEL)")
+
+    def test_json_from_input(self, shared: Service) -> None:
+        """The address may come from the input, and the JSON holds the whole answer but not the address."""
+        done = iyscheck("check", "-", *CONTEXT, "--json", "--server", shared.target, text=YES + "\n")
+
+        answer = json.loads(done.stdout)
+        assert done.returncode == 0
+        assert (answer["permitted"], answer["reason"], answer["reason_number"]) == (True, "CONSENTED", 1)
+        assert answer["position"] == {"log_id": "4c" * 16, "sequence": 7}
+        assert answer["as_of"] == "1970-01-01T00:16:40Z"
+        assert YES not in done.stdout
+
+    def test_evidence(self, service: Service) -> None:
+        """The record behind the answer is shown as text and as JSON."""
+        record = pb.Evidence(
+            status=pb.CONSENT_STATUS_RET,
+            source="HS_WEB",
+            registration_time="2024-05-02 10:05:00",
+            transaction_id="t" * 64,
+        )
+        service.reply = lambda *_: pb.CheckResponse(reason=pb.REASON_REFUSED, evidence=record, envelope=envelope())
+
+        text = iyscheck("check", YES, *CONTEXT, "--server", service.target)
+        answer = iyscheck("check", YES, *CONTEXT, "--server", service.target, "--json")
+
+        assert "RET, source HS_WEB, registered at İYS 2024-05-02 10:05:00, transaction ttt" in text.stdout
+        assert json.loads(answer.stdout)["evidence"]["status"] == "RET"
+        assert (text.returncode, answer.returncode) == (1, 1)
+
+    def test_key(self, service: Service, tmp_path: Path) -> None:
+        """With an address key, and whatever case or dots the words have, a token goes out and no address."""
+        key = AddressKey.create(tmp_path / "address.key")
+
+        iyscheck(
+            "check", YES, "--brand", "1", "--channel", "Mesaj", "--recipient-type", "BİREYSEL", "--class", "delivery",
+            "--retailer", "77", "--server", service.target, "--address-key", str(tmp_path / "address.key"),
+        )  # fmt: skip
+
+        (request,) = service.requests
+        assert isinstance(request, pb.CheckRequest)
+        assert request.question.address_key_id == key.key_id
+        assert request.question.WhichOneof("recipient") == "token"
+        assert request.question.message_class == pb.MESSAGE_CLASS_DELIVERY
+        assert request.question.retailer_code == 77
+
+    def test_loads_no_store(self, shared: Service) -> None:
+        """Asking a question loads neither the store nor the server."""
+        code = f"import sys\ntry:\n    {MAIN}\nfinally:\n    print(sorted(sys.modules), file=sys.stderr)"
+
+        done = subprocess.run(
+            [sys.executable, "-c", code, "check", YES, *CONTEXT, "--server", shared.target],
+            capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+
+        assert "'iyscheck.client.sync'" in done.stderr
+        for module in ("lmdb", "iyscheck.store", "iyscheck.engine", "iyscheck.server"):
+            assert f"'{module}'" not in done.stderr
+
+
+class TestErrors:
+    """Whatever goes wrong is one sentence and exit code 2; never a traceback, never the address."""
+
+    @pytest.mark.parametrize(
+        ("arguments", "says"),
+        [
+            (("check", YES, *CONTEXT, "--server", "127.0.0.1:1"), "No iyscheck server answers at 127.0.0.1:1."),
+            (("check", YES, *CONTEXT, "--brand", "99999999999"), "brand: must be from 1 to"),
+            (("check", YES, *CONTEXT, "--address-key", "nowhere.key"), "nowhere.key does not exist."),
+            (("check", "-", *CONTEXT), "must hold exactly one line"),
+            (("info", "--server", "127.0.0.1:1"), "No iyscheck server answers at 127.0.0.1:1."),
+            (("keys", "show", "nowhere.key"), "nowhere.key does not exist."),
+        ],
+        ids=["nobody", "brand", "key", "input", "info", "keys"],
+    )
+    def test_sentence_and_json(self, arguments: tuple[str, ...], says: str) -> None:
+        """The sentence stands on the error output, or in an object with code, field, message and fix."""
+        text = iyscheck(*arguments)
+        answer = iyscheck(*arguments, "--json")
+
+        assert (text.returncode, answer.returncode) == (2, 2)
+        assert says in text.stderr
+        assert (text.stdout, text.stderr.count("\n")) == ("", 1)
+        error = json.loads(answer.stdout)["error"]
+        assert error.keys() == {"code", "field", "message", "fix"}
+        assert says in error["message"]
+        assert "5000000002" not in text.stderr + answer.stdout + answer.stderr
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [
+            (),
+            ("check",),
+            ("nonsense",),
+            ("check", YES),
+            ("check", YES, *CONTEXT, "--channel", "fax"),
+            ("check", YES, *CONTEXT, "--lang", "de"),
+            ("check", YES, *CONTEXT, "--timeout", "0"),
+            ("keys", "create"),
+        ],
+        ids=" ".join,
+    )
+    def test_usage(self, arguments: tuple[str, ...]) -> None:
+        """A command line that cannot be right ends with 2 and a hint, not with "denied"."""
+        done = iyscheck(*arguments)
+
+        assert done.returncode == 2
+        assert "Traceback" not in done.stderr
+        assert "Usage:" in done.stderr + done.stdout
+
+    def test_server_error(self, service: Service) -> None:
+        """What the server refuses is told with its code."""
+        service.reply = lambda _, context: abort(
+            context, grpc.StatusCode.FAILED_PRECONDITION, "ADDRESS_KEY_NOT_HELD", "address"
+        )
+
+        done = iyscheck("check", YES, *CONTEXT, "--server", service.target, "--json")
+
+        assert done.returncode == 2
+        error = json.loads(done.stdout)["error"]
+        assert (error["code"], error["field"]) == ("ADDRESS_KEY_NOT_HELD", "address")
+
+    def test_own_fault(self) -> None:
+        """Even our own mistakes end in a sentence that shows no address."""
+        code = f"import iyscheck.client.sync as s\ns.Client = lambda *a, **k: 1 / 0\n{MAIN}"
+
+        done = subprocess.run(
+            [sys.executable, "-c", code, "check", YES, *CONTEXT],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+
+        assert done.returncode == 2
+        assert done.stderr == "iyscheck: iyscheck itself failed (ZeroDivisionError). Please report it.\n"
+
+
+class TestHelp:
+    """Each command explains itself."""
+
+    @pytest.mark.parametrize("command", ["check", "info", "keys create", "keys show"])
+    def test_examples(self, command: str) -> None:
+        """The help of a command shows how to call it."""
+        done = iyscheck(*command.split(), "--help")
+
+        assert done.returncode == 0
+        assert f"  iyscheck {command}" in done.stdout
+
+    def test_commands(self) -> None:
+        """The command names its subcommands, and `serve` lists its settings."""
+        done, serve = iyscheck("--help"), iyscheck("serve", "--help")
+
+        assert all(name in done.stdout for name in ("check", "info", "keys", "serve"))
+        assert "--store-key" in serve.stdout
+
+
+class TestKeys:
+    """Key files are made once, for their owner only, and only their ids are shown."""
+
+    def test_create_and_show(self, tmp_path: Path) -> None:
+        """Both keys are made, can be loaded, and have the ids that were printed."""
+        made = iyscheck("keys", "create", str(tmp_path / "keys"), "--json")
+        files = [tmp_path / "keys" / name for name in ("address.key", "store.key")]
+        shown = iyscheck("keys", "show", *map(str, files))
+
+        address_key, store_key = AddressKey.load(files[0]), StoreKey.load(files[1])
+        assert [key["key_id"] for key in json.loads(made.stdout)["keys"]] == [
+            address_key.key_id.hex(),
+            store_key.key_id.hex(),
+        ]
+        assert [line.split()[:2] for line in shown.stdout.splitlines()] == [
+            ["address-key", address_key.key_id.hex()],
+            ["store-key", store_key.key_id.hex()],
+        ]
+        assert all(stat.S_IMODE(file.stat().st_mode) == 0o600 for file in files)
+        for file in files:
+            assert file.read_text().split()[-1] not in made.stdout + shown.stdout
+
+    def test_never_overwritten(self, tmp_path: Path) -> None:
+        """Where one of the files is there already, none is made."""
+        StoreKey.create(tmp_path / "store.key")
+
+        done = iyscheck("keys", "create", str(tmp_path))
+
+        assert done.returncode == 2
+        assert "store.key exists already" in done.stderr
+        assert not (tmp_path / "address.key").exists()
+
+
+class TestInfo:
+    """`iyscheck info` shows what the server says about itself."""
+
+    def test_text_and_json(self, shared: Service) -> None:
+        """Both forms hold the same fields."""
+        text = iyscheck("info", "--server", shared.target)
+        answer = iyscheck("info", "--server", shared.target, "--json")
+
+        fields = json.loads(answer.stdout)
+        assert (text.returncode, answer.returncode) == (0, 0)
+        assert fields["max_frame_recipients"] == 65_536
+        assert [line.split()[0] for line in text.stdout.splitlines()] == list(fields)
