@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
 from zoneinfo import ZoneInfo
@@ -34,6 +34,7 @@ from iyscheck.question import Answer
 
 SINGLE_CHECKS = 2_000
 WAIT_S = 60.0
+WAVES_APART = timedelta(minutes=30)
 
 
 @dataclass(kw_only=True)
@@ -119,7 +120,7 @@ def prepare(demo: Demo, population: Population, now: datetime) -> Flip:
     subprocess.run(keys, check=True)  # noqa: S603 - our own command
     demo.say(f"Generating {population.consents:,} consents of {population.brands} brands as an İYS feed file")
     started = time.monotonic()
-    population.write_feed(demo.folder / demo.feed, now=now)
+    population.write_feed(demo.folder / demo.feed, now=now - WAVES_APART)
     changes = population.write_changes(demo.folder / demo.changes, now=now, changes=population.consents // 10)
     demo.console.print(f"written in {time.monotonic() - started:.1f} s, with a second wave of changes")
     return changes.flips[0]
@@ -216,14 +217,16 @@ def metrics(demo: Demo, server: Server, asked: int, first: dict[str, float]) -> 
         for series, value in second.items()
         if series.startswith("consent_check_decisions_total")
     )
-    position = "consent_feed_applied_sequence"
+    position, age = "consent_feed_applied_sequence", 'consent_feed_watermark_age_seconds{agg="newest"}'
     buckets = [
         name for name in second if name.startswith("grpc_server_handling_seconds_bucket") and 'le="5e-05"' in name
     ]
     demo.console.print(f"decisions by reason add up to {decided:,.0f} of {asked:,} asked")
     demo.console.print(f"position {first[position]:,.0f} before and {second[position]:,.0f} after the second wave")
     demo.console.print(f"latency histograms resolve 50 µs: {len(buckets)} series with that bucket")
-    if decided != asked or second[position] <= first[position] or not buckets:
+    demo.console.print(f"newest watermark {first[age]:,.0f} s old before and {second[age]:,.0f} s after it")
+    moved = second[position] > first[position] and second[age] < first[age]
+    if decided != asked or not moved or not buckets:
         raise SystemExit("the metrics do not agree with what happened")
 
 
