@@ -1,0 +1,114 @@
+import re
+import time
+
+import grpc
+import pytest
+
+from iyscheck import wire
+from iyscheck.consent import Channel, RecipientType
+from iyscheck.errors import StoreUnreadableError
+from iyscheck.question import Context, Question
+from iyscheck.v1 import consent_check_pb2 as v1
+from tests.builders import ADDRESS_KEY, STORE_KEY, tag_of
+from tests.server.conftest import CONSENTED, REFUSED, UNKNOWN, Served, Site, serve
+from tests.server.test_rpcs import QUESTIONS, token_of
+
+CONTEXT = Context(brand=1, channel=Channel.EPOSTA, recipient_type=RecipientType.BIREYSEL)
+
+
+def ask_everything(served: Served) -> None:
+    """Make calls of every kind: 13 single questions, a batch of 13 and one bad, frames of 2 and 3, four failures."""
+    questions = [question for question, _ in QUESTIONS.values()]
+    for question in questions:
+        served.stub.Check(wire.check_request(question), timeout=5)
+    batch = wire.batch_request(questions)
+    batch.questions.append(v1.Question(brand_code=1))
+    served.stub.BatchCheck(batch, timeout=5)
+    frames = [
+        wire.frame(CONTEXT, addresses=[CONSENTED, "someone@example.com"]),
+        wire.frame(CONTEXT, addresses=[]),
+        wire.frame(questions[0].context, addresses=[CONSENTED, REFUSED, UNKNOWN]),
+    ]
+    list(served.stub.StreamCheck(iter(frames), timeout=5))
+    served.stub.GetServerInfo(v1.GetServerInfoRequest(), timeout=5)
+    for data in (b"\xff", b"", b"\x0a\x03\x32\x01\xff"):
+        with pytest.raises(grpc.RpcError):
+            served.call("Check", data)
+    mismatch = Question(context=CONTEXT, token=token_of(CONSENTED), address_key_id=b"another.")
+    with pytest.raises(grpc.RpcError):
+        served.stub.Check(wire.check_request(mismatch), timeout=5)
+
+
+def test_sums(site: Site) -> None:
+    """Decisions add up to the recipients that were answered, RPCs to the calls, messages to the messages."""
+    with serve(site, metrics_listen="127.0.0.1:0") as served:
+        ask_everything(served)
+
+        answered = 2 * len(QUESTIONS) + 5
+        assert served.metric("consent_check_decisions_total") == answered
+        assert served.metric("consent_check_decisions_total", channel="EPOSTA") == 2
+        assert served.metric("consent_check_decisions_total", decision="permit", reason="CONSENTED") == 5
+        assert served.metric("consent_check_decisions_total", decision="permit", reason="REFUSED") == 0
+        assert served.metric("grpc_server_started_total", grpc_method="Check") == len(QUESTIONS) + 4
+        assert served.metric("grpc_server_handled_total", grpc_code="OK") == len(QUESTIONS) + 3
+        assert served.metric("grpc_server_handled_total", grpc_code="InvalidArgument") == 3
+        assert served.metric("grpc_server_handled_total", grpc_code="FailedPrecondition") == 1
+        assert served.metric("grpc_server_handling_seconds_count") == len(QUESTIONS) + 7
+        assert served.metric("grpc_server_msg_received_total", grpc_type="bidi_stream") == 3
+        assert served.metric("grpc_server_msg_sent_total", grpc_type="bidi_stream") == 3
+        assert served.metric("consent_check_batch_size_count") == 3
+
+
+def test_state(site: Site) -> None:
+    """A scrape shows position, watermark ages, size, slots and versions, with buckets below a millisecond."""
+    with serve(site, metrics_listen="127.0.0.1:0") as served:
+        text = served.scrape()
+
+        assert served.metric("consent_feed_applied_sequence") == 5
+        assert 0 <= served.metric("consent_feed_watermark_age_seconds", agg="oldest") < 600
+        assert served.metric("consent_store_size_bytes") > 0
+        assert 0 < served.metric("consent_store_map_used_ratio") < 1
+        assert served.metric("consent_store_reader_slots", kind="max") == 1024
+        assert served.metric("consent_store_records") == 3
+        assert served.metric("consent_snapshot_refresh_seconds_count") >= 1
+        assert served.metric("consent_build_info") == 1
+        for bucket in ("1e-05", "5e-05", "0.0001", "0.0003", "0.0006", "0.0008", "0.001"):
+            assert f'le="{bucket}"' in text
+
+
+def test_no_plaintext(site: Site) -> None:
+    """No address, token, tag or key is in a log line or a metric, whatever was asked."""
+    with serve(site, metrics_listen="127.0.0.1:0") as served:
+        ask_everything(served)
+        served.server.engine.check = None  # type: ignore[method-assign,assignment] # makes the next call fail inside
+        with pytest.raises(grpc.RpcError) as caught:
+            served.stub.Check(wire.check_request(QUESTIONS["consented"][0]), timeout=5)
+        written = f"{served.scrape()}\n{served.log.getvalue()}\n{caught.value}".lower()
+
+    assert len(served.events("call_failed")) == 1
+    for recipient in (CONSENTED, REFUSED, UNKNOWN):
+        national = recipient.removeprefix("+90")
+        assert not re.search(rf"(?<!\d){national}", written)
+        assert token_of(recipient).hex() not in written
+        assert tag_of(recipient, Channel.MESAJ).hex() not in written
+    assert "example.com" not in written
+    for key in (ADDRESS_KEY, STORE_KEY):
+        assert key._secret.hex() not in written
+
+
+def test_unreadable_store(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store that cannot be read is a metric and a health status, not a failed scrape."""
+
+    def fail() -> None:
+        raise StoreUnreadableError("gone.")
+
+    with serve(site, metrics_listen="127.0.0.1:0") as served:
+        assert served.metric("consent_store_readable") == 1
+        monkeypatch.setattr(served.server.engine, "freshness", fail)
+
+        assert served.metric("consent_store_readable") == 0
+        deadline = time.monotonic() + 5
+        while not served.events("store_unreadable") and time.monotonic() < deadline:
+            time.sleep(0.02)
+
+        assert len(served.events("store_unreadable")) == 1

@@ -1,0 +1,100 @@
+import pytest
+
+from iyscheck.consent import LegacyDeadline, Policy
+from iyscheck.errors import SettingsError
+from iyscheck.server.settings import OTHER_VARIABLES, Settings
+
+
+def test_defaults() -> None:
+    """Without flags and variables the server is on loopback, with the published policy."""
+    settings = Settings.read()
+
+    assert (settings.listen, settings.metrics_listen) == ("127.0.0.1:50051", "127.0.0.1:9464")
+    assert settings.policy == Policy()
+    assert len(Settings.model_fields) <= 15
+
+
+def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A variable sets a setting, and a flag wins over it."""
+    monkeypatch.setenv("IYSCHECK_MAX_STREAMS", "3")
+    monkeypatch.setenv("IYSCHECK_ANSWER_TTL", "2m")
+    monkeypatch.setenv("IYSCHECK_METRICS_LISTEN", "")
+
+    settings = Settings.read(max_streams=5, unary_workers=None)
+
+    assert (settings.max_streams, settings.answer_ttl, settings.metrics_listen) == (5, 120, "")
+
+
+def test_unknown_variable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A misspelt variable is an error that names it and the known ones."""
+    monkeypatch.setenv("IYSCHECK_LISTN", "127.0.0.1:1")
+
+    with pytest.raises(SettingsError, match=r"IYSCHECK_LISTN: .*IYSCHECK_LISTEN") as caught:
+        Settings.read()
+
+    assert caught.value.field == "IYSCHECK_LISTN"
+
+
+@pytest.mark.parametrize("name", sorted(OTHER_VARIABLES))
+def test_variables_of_the_client(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Variables of the client's command line are no errors."""
+    before = Settings.read()
+
+    monkeypatch.setenv(name, "tr")
+
+    assert Settings.read() == before
+
+
+@pytest.mark.parametrize(
+    ("flags", "field"),
+    [
+        ({"listen": "nowhere"}, "listen"),
+        ({"listen": "127.0.0.1:65536"}, "listen"),
+        ({"metrics_listen": "9464"}, "metrics_listen"),
+        ({"max_streams": 0}, "max_streams"),
+        ({"freshness_limit": "1w"}, "freshness_limit"),
+        ({"freshness_limit": "0"}, "freshness_limit"),
+        ({"legacy_deadline": "never"}, "legacy_deadline"),
+        ({"log_level": "loud"}, "log_level"),
+        ({"colour": "red"}, "colour"),
+    ],
+)
+def test_refused(flags: dict[str, object], field: str) -> None:
+    """A value that cannot be used is an error that names its setting."""
+    with pytest.raises(SettingsError) as caught:
+        Settings.read(**flags)
+
+    assert caught.value.field == field
+
+
+@pytest.mark.parametrize("listen", ["0.0.0.0:50051", "[::]:50051", "192.0.2.1:1", "example.org:1"])
+def test_plain_text_stays_at_home(listen: str) -> None:
+    """An address that is not loopback needs --insecure."""
+    with pytest.raises(SettingsError, match="insecure"):
+        Settings.read(listen=listen)
+
+    assert Settings.read(listen=listen, insecure=True).listen == listen
+
+
+@pytest.mark.parametrize("listen", ["localhost:1", "127.0.0.2:1", "[::1]:1"])
+def test_loopback(listen: str) -> None:
+    """A loopback address needs nothing."""
+    assert Settings.read(listen=listen).listen == listen
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("5m", 300), ("26h", 93_600), ("2d", 172_800)])
+def test_durations(text: str, seconds: int) -> None:
+    """A duration is a number of seconds, or a number with its unit."""
+    assert Settings.read(freshness_limit=text).policy.freshness_limit_s == seconds
+
+
+@pytest.mark.parametrize("text", ["over_150k", "OVER_150K", "over-150k"])
+def test_deadline(text: str) -> None:
+    """A legacy deadline is named in any usual spelling."""
+    assert Settings.read(legacy_deadline=text).policy.legacy_deadline is LegacyDeadline.OVER_150K
+
+
+def test_frozen() -> None:
+    """Settings do not change while the server runs."""
+    with pytest.raises(ValueError, match="frozen"):
+        Settings.read().listen = "127.0.0.1:1"
