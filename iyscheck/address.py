@@ -300,8 +300,6 @@ def _emails(
     ats = np.flatnonzero(text == ord("@"))
     lengths = ends - starts
     rows = np.flatnonzero((lengths >= _SHORTEST_EMAIL) & (lengths <= _LONGEST_EMAIL) & (_count(ats, starts, ends) == 1))
-    if not rows.size:
-        return rows
     starts, ends = starts[rows], ends[rows]
     at = ats[np.searchsorted(ats, starts)]
     dots = np.flatnonzero(text == ord("."))

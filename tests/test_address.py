@@ -40,6 +40,8 @@ KEY = AddressKey(bytes(range(32)))
 DIGITS = frozenset(string.digits)
 LOCAL = frozenset(string.ascii_lowercase + string.digits + "._+-")
 LABEL = frozenset(string.ascii_lowercase + string.digits + "_-")
+LIVE_CODES = ["212", "232", "312", "501", "505", "532", "542", "555", "800", "850", "900"]
+"""Area, operator and service codes whose every number libphonenumber takes for valid."""
 
 
 def reference_phone(text: str) -> str | None:
@@ -193,20 +195,22 @@ class TestPhones:
             "0599/2000000",
             "1-800-FLOWERS",
             "\x005992000000",
+            "\x00+9005992000000",
+            "\x00+905992000000",
         ],
-        ids=range(26),
+        ids=range(28),
     )
     def test_refused(self, refused: str) -> None:
         """Empty, short, long, lettered, foreign without plus, other digits, tabs, NULs: all are unreadable."""
         assert canonical(refused, Channel.MESAJ) is None
         assert blocks(TextColumn.of([refused]), Channel.ARAMA).tobytes() == UNREADABLE
 
-    @given(national=national_numbers)
-    @settings(max_examples=300, deadline=None)
-    def test_metadata_oracle(self, national: str) -> None:
+    @given(code=st.sampled_from(LIVE_CODES), rest=st.text("0123456789", min_size=7, max_size=7))
+    @settings(max_examples=200, deadline=None)
+    def test_metadata_oracle(self, code: str, rest: str) -> None:
         """We spell a Turkish number that libphonenumber takes for valid as it does, from each of its formats."""
-        parsed = phonenumbers.parse(national, "TR")
-        assume(phonenumbers.is_valid_number(parsed) and len(str(parsed.national_number)) == 10)
+        parsed = phonenumbers.parse(code + rest, "TR")
+        assume(phonenumbers.is_valid_number(parsed))  # nearly all are; its metadata change by version
         formats = phonenumbers.PhoneNumberFormat
         e164 = phonenumbers.format_number(parsed, formats.E164)
 
@@ -317,7 +321,7 @@ class TestColumns:
     """A column gives, row by row, what single addresses give."""
 
     @given(texts=st.lists(addresses, max_size=30), channel=channels)
-    @example(texts=["\x00", "", "\x005992000000"], channel=Channel.MESAJ)
+    @example(texts=["\x00", "", "\x005992000000", "\x00+9005992000000"], channel=Channel.MESAJ)
     @example(texts=["+491234567", "8", "+900599200000", "0"], channel=Channel.MESAJ)
     @example(texts=["a@bb.co", "\ud800\udc00", ".", "@bb.co"], channel=Channel.EPOSTA)
     @settings(max_examples=700, deadline=None)
@@ -397,16 +401,17 @@ class TestColumns:
 
         assert found.tolist() == [reference(text, channel) is not None for text in texts]
 
-    @given(text=addresses, channel=channels)
+    @given(question=st.tuples(accepted_phones, phone_channels) | st.tuples(emails(), st.just(Channel.EPOSTA)))
     @settings(max_examples=200, deadline=None)
-    def test_idempotent(self, text: str, channel: Channel) -> None:
+    def test_idempotent(self, question: tuple[str, Channel]) -> None:
         """Canonical text is its own canonical text, and has the same token."""
+        text, channel = question
+
         once = canonical(text, channel)
-        assume(once is not None)
 
         assert once is not None
         assert canonical(once, channel) == once
-        assert token(once, channel, KEY) == token(text, channel, KEY)
+        assert token(once, channel, KEY) == token(text, channel, KEY) != UNREADABLE
 
 
 class TestTextColumn:

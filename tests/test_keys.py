@@ -262,6 +262,15 @@ class TestFiles:
         with pytest.raises(KeyFileError, match=r"cannot be created: No such file or directory\."):
             kind.create(tmp_path / "missing" / "a.key")
 
+    def test_durable(self, kind: type[AddressKey | StoreKey], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A created file is written through to the disk, its content first and then its name."""
+        synced: list[str] = []
+        monkeypatch.setattr(os, "fsync", lambda number: synced.append(stat.filemode(os.fstat(number).st_mode)[0]))
+
+        kind.create(tmp_path / "a.key")
+
+        assert synced == ["-", "d"]
+
     def test_disk_full(
         self, kind: type[AddressKey | StoreKey], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
