@@ -10,6 +10,7 @@ Rules that keep it safe, measured or from LMDB's caveats:
 import errno
 import fcntl
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +34,8 @@ MAP_BYTES: Final = 2**40
 MAX_READERS: Final = 1024
 DATA_FILE: Final = "data.mdb"
 WRITER_LOCK: Final = "writer.lock"
+_NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_ALMOST_NOTHING_BYTES: Final = 2**20
 
 
 class Environment:
@@ -95,6 +98,7 @@ def open_writer(path: str | os.PathLike[str]) -> Environment:
 def _opened(where: Path, env: lmdb.Environment, *, create: bool) -> Environment:
     """Refuse a newer format before any other database is looked at, and drop what dead readers left."""
     try:
+        _check_whole(where, env)
         env.reader_check()
         databases = {name: env.open_db(name, create=create) for name in layout.DATABASES}
         with env.begin() as txn:
@@ -108,6 +112,15 @@ def _opened(where: Path, env: lmdb.Environment, *, create: bool) -> Environment:
         env.close()
         raise
     return Environment(where, env, databases)
+
+
+def _check_whole(where: Path, env: lmdb.Environment) -> None:
+    """Refuse a file that lost its end: the system kills a process that touches a mapped page behind it."""
+    pages: int = env.info()["last_pgno"] + 1
+    if (where / DATA_FILE).stat().st_size < pages * env.stat()["psize"]:
+        raise StoreCorruptError(
+            f"The store at '{where}' lost its end.", fix="Restore a backup or load the feed into a new store."
+        )
 
 
 def _check_format(where: Path, stored: bytes | None) -> None:
@@ -141,8 +154,9 @@ def translated(where: Path) -> Iterator[None]:
 
 
 def _system_error(where: Path, error: Exception) -> StoreError:
-    number = error.errno if isinstance(error, OSError) else None
-    if number == errno.ENOSPC or "No space left" in str(error):
+    # LMDB gives the system's text only, not its number, and calls a write that was cut short an I/O error.
+    no_room = any(os.strerror(number) in str(error) for number in _NO_ROOM)
+    if no_room or (os.strerror(errno.EIO) in str(error) and _is_full(where)):
         return StoreFullError(
             f"The store at '{where}' cannot grow: the disk is full.", fix="Free space, then start the load again."
         )
@@ -150,6 +164,13 @@ def _system_error(where: Path, error: Exception) -> StoreError:
         f"The store at '{where}' cannot be opened or read ({type(error).__name__}).",
         fix="Check that the directory and its files can be read and written by this user.",
     )
+
+
+def _is_full(where: Path) -> bool:
+    try:
+        return shutil.disk_usage(where).free < _ALMOST_NOTHING_BYTES
+    except OSError:
+        return False
 
 
 def check_keys(environment: Environment, *, address_key_id: bytes | None, store_key_id: bytes | None) -> None:
