@@ -1,0 +1,102 @@
+"""Real loads, killed at random moments."""
+
+import random
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from iyscheck.errors import StoreCorruptError, StoreMissingError
+from iyscheck.store import layout
+from iyscheck.store.snapshot import Store
+from tests.loader.feeds import Command, brand_row, consent, lines, watermark_row
+
+ROWS = 60_000
+KILLS = 30
+BAD_LINE = b'{"brandCode": 7, "recipient'
+
+
+def a_feed() -> bytes:
+    """Rows of many brands with changes of one consent, bad lines and watermarks all over the file."""
+    dice = random.Random(7)
+    rows: list[dict[str, object] | bytes] = [brand_row(brand) for brand in range(1, 21)]
+    for number in range(ROWS):
+        if number % 997 == 0:
+            rows.append(BAD_LINE if number % 2 else consent(number % 20 + 1, "nobody"))
+        rows.append(
+            consent(
+                dice.randrange(1, 21),
+                f"+90532{dice.randrange(40_000):07}",
+                status=dice.choice(["ONAY", "RET"]),
+                creationDate=f"2025-06-{dice.randrange(1, 29):02} 12:00:{dice.randrange(60):02}",
+                transactionId=f"{number:064x}",
+                retailerAccess=[1, number % 3 + 1] if number % 50 == 0 else None,
+            )
+        )
+    return lines([*rows, watermark_row(brandCode=3)])
+
+
+def dump(path: Path) -> dict[bytes, list[tuple[bytes, object]]]:
+    """Everything in the store, positions too; the log id and times and names of files apart."""
+    found: dict[bytes, list[tuple[bytes, object]]] = {}
+    with Store.open(path) as store, store.snapshot() as snapshot:
+        for name in layout.DATABASES:
+            found[name] = list(snapshot.items(name))
+        found[layout.SOURCES] = [
+            (b"", {**{f: getattr(s, f) for f in s.__struct_fields__}, "name": "", "file_mtime_ns": 0})
+            for s in snapshot.sources()
+        ]
+        found[layout.RECORDS] = [(key, layout.decode_record(key, value)) for key, value in found[layout.RECORDS]]
+    kept = (layout.META_FORMAT, layout.META_SEQUENCE)
+    found[layout.META] = [(key, value) for key, value in found[layout.META] if key in kept]
+    return found
+
+
+def position(path: Path) -> int:
+    """How far a store has come; 0 while there is none."""
+    try:
+        with Store.open(path) as store, store.snapshot() as snapshot:
+            return snapshot.position.sequence
+    except (StoreMissingError, StoreCorruptError):
+        return 0
+
+
+def rejects(store: Path) -> bytes:
+    """The rejects file that belongs to a store."""
+    (file,) = store.with_name(store.name + ".rejects").iterdir()
+    return file.read_bytes()
+
+
+@pytest.mark.crash
+@pytest.mark.slow
+def test_killed_loads(tmp_path: Path) -> None:
+    """Loads that are killed thirty times in all leave the store and the rejects file of one that never stopped."""
+    command = Command(tmp_path)
+    (tmp_path / "feed.jsonl").write_bytes(a_feed())
+    load = ("load", "feed.jsonl", "--source", "feed", "--commit-rows", "2000", "--store")
+    began = time.monotonic()
+    assert command.run(*load, "calm").returncode == 1
+    undisturbed_s = time.monotonic() - began
+    dice = random.Random()  # other moments in each run
+    kills, turn, stopped_at = 0, 0, set()
+
+    while kills < KILLS:
+        process = command.start(*load, f"wild-{turn}")
+        try:
+            process.communicate(timeout=dice.uniform(0.25, 0.45) * undisturbed_s)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            kills += 1
+            stopped_at.add(position(tmp_path / f"wild-{turn}"))
+            continue
+        assert process.returncode == 1
+        assert dump(tmp_path / f"wild-{turn}") == dump(tmp_path / "calm")
+        assert rejects(tmp_path / f"wild-{turn}") == rejects(tmp_path / "calm")
+        turn += 1
+    command.run(*load, f"wild-{turn}")
+
+    assert len(stopped_at) > KILLS // 3
+    assert dump(tmp_path / f"wild-{turn}") == dump(tmp_path / "calm")
+    assert rejects(tmp_path / f"wild-{turn}") == rejects(tmp_path / "calm")
