@@ -112,7 +112,9 @@ def make_brands(dice: Dice, consents: int, brands: int) -> tuple[Brand, ...]:
     firsts = np.cumsum(counts) - counts
     cast = Cast.of(brands)
     places = np.arange(brands)
-    codes = (_FIRST_CODE + dice.shuffle("brand code", _CODES)(places)).tolist()
+    apart = _CODES // brands
+    ranks = np.argsort(dice.words("brand code rank", places))
+    codes = (_FIRST_CODE + ranks * apart + dice.below("brand code", places, apart)).tolist()
     # A third are further brands of the provider before them; its master brand's code is its iysCode.
     further = dice.units("further brand", places) < _FURTHER_SHARE
     registered_at = _FIRST_REGISTERED + dice.below("brand registered", places, _REGISTERED_WITHIN_S)

@@ -5,7 +5,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, Protocol
+from typing import IO, Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -24,8 +24,9 @@ CSV_HEADER: Final = "creationDate,transactionId,recipient,recipientType,type,sta
 
 _STATUS_CODES: Final = {Status.ONAY: "ONAY", Status.RET: "RET", Status.UNKNOWN: ODD_STATUS}
 _TRANSACTION_DIGITS: Final = 64
-_TURKEY: Final = 90 * 10**10
-_OLD_TURKEY: Final = 900 * 10**10
+_TURKISH_MOBILE: Final = 905
+_EXTRA_ZERO: Final = (900 - 90) * 10**10
+"""Turns 905… into 9005…"""
 
 
 class Rows:
@@ -49,8 +50,8 @@ class Rows:
         if channel is Channel.EPOSTA:
             return self._people.emails(people)
         phones = self._people.phones(channel, people)
-        turkish = phones // 10**10 == _TURKEY // 10**10
-        return [f"+{phone}" for phone in np.where(old & turkish, phones - _TURKEY + _OLD_TURKEY, phones).tolist()]
+        mobile = phones // 10**9 == _TURKISH_MOBILE
+        return [f"+{phone}" for phone in np.where(old & mobile, phones + _EXTRA_ZERO, phones).tolist()]
 
     def retailers(self, brand: int, first: int, count: int) -> list[int]:
         """Return the `count` retailers of a brand from `first` on, round again at the end; sorted."""
@@ -213,14 +214,22 @@ class Sink:
 def sink(path: Path) -> Iterator[Sink]:
     """Open a feed file for writing: `.gz` and `.zst` are compressed. It appears under its name when it is whole."""
     unfinished = path.with_name(f".{path.name}.part")
-    with unfinished.open("wb") as raw:
-        if path.suffix == ".gz":
-            # No name and no time inside: equal rows make equal bytes.
-            with gzip.GzipFile(filename="", mode="wb", fileobj=raw, compresslevel=6, mtime=0) as packed:
-                yield Sink(packed)
-        elif path.suffix == ".zst":
-            with zstandard.ZstdCompressor(level=3).stream_writer(raw, closefd=False) as packed:
-                yield Sink(packed)
-        else:
-            yield Sink(raw)
-    unfinished.replace(path)
+    try:
+        with unfinished.open("wb") as raw, _packed(path.suffix, raw) as stream:
+            yield Sink(stream)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+@contextmanager
+def _packed(suffix: str, raw: IO[bytes]) -> Iterator[_Stream]:
+    if suffix == ".gz":
+        # No name and no time inside: equal rows make equal bytes.
+        with gzip.GzipFile(filename="", mode="wb", fileobj=raw, compresslevel=6, mtime=0) as stream:
+            yield stream
+    elif suffix == ".zst":
+        with zstandard.ZstdCompressor(level=3).stream_writer(raw, closefd=False) as stream:
+            yield stream
+    else:
+        yield raw
