@@ -25,7 +25,7 @@ from loader import times
 from loader.feed import BRAND_MAX
 from loader.follow import POLL_S, Follower
 from loader.metrics import FeedMetrics
-from loader.run import ALL_BRANDS, COMMIT_ROWS, Commit, Loader, Options, check_watermark
+from loader.run import ALL_BRANDS, COMMIT_ROWS, Commit, Loader, Options, check_watermark, source_name
 from loader.status import print_status, status_of
 from loader.summary import again, moved, print_json, print_report, texts
 
@@ -176,7 +176,7 @@ def accept_rejects(
     with _errors(as_json=as_json):
         keys = AddressKey.load(address_key), StoreKey.load(store_key)
         with _writer(store, keys) as writer:
-            name = source if writer.source(source) else str(Path(source).absolute())
+            name = source if writer.source(source) else source_name(source)
             applied = writer.accept_rejects(name)
         if as_json:
             print_json({"source": name, "watermarks": texts(applied.watermarks), "withheld": texts(applied.withheld)})

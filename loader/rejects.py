@@ -25,7 +25,7 @@ _OUTSIDE_NAMES: Final = re.compile(r"[^A-Za-z0-9._-]+")
 def rejects_name(source: str) -> str:
     """Name the rejects file of a source: readable, and unlike that of any other source."""
     readable = _OUTSIDE_NAMES.sub("_", Path(source).name).strip("._")[:_NAME_MAX_CHARS]
-    digest = hashlib.sha256(source.encode("utf-8", "surrogateescape")).hexdigest()[:12]
+    digest = hashlib.sha256(source.encode("utf-8", "backslashreplace")).hexdigest()[:12]
     return f"{readable or 'source'}-{digest}.jsonl"
 
 
@@ -101,7 +101,7 @@ def entry(line: int, fault: Fault, content: object, raw: bytes) -> bytes:
         row = _without_names(content)
     else:
         text = raw.decode("utf-8", "replace")
-        row = None if "citizen" in text.casefold() or "\\u" in text else text
+        row = None if not text or "citizen" in text.casefold() or "\\u" in text else text
     shown = {"line": line, "field": fault.field, "reason": fault.reason.value, "message": fault.message, "row": row}
     return msgspec.json.encode(shown) + b"\n"
 

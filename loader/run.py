@@ -131,7 +131,7 @@ class Loader:
         With `may_move` false a source that asks for watermarks is loaded, but not finished.
         """
         began = time.monotonic()
-        name = self._options.source or (STDIN if path == STDIN else str(Path(path).absolute()))
+        name = self._options.source or source_name(path)
         state = self._resume_point(path, name)
         report.sources.append(name)
         try:
@@ -338,6 +338,12 @@ def _add(report: Report, applied: Applied) -> None:
     report.position = applied.position
     report.watermarks.update(applied.watermarks)
     report.withheld.update(applied.withheld)
+
+
+def source_name(path: str) -> str:
+    """Name the source that a path is: its absolute path, bytes that are not UTF-8 written as escapes."""
+    name = STDIN if path == STDIN else str(Path(path).absolute())
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def rejects_path(directory: Path, name: str) -> Path:

@@ -16,9 +16,7 @@ from tests.builders import ADDRESS_KEY, NOW, STORE_KEY
 ROOT = Path(__file__).parents[2]
 
 
-def consent(
-    brand: int | str | None = 1, recipient: str | None = "+905321000001", **fields: object
-) -> dict[str, object]:
+def consent(brand: object = 1, recipient: object = "+905321000001", **fields: object) -> dict[str, object]:
     """Make a consent row as İYS spells it; a field given as None is absent."""
     row: dict[str, object] = {
         "brandCode": brand,
@@ -97,6 +95,7 @@ class Command:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._started: list[subprocess.Popen[bytes]] = []
         self.environment = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": str(ROOT),
@@ -109,7 +108,7 @@ class Command:
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
         """Start it."""
-        return subprocess.Popen(
+        process = subprocess.Popen(
             [sys.executable, "-m", "loader", *arguments],
             env=self.environment,
             cwd=self.path,
@@ -117,6 +116,15 @@ class Command:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
         )
+        self._started.append(process)
+        return process
+
+    def stop(self) -> None:
+        """Kill what still runs of that which was started."""
+        for process in self._started:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
 
     def run(self, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
         """Run it to its end."""

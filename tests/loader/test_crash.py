@@ -47,7 +47,9 @@ def dump(path: Path) -> dict[bytes, list[tuple[bytes, object]]]:
             (b"", {**{f: getattr(s, f) for f in s.__struct_fields__}, "name": "", "file_mtime_ns": 0})
             for s in snapshot.sources()
         ]
-        found[layout.RECORDS] = [(key, layout.decode_record(key, value)) for key, value in found[layout.RECORDS]]
+        found[layout.RECORDS] = [
+            (key, layout.decode_record(key, value)) for key, value in snapshot.items(layout.RECORDS)
+        ]
     kept = (layout.META_FORMAT, layout.META_SEQUENCE)
     found[layout.META] = [(key, value) for key, value in found[layout.META] if key in kept]
     return found
