@@ -208,8 +208,10 @@ class WriterLock:
             ) from error
 
     def release(self) -> None:
-        """Let the next writer in."""
-        os.close(self._descriptor)
+        """Let the next writer in; once is enough, and twice does no harm to whoever got the number since."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
 
 def read(txn: lmdb.Transaction, key: bytes, database: lmdb._Database) -> bytes | None:
