@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from iyscheck.errors import StoreCorruptError, StoreMissingError
 from iyscheck.keys import AddressKey, StoreKey
 from iyscheck.store.snapshot import Store
 from iyscheck.store.writer import Writer
@@ -53,6 +54,15 @@ def lines(rows: Iterable[Mapping[str, object] | bytes]) -> bytes:
     return b"".join(
         (row if isinstance(row, bytes) else json.dumps(row, ensure_ascii=False).encode()) + b"\n" for row in rows
     )
+
+
+def position(path: Path) -> int:
+    """Return how far a store has come; 0 while there is none."""
+    try:
+        with Store.open(path) as store, store.snapshot() as snapshot:
+            return snapshot.position.sequence
+    except (StoreMissingError, StoreCorruptError):
+        return 0
 
 
 class Desk:

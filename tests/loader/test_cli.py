@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from iyscheck.store.snapshot import Store
-from tests.loader.feeds import Command, brand_row, consent, lines, watermark_row
+from tests.loader.feeds import Command, brand_row, consent, lines, position, watermark_row
 
 
 @pytest.fixture
@@ -34,14 +34,6 @@ def until(condition: Callable[[], bool]) -> None:
             return
         time.sleep(0.05)
     pytest.fail("it never came true")
-
-
-def sequence(command: Command) -> int:
-    """The position of the store, 0 while there is none."""
-    if not (command.path / "store" / "data.mdb").exists():
-        return 0
-    with Store.open(command.path / "store") as store, store.snapshot() as snapshot:
-        return snapshot.position.sequence
 
 
 class TestLoad:
@@ -162,7 +154,7 @@ class TestLoad:
         """SIGTERM ends a load after a commit; the next one loads the rest."""
         write(command, "a.jsonl", *[consent(recipient=f"+90532{at:07}") for at in range(20_000)])
         process = command.start("load", "a.jsonl", "--commit-rows", "20", "--json")
-        until(lambda: sequence(command) > 0)
+        until(lambda: position(command.path / "store") > 0)
 
         process.send_signal(signal.SIGTERM)
         said, _ = process.communicate()
@@ -193,12 +185,12 @@ class TestFollow:
         until((command.path / "store" / "data.mdb").exists)
         write(command, "inbox/.1.jsonl", brand_row(), consent(), watermark_row("2025-12-01 00:00:00"))
         (command.path / "inbox/.1.jsonl").rename(command.path / "inbox/1.jsonl")
-        until(lambda: sequence(command) == 3)
+        until(lambda: position(command.path / "store") == 3)
         (command.path / "inbox/2.jsonl.gz").write_bytes(b"not gzip")
         until(lambda: "consent_feed_source_errors_total 1.0" in metrics())
         write(command, "inbox/.3", consent(), consent(recipient="+905329998877", status="RET"), watermark_row())
         (command.path / "inbox/.3").rename(command.path / "inbox/3.jsonl")
-        until(lambda: sequence(command) == 6)
+        until(lambda: position(command.path / "store") == 6)
         scrape = metrics()
         with Store.open(command.path / "store") as store, store.snapshot() as snapshot:
             held_back = snapshot.watermarks()

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from iyscheck.errors import StoreCorruptError, StoreMissingError
 from iyscheck.store import layout
 from iyscheck.store.snapshot import Store
-from tests.loader.feeds import Command, brand_row, consent, lines, watermark_row
+from tests.loader.feeds import Command, brand_row, consent, lines, position, watermark_row
 
 ROWS = 60_000
 KILLS = 30
@@ -53,15 +52,6 @@ def dump(path: Path) -> dict[bytes, list[tuple[bytes, object]]]:
     kept = (layout.META_FORMAT, layout.META_SEQUENCE)
     found[layout.META] = [(key, value) for key, value in found[layout.META] if key in kept]
     return found
-
-
-def position(path: Path) -> int:
-    """How far a store has come; 0 while there is none."""
-    try:
-        with Store.open(path) as store, store.snapshot() as snapshot:
-            return snapshot.position.sequence
-    except (StoreMissingError, StoreCorruptError):
-        return 0
 
 
 def rejects(store: Path) -> bytes:
