@@ -529,8 +529,6 @@ def _evidence_of(message: v1.CheckResponse | v1.BatchCheckResult) -> Evidence | 
 
 
 def _envelope_of(message: v1.CheckResponse | v1.BatchCheckResponse | v1.StreamCheckResponse) -> Envelope:
-    if not message.HasField("envelope"):
-        raise ServiceFailedError("The server sent an answer without its envelope.")
     envelope = message.envelope
     return Envelope(
         position=_position_of(envelope),

@@ -60,7 +60,7 @@ def told(health: Health, service: str) -> Any:  # noqa: ANN401 - a number of the
 
 
 class TestComponents:
-    """The empty name is the process and its store; the service is also the freshness of its data; draining ends both."""
+    """The empty name is the process and its store, the service also the freshness of its data."""
 
     @pytest.mark.parametrize("failure", [StoreUnreadableError("gone"), ValueError("unforeseen")])
     def test_refresh(self, failure: Exception) -> None:
@@ -171,6 +171,7 @@ class TestProcess:
                 yield FRAME
                 assert next(watch).status == NOT_SERVING
                 watch.cancel()
+                time.sleep(1)  # until the notice is over and only the grace keeps the stream
                 yield FRAME
 
             replies = ConsentCheckServiceStub(channel).StreamCheck(frames(), timeout=20)

@@ -54,6 +54,8 @@ def test_sums(site: Site) -> None:
         assert served.metric("grpc_server_handled_total", grpc_code="InvalidArgument") == 3
         assert served.metric("grpc_server_handled_total", grpc_code="FailedPrecondition") == 1
         assert served.metric("grpc_server_handling_seconds_count") == len(QUESTIONS) + 7
+        assert served.metric("grpc_server_msg_received_total", grpc_type="unary") == len(QUESTIONS) + 6
+        assert served.metric("grpc_server_msg_sent_total", grpc_type="unary") == len(QUESTIONS) + 2
         assert served.metric("grpc_server_msg_received_total", grpc_type="bidi_stream") == 3
         assert served.metric("grpc_server_msg_sent_total", grpc_type="bidi_stream") == 3
         assert served.metric("consent_check_batch_size_count") == 3

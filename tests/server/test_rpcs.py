@@ -344,17 +344,19 @@ class TestStreams:
         """A caller that goes away frees its place, and that is no failure of ours."""
         with serve(site, max_streams=1, metrics_listen="127.0.0.1:0") as served:
             frame = wire.frame(CONTEXT, addresses=[CONSENTED]).SerializeToString()
-            held: queue.Queue[bytes | None] = queue.Queue()
-            stream = served.stream(_held_open(held))
-            held.put(frame)
-            next(stream)
+            for pause_s in (0, 0.02, 0.02, 0.02, 0.02):  # before and after the server waits for the next frame
+                held: queue.Queue[bytes | None] = queue.Queue()
+                stream = served.stream(_held_open(held))
+                held.put(frame)
+                next(stream)
+                time.sleep(pause_s)
+                stream.cancel()
+                held.put(None)
+                assert _eventually(lambda: _one_reply(served, frame))
 
-            stream.cancel()
-            held.put(None)
-
-            assert _eventually(lambda: _one_reply(served, frame))
             assert served.events("call_failed") == []
-            assert served.metric("grpc_server_handled_total", grpc_code="Canceled") == 1
+            assert served.metric("grpc_server_handled_total", grpc_code="Internal") == 0
+            assert served.metric("grpc_server_handled_total", grpc_code="Canceled") > 0
 
     def test_reflection(self, site: Site) -> None:
         """Reflection lists the service, and more of its streams than allowed starve nothing."""
@@ -367,7 +369,7 @@ class TestStreams:
                 yield ask
                 over.wait(10)
 
-            streams = [stub.ServerReflectionInfo(asking(), timeout=10) for _ in range(4)]
+            streams = [stub.ServerReflectionInfo(asking(), timeout=10) for _ in range(12)]
             first = next(streams[0])
             answer = served.stub.Check(wire.check_request(QUESTIONS["consented"][0]), timeout=5)
             over.set()
