@@ -57,6 +57,14 @@ class TestColumns:
 
         assert read.tolist() == [-1, 1, 2**32 - 1, -1]
 
+    def test_leap_years(self) -> None:
+        """29 February is in every fourth year but for three of four centuries."""
+        years = [2023, 2024, 2100, 2000, 1999]
+
+        read = times.local_seconds([f"{year}-02-29 00:00:00" for year in years])
+
+        assert [seconds > 0 for seconds in read.tolist()] == [False, True, False, True, False]
+
 
 class TestZone:
     """Watermarks are Turkish local time, stored as UTC."""
