@@ -329,6 +329,7 @@ class TestHolds:
         report = desk.load(path)
 
         assert (report.watermarks, report.withheld) == ({}, {1: NOW})
+        assert report.unaccepted > 0
 
     def test_nothing_to_accept(self, desk: Desk) -> None:
         """Accepting what does not wait is an error."""
