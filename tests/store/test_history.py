@@ -23,7 +23,7 @@ from iyscheck.store import layout
 from iyscheck.store.layout import SourceState
 from iyscheck.store.verification import verify
 from iyscheck.store.writer import Batch
-from tests.builders import ADDRESS_KEY, NOW, STORE_KEY, StoreBuilder, a_batch, content
+from tests.builders import ADDRESS_KEY, NOW, STORE_KEY, StoreBuilder, a_batch, a_change, content
 from tests.strategies import brands, consent_changes, retailer_accesses
 
 LIMIT = 26 * 3600
@@ -389,6 +389,47 @@ class TestAnyOrder:
         left = [replace(record, brand=1, sequence=0) for record in records]
         assert len(left) == 120
         assert set(left) == {replace(changes[-1], sequence=0)}
+
+    @pytest.mark.parametrize(
+        "facts",
+        [
+            {"registered": [1, 2, 3]},
+            {"status": [Status.ONAY, Status.UNKNOWN, Status.RET]},
+            {"consented": [0, 1, 2]},
+            {"source": ["", "HS_WEB", "IYS_WEB"]},
+            {"transaction_id": ["", "ab" * 32, "b"]},
+        ],
+        ids=lambda facts: next(iter(facts)),
+    )
+    def test_each_fact_decides(self, facts: dict[str, list[object]]) -> None:
+        """Of changes that differ in one fact the greatest stays, in one batch or in several, in every order."""
+        ((name, ranked),) = facts.items()
+        base = a_change(registered=1, consented=0, source="", transaction_id="")
+        changes = [replace(base, **{name: value}) for value in ranked]  # type: ignore[arg-type]  # any one fact
+        for order in itertools.permutations(changes):
+            for parts in ([order], [[change] for change in order]):
+                with new_store() as builder:
+                    for part in parts:
+                        builder.writer.apply(a_batch(list(part)), SourceState(name="source"))
+                    (record,) = content(builder.store)[b"records"]
+
+                assert record[1] == replace(changes[-1], sequence=0)
+
+
+class TestHolds:
+    """A rejected row may be a lost refusal: what it may concern is not called fresh."""
+
+    def test_unreadable_brand(self) -> None:
+        """A source that asks for all brands and lost a row of an unreadable one moves no watermark, until accepted."""
+        state = SourceState(name="source", rejected=1, rejected_unknown=True, brands=(1,), watermarks=((0, NOW),))
+        with new_store() as builder:
+            builder.brand(1, watermark=None).brand(2, watermark=None).commit()
+
+            finished = builder.writer.apply(a_batch(rows=1), state, finished=True)
+            accepted = builder.writer.accept_rejects("source")
+
+        assert (finished.watermarks, finished.withheld) == ({}, {1: NOW, 2: NOW})
+        assert (accepted.watermarks, accepted.withheld) == ({1: NOW, 2: NOW}, {})
 
 
 class TestApplied:
