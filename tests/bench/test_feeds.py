@@ -138,7 +138,7 @@ class TestProportions:
 
         assert set(years) == set(range(2015, 2027))
         assert any(row["source"] == "HS_2015" for row in rows)
-        assert 0 < len(late) < 0.02 * len(rows)
+        assert 0.001 * len(rows) < len(late) < 0.02 * len(rows)
 
     def test_sources(self, written: Written) -> None:
         """Almost every source code of İYS occurs."""

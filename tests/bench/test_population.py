@@ -84,7 +84,7 @@ class TestDeterminism:
         assert unpacked(first) != unpacked(other)
 
     def test_packing(self, tmp_path: Path) -> None:
-        """Packed files hold what the plain one holds."""
+        """Packed files hold what the plain one holds, and no time of their own."""
         population = Population(seed=1, consents=2_000, brands=12)
 
         paths = [tmp_path / name for name in ("a.jsonl", "a.jsonl.gz", "a.jsonl.zst")]
@@ -94,6 +94,7 @@ class TestDeterminism:
         plain, *packed = [unpacked(path) for path in paths]
         assert plain.count(b"\n") > 2_000
         assert packed == [plain, plain]
+        assert paths[1].read_bytes()[4:8] == bytes(4)  # the gzip header's modification time
 
     def test_changes(self, tmp_path: Path) -> None:
         """Waves, daily files and campaigns repeat as well."""
