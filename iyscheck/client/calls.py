@@ -74,6 +74,9 @@ CHANNEL_OPTIONS: Final = (
     ("grpc.max_receive_message_length", _RECEIVE_BYTES),
     ("grpc.max_send_message_length", -1),
     ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
+    ("grpc.initial_reconnect_backoff_ms", 100),  # gRPC's own second, doubling to two minutes, outlasts a restart
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
     ("grpc.enable_http_proxy", 0),  # consent questions go to the server that was named and nowhere else
 )
 

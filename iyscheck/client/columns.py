@@ -22,7 +22,8 @@ from iyscheck.question import ColumnAnswer, Envelope
 
 FRAME_SIZE: Final = 10_000
 WINDOW: Final = 4
-ATTEMPTS: Final = 3
+ATTEMPTS: Final = 10
+"""Streams in a row without any answer; their pauses add up to some three seconds, enough for a restart."""
 FIRST_BACKOFF_S: Final = 0.05
 LAST_BACKOFF_S: Final = 0.5
 FRAME_HEAD_BYTES: Final = 256
@@ -212,7 +213,7 @@ class Flight(Generic[RequestT]):
         return FrameResult(first=owed.first, reasons=answer.reasons, envelope=answer.envelope)
 
     def backoff(self) -> float | None:
-        """Count a broken stream: seconds to wait before the next one, None after three without any answer."""
+        """Count a broken stream: seconds to wait before the next one, None after too many without any answer."""
         self._failures += 1
         if self._failures >= ATTEMPTS:
             return None

@@ -1,3 +1,5 @@
+import contextlib
+import io
 import json
 import os
 import stat
@@ -5,10 +7,13 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
+from unittest import mock
 
 import grpc
 import pytest
 
+from iyscheck.cli.app import main
 from iyscheck.keys import AddressKey, StoreKey
 from iyscheck.v1 import consent_check_pb2 as pb
 from tests.client.fake_server import Service, abort, envelope, serving
@@ -18,18 +23,44 @@ YES, NO = "+905000000002", "+905000000003"
 CONTEXT = ("--brand", "1", "--channel", "mesaj", "--recipient-type", "bireysel")
 
 
-def iyscheck(*arguments: str, text: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+class Done(NamedTuple):
+    """What a command left behind."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def as_process(*arguments: str, code: str = MAIN, **environment: str) -> Done:
     """Run the command as its users do."""
-    inherited = {name: value for name, value in os.environ.items() if not name.startswith("IYSCHECK_")}
-    return subprocess.run(
-        [sys.executable, "-c", MAIN, *arguments],
-        input=text,
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
         capture_output=True,
         text=True,
         check=False,
         timeout=60,
-        env={**inherited, **environment},
+        env=_inherited() | environment,
     )
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def iyscheck(*arguments: str, text: str = "") -> Done:
+    """Run the command inside this process, which is a hundred times as fast."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        mock.patch.object(sys, "argv", ["iyscheck", *arguments]),
+        mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode()))),
+        mock.patch.dict(os.environ, _inherited(), clear=True),
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+        pytest.raises(SystemExit) as ended,
+    ):
+        main()
+    return Done(int(ended.value.code or 0), out.getvalue(), err.getvalue())
+
+
+def _inherited() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if not name.startswith("IYSCHECK_")}
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +75,7 @@ class TestCheck:
 
     def test_permitted(self, shared: Service) -> None:
         """A permission ends with 0 and says why."""
-        done = iyscheck("check", YES, *CONTEXT, "--server", shared.target)
+        done = as_process("check", YES, *CONTEXT, "--server", shared.target)
 
         assert done.returncode == 0
         assert done.stdout.startswith("PERMITTED  CONSENTED\nThe recipient has given this brand consent")
@@ -52,7 +83,7 @@ class TestCheck:
 
     def test_denied_in_turkish(self, shared: Service) -> None:
         """A denial ends with 1, and the environment chooses server and language."""
-        done = iyscheck("check", NO, *CONTEXT, IYSCHECK_SERVER=shared.target, IYSCHECK_LANG="tr")
+        done = as_process("check", NO, *CONTEXT, IYSCHECK_SERVER=shared.target, IYSCHECK_LANG="tr")
 
         assert done.returncode == 1
         assert done.stdout.startswith("İZİN YOK  NO_CONSENT\nBu bireyin (BIREYSEL)")
@@ -105,10 +136,7 @@ class TestCheck:
         """Asking a question loads neither the store nor the server."""
         code = f"import sys\ntry:\n    {MAIN}\nfinally:\n    print(sorted(sys.modules), file=sys.stderr)"
 
-        done = subprocess.run(
-            [sys.executable, "-c", code, "check", YES, *CONTEXT, "--server", shared.target],
-            capture_output=True, text=True, check=False, timeout=60,
-        )  # fmt: skip
+        done = as_process("check", YES, *CONTEXT, "--server", shared.target, code=code)
 
         assert "'iyscheck.client.sync'" in done.stderr
         for module in ("lmdb", "iyscheck.store", "iyscheck.engine", "iyscheck.server"):
@@ -181,13 +209,7 @@ class TestErrors:
         """Even our own mistakes end in a sentence that shows no address."""
         code = f"import iyscheck.client.sync as s\ns.Client = lambda *a, **k: 1 / 0\n{MAIN}"
 
-        done = subprocess.run(
-            [sys.executable, "-c", code, "check", YES, *CONTEXT],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=60,
-        )
+        done = as_process("check", YES, *CONTEXT, code=code)
 
         assert done.returncode == 2
         assert done.stderr == "iyscheck: iyscheck itself failed (ZeroDivisionError). Please report it.\n"

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from iyscheck import address as addresses
 from iyscheck import client as client_package
 from iyscheck.change import Position
-from iyscheck.client import AsyncClient, Client, ColumnResult, FrameResult
+from iyscheck.client import AsyncClient, Client, ColumnResult, FrameResult, columns
 from iyscheck.consent import Channel, Reason, RecipientType
 from iyscheck.errors import (
     QuestionError,
@@ -592,11 +592,12 @@ class TestRetries:
         frames = [request.frame_id for request in service.requests if isinstance(request, pb.StreamCheckRequest)]
         assert sorted(set(frames)) == list(range(1, 12))
 
-    def test_gives_up(self, service: Service, ask: Ask) -> None:
-        """A server whose streams always break is given up after three."""
+    def test_gives_up(self, service: Service, ask: Ask, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A server whose streams always break is given up after ten."""
+        monkeypatch.setattr(columns, "LAST_BACKOFF_S", 0.01)
         service.frames = lambda _, context: context.abort(grpc.StatusCode.UNAVAILABLE, "going away")
 
         with pytest.raises(ServiceUnavailableError):
             ask(service.target, lambda client: check_column(client, numbered(31)))
 
-        assert service.streams == 3
+        assert service.streams == 10

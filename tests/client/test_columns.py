@@ -132,15 +132,15 @@ class TestFlight:
                 flight.expect(frame_id)
 
     def test_bounded_retries(self) -> None:
-        """Three broken streams in a row without an answer are enough; an answer starts the count again."""
+        """Ten broken streams in a row without an answer are enough; an answer starts the count again."""
         flight: Flight[int] = Flight(cut(["1", "2"], size=1, max_bytes=999, clean=str), lambda i, _: i, window=2)
         list(flight.launch())
 
-        first = [flight.backoff(), flight.backoff(), flight.backoff()]
+        first = [flight.backoff() for _ in range(10)]
         flight.land(answer(1, ["1"]))
         second = flight.backoff()
 
-        assert first == [0.05, 0.1, None]
+        assert first == [0.05, 0.1, 0.2, 0.4, 0.5, 0.5, 0.5, 0.5, 0.5, None]
         assert second == 0.05
 
 
