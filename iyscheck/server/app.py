@@ -21,7 +21,7 @@ from iyscheck.errors import SettingsError
 from iyscheck.keys import AddressKey, StoreKey
 from iyscheck.question import MAX_MESSAGE_BYTES
 from iyscheck.server.boundary import SERVICE, Boundary
-from iyscheck.server.health import Health
+from iyscheck.server.health import MAX_WATCHERS, Health
 from iyscheck.server.log import open_log, take_over_library_logs
 from iyscheck.server.metrics import Metrics
 from iyscheck.server.servicer import Servicer
@@ -112,7 +112,7 @@ class Server:
     def _build(self, metrics: Metrics) -> grpc.Server:
         settings = self.settings
         # A stream holds its thread for as long as it is open: unary calls need threads beside all of them.
-        threads = settings.unary_workers + settings.max_streams + _REFLECTION_STREAMS + _HEALTH_WORKERS
+        threads = settings.unary_workers + settings.max_streams + _REFLECTION_STREAMS + MAX_WATCHERS + _HEALTH_WORKERS
         pool = self._parts.enter_context(ThreadPoolExecutor(threads, thread_name_prefix="rpc"))
         server = grpc.server(pool, options=_OPTIONS, maximum_concurrent_rpcs=threads + _QUEUED_CALLS)
         # Half of the workers may wait for a position, the other half goes on answering.

@@ -20,7 +20,7 @@ from iyscheck.consent import Channel, RecipientType
 from iyscheck.errors import SettingsError, StoreKeysError, StoreMissingError, StoreUnreadableError
 from iyscheck.keys import StoreKey
 from iyscheck.question import Context, Question
-from iyscheck.server.health import Health
+from iyscheck.server.health import MAX_WATCHERS, Health
 from iyscheck.server.log import open_log
 from iyscheck.v1.consent_check_pb2_grpc import ConsentCheckServiceStub
 from tests.server.conftest import CONSENTED, Served, Site, make_site, serve
@@ -122,16 +122,20 @@ class TestOnTheWire:
             assert statuses == [SERVING, NOT_SERVING]
 
     def test_watch(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Watchers hear of a change, and many of them hold no thread."""
+        """Watchers hear of a change; one more than the limit is refused and leaves checks alone."""
         with serve(site, max_streams=1, unary_workers=1) as served:
             stub: Any = health_pb2_grpc.HealthStub(served.channel)
-            watches = [stub.Watch(health_pb2.HealthCheckRequest(service=SERVICE), timeout=20) for _ in range(20)]
+            request = health_pb2.HealthCheckRequest(service=SERVICE)
+            watches = [stub.Watch(request, timeout=20) for _ in range(MAX_WATCHERS)]
             first = [next(watch).status for watch in watches]
+            with pytest.raises(grpc.RpcError) as refused:
+                next(stub.Watch(request, timeout=20))
 
             monkeypatch.setattr(served.server.engine, "fresh", lambda: False)
 
-            assert first == [SERVING] * 20
-            assert [next(watch).status for watch in watches] == [NOT_SERVING] * 20
+            assert first == [SERVING] * MAX_WATCHERS
+            assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+            assert [next(watch).status for watch in watches] == [NOT_SERVING] * MAX_WATCHERS
 
 
 @contextmanager
