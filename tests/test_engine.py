@@ -170,6 +170,21 @@ class TestManyIsOne:
         assert by_address.reasons.tolist() == by_token.reasons.tolist() == expected
         assert by_address.reasons.dtype == np.uint8
 
+    @pytest.mark.parametrize("recipient_type", RecipientType)
+    @pytest.mark.parametrize("retailer", [10, 11, 99])
+    def test_retailers(self, builder: StoreBuilder, retailer: int, recipient_type: RecipientType) -> None:
+        """In a column as alone only a retailer on the access list may use a consent; no list means nobody may."""
+        engine = builder.engine()
+        context = replace(MESAJ, brand=1, recipient_type=recipient_type, retailer=retailer)
+        asked = [RECIPIENTS[4], RECIPIENTS[5], RECIPIENTS[0], RECIPIENTS[6]]
+        listed = Reason.RETAILER_NOT_AUTHORISED if retailer == 99 else Reason.CONSENTED
+        expected = [listed, Reason.RETAILER_NOT_AUTHORISED, Reason.RETAILER_NOT_AUTHORISED, Reason.REFUSED]
+
+        column = engine.check_column(context, addresses=asked).reasons.tolist()
+
+        assert column == expected
+        assert [engine.check(Question(context=context, address=each)).reason for each in asked] == expected
+
     def test_every_reason(self, builder: StoreBuilder) -> None:
         """The generated questions can meet every reason that the rule gives."""
         strict = builder.engine(policy=Policy(merchants_need_record=True))
