@@ -21,6 +21,7 @@ from iyscheck.change import (
     Brand,
     ConsentColumns,
     RetailerAccess,
+    evidence_columns,
 )
 from iyscheck.consent import CLOCK_TOLERANCE_S, Channel, LegacyDeadline, RecipientType, Status
 from iyscheck.keys import AddressKey, StoreKey
@@ -376,10 +377,9 @@ def _retailers(row: FeedRow) -> frozenset[int] | None:
 def _consents(columns: _Columns, chosen: npt.NDArray[np.bool_], sequence: npt.NDArray[np.int64]) -> ConsentColumns:
     rows = columns.rows
     places = np.flatnonzero(chosen).tolist()
-    source = np.empty(len(places), np.object_)
-    source[:] = [rows[at].source or "" for at in places]
-    transaction_id = np.empty(len(places), np.object_)
-    transaction_id[:] = [rows[at].transaction_id or "" for at in places]
+    evidence = evidence_columns(
+        [rows[at].source or "" for at in places], [rows[at].transaction_id or "" for at in places]
+    )
     return ConsentColumns(
         brand=columns.brand[chosen].astype(np.uint32),
         channel=columns.channel[chosen],
@@ -388,9 +388,12 @@ def _consents(columns: _Columns, chosen: npt.NDArray[np.bool_], sequence: npt.ND
         status=columns.status[chosen],
         registered=columns.registered[chosen],
         consented=columns.consented[chosen],
-        source=source,
-        transaction_id=transaction_id,
+        source=evidence.source,
+        transaction_form=evidence.transaction_form,
+        transaction=evidence.transaction,
+        text=evidence.text,
         sequence=sequence[chosen],
+        texts=evidence.texts,
     )
 
 

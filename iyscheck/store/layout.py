@@ -4,7 +4,6 @@ Numbers are big-endian where byte order must be key order; every encode stands b
 does not decode is damage and raises `StoreCorruptError`: it is never read as a consent.
 """
 
-import re
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ import xxhash
 from iyscheck.change import (
     KNOWN_SOURCES,
     TAG_BYTES,
-    TRANSACTION_ID_MAX_CHARS,
+    TEXT_TRANSACTION,
     Brand,
     ConsentChange,
     ConsentColumns,
@@ -78,12 +77,6 @@ RECORD_DTYPE: Final = np.dtype(
 """The fixed part of a record as a numpy row; the same bytes as `_RECORD`."""
 KEY_DTYPE: Final = np.dtype([("brand", ">u4"), ("channel", "u1"), ("recipient_type", "u1"), ("tag", "u1", (16,))])
 
-NO_TRANSACTION: Final = 0
-HEX_TRANSACTION: Final = 1
-TEXT_TRANSACTION: Final = 2
-
-_SOURCE_NUMBERS: Final = {name: number for number, name in enumerate(KNOWN_SOURCES, 1)}
-_LOWER_HEX: Final = re.compile("[0-9a-f]*")
 _STATUSES: Final = frozenset((Status.ONAY, Status.RET, Status.UNKNOWN))
 
 
@@ -132,37 +125,46 @@ def column_keys(brand: int, channel: int, recipient_type: int, tags: npt.NDArray
     return [prefix + packed[at : at + TAG_BYTES] for at in range(0, len(packed), TAG_BYTES)]
 
 
-def encode_records(keys: Sequence[bytes], columns: ConsentColumns) -> list[bytes]:
-    """Write the records of N changes whose keys are given, in the same order."""
-    rows = np.zeros(len(columns), RECORD_DTYPE)
+def rows_bytes(rows: npt.NDArray[np.void]) -> list[bytes]:
+    """Return each row of a packed array as bytes, in one call; rows of shape (N,)."""
+    listed: list[bytes] = np.ascontiguousarray(rows).view(f"V{rows.itemsize}").tolist()
+    return listed
+
+
+def encode_records(keys: npt.NDArray[np.void], columns: ConsentColumns) -> list[bytes]:
+    """Write the records of N changes whose keys (KEY_DTYPE) are given, in the same order."""
+    rows = np.empty(len(columns), RECORD_DTYPE)
     rows["status"] = columns.status
+    rows["source"] = columns.source
     rows["registered"] = columns.registered
     rows["consented"] = columns.consented
     rows["sequence"] = columns.sequence
-    rows["source"] = [_SOURCE_NUMBERS.get(name, 0) for name in columns.source]
-    rows["transaction_form"], transactions, tails = _transactions(columns.transaction_id.tolist())
-    rows["transaction"] = np.frombuffer(transactions, np.uint8).reshape(-1, 32)
-    for unnamed in np.flatnonzero(rows["source"] == 0).tolist():
-        tails[unnamed] = tails.get(unnamed, b"") + _text(columns.source[unnamed])
-    packed = rows.tobytes()
-    bodies = [packed[at + _CHECKED_FROM : at + RECORD_BYTES] for at in range(0, len(packed), RECORD_BYTES)]
-    for at, tail in tails.items():
-        bodies[at] += tail
-    return [_CODE.pack(record_check(key, body)) + body for key, body in zip(keys, bodies, strict=True)]
+    rows["transaction_form"] = columns.transaction_form
+    rows["transaction"] = columns.transaction
+    rows["check"] = _record_checks(_matrix(keys), _matrix(rows))
+    values = rows_bytes(rows)
+    with_tail = (columns.source == 0) | (columns.transaction_form == TEXT_TRANSACTION)
+    for at in np.flatnonzero(with_tail).tolist():
+        source, transaction_id = columns.texts[columns.text[at]]
+        tail = _text(transaction_id) if columns.transaction_form[at] == TEXT_TRANSACTION else b""
+        tail += b"" if columns.source[at] else _text(source)
+        values[at] = _checked(keys[at].tobytes(), values[at][_CHECKED_FROM:] + tail)
+    return values
 
 
-def _transactions(texts: list[str]) -> tuple[npt.NDArray[np.uint8], bytes, dict[int, bytes]]:
-    """Write N transaction ids: their forms, 32 bytes each, and the tails of those that are no hexadecimal."""
-    joined = "".join(texts)
-    if set(map(len, texts)) == {TRANSACTION_ID_MAX_CHARS} and _LOWER_HEX.fullmatch(joined):
-        return np.full(len(texts), HEX_TRANSACTION, np.uint8), bytes.fromhex(joined), {}
-    hexadecimal = [len(text) == TRANSACTION_ID_MAX_CHARS and _LOWER_HEX.fullmatch(text) is not None for text in texts]
-    packed = b"".join(
-        bytes.fromhex(text) if is_hex else bytes(32) for text, is_hex in zip(texts, hexadecimal, strict=True)
-    )
-    forms = np.where(hexadecimal, HEX_TRANSACTION, TEXT_TRANSACTION).astype(np.uint8)
-    forms[[not text for text in texts]] = NO_TRANSACTION
-    return forms, packed, {at: _text(texts[at]) for at in np.flatnonzero(forms == TEXT_TRANSACTION).tolist()}
+def _matrix(rows: npt.NDArray[np.void]) -> npt.NDArray[np.uint8]:
+    """See packed rows as bytes, uint8 (N, size of a row)."""
+    return rows.view(np.uint8).reshape(len(rows), rows.itemsize)
+
+
+def _record_checks(keys: npt.NDArray[np.uint8], records: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
+    """Return the checks of N records without tail, given as uint8 (N, 22) and (N, 55); uint32 (N,)."""
+    bound = np.empty((len(keys), KEY_BYTES + RECORD_BYTES - _CHECKED_FROM), np.uint8)
+    bound[:, :KEY_BYTES] = keys
+    bound[:, KEY_BYTES:] = records[:, _CHECKED_FROM:]
+    texts = bound.view(f"V{bound.shape[1]}")[:, 0].tolist()
+    digests = np.fromiter(map(xxhash.xxh3_64_intdigest, texts), np.uint64, len(texts))
+    return digests.astype(np.uint32)  # the lower half, as record_check takes
 
 
 def _text(text: str) -> bytes:
@@ -230,17 +232,22 @@ class _Tail:
             _corrupt("consent record")
 
 
-def status_of(value: bytes | None) -> int:
-    """Return the status of a record that is known to be intact; 0 for no record."""
-    return 0 if value is None else value[_CHECKED_FROM]
-
-
 def decode_columns(keys: Sequence[bytes], values: Sequence[bytes]) -> npt.NDArray[np.void]:
     """Read the fixed parts of N records as an array of RECORD_DTYPE; one damaged record fails the column."""
-    if not all(map(intact, keys, values)):
+    fixed = list(values)
+    tailed = [at for at, value in enumerate(values) if len(value) != RECORD_BYTES]
+    for at in tailed:
+        if not intact(keys[at], values[at]):
+            _corrupt("consent record")
+        fixed[at] = values[at][:RECORD_BYTES]
+    rows = np.frombuffer(b"".join(fixed), RECORD_DTYPE)
+    packed = np.frombuffer(b"".join(keys), np.uint8).reshape(-1, KEY_BYTES)
+    fits = rows["check"] == _record_checks(packed, _matrix(rows))
+    fits &= (rows["status"] > Status.NONE) & (rows["status"] <= Status.UNKNOWN)
+    fits[tailed] = True
+    if not fits.all():
         _corrupt("consent record")
-    fixed = b"".join(value[:RECORD_BYTES] for value in values)
-    return np.frombuffer(fixed, RECORD_DTYPE)
+    return rows
 
 
 def encode_number(number: int) -> bytes:
