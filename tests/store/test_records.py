@@ -29,7 +29,7 @@ def tied(sources: list[str], transaction_ids: list[str]) -> st.SearchStrategy[li
     return st.lists(st.lists(change, min_size=1, max_size=3), min_size=1, max_size=3)
 
 
-KNOWN = ["HS_WEB", "HS_2015", "HS_ATM", "IYS_3338"]
+KNOWN = ["HS_WEB", "HS_CAGRI_MERKEZI", "HS_ATM", "IYS_3338"]  # whose numbers are not in the order of their texts
 UNKNOWN = ["", "HS_A", "IYS_ŞUBE"]
 DIGITS = ["", "0" * 64, "1" + "0" * 63, "0" * 63 + "1", "0" * 16 + "1" + "0" * 47]
 TEXTS = ["0", "1", "F" * 64, "short"]
