@@ -86,8 +86,7 @@ def tokens(addresses: Sequence[str] | TextColumn, channel: Channel, key: Address
 
 def token(address: str, channel: Channel, key: AddressKey) -> bytes:
     """Make the token of one address: 16 bytes, `UNREADABLE` if it is not accepted."""
-    row = np.frombuffer(block(address, channel), np.uint8).reshape(1, BLOCK_BYTES)
-    return key.tokens(row).tobytes()
+    return key.token(block(address, channel))
 
 
 def readable(tokens: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:

@@ -10,6 +10,7 @@ Every number here is the number on the wire and on disk; a test compares the thr
 
 import functools
 import hashlib
+from bisect import bisect_right
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
@@ -147,6 +148,8 @@ REGISTERED_BEFORE: Final[dict[LegacyDeadline, int]] = {
 }
 
 
+_REGISTERED_BEFORE: Final = sorted(REGISTERED_BEFORE.values())
+
 # The state of a record: facts, not verdicts, in one byte. The decision index will store the same byte.
 STATUS_BITS: Final = 0b0000_0011
 DEADLINE_SHIFT: Final = 2
@@ -182,10 +185,9 @@ def states(
 
 def state(status: Status, consented: int, registered: int) -> int:
     """Pack the facts of one record, without the retailer bit: what `states` gives for it, without arrays."""
-    missed = 0
-    if consented < LEGACY_CONSENTS_BEFORE:
-        missed = sum(registered >= before for before in REGISTERED_BEFORE.values())
-    return status | missed << DEADLINE_SHIFT
+    if consented >= LEGACY_CONSENTS_BEFORE:
+        return int(status)
+    return status | bisect_right(_REGISTERED_BEFORE, registered) << DEADLINE_SHIFT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,12 +8,13 @@ The engine knows store and rule and nothing of gRPC; it is also the embedded mod
 It is safe from many threads. Whatever it does not know it does not permit: an error is an error, never an answer.
 """
 
+import math
 import os
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -21,18 +22,19 @@ import uuid_utils
 
 import iyscheck
 from iyscheck import address
-from iyscheck.change import Position, local_text
+from iyscheck.change import Position
 from iyscheck.consent import (
     CLOCK_TOLERANCE_S,
     DEFAULT_ANSWER_TTL_S,
     RULE_VERSION,
+    STATES,
     STATUS_BITS,
     LegacyDeadline,
+    MessageClass,
     Policy,
     Reason,
     Sender,
     Status,
-    state,
     verdicts,
 )
 from iyscheck.errors import (
@@ -56,7 +58,6 @@ from iyscheck.question import (
     ColumnAnswer,
     Context,
     Envelope,
-    Evidence,
     ItemError,
     Question,
     ServerInfo,
@@ -67,6 +68,14 @@ from iyscheck.store.snapshot import BrandView, Snapshot, Store, StoreStats
 _POLL_S = 0.005
 TOKEN_BYTES = 16
 
+_MOST_STANDINGS: Final = 10_000
+"""Retailers and brand codes are any numbers that callers make up: they must not fill the memory."""
+
+_REASONS: Final = {int(reason): reason for reason in Reason}
+# Places in a verdict table laid flat: shape (2, 2, STATES), indexed [readable, retailer_listed, state].
+_READABLE: Final = 2 * STATES
+_LISTED: Final = STATES
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Freshness:
@@ -75,6 +84,33 @@ class Freshness:
     position: Position
     newest_watermark: int | None
     oldest_watermark: int | None
+
+
+class _Standing:
+    """How a brand stands with one kind of question in one transaction: its watermark and the rule's verdicts.
+
+    `prefix` begins the keys of its records; `watermark` makes its data fresh from `earliest` to `latest`, which is
+    asked of the clock anew for each check. `verdicts` holds the flat table of reason numbers for stale and for
+    fresh data, each made when first needed.
+    """
+
+    __slots__ = ("earliest", "latest", "prefix", "verdicts", "watermark")
+
+    def __init__(self, prefix: bytes, watermark: int | None, fresh_between: tuple[float, float]) -> None:
+        self.prefix = prefix
+        self.watermark = watermark
+        self.earliest, self.latest = fresh_between
+        self.verdicts: list[bytes] = [b"", b""]
+
+
+class _Standings:
+    """What single checks keep of one transaction, so that only the record has to be read."""
+
+    __slots__ = ("of", "position")
+
+    def __init__(self, position: Position) -> None:
+        self.position = position
+        self.of: dict[Context, _Standing] = {}
 
 
 class Engine:
@@ -100,6 +136,7 @@ class Engine:
         self.address_key_id = store.meta(layout.META_ADDRESS_KEY_ID)
         self._seen = Position(b"", 0)
         self._seen_lock = threading.Lock()
+        self._standings = _Standings(self._seen)
         with store.snapshot() as snapshot:
             self._see(snapshot)
 
@@ -154,14 +191,15 @@ class Engine:
 
         Raises QuestionError, AddressKeyNotHeldError, AddressKeyMismatchError, PositionError, StoreError.
         """
-        if question.context.message_class.exempt:
-            return self._exempt(question.context)
+        context = question.context
+        if context.message_class is not MessageClass.COMMERCIAL and context.message_class.exempt:
+            return self._exempt(context)
         token = self._token(question)
-        self.wait_for(min_position, timeout_s)
-        tag = self._store_key.tags(_column(token))
+        if min_position is not None:
+            self.wait_for(min_position, timeout_s)
+        tag = None if token == address.UNREADABLE else self._store_key.tag(token)
         with self._store.snapshot() as snapshot:
-            self._see(snapshot)
-            return self._answer(snapshot, question.context, tag, readable=token != address.UNREADABLE)
+            return self._answer(snapshot, context, tag)
 
     def check_many(
         self,
@@ -178,14 +216,12 @@ class Engine:
             raise BatchTooLargeError("questions", maximum=MAX_BATCH_QUESTIONS, actual=len(questions))
         tokens = [self._token_or_error(question) for question in questions]
         readable = [token if isinstance(token, bytes) else address.UNREADABLE for token in tokens]
-        tags = self._store_key.tags(_column(b"".join(readable)))
+        packed = self._store_key.tags(_column(b"".join(readable))).tobytes()
+        tags = [packed[at : at + TOKEN_BYTES] for at in range(0, len(packed), TOKEN_BYTES)]
         self.wait_for(min_position, timeout_s)
         with self._store.snapshot() as snapshot:
             self._see(snapshot)
-            items = [
-                self._item(snapshot, question, token, tags[at : at + 1])
-                for at, (question, token) in enumerate(zip(questions, tokens, strict=True))
-            ]
+            items = [self._item(snapshot, *each) for each in zip(questions, tokens, tags, strict=True)]
             return BatchAnswer(items=items, envelope=self._batch_envelope(items, snapshot.position))
 
     def check_column(
@@ -294,37 +330,56 @@ class Engine:
         """Free the reader slots of processes that died; returns how many."""
         return self._store.sweep_readers()
 
-    def _answer(self, snapshot: Snapshot, context: Context, tag: npt.NDArray[np.uint8], *, readable: bool) -> Answer:
-        """Answer one commercial question from a snapshot; the tag is a column of one."""
-        view = snapshot.brand(context.brand)
-        where = (context.brand, context.channel, context.recipient_type)
-        record = snapshot.record(*where, tag.tobytes()) if readable else None
-        facts, listed, evidence = 0, False, None
-        if record is not None:
-            facts = state(record.status, record.consented, record.registered)
-            evidence = Evidence(
-                status=record.status,
-                source=record.source,
-                consent_time=local_text(record.consented),
-                registration_time=local_text(record.registered),
-                transaction_id=record.transaction_id,
-            )
-            if context.retailer is not None:
-                listed = bool(snapshot.retailer_listed(*where, tag, context.retailer)[0])
-        reason = Reason(int(verdicts(self._sender(context, view))[int(readable), int(listed), facts]))
+    def _answer(self, snapshot: Snapshot, context: Context, tag: bytes | None) -> Answer:
+        """Answer one commercial question from a snapshot; the tag is None where the address is unreadable."""
+        standings = self._standings
+        if standings.position is not snapshot.position:
+            self._see(snapshot)
+            standings = self._standings = _Standings(snapshot.position)
+        standing = standings.of.get(context)
+        now = self._clock()
+        table = b"" if standing is None else standing.verdicts[standing.earliest <= now <= standing.latest]
+        if standing is None or not table:
+            standing, table = self._stand(snapshot, context, standings, now)
+        place, evidence = 0, None  # unreadable, unlisted, no record
+        if tag is not None:
+            place = _READABLE
+            key = standing.prefix + tag
+            record = snapshot.record(key)
+            if record is not None:
+                facts, evidence = record
+                place += facts
+                if context.retailer is not None and context.retailer in snapshot.retailers(key):
+                    place += _LISTED
         return Answer(
-            reason=reason,
+            reason=_REASONS[table[place]],
             message_class=context.message_class,
             evidence=evidence,
-            envelope=self._envelope(snapshot.position, view.watermark),
+            envelope=self._envelope(snapshot.position, standing.watermark, now),
         )
+
+    def _stand(
+        self, snapshot: Snapshot, context: Context, standings: _Standings, now: float
+    ) -> tuple[_Standing, bytes]:
+        """Make the verdicts for this kind of question and this moment, and keep them for the next check."""
+        view = snapshot.brand(context.brand)
+        sender = self._sender(context, view, now)
+        standing = standings.of.get(context)
+        if standing is None:
+            prefix = layout.key_prefix(context.brand, context.channel, context.recipient_type)
+            standing = _Standing(prefix, view.watermark, self._fresh_between(view.watermark))
+        table = standing.verdicts[sender.fresh] = verdicts(sender).tobytes()
+        if len(standings.of) >= _MOST_STANDINGS:
+            standings.of.clear()
+        standings.of[context] = standing
+        return standing, table
 
     def _item(
         self,
         snapshot: Snapshot,
         question: Question | ItemError,
         token: bytes | ItemError,
-        tag: npt.NDArray[np.uint8],
+        tag: bytes,
     ) -> Answer | ItemError:
         if isinstance(question, ItemError):
             return question
@@ -332,7 +387,7 @@ class Engine:
             return token
         if question.context.message_class.exempt:
             return self._exempt(question.context)
-        return self._answer(snapshot, question.context, tag, readable=token != address.UNREADABLE)
+        return self._answer(snapshot, question.context, None if token == address.UNREADABLE else tag)
 
     def _exempt(self, context: Context) -> Answer:
         """Answer an exempt question: the store is not read, so that nothing can block a one-time password."""
@@ -343,7 +398,7 @@ class Engine:
             envelope=self._envelope(self._seen, None),
         )
 
-    def _sender(self, context: Context, view: BrandView) -> Sender:
+    def _sender(self, context: Context, view: BrandView, now: float | None = None) -> Sender:
         brand = view.brand
         own_deadline = brand.legacy_deadline if brand else 0
         return Sender(
@@ -351,23 +406,26 @@ class Engine:
             recipient_type=context.recipient_type,
             registered=brand is not None,
             authorised=brand is not None and brand.active and context.channel in brand.channels,
-            fresh=self._is_fresh(view.watermark),
+            fresh=self._is_fresh(view.watermark, now),
             names_retailer=context.retailer is not None,
             legacy_deadline=LegacyDeadline(own_deadline) if own_deadline else self.policy.legacy_deadline,
             merchants_need_record=self.policy.merchants_need_record,
         )
 
-    def _is_fresh(self, watermark: int | None) -> bool:
-        """A watermark ahead of our clock means that one of the two is wrong: not fresh."""
-        if watermark is None:
-            return False
-        age = self._clock() - watermark
-        return -CLOCK_TOLERANCE_S <= age <= self.policy.freshness_limit_s
+    def _is_fresh(self, watermark: int | None, now: float | None = None) -> bool:
+        earliest, latest = self._fresh_between(watermark)
+        return earliest <= (self._clock() if now is None else now) <= latest
 
-    def _envelope(self, position: Position, as_of: int | None) -> Envelope:
-        valid_until = self._clock() + self._answer_ttl_s
-        if as_of is not None:
-            valid_until = min(valid_until, as_of + self.policy.freshness_limit_s)
+    def _fresh_between(self, watermark: int | None) -> tuple[float, float]:
+        """From when to when a watermark makes data fresh: ahead of our clock one of the two is wrong."""
+        if watermark is None:
+            return math.inf, -math.inf
+        return float(watermark - CLOCK_TOLERANCE_S), float(watermark + self.policy.freshness_limit_s)
+
+    def _envelope(self, position: Position, as_of: int | None, now: float | None = None) -> Envelope:
+        valid_until = (self._clock() if now is None else now) + self._answer_ttl_s
+        if as_of is not None and as_of + self.policy.freshness_limit_s < valid_until:
+            valid_until = as_of + self.policy.freshness_limit_s
         return Envelope(
             position=position,
             as_of=as_of,

@@ -15,15 +15,18 @@ import numpy.typing as npt
 import xxhash
 
 from iyscheck.change import (
+    HEX_TRANSACTION,
     KNOWN_SOURCES,
     TAG_BYTES,
     TEXT_TRANSACTION,
     Brand,
     ConsentChange,
     ConsentColumns,
+    local_text,
 )
-from iyscheck.consent import Channel, LegacyDeadline, RecipientType, Status
+from iyscheck.consent import Channel, LegacyDeadline, RecipientType, Status, state
 from iyscheck.errors import StoreCorruptError
+from iyscheck.question import Evidence
 
 FORMAT_VERSION: Final = 1
 """Readers and writers refuse a store of a greater one."""
@@ -50,6 +53,7 @@ META_STORE_KEY_ID: Final = b"store_key_id"
 
 _KEY: Final = struct.Struct(">IBB16s")
 KEY_BYTES: Final = _KEY.size
+_PREFIX: Final = struct.Struct(">IBB")
 # check, status, source number, registered, consented, sequence, transaction form, transaction id
 _RECORD: Final = struct.Struct(">IBBIIQB32s")
 RECORD_BYTES: Final = _RECORD.size
@@ -77,7 +81,9 @@ RECORD_DTYPE: Final = np.dtype(
 """The fixed part of a record as a numpy row; the same bytes as `_RECORD`."""
 KEY_DTYPE: Final = np.dtype([("brand", ">u4"), ("channel", "u1"), ("recipient_type", "u1"), ("tag", "u1", (16,))])
 
-_STATUSES: Final = frozenset((Status.ONAY, Status.RET, Status.UNKNOWN))
+_SOURCES: Final = dict(enumerate(("", *KNOWN_SOURCES)))
+"""0 stands for any other source: its name is in the tail."""
+_STATUSES: Final = {int(status): status for status in (Status.ONAY, Status.RET, Status.UNKNOWN)}
 
 
 def _corrupt(what: str) -> NoReturn:
@@ -95,6 +101,11 @@ def record_check(key: bytes, body: bytes) -> int:
 def encode_key(brand: int, channel: int, recipient_type: int, tag: bytes) -> bytes:
     """Write the key of a consent: 22 bytes, one brand's consents lie together."""
     return _KEY.pack(brand, channel, recipient_type, tag)
+
+
+def key_prefix(brand: int, channel: int, recipient_type: int) -> bytes:
+    """Write what the keys of these consents begin with; the tag follows."""
+    return _PREFIX.pack(brand, channel, recipient_type)
 
 
 def decode_key(key: bytes) -> tuple[int, Channel, RecipientType, bytes]:
@@ -120,7 +131,7 @@ def encode_keys(columns: ConsentColumns) -> npt.NDArray[np.void]:
 
 def column_keys(brand: int, channel: int, recipient_type: int, tags: npt.NDArray[np.uint8]) -> list[bytes]:
     """Write the keys of one frame's recipients; tags uint8 (N, 16)."""
-    prefix = struct.pack(">IBB", brand, channel, recipient_type)
+    prefix = key_prefix(brand, channel, recipient_type)
     packed = tags.tobytes()
     return [prefix + packed[at : at + TAG_BYTES] for at in range(0, len(packed), TAG_BYTES)]
 
@@ -183,53 +194,65 @@ def intact(key: bytes, value: bytes) -> bool:
 
 def decode_record(key: bytes, value: bytes) -> ConsentChange:
     """Read one record with its key."""
-    if not intact(key, value):
-        _corrupt("consent record")
+    status, registered, consented, source, transaction_id, sequence = _facts(key, value)
     brand, channel, recipient_type, tag = decode_key(key)
-    _, status, source, registered, consented, sequence, form, transaction = _RECORD.unpack_from(value)
-    if form > TEXT_TRANSACTION or source > len(KNOWN_SOURCES):
-        _corrupt("consent record")
-    tail = _Tail(value)
-    transaction_id = ("", transaction.hex(), "")[form] if form != TEXT_TRANSACTION else tail.text()
-    source_name = KNOWN_SOURCES[source - 1] if source else tail.text()
-    tail.end()
     return ConsentChange(
         brand=brand,
         channel=channel,
         recipient_type=recipient_type,
         tag=tag,
-        status=Status(status),
+        status=status,
         registered=registered,
         consented=consented,
-        source=source_name,
+        source=source,
         transaction_id=transaction_id,
         sequence=sequence,
     )
 
 
-class _Tail:
-    """The texts behind a record's fixed part, each after its length in one byte."""
+def decode_evidence(key: bytes, value: bytes) -> tuple[int, Evidence]:
+    """Read what a check needs of the record at a key that it made itself: state byte and evidence."""
+    status, registered, consented, source, transaction_id, _ = _facts(key, value)
+    return state(status, consented, registered), Evidence(
+        status=status,
+        source=source,
+        consent_time=local_text(consented),
+        registration_time=local_text(registered),
+        transaction_id=transaction_id,
+    )
 
-    def __init__(self, value: bytes) -> None:
-        self._value = value
-        self._at = RECORD_BYTES
 
-    def text(self) -> str:
-        if self._at >= len(self._value):
+def _facts(key: bytes, value: bytes) -> tuple[Status, int, int, str, str, int]:
+    """Read a record's status, registration and consent time, source, transaction id and position."""
+    if len(value) < RECORD_BYTES:
+        _corrupt("consent record")
+    check, number, source_number, registered, consented, sequence, form, transaction = _RECORD.unpack_from(value)
+    status, source = _STATUSES.get(number), _SOURCES.get(source_number)
+    if check != record_check(key, value[_CHECKED_FROM:]) or status is None or source is None:
+        _corrupt("consent record")
+    transaction_id = transaction.hex() if form == HEX_TRANSACTION else ""
+    if len(value) > RECORD_BYTES or form > HEX_TRANSACTION or not source_number:
+        texts = _tail(value)
+        if form > TEXT_TRANSACTION or len(texts) != (form == TEXT_TRANSACTION) + (not source_number):
             _corrupt("consent record")
-        end = self._at + 1 + self._value[self._at]
-        text = self._value[self._at + 1 : end]
-        if end > len(self._value):
+        transaction_id = texts[0] if form == TEXT_TRANSACTION else transaction_id
+        source = source or texts[-1]
+    return status, registered, consented, source, transaction_id, sequence
+
+
+def _tail(value: bytes) -> Sequence[str]:
+    """Read the texts behind a record's fixed part, each after its length in one byte: transaction id, source."""
+    texts, at = [], RECORD_BYTES
+    while at < len(value):
+        end = at + 1 + value[at]
+        if end > len(value):
             _corrupt("consent record")
-        self._at = end
         try:
-            return text.decode()
+            texts.append(value[at + 1 : end].decode())
         except UnicodeDecodeError:
             _corrupt("consent record")
-
-    def end(self) -> None:
-        if self._at != len(self._value):
-            _corrupt("consent record")
+        at = end
+    return texts
 
 
 def decode_columns(keys: Sequence[bytes], values: Sequence[bytes]) -> npt.NDArray[np.void]:

@@ -12,9 +12,10 @@ import xxhash
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from iyscheck.change import KNOWN_SOURCES, Brand, ConsentChange, ConsentColumns
-from iyscheck.consent import Channel, RecipientType, Status
+from iyscheck.change import KNOWN_SOURCES, Brand, ConsentChange, ConsentColumns, local_text
+from iyscheck.consent import Channel, RecipientType, Status, states
 from iyscheck.errors import StoreCorruptError
+from iyscheck.question import Evidence
 from iyscheck.store import layout
 from iyscheck.store.layout import RetailerList, SourceState
 from tests.builders import NOW, REGISTERED, a_brand, a_change
@@ -28,6 +29,7 @@ ROUND_TRIP = settings(max_examples=150, deadline=None)
 Decoder = Callable[[bytes, bytes], object]
 BIND: dict[str, Decoder] = {
     "record": layout.decode_record,
+    "evidence": layout.decode_evidence,
     "brand": layout.decode_brand,
     "watermark": layout.decode_watermark,
     "hold": layout.decode_hold,
@@ -52,6 +54,8 @@ def checked(key: bytes, body: bytes) -> bytes:
 VALUES = {
     "record": (KEY, record(CHANGE)),
     "record with tail": (KEY, record(UNNUMBERED)),
+    "evidence": (KEY, record(CHANGE)),
+    "evidence with tail": (KEY, record(UNNUMBERED)),
     "brand": (layout.encode_code(600_123), layout.encode_brand(a_brand(600_123, legacy_deadline=1))),
     "watermark": (layout.encode_code(600_123), layout.encode_watermark(600_123, NOW)),
     "hold": (layout.source_key("a.jsonl"), layout.encode_hold("a.jsonl", (2, 600_123))),
@@ -164,6 +168,24 @@ class TestRoundTrips:
         assert rows["status"].tolist() == [change.status for change in changes]
         assert rows["registered"].tolist() == [change.registered for change in changes]
         assert rows["consented"].tolist() == [change.consented for change in changes]
+
+    @ROUND_TRIP
+    @given(consent_changes)
+    def test_evidence(self, change: ConsentChange) -> None:
+        """What a check reads of a record is its facts as a column has them, and its texts."""
+        key = layout.encode_key(change.brand, change.channel, change.recipient_type, change.tag)
+        consented, registered = np.array([change.consented], np.int64), np.array([change.registered], np.int64)
+
+        facts, evidence = layout.decode_evidence(key, record(change))
+
+        assert facts == states(np.array([change.status], np.uint8), consented, registered, np.zeros(1, np.bool_))[0]
+        assert evidence == Evidence(
+            status=change.status,
+            source=change.source,
+            consent_time=local_text(change.consented),
+            registration_time=local_text(change.registered),
+            transaction_id=change.transaction_id,
+        )
 
     @ROUND_TRIP
     @given(
