@@ -47,6 +47,7 @@ from iyscheck.errors import (
     PositionOfOtherLogError,
     QuestionError,
 )
+from iyscheck.kernel import Kernel
 from iyscheck.keys import ADDRESS_FORM, AddressKey, StoreKey
 from iyscheck.question import (
     MAX_BATCH_QUESTIONS,
@@ -64,6 +65,7 @@ from iyscheck.question import (
 )
 from iyscheck.store import layout
 from iyscheck.store.snapshot import BrandView, Snapshot, Store, StoreStats
+from iyscheck.store.view import View, Views
 
 _POLL_S = 0.005
 TOKEN_BYTES = 16
@@ -125,6 +127,7 @@ class Engine:
         policy: Policy,
         answer_ttl_s: int,
         clock: Callable[[], float] = time.time,
+        kernel: Kernel | None = None,
     ) -> None:
         self._store = store
         self._store_key = store_key
@@ -137,6 +140,9 @@ class Engine:
         self._seen = Position(b"", 0)
         self._seen_lock = threading.Lock()
         self._standings = _Standings(self._seen)
+        self.kernel = kernel or Kernel.best()
+        self._views = Views(store.environment)
+        self._from_records = 0
         with store.snapshot() as snapshot:
             self._see(snapshot)
 
@@ -149,8 +155,11 @@ class Engine:
         address_key: AddressKey | None = None,
         policy: Policy | None = None,
         answer_ttl_s: int = DEFAULT_ANSWER_TTL_S,
+        kernel: Kernel | None = None,
     ) -> Self:
         """Open a store for checking. Without the address key only tokens can be asked about.
+
+        `kernel` chooses what runs the inner loops; both give the same answers.
 
         Raises StoreMissingError, StoreUnreadableError, StoreFormatError, StoreKeysError.
         """
@@ -166,6 +175,7 @@ class Engine:
                 address_key=address_key,
                 policy=policy or Policy(),
                 answer_ttl_s=answer_ttl_s,
+                kernel=kernel,
             )
         except BaseException:
             store.close()
@@ -179,6 +189,7 @@ class Engine:
 
     def close(self) -> None:
         """Close the store; no check may be running."""
+        self._views.close()
         self._store.close()
 
     @property
@@ -248,20 +259,20 @@ class Engine:
             return ColumnAnswer(reasons=exempt, envelope=self._envelope(self._seen, None))
         column = self._tokens(context, addresses, tokens, address_key_id)
         self.wait_for(min_position, timeout_s)
-        readable = address.readable(column)
         tags = self._store_key.tags(column)
-        with self._store.snapshot() as snapshot:
-            self._see(snapshot)
-            view = snapshot.brand(context.brand)
-            sender = self._sender(context, view)
+        with self._views.view() as view:
+            self._see(view)
+            brand = view.brand(context.brand)
             where = (context.brand, context.channel, context.recipient_type)
-            states = snapshot.states(*where, tags)
+            states, from_records = view.states(*where, tags, self.kernel)
+            self._from_records += from_records
             listed = np.zeros(recipients, np.bool_)
             if context.retailer is not None:
-                consented = np.flatnonzero(states & STATUS_BITS == Status.ONAY)
-                listed[consented] = snapshot.retailer_listed(*where, tags[consented], context.retailer)
-            reasons = verdicts(sender)[readable.astype(np.intp), listed.astype(np.intp), states]
-            return ColumnAnswer(reasons=reasons, envelope=self._envelope(snapshot.position, view.watermark))
+                rows = np.flatnonzero(states & STATUS_BITS == Status.ONAY)
+                listed[rows] = view.retailer_listed(*where, tags[rows], context.retailer)
+            table = verdicts(self._sender(context, brand))
+            reasons = table[address.readable(column).astype(np.intp), listed.astype(np.intp), states]
+            return ColumnAnswer(reasons=reasons, envelope=self._envelope(view.position, brand.watermark))
 
     def wait_for(self, position: Position | None, timeout_s: float) -> None:
         """Wait until the store has come to a position.
@@ -439,7 +450,7 @@ class Engine:
         oldest = min((each.as_of for each in envelopes if each.as_of is not None), default=None)
         return self._envelope(position, oldest)
 
-    def _see(self, snapshot: Snapshot) -> None:
+    def _see(self, snapshot: Snapshot | View) -> None:
         """Remember the newest position seen, for the answers that do not read the store."""
         if snapshot.position.sequence > self._seen.sequence or not self._seen.log_id:
             with self._seen_lock:

@@ -5,7 +5,7 @@ does not decode is damage and raises `StoreCorruptError`: it is never read as a 
 """
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
@@ -28,11 +28,11 @@ from iyscheck.consent import Channel, LegacyDeadline, RecipientType, Status, sta
 from iyscheck.errors import StoreCorruptError
 from iyscheck.question import Evidence
 
-FORMAT_VERSION: Final = 1
-"""Readers and writers refuse a store of a greater one."""
+FORMAT_VERSION: Final = 2
+"""Readers and writers refuse a store of a greater one. Format 1 had no decision index; a writer adds it."""
 
 # Named databases of the environment: name → key → value.
-META: Final = b"meta"  # field name → bytes: format, log_id, sequence, address_key_id, store_key_id
+META: Final = b"meta"  # field name → bytes: format, log_id, sequence, address_key_id, store_key_id, index
 RECORDS: Final = b"records"  # consent key → record: the truth
 BRANDS: Final = b"brands"  # brand code → Brand
 WATERMARKS: Final = b"watermarks"  # brand code → seconds UTC: everything up to here is in
@@ -42,7 +42,12 @@ ACCESS: Final = b"retailer_access"  # consent key → registration time, list id
 LISTS: Final = b"retailer_lists"  # list id → number of users, retailer codes
 COUNTS: Final = b"counts"  # brand, channel, recipient type, status → number of records
 SOURCES: Final = b"sources"  # xxh3-128 of the source name → SourceState
-DATABASES: Final = (META, RECORDS, BRANDS, WATERMARKS, WITHHELD, HOLDS, ACCESS, LISTS, COUNTS, SOURCES)
+INDEX: Final = b"index"  # generation, shard → page of the decision index (pages.py)
+INDEX_CHANGES: Final = b"index_changes"  # index revision → the pages it changed
+DATABASES: Final = (
+    *(META, RECORDS, BRANDS, WATERMARKS, WITHHELD, HOLDS, ACCESS, LISTS, COUNTS, SOURCES),
+    *(INDEX, INDEX_CHANGES),
+)
 
 # meta
 META_FORMAT: Final = b"format"
@@ -50,6 +55,7 @@ META_LOG_ID: Final = b"log_id"
 META_SEQUENCE: Final = b"sequence"
 META_ADDRESS_KEY_ID: Final = b"address_key_id"
 META_STORE_KEY_ID: Final = b"store_key_id"
+META_INDEX: Final = b"index"  # IndexState
 
 _KEY: Final = struct.Struct(">IBB16s")
 KEY_BYTES: Final = _KEY.size
@@ -65,6 +71,8 @@ _CODE: Final = struct.Struct(">I")
 _COUNT_KEY: Final = struct.Struct(">IBBB")
 _BRAND: Final = struct.Struct(">QBBBI")
 _ACCESS: Final = struct.Struct(">I16s")
+_SHARD: Final = struct.Struct(">II")
+_INDEX_STATE: Final = struct.Struct(">QIIQIIIQ")
 
 RECORD_DTYPE: Final = np.dtype(
     [
@@ -127,6 +135,12 @@ def encode_keys(columns: ConsentColumns) -> npt.NDArray[np.void]:
     keys["recipient_type"] = columns.recipient_type
     keys["tag"] = columns.tag
     return keys
+
+
+def column_of_keys(columns: ConsentColumns) -> list[bytes]:
+    """Write the keys of N changes."""
+    packed = encode_keys(columns).tobytes()
+    return [packed[at : at + KEY_BYTES] for at in range(0, len(packed), KEY_BYTES)]
 
 
 def column_keys(brand: int, channel: int, recipient_type: int, tags: npt.NDArray[np.uint8]) -> list[bytes]:
@@ -474,3 +488,71 @@ def decode_hold(key: bytes, value: bytes) -> tuple[str, tuple[int, ...]]:
         _corrupt("hold")
     codes = np.frombuffer(body[_NUMBER.size : end], ">u4").tolist()
     return body[end:].decode("utf-8", "surrogateescape"), tuple(codes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexState:
+    """What the decision index consists of.
+
+    `revision` counts commits that changed it. Of the generation in use: its number, shards and words in use. Of the
+    one that is being built, if `building` is not 0: the same, and `frontier`, the first shard that is not built yet.
+    """
+
+    revision: int = 0
+    generation: int = 0
+    shards: int = 0
+    entries: int = 0
+    building: int = 0
+    building_shards: int = 0
+    frontier: int = 0
+    building_entries: int = 0
+
+
+def encode_index_state(state: IndexState) -> bytes:
+    """Write the state of the decision index; checked."""
+    numbers = (getattr(state, name) for name in IndexState.__slots__)
+    return _checked(META_INDEX, _INDEX_STATE.pack(*numbers))
+
+
+def decode_index_state(value: bytes) -> IndexState:
+    """Read the state of the decision index."""
+    body = _unchecked(META_INDEX, value, "index state")
+    if len(body) != _INDEX_STATE.size:
+        _corrupt("index state")
+    return IndexState(**dict(zip(IndexState.__slots__, _INDEX_STATE.unpack(body), strict=True)))
+
+
+def encode_shard(generation: int, shard: int) -> bytes:
+    """Write the key of a page of the decision index."""
+    return _SHARD.pack(generation, shard)
+
+
+def encode_shards(generation: int, shards: Sequence[int]) -> list[bytes]:
+    """Write the keys of many pages of one generation."""
+    return [_SHARD.pack(generation, shard) for shard in shards]
+
+
+def decode_shard(key: bytes) -> tuple[int, int]:
+    """Read the key of a page: generation and shard."""
+    if len(key) != _SHARD.size:
+        _corrupt("index key")
+    generation, shard = _SHARD.unpack(key)
+    return generation, shard
+
+
+def encode_index_changes(revision: int, changed: Mapping[int, npt.NDArray[np.int64]]) -> bytes:
+    """Write which shards of which generations a revision changed: generation, how many, which (4 each); checked."""
+    parts = [_SHARD.pack(generation, len(shards)) + shards.astype(">u4").tobytes() for generation, shards in changed.items()]
+    return _checked(encode_number(revision), b"".join(parts))
+
+
+def decode_index_changes(key: bytes, value: bytes) -> dict[int, npt.NDArray[np.int64]]:
+    """Read which shards a revision changed, by generation."""
+    body, at = _unchecked(key, value, "index change"), 0
+    changed: dict[int, npt.NDArray[np.int64]] = {}
+    while at < len(body):
+        generation, count = _SHARD.unpack_from(body, at)
+        at += _SHARD.size
+        changed[generation] = np.frombuffer(body, ">u4", count, at).astype(np.int64)
+        at += count * _CODE.size
+    return changed
