@@ -13,7 +13,7 @@ import ctypes
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -244,8 +244,10 @@ class Views:
     def close(self) -> None:
         """Let the view go for good; none may be in use."""
         self._closing.set()
-        if self._timer is not None:
-            self._timer.join()
+        with self._lock:
+            timer = self._timer
+        if timer is not None:
+            timer.join()
         with self._lock:
             self._let_go()
 
@@ -266,14 +268,13 @@ class Views:
             view.close()
 
     def _tick(self) -> None:
+        """Renew the view after each commit while somebody asks; end with it when nobody does."""
         while not self._closing.wait(TICK_S):
             with self._lock:
-                if self._newest is None:
-                    continue
-                if time.monotonic() - self._asked_s > IDLE_S:
-                    self._let_go()
-                    continue
-                try:
-                    self._renewed()
-                except StoreError:
-                    self._let_go()  # whoever asks next is told
+                if time.monotonic() - self._asked_s <= IDLE_S:
+                    with suppress(StoreError):  # whoever asks next is told
+                        self._renewed()
+                        continue
+                self._let_go()
+                self._timer = None
+                return
