@@ -239,7 +239,7 @@ class Engine:
         self,
         context: Context,
         *,
-        addresses: Sequence[str] | None = None,
+        addresses: Sequence[str] | address.TextColumn | None = None,
         tokens: npt.NDArray[np.uint8] | None = None,
         address_key_id: bytes | None = None,
         min_position: Position | None = None,
@@ -478,7 +478,7 @@ class Engine:
     def _tokens(
         self,
         context: Context,
-        addresses: Sequence[str] | None,
+        addresses: Sequence[str] | address.TextColumn | None,
         tokens: npt.NDArray[np.uint8] | None,
         address_key_id: bytes | None,
     ) -> npt.NDArray[np.uint8]:

@@ -5,9 +5,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from iyscheck import wire
+from iyscheck.bulk import Cut
 from iyscheck.change import Position
 from iyscheck.engine import Engine
-from iyscheck.errors import InputError, KeysError, MalformedFrameError, PositionError
+from iyscheck.errors import InputError, KeysError, PositionError
 from iyscheck.question import Answer, BatchAnswer, ItemError, Question
 from iyscheck.server.boundary import Call
 from iyscheck.server.metrics import Decisions
@@ -45,16 +46,16 @@ class Servicer:
     def stream_check(self, frames: Iterator[bytes], call: Call) -> Iterator[v1.StreamCheckResponse]:
         """Answer each frame with one reply, in order; bytes that are no frame end the stream."""
         for data in frames:
-            yield self._frame(wire.parse(v1.StreamCheckRequest, data, MalformedFrameError), call)
+            yield self._frame(*wire.parse_frame(data), call)
 
     def get_server_info(self, data: bytes, _: Call) -> v1.GetServerInfoResponse:
         """Describe the server."""
         wire.parse(v1.GetServerInfoRequest, data)
         return wire.server_info_response(self._engine.info())
 
-    def _frame(self, request: v1.StreamCheckRequest, call: Call) -> v1.StreamCheckResponse:
+    def _frame(self, request: v1.StreamCheckRequest, cut: Cut, call: Call) -> v1.StreamCheckResponse:
         try:
-            frame = wire.frame_of(request)
+            frame = wire.frame_of(request, cut)
             with self._patience(call, frame.min_position) as seconds:
                 answer = self._engine.check_column(
                     frame.context,
