@@ -24,8 +24,9 @@ def parse(data: bytes, *, brand: int | None = None, form: Format | None = None, 
 
 
 def changes(parsed: Parsed) -> list[ConsentChange]:
-    """Turn columns back into single changes."""
-    return [parsed.consents.change(at) for at in range(len(parsed.consents))]
+    """Turn columns back into single changes, in the order of the feed."""
+    found = [parsed.consents.change(at) for at in range(len(parsed.consents))]
+    return sorted(found, key=lambda change: change.sequence)
 
 
 def faults(parsed: Parsed) -> list[tuple[int, str, str]]:
