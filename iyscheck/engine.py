@@ -26,6 +26,7 @@ from iyscheck.change import Position
 from iyscheck.consent import (
     CLOCK_TOLERANCE_S,
     DEFAULT_ANSWER_TTL_S,
+    RETAILER_BIT,
     RULE_VERSION,
     STATES,
     STATUS_BITS,
@@ -35,6 +36,7 @@ from iyscheck.consent import (
     Reason,
     Sender,
     Status,
+    judge,
     verdicts,
 )
 from iyscheck.errors import (
@@ -65,9 +67,12 @@ from iyscheck.question import (
 )
 from iyscheck.store import layout
 from iyscheck.store.snapshot import BrandView, Snapshot, Store, StoreStats
-from iyscheck.store.view import View, Views
+from iyscheck.store.view import IndexStats, View, Views
 
 _POLL_S = 0.005
+_LIST_BITS = np.uint8(STATUS_BITS | RETAILER_BIT)
+_HAS_LIST = np.uint8(Status.ONAY | RETAILER_BIT)
+"""Whom the retailer must be looked up for: everybody else has no list, or no consent."""
 TOKEN_BYTES = 16
 
 _MOST_STANDINGS: Final = 10_000
@@ -142,7 +147,6 @@ class Engine:
         self._standings = _Standings(self._seen)
         self.kernel = kernel or Kernel.best()
         self._views = Views(store.environment)
-        self._from_records = 0
         with store.snapshot() as snapshot:
             self._see(snapshot)
 
@@ -256,7 +260,7 @@ class Engine:
             raise BatchTooLargeError("addresses", maximum=MAX_FRAME_RECIPIENTS, actual=recipients)
         if context.message_class.exempt:
             exempt = np.full(recipients, Reason.EXEMPT_MESSAGE, np.uint8)
-            return ColumnAnswer(reasons=exempt, envelope=self._envelope(self._seen, None))
+            return ColumnAnswer.of(exempt, self._envelope(self._seen, None))
         column = self._tokens(context, addresses, tokens, address_key_id)
         self.wait_for(min_position, timeout_s)
         tags = self._store_key.tags(column)
@@ -264,15 +268,16 @@ class Engine:
             self._see(view)
             brand = view.brand(context.brand)
             where = (context.brand, context.channel, context.recipient_type)
-            states, from_records = view.states(*where, tags, self.kernel)
-            self._from_records += from_records
-            listed = np.zeros(recipients, np.bool_)
+            states = view.states(*where, tags, self.kernel)
+            listed = None
             if context.retailer is not None:
-                rows = np.flatnonzero(states & STATUS_BITS == Status.ONAY)
+                listed = np.zeros(recipients, np.bool_)
+                rows = np.flatnonzero(states & _LIST_BITS == _HAS_LIST)
                 listed[rows] = view.retailer_listed(*where, tags[rows], context.retailer)
             table = verdicts(self._sender(context, brand))
-            reasons = table[address.readable(column).astype(np.intp), listed.astype(np.intp), states]
-            return ColumnAnswer(reasons=reasons, envelope=self._envelope(view.position, brand.watermark))
+            reasons, counts = judge(table, states, address.readable(column), listed, self.kernel)
+            envelope = self._envelope(view.position, brand.watermark)
+            return ColumnAnswer(reasons=reasons, counts=counts, envelope=envelope)
 
     def wait_for(self, position: Position | None, timeout_s: float) -> None:
         """Wait until the store has come to a position.
@@ -316,6 +321,7 @@ class Engine:
         freshness = self.freshness()
         return ServerInfo(
             server_version=iyscheck.__version__,
+            kernel=self.kernel.value,
             address_form=ADDRESS_FORM,
             rule_version=RULE_VERSION,
             store_format=layout.FORMAT_VERSION,
@@ -336,6 +342,10 @@ class Engine:
     def stats(self) -> StoreStats:
         """Return how full the store is."""
         return self._store.stats()
+
+    def index_stats(self) -> IndexStats:
+        """Return how whole the decision index is, as the newest column view found it."""
+        return self._views.stats()
 
     def sweep_readers(self) -> int:
         """Free the reader slots of processes that died; returns how many."""
@@ -483,7 +493,7 @@ class Engine:
         address_key_id: bytes | None,
     ) -> npt.NDArray[np.uint8]:
         if tokens is None:
-            return address.tokens(addresses or (), context.channel, self._held_key())
+            return address.tokens(addresses or (), context.channel, self._held_key(), self.kernel)
         self._check_key_id(address_key_id)
         if tokens.dtype != np.uint8 or tokens.ndim != 2 or tokens.shape[1] != TOKEN_BYTES:  # noqa: PLR2004 - a table
             raise QuestionError("tokens", "must be a uint8 array of shape (N, 16).")

@@ -263,13 +263,12 @@ def batch_response(answer: BatchAnswer, client_reference: str = "") -> v1.BatchC
 
 def frame_response(frame_id: int, answer: ColumnAnswer) -> v1.StreamCheckResponse:
     """Write the answer to one frame."""
-    counts = np.bincount(answer.reasons, minlength=1)
     return v1.StreamCheckResponse(
         frame_id=frame_id,
         reasons=answer.reasons.tobytes(),
         counts=[
-            v1.ReasonCount(reason=cast("v1.Reason", number), recipients=int(counts[number]))
-            for number in np.flatnonzero(counts).tolist()
+            v1.ReasonCount(reason=cast("v1.Reason", number), recipients=int(answer.counts[number]))
+            for number in np.flatnonzero(answer.counts).tolist()
         ],
         envelope=_envelope_message(answer.envelope),
     )
@@ -285,6 +284,7 @@ def server_info_response(info: ServerInfo) -> v1.GetServerInfoResponse:
     policy = info.policy
     return v1.GetServerInfoResponse(
         server_version=info.server_version,
+        kernel=info.kernel,
         address_form=info.address_form,
         rule_version=info.rule_version,
         store_format=info.store_format,
@@ -469,7 +469,7 @@ def column_answer_of(message: v1.StreamCheckResponse, asked: int) -> ColumnAnswe
     reasons = np.frombuffer(message.reasons, np.uint8)
     if len(reasons) != asked:
         raise ServiceFailedError(f"The server answered {len(reasons)} of the {asked} recipients of a frame.")
-    return ColumnAnswer(reasons=reasons, envelope=_envelope_of(message))
+    return ColumnAnswer.of(reasons=reasons, envelope=_envelope_of(message))
 
 
 def server_info_of(message: v1.GetServerInfoResponse) -> ServerInfo:
@@ -479,6 +479,7 @@ def server_info_of(message: v1.GetServerInfoResponse) -> ServerInfo:
     policy = message.policy
     return ServerInfo(
         server_version=message.server_version,
+        kernel=message.kernel,
         address_form=message.address_form,
         rule_version=message.rule_version,
         store_format=message.store_format,

@@ -15,7 +15,7 @@ the records alone, a crash at any point needs no more than the frontier, and a p
 is being changed is built anew on the spot.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, Self, cast
 
@@ -126,7 +126,8 @@ class Index:
         """Bring the index up to date with what was just written: changes of different consents, and access lists."""
         keys = layout.column_of_keys(changes)
         found = entries_of(changes, changed_states(changes, self._listed(keys)))
-        others = sorted({layout.encode_key(a.brand, a.channel, a.recipient_type, a.tag) for a in access}.difference(keys))
+        lists = {layout.encode_key(each.brand, each.channel, each.recipient_type, each.tag) for each in access}
+        others = sorted(lists.difference(keys))
         found = joined([found, *self._at(others)])
         self.apply(found, added=added)
 
@@ -138,9 +139,11 @@ class Index:
             for prefix in {key[:_PREFIX_BYTES] for key in keys}
             if next(self._between(layout.ACCESS, prefix, 0, _PLACES), None) is not None
         }
-        return np.array(
-            [key[:_PREFIX_BYTES] in with_lists and self._txn.get(key, db=database) is not None for key in keys], np.bool_
-        )
+        has_list = np.zeros(len(keys), np.bool_)
+        if with_lists:
+            get = self._txn.get
+            has_list[:] = [key[:_PREFIX_BYTES] in with_lists and get(key, db=database) is not None for key in keys]
+        return has_list
 
     def _at(self, keys: Sequence[bytes]) -> Iterator[Entries]:
         """Read the consents at some keys as entries, those that there are."""
@@ -189,9 +192,8 @@ class Index:
         keys = layout.encode_shards(generation, touched.tolist())
         database = self._databases[layout.INDEX]
         values = [cast("bytes", self._txn.get(key, b"", db=database)) for key in keys]
-        sound = np.array(
-            [pages.sound(value, generation, shard) for value, shard in zip(values, touched.tolist(), strict=True)], np.bool_
-        )
+        named = zip(values, touched.tolist(), strict=True)
+        sound = np.array([pages.sound(value, generation, shard) for value, shard in named], np.bool_)
         grown = 0
         if not sound.all():
             # Built from the records, which have the changes already.
@@ -253,22 +255,23 @@ class Index:
         while not self.advance(SLICE_MOST):
             pass
 
-    def load(self, generation_entries: Iterator[Entries], consents: int) -> None:
+    def load(self, parts: Iterable[Entries], consents: int) -> None:
         """Use a generation made of entries given in the order of their places, each consent once.
 
         For who has them at hand while the records are being written: nothing is read.
         """
         self.start_for(consents)
-        state, first, total = self.state, 0, 0
-        rest = Entries(np.zeros(0, np.uint64), np.zeros(0, np.uint64))
-        for more in generation_entries:
-            found = Entries(np.concatenate((rest.places, more.places)), np.concatenate((rest.words, more.words)))
-            end = int(pages.shards_of(found.places[-1:], state.building_shards)[0]) if len(found) else first
-            cut = int(np.searchsorted(found.places, np.uint64(pages.first_place(end, state.building_shards))))
-            total += self._fill(state.building, state.building_shards, first, end, Entries(found.places[:cut], found.words[:cut]))
+        generation, shards = self.state.building, self.state.building_shards
+        first, total, rest = 0, 0, joined([])
+        for part in parts:
+            found = joined([rest, part])
+            # The last shard that the part reaches may go on in the next one.
+            end = int(pages.shards_of(found.places[-1:], shards)[0]) if len(found) else first
+            cut = int(np.searchsorted(found.places, np.uint64(pages.first_place(end, shards))))
+            total += self._fill(generation, shards, first, end, Entries(found.places[:cut], found.words[:cut]))
             rest, first = Entries(found.places[cut:], found.words[cut:]), end
-        total += self._fill(state.building, state.building_shards, first, state.building_shards, rest)
-        self.state = replace(state, frontier=state.building_shards, building_entries=total)
+        total += self._fill(generation, shards, first, shards, rest)
+        self.state = replace(self.state, frontier=shards, building_entries=total)
         self._take_over()
 
     def _take_over(self) -> None:
@@ -414,4 +417,4 @@ def check_contexts(known: dict[tuple[int, int], tuple[int, int, int]], changes: 
     for code in np.unique(prefix).tolist():
         context = (code >> 16, code >> 8 & 0xFF, code & 0xFF)
         if known.setdefault(pages.salts(*context), context) != context:
-            raise StoreError("Two brands cannot be told apart in the decision index.", fix="Report this: it is a fault.")
+            raise StoreError("Two brands cannot be told apart in the decision index.", fix="Report this fault.")

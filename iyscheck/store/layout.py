@@ -507,6 +507,11 @@ class IndexState:
     frontier: int = 0
     building_entries: int = 0
 
+    @property
+    def bytes(self) -> int:
+        """What the pages take on disk, those being built included; the tree above them takes less than a hundredth."""
+        return (self.shards + self.frontier) * 4096
+
 
 def encode_index_state(state: IndexState) -> bytes:
     """Write the state of the decision index; checked."""
@@ -542,7 +547,9 @@ def decode_shard(key: bytes) -> tuple[int, int]:
 
 def encode_index_changes(revision: int, changed: Mapping[int, npt.NDArray[np.int64]]) -> bytes:
     """Write which shards of which generations a revision changed: generation, how many, which (4 each); checked."""
-    parts = [_SHARD.pack(generation, len(shards)) + shards.astype(">u4").tobytes() for generation, shards in changed.items()]
+    parts = [
+        _SHARD.pack(generation, len(shards)) + shards.astype(">u4").tobytes() for generation, shards in changed.items()
+    ]
     return _checked(encode_number(revision), b"".join(parts))
 
 

@@ -35,8 +35,8 @@ Integers = npt.NDArray[np.int64]
 _part: Final = numba.njit(error_model="numpy")  # of the loops below; compiled and kept with them
 
 
-@intrinsic  # type: ignore[untyped-decorator] # numba ships no types
-def _prefetch(_: Any, array: Any, index: Any) -> Any:  # noqa: ANN401 - numba's own types have no names here
+@intrinsic
+def _fetch(_: Any, array: Any, index: Any) -> Any:  # noqa: ANN401 - numba's own types have no names here
     """Have the processor fetch the cache line of one element."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ANN401 - the same
@@ -44,11 +44,14 @@ def _prefetch(_: Any, array: Any, index: Any) -> Any:  # noqa: ANN401 - numba's 
         byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
         place = builder.bitcast(builder.gep(data, [args[1]]), byte)
         kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")  # type: ignore[no-untyped-call] # of numba
         builder.call(function, [place, word(0), word(3), word(1)])  # to read, into all caches, data
         return context.get_dummy_value()
 
     return types.void(array, index), generate
+
+
+_prefetch: Any = _fetch  # to callers it has neither numba's signature nor its types
 
 
 @_part
@@ -64,7 +67,7 @@ def _place(half: np.uint64, salt: np.uint64) -> np.uint64:
 
 
 @_part
-def _find(memory: Words, start: int, bucket: int, sought: np.uint64) -> int:
+def _find(memory: Words, start: np.int64, bucket: np.int64, sought: np.uint64) -> np.int64:
     """Return where a fingerprint stands; -1 if it does not."""
     for step in range(_BUCKETS):
         line = start + _HEADER + (bucket + step) % _BUCKETS * _SLOTS
@@ -72,8 +75,8 @@ def _find(memory: Words, start: int, bucket: int, sought: np.uint64) -> int:
             if memory[line + slot] & _PRINT == sought:
                 return line + slot
         if memory[line + _SLOTS - 1] == _EMPTY:
-            return -1
-    return -1
+            break
+    return np.int64(-1)
 
 
 @Compiled
@@ -120,8 +123,8 @@ def look_up(
             left += 1 if (not found) & (memory[line + np.uint64(_SLOTS - 1)] != _EMPTY) else 0
         for k in range(left):
             i = further[k]
-            bucket = np.int64(buckets[i])
-            at = _find(memory, np.int64(lines[i]) - _HEADER - bucket * _SLOTS, bucket, prints[i])
+            home = np.int64(buckets[i])
+            at = _find(memory, np.int64(lines[i]) - _HEADER - home * _SLOTS, home, prints[i])
             if at >= 0:
                 states[rows[i]] = np.uint8(memory[at] & _STATE)
 

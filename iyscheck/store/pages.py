@@ -134,7 +134,7 @@ def sealed(memory: Words, generation: int, shards: npt.NDArray[np.int64]) -> lis
     body[:, _NAME] = np.uint64(generation) << _HALF | shards.astype(np.uint64)
     body[:, _USED] &= _OVERFULL
     body[:, _USED] |= np.count_nonzero(body[:, HEADER_WORDS:], axis=1).astype(np.uint64)
-    data = memoryview(memory.view(np.uint8)).cast("B")
+    data = memory.view(np.uint8).data
     size = FRAME_WORDS * 8
     values = [data[first : first + PAGE_BYTES] for first in range(LEAD_WORDS * 8, memory.size * 8, size)]
     body[:, _CHECK] = [xxhash.xxh3_64_intdigest(value[8:]) for value in values]
@@ -202,7 +202,8 @@ def _lines(memory: Words, starts: Starts, buckets: npt.NDArray[np.int64]) -> Wor
     # One item of 64 bytes a bucket: twice as fast as gathering rows. Buckets are aligned, so no line is torn.
     every = np.ndarray((memory.size // BUCKET_WORDS,), f"V{BUCKET_WORDS * 8}", memory)
     at = (starts + HEADER_WORDS) // BUCKET_WORDS + buckets
-    return every[at].view(np.uint64).reshape(-1, BUCKET_WORDS)
+    lines: Words = every[at].view(np.uint64).reshape(-1, BUCKET_WORDS)
+    return lines
 
 
 def _states(memory: Words, starts: Starts, buckets: npt.NDArray[np.int64], prints: Words) -> States:

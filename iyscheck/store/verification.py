@@ -1,4 +1,4 @@
-"""Reading a whole store again: does each value decode, do the counts add up, does the index say what the records say?"""
+"""Reading a whole store again: do values decode, do counts add up, does the index say what the records say?"""
 
 from collections import Counter
 from collections.abc import Callable, Iterator

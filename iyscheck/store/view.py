@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from iyscheck.change import Position
+from iyscheck.consent import RETAILER_BIT
 from iyscheck.errors import StoreCorruptError, StoreError
 from iyscheck.kernel import Kernel
 from iyscheck.store import layout, pages
@@ -37,7 +38,10 @@ IDLE_S: Final = 0.1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageTable:
-    """Where the pages of the index are, at one revision; `starts` by generation, shard → word of `memory` or NOT_TAKEN."""
+    """Where the pages of the index are, at one revision.
+
+    `starts` has for each generation the word of `memory` at which each shard's page begins, or NOT_TAKEN.
+    """
 
     state: IndexState
     memory: pages.Words
@@ -52,6 +56,19 @@ class PageTable:
     def not_taken(self) -> int:
         """How many pages of the generation in use are missing or damaged."""
         return int(np.count_nonzero(self.in_use == pages.NOT_TAKEN))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexStats:
+    """How whole the decision index is.
+
+    Pages of the generation in use, how many of them could not be taken, and how many recipients have been answered
+    from the records for that since the store was opened. Without an index: no pages, and everybody.
+    """
+
+    pages: int
+    pages_not_taken: int
+    recipients_from_records: int
 
 
 class _Taker:
@@ -107,8 +124,9 @@ class _Taker:
             which = np.unique(np.concatenate([np.zeros(0, np.int64), *changed.get(generation, ())])).tolist()
             keys = layout.encode_shards(generation, which)
             get, database = self._txn.get, self._databases[layout.INDEX]
-            taken = [self._take(generation, shard, get(key, db=database)) for shard, key in zip(which, keys, strict=True)]
-            starts[which] = taken
+            starts[which] = [
+                self._take(generation, shard, get(key, db=database)) for shard, key in zip(which, keys, strict=True)
+            ]
             return starts
         return self._all(generation, shards)
 
@@ -132,7 +150,7 @@ class _Taker:
             # The whole map, wherever in it this page is. Nothing but taken pages is ever read through it.
             base = address - address % PAGE_BYTES - MAP_BYTES
             every = (ctypes.c_uint64 * (2 * MAP_BYTES // 8)).from_address(base)
-            self._memory = np.frombuffer(every, np.uint64)
+            self._memory = np.ctypeslib.as_array(every)
         return (address - int(self._memory.__array_interface__["data"][0])) // 8
 
 
@@ -140,13 +158,14 @@ class View:
     """One snapshot for columns; valid inside the `with` block that gave it. Safe from many threads at once."""
 
     def __init__(self, environment: Environment, before: PageTable | None) -> None:
-        self._environment = environment
         self.users = 0
+        self.from_records = 0
         self._lock = threading.Lock()
         self._pin, self._txn = _pair(environment)
         try:
             self.transaction_id = int(self._txn.id())
             self.table = _Taker(self._pin, environment, before).table()
+            self._is_whole = not self.table.not_taken
             decoded = Decoded.read(self._txn, environment)
             self._snapshot = Snapshot(self._txn, environment.path, environment.databases, decoded, decoded.position)
         except BaseException:
@@ -176,20 +195,22 @@ class View:
 
     def states(
         self, brand: int, channel: int, recipient_type: int, tags: npt.NDArray[np.uint8], kernel: Kernel
-    ) -> tuple[npt.NDArray[np.uint8], int]:
+    ) -> npt.NDArray[np.uint8]:
         """Return the state byte of each of N recipients, 0 where there is no record; tags uint8 (N, 16).
 
-        Also how many had to be looked up in the records, because their pages could not be taken.
+        Those whose pages could not be taken are looked up in the records. Raises StoreCorruptError.
         """
         salt = pages.salts(brand, channel, recipient_type)
         found = pages.look_up(self.table.memory, self.table.in_use, tags, salt, kernel)
-        if not self.table.not_taken:
-            return found, 0
+        if self._is_whole:
+            return found
         rest = np.flatnonzero(found == pages.UNANSWERED)
         if rest.size:
             with self._lock:
-                found[rest] = self._snapshot.states(brand, channel, recipient_type, tags[rest])
-        return found, rest.size
+                states = self._snapshot.states(brand, channel, recipient_type, tags[rest])
+                found[rest] = states | np.where(states, np.uint8(RETAILER_BIT), np.uint8(0))  # there may be one
+                self.from_records += rest.size
+        return found
 
     def retailer_listed(
         self, brand: int, channel: int, recipient_type: int, tags: npt.NDArray[np.uint8], retailer: int
@@ -218,6 +239,7 @@ class Views:
         self._lock = threading.Lock()
         self._newest: View | None = None
         self._table: PageTable | None = None
+        self._from_records = 0  # by views that are gone
         self._asked_s = 0.0
         self._closing = threading.Event()
         self._timer: threading.Thread | None = None
@@ -239,7 +261,17 @@ class Views:
             with self._lock:
                 view.users -= 1
                 if view is not self._newest and not view.users:
-                    view.close()
+                    self._end(view)
+
+    def stats(self) -> IndexStats:
+        """Tell how whole the index was when its pages were last taken."""
+        with self._lock:
+            table, now = self._table, self._newest.from_records if self._newest is not None else 0
+            return IndexStats(
+                pages=table.state.shards if table is not None else 0,
+                pages_not_taken=table.not_taken if table is not None and table.state.generation else 0,
+                recipients_from_records=self._from_records + now,
+            )
 
     def close(self) -> None:
         """Let the view go for good; none may be in use."""
@@ -265,7 +297,11 @@ class Views:
     def _let_go(self) -> None:
         view, self._newest = self._newest, None
         if view is not None and not view.users:
-            view.close()
+            self._end(view)
+
+    def _end(self, view: View) -> None:
+        self._from_records += view.from_records
+        view.close()
 
     def _tick(self) -> None:
         """Renew the view after each commit while somebody asks; end with it when nobody does."""

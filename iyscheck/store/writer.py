@@ -18,7 +18,7 @@ from iyscheck.kernel import Kernel
 from iyscheck.store import layout, pages, records
 from iyscheck.store.environment import Environment, WriterLock, check_keys, open_writer, read, translated, walk
 from iyscheck.store.index import Index, check_contexts, read_state
-from iyscheck.store.layout import SourceState
+from iyscheck.store.layout import IndexState, SourceState
 from iyscheck.store.registries import Registries, read_position
 
 REBUILD_SLICE: Final = 250_000
@@ -173,16 +173,17 @@ class Writer:
             withheld = txn.withheld()
         return Applied(applied=0, superseded=0, position=position, watermarks=moved, withheld=withheld)
 
-    def rebuild_index(self, progress: Callable[[int, int], None] = lambda _, __: None) -> int:
+    def rebuild_index(self, progress: Callable[[int, int], None] = lambda _, __: None) -> IndexState:
         """Build the decision index anew from the records and use it; readers go on with the old one until then.
 
-        `progress` is told how many of how many shards are built. Returns the number of consents in it. It may be
-        stopped at any moment and started again.
+        `progress` is told how many of how many pages are built. It may be stopped at any moment and begun again.
+        Raises StoreFullError.
         """
         with self._writing() as txn:
             index = Index.whatever_it_is(txn.txn, txn.databases, self._kernel)
             index.forget()
             index.start_for(txn.txn.stat(txn.databases[layout.RECORDS])["entries"])
+            total = index.state.building_shards
             index.save()
         finished = False
         while not finished:
@@ -190,12 +191,12 @@ class Writer:
                 index = Index(txn.txn, txn.databases, self._kernel)
                 finished = index.advance(REBUILD_SLICE)
                 index.save()
-                progress(index.state.frontier or index.state.shards, index.state.building_shards or index.state.shards)
+            progress(total if finished else index.state.frontier, total)
         more = True
         while more:
             with self._writing() as txn:
                 more = Index(txn.txn, txn.databases, self._kernel).drop(DROPPED_AT_ONCE)
-        return index.state.entries
+        return index.state
 
     def _know_contexts(self) -> None:
         """Collect the contexts that have records, so that a new one can be told from them."""
