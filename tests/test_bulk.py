@@ -182,8 +182,8 @@ class TestMeaning:
     @both_kernels
     @pytest.mark.parametrize("recipients", [MAX_FRAME_RECIPIENTS, MAX_FRAME_RECIPIENTS + 1])
     def test_limit(self, recipients: int, kernel: Kernel) -> None:
-        """The most recipients are taken and one more is refused, of texts that are short, long, or full of colons."""
-        for text in ("", ":" * 58, "5" * 130):
+        """The most recipients are taken and one more is refused, whatever their texts are full of."""
+        for text in ("", ":" * 58, "5" * 130, "ş"):
             data = wire.frame(CONTEXT, addresses=[text] * recipients).SerializeToString()
 
             assert said(data, kernel) == said(data, None)
@@ -239,6 +239,16 @@ class TestColumns:
         assert not rows or np.shares_memory(found.tokens, np.frombuffer(data, np.uint8))
 
     @both_kernels
+    @pytest.mark.parametrize("field", [b"\x08\x01", b"B\x00", b":\x01x", b"J\x01x"])
+    def test_many_fields(self, field: bytes, kernel: Kernel) -> None:
+        """A frame of very many fields is left to protobuf, unless they are one run of addresses."""
+        data = field * 1000
+
+        found = bulk.cut(data, most=1000, kernel=kernel)
+
+        assert (found.head is data) == (field[0] != ord(":"))
+
+    @both_kernels
     def test_small(self, kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
         """A frame of a few recipients is left to protobuf, which is faster there."""
         monkeypatch.undo()
@@ -280,6 +290,15 @@ class TestRuns:
         assert np.isin(heads, [2, 3]).all()
         if np.count_nonzero(frame == ord(":")) <= 4 * most:
             assert np.array_equal(bulk.run(frame, 0, most, Kernel.NUMPY), (starts, ends))
+
+    @both_kernels
+    def test_very_long(self, kernel: Kernel) -> None:
+        """A run ends before a text whose length takes three bytes."""
+        frame = np.frombuffer(b"".join(content(7, bytes(size)) for size in (1, 16_383, 16_384, 1)), np.uint8)
+
+        starts, ends = bulk.run(frame, 0, 9, kernel)
+
+        assert (ends - starts).tolist() == [1, 16_383]
 
     @both_kernels
     def test_colons(self, kernel: Kernel) -> None:
