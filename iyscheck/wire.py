@@ -5,6 +5,7 @@ distrustfully: whatever is unknown, contradictory or missing becomes a denial or
 The one lenient place is the message class, where an unknown number means COMMERCIAL, the class that needs consent.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar, cast
@@ -223,12 +224,12 @@ def item_error_of(error: IyscheckError) -> ItemError:
 
 def check_response(answer: Answer, client_reference: str = "") -> v1.CheckResponse:
     """Write the answer to one question."""
-    message = v1.CheckResponse(
-        reason=cast("v1.Reason", answer.reason),
-        permitted=answer.permitted,
-        message_class=cast("v1.MessageClass", answer.message_class),
-        client_reference=client_reference,
-    )
+    message = v1.CheckResponse()
+    message.reason = cast("v1.Reason", answer.reason)
+    message.permitted = answer.permitted
+    message.message_class = cast("v1.MessageClass", answer.message_class)
+    if client_reference:
+        message.client_reference = client_reference
     if answer.evidence is not None:
         _write_evidence(message.evidence, answer.evidence)
     _write_envelope(message.envelope, answer.envelope)
@@ -335,7 +336,7 @@ def _write_envelope(message: v1.Envelope, envelope: Envelope) -> None:
 
 
 def _write_timestamp(message: Timestamp, seconds: float) -> None:
-    whole = int(seconds // 1)
+    whole = math.floor(seconds)
     message.seconds = whole
     message.nanos = int((seconds - whole) * _NANO)
 
