@@ -20,19 +20,22 @@ rejects. (İYS API 3.2.0, errors H120 and H160; runs of `-` `_` `.`, also as fir
 there since October 2020.)
 
 Anything else is unreadable: sixteen zero bytes, as block and as token. Columns are recognised by array
-operations, single addresses by regular expressions written apart from them; tests hold the two together.
+operations or by compiled loops (see `kernel`), single addresses by regular expressions written apart from
+them; tests hold the three together.
 """
 
 import hashlib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Final, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from iyscheck import spelling
 from iyscheck.consent import Channel
+from iyscheck.kernel import Kernel
 from iyscheck.keys import BLOCK_BYTES, AddressKey, blank
 
 UNREADABLE: Final = bytes(BLOCK_BYTES)
@@ -46,42 +49,56 @@ _EMAIL_BIT: Final = 0x80
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False, eq=False)
 class TextColumn:
-    """N texts in one buffer: text i is `data[offsets[i]:offsets[i + 1]]`. Its `repr` shows no text.
+    """N texts in one buffer: text i is `data[starts[i]:ends[i]]`. Its `repr` shows no text.
 
-    `data` is uint8 of shape (total,), any bytes at all; `offsets` is int64 of shape (N + 1,), rising from 0
-    to total. Raises ValueError for arrays that are not so.
+    `data` is uint8 of shape (total,), any bytes at all, in the texts and between them; `starts` and `ends` are int64
+    of shape (N,), in any order, each start at or before its end and both inside of `data`. So the texts of a frame
+    are a column where they lie. Raises ValueError for arrays that are not so.
     """
 
     data: npt.NDArray[np.uint8]
-    offsets: npt.NDArray[np.int64]
+    starts: npt.NDArray[np.int64]
+    ends: npt.NDArray[np.int64]
 
     def __post_init__(self) -> None:
         if self.data.dtype != np.uint8 or self.data.ndim != 1:
             raise ValueError("data must be uint8 of shape (total,)")
-        if self.offsets.dtype != np.int64 or self.offsets.ndim != 1 or not self.offsets.size:
-            raise ValueError("offsets must be int64 of shape (N + 1,)")
-        whole = self.offsets[0] == 0 and self.offsets[-1] == self.data.size
-        if not whole or (self.offsets[1:] < self.offsets[:-1]).any():
-            raise ValueError("offsets must rise from 0 to the size of data")
+        for places in (self.starts, self.ends):
+            if places.dtype != np.int64 or places.ndim != 1 or places.size != self.starts.size:
+                raise ValueError("starts and ends must be int64 of shape (N,)")
+        if self.starts.size and not self._inside():
+            raise ValueError("starts and ends must lie in data, each start at or before its end")
 
     @classmethod
     def of(cls, addresses: Sequence[str]) -> Self:
         """Lay texts out as a column, one byte a character: beyond ASCII a `?`, which no form accepts."""
         if isinstance(addresses, str):
             raise TypeError("a column is made of many texts, not of the characters of one")
-        offsets = np.zeros(len(addresses) + 1, np.int64)
-        np.cumsum(np.fromiter(map(len, addresses), np.int64, len(addresses)), out=offsets[1:])
         text = "".join(addresses).encode("ascii", "replace")
-        return cls(data=np.frombuffer(text, np.uint8), offsets=offsets)
+        lengths = np.fromiter(map(len, addresses), np.int64, len(addresses))
+        return cls.adjacent(np.frombuffer(text, np.uint8), lengths)
+
+    @classmethod
+    def adjacent(cls, data: npt.NDArray[np.uint8], lengths: npt.NDArray[np.int64]) -> Self:
+        """Make a column of texts that follow each other without gaps; `lengths` is int64 of shape (N,)."""
+        ends = np.cumsum(lengths, dtype=np.int64)
+        return cls(data=data, starts=ends - lengths, ends=ends)
 
     def __len__(self) -> int:
-        return self.offsets.size - 1
+        return self.starts.size
+
+    def _inside(self) -> bool:
+        return bool(
+            self.starts.min() >= 0 and self.ends.max() <= self.data.size and (self.ends - self.starts).min() >= 0
+        )
 
 
-def tokens(addresses: Sequence[str] | TextColumn, channel: Channel, key: AddressKey) -> npt.NDArray[np.uint8]:
+def tokens(
+    addresses: Sequence[str] | TextColumn, channel: Channel, key: AddressKey, kernel: Kernel = Kernel.NUMPY
+) -> npt.NDArray[np.uint8]:
     """Make the tokens of a column, uint8 of shape (N, 16); rows that are not accepted are all zero."""
     column = addresses if isinstance(addresses, TextColumn) else TextColumn.of(addresses)
-    return key.tokens(blocks(column, channel))
+    return key.tokens(blocks(column, channel, kernel))
 
 
 def token(address: str, channel: Channel, key: AddressKey) -> bytes:
@@ -94,9 +111,15 @@ def readable(tokens: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
     return ~blank(tokens)
 
 
-def blocks(column: TextColumn, channel: Channel) -> npt.NDArray[np.uint8]:
+def blocks(column: TextColumn, channel: Channel, kernel: Kernel = Kernel.NUMPY) -> npt.NDArray[np.uint8]:
     """Make the blocks of a column, uint8 of shape (N, 16); rows that are not accepted are all zero."""
-    return _email_blocks(column) if channel is Channel.EPOSTA else _phone_blocks(column)
+    if channel is Channel.EPOSTA:
+        return _email_blocks(column, kernel)
+    if kernel is Kernel.NUMPY:
+        return _phone_blocks(column)
+    found = np.zeros((len(column), BLOCK_BYTES), np.uint8)
+    spelling.write_phone_blocks(column.data, column.starts, column.ends, found)
+    return found
 
 
 # --- One address, by regular expressions ------------------------------------------------------------------
@@ -142,7 +165,10 @@ def block(address: str, channel: Channel) -> bytes:
 # digits of a Turkish number always in the same place, and before them, in six bytes, its prefix. That is
 # compared as one 64-bit word with the prefix that a text of this length must have. What precedes the text
 # in the buffer is masked by length, never known by a padding value: a text may hold any byte, zero too.
+#
+# Most texts have no separators. Those that are not accepted as they stand are looked at again without them.
 
+_SEPARATORS: Final = b" -.()"
 _LONG: Final = BLOCK_BYTES + 1
 """Stands for every length that no phone has."""
 
@@ -165,14 +191,14 @@ def _prefix_word(prefix: bytes) -> bytes:
 
 _UNMATCHED: Final = b"\xff" * 8
 """No masked word equals it: its last two bytes belong to the national digits."""
-_PREFIX_MASK: Final = _words(
-    b"".join(
-        _prefix_word(b"\xff" * min(max(length - _NATIONAL_BYTES, 0), _PREFIX_BYTES)) for length in range(_LONG + 1)
-    )
+_PREFIX_MASKS: Final = b"".join(
+    _prefix_word(b"\xff" * min(max(length - _NATIONAL_BYTES, 0), _PREFIX_BYTES)) for length in range(_LONG + 1)
 )
-_PREFIX: Final = _words(
-    b"".join(_prefix_word(_PREFIXES[length]) if length in _PREFIXES else _UNMATCHED for length in range(_LONG + 1))
+_PREFIX_WORDS: Final = b"".join(
+    _prefix_word(_PREFIXES[length]) if length in _PREFIXES else _UNMATCHED for length in range(_LONG + 1)
 )
+_PREFIX_MASK: Final = _words(_PREFIX_MASKS)
+_PREFIX: Final = _words(_PREFIX_WORDS)
 _PREFIX_OF_14: Final = _words(_prefix_word(_SECOND_PREFIX))[0]
 _NATIONAL_DIGITS: Final = _words(bytes(_PREFIX_BYTES) + b"\1" * _NATIONAL_BYTES)
 _E164_MASK: Final = _words(b"\0\0\0" + b"\xff" * _NATIONAL_BYTES + b"\0\0\0")
@@ -180,27 +206,48 @@ _E164: Final = _words(b"+90".ljust(BLOCK_BYTES, b"\0"))
 
 
 def _phone_blocks(column: TextColumn) -> npt.NDArray[np.uint8]:
-    column = _without_separators(column)
-    starts, ends = column.offsets[:-1], column.offsets[1:]
-    lengths = np.minimum(ends - starts, _LONG)
-    margin = np.zeros(BLOCK_BYTES, np.uint8)
-    padded = np.concatenate([margin, column.data, margin])
-    turkish = _are_turkish(_windows(padded, ends), lengths)
-    # Three bytes further on, the ten digits stand where the block has them.
-    found = _windows(padded, ends + len("+90"))
-    words = found.view(np.uint64)
-    words &= _E164_MASK
-    words |= _E164
-    words[~turkish] = 0
-    rest = np.flatnonzero(~turkish & (padded[starts + BLOCK_BYTES] == ord("+")) & (lengths >= _SHORTEST_FOREIGN))
-    found[rest] = _foreign_blocks(_windows(padded, starts[rest] + BLOCK_BYTES), lengths[rest])
+    column = _with_margins(column)
+    found, turkish = _turkish_blocks(column)
+    rest = np.flatnonzero(~turkish & (column.ends - column.starts >= _SHORTEST_FOREIGN))
+    if rest.size:
+        found[rest] = _other_blocks(_without_separators(column, rest))
     return found
 
 
-def _windows(padded: npt.NDArray[np.uint8], places: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+def _other_blocks(column: TextColumn) -> npt.NDArray[np.uint8]:
+    found, turkish = _turkish_blocks(column)
+    rest = np.flatnonzero(~turkish & (column.ends - column.starts >= _SHORTEST_FOREIGN))
+    found[rest] = _foreign_blocks(column, rest)
+    return found
+
+
+def _turkish_blocks(column: TextColumn) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
+    """Make the blocks of Turkish numbers without separators, others zero; and tell which they are."""
+    lengths = np.minimum(column.ends - column.starts, _LONG)
+    turkish = _are_turkish(_windows(column.data, column.ends - BLOCK_BYTES), lengths)
+    # Three bytes further on, the ten digits stand where the block has them.
+    found = _windows(column.data, column.ends + (len("+90") - BLOCK_BYTES))
+    words = found.view(np.uint64)
+    words &= _E164_MASK
+    words |= _E164
+    words *= turkish[:, None]
+    return found, turkish
+
+
+def _with_margins(column: TextColumn) -> TextColumn:
+    """Copy a column so that the 16 bytes before each end, and those from each start on, can be read."""
+    margin = np.zeros(BLOCK_BYTES, np.uint8)
+    return TextColumn(
+        data=np.concatenate([margin, column.data, margin]),
+        starts=column.starts + BLOCK_BYTES,
+        ends=column.ends + BLOCK_BYTES,
+    )
+
+
+def _windows(data: npt.NDArray[np.uint8], places: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
     """Copy the 16 bytes that begin at each place: shape (N, 16)."""
     # One 16-byte item at every byte: gathering items is twice as fast as gathering rows of a sliding window.
-    every = np.ndarray((padded.size - BLOCK_BYTES + 1,), f"V{BLOCK_BYTES}", padded, strides=(1,))
+    every = np.ndarray((data.size - BLOCK_BYTES + 1,), f"V{BLOCK_BYTES}", data, strides=(1,))
     return every[places].view(np.uint8).reshape(-1, BLOCK_BYTES)
 
 
@@ -219,30 +266,32 @@ def _are_turkish(tails: npt.NDArray[np.uint8], lengths: npt.NDArray[np.int64]) -
     return fits
 
 
-def _foreign_blocks(texts: npt.NDArray[np.uint8], lengths: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-    """Make the blocks of texts that begin with `+`, given their first 16 bytes; others become zero."""
+def _foreign_blocks(column: TextColumn, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+    """Make the blocks of those rows that are `+` and a foreign number; others become zero."""
+    lengths = column.ends[rows] - column.starts[rows]
+    texts = _windows(column.data, column.starts[rows])
     outside = np.arange(BLOCK_BYTES) >= lengths[:, None]
     fits = (_are_digits(texts) | outside)[:, 1:].all(axis=1) & (lengths <= BLOCK_BYTES)
-    fits &= (texts[:, 1] != ord("0")) & ~((texts[:, 1] == ord("9")) & (texts[:, 2] == ord("0")))
+    fits &= (texts[:, 0] == ord("+")) & (texts[:, 1] != ord("0"))
+    fits &= ~((texts[:, 1] == ord("9")) & (texts[:, 2] == ord("0")))
     return np.where(outside | ~fits[:, None], np.uint8(0), texts)
 
 
-def _without_separators(column: TextColumn) -> TextColumn:
-    data = column.data
-    drop = data == ord(" ")
-    for separator in b"-.()":
-        drop |= data == separator  # five comparisons are three times as fast as one look-up table
-    places = np.flatnonzero(drop)
-    if not places.size:
-        return column
-    return TextColumn(data=data[~drop], offsets=column.offsets - np.searchsorted(places, column.offsets))
+def _without_separators(column: TextColumn, rows: npt.NDArray[np.int64]) -> TextColumn:
+    """Copy those rows into a column with margins, without what may stand anywhere in a phone."""
+    starts = column.starts[rows]
+    lengths = column.ends[rows] - starts
+    ends = np.cumsum(lengths)
+    text = column.data[np.arange(ends[-1]) + np.repeat(starts - (ends - lengths), lengths)]
+    drop = text == _SEPARATORS[0]
+    for separator in _SEPARATORS[1:]:
+        drop |= text == separator  # five comparisons are three times as fast as one look-up table
+    ends -= np.searchsorted(np.flatnonzero(drop), ends)
+    kept = text.tobytes().translate(None, delete=_SEPARATORS)  # twice as fast as an index of bools
+    return _with_margins(TextColumn.adjacent(np.frombuffer(kept, np.uint8), np.diff(ends, prepend=0)))
 
 
 # --- A column of e-mails, by arrays -----------------------------------------------------------------------
-
-_FOLD: Final = np.arange(256, dtype=np.uint8)
-_FOLD[ord("A") : ord("Z") + 1] += ord("a") - ord("A")
-_FOLD.setflags(write=False)
 
 
 def _table(characters: bytes) -> npt.NDArray[np.bool_]:
@@ -259,11 +308,13 @@ _IS_SPACE: Final = _table(_ASCII_SPACE.encode("ascii"))
 _IS_LETTER: Final = _table(b"abcdefghijklmnopqrstuvwxyz")
 _IS_EMAIL: Final = _table(b"abcdefghijklmnopqrstuvwxyz0123456789._+-@")
 
+_Folded: TypeAlias = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.int64]]
+"""Folded text, and where in it the e-mail of each row begins and ends; both 0 for what is none."""
 
-def _email_blocks(column: TextColumn) -> npt.NDArray[np.uint8]:
-    text = _FOLD[column.data]
-    starts, ends = _trimmed(text, column.offsets)
-    rows = _emails(text, starts, ends)
+
+def _email_blocks(column: TextColumn, kernel: Kernel) -> npt.NDArray[np.uint8]:
+    text, starts, ends = _folded_by_loop(column) if kernel is Kernel.NUMBA else _folded(column)
+    rows = np.flatnonzero(ends)
     folded = text.tobytes()
     # The only loop over items in this module: nothing at hand hashes a whole column.
     digests = b"".join(
@@ -276,11 +327,26 @@ def _email_blocks(column: TextColumn) -> npt.NDArray[np.uint8]:
     return found
 
 
+def _folded_by_loop(column: TextColumn) -> _Folded:
+    text = np.empty_like(column.data)
+    firsts, beyonds = np.empty_like(column.starts), np.empty_like(column.ends)
+    spelling.fold_emails(column.data, column.starts, column.ends, text, firsts, beyonds)
+    return text, firsts, beyonds
+
+
+def _folded(column: TextColumn) -> _Folded:
+    text = spelling.FOLD[column.data]
+    starts, ends = _trimmed(text, column.starts, column.ends)
+    rows = _emails(text, starts, ends)
+    firsts, beyonds = np.zeros_like(starts), np.zeros_like(ends)
+    firsts[rows], beyonds[rows] = starts[rows], ends[rows]
+    return text, firsts, beyonds
+
+
 def _trimmed(
-    text: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]
+    text: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Find where each text begins and ends without the white space around it; equal if nothing is left."""
-    starts, ends = offsets[:-1], offsets[1:]
     space = _IS_SPACE[text]
     if not space.any():
         return starts, ends

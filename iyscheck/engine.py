@@ -26,6 +26,7 @@ from iyscheck.change import Position
 from iyscheck.consent import (
     CLOCK_TOLERANCE_S,
     DEFAULT_ANSWER_TTL_S,
+    RETAILER_BIT,
     RULE_VERSION,
     STATES,
     STATUS_BITS,
@@ -35,6 +36,7 @@ from iyscheck.consent import (
     Reason,
     Sender,
     Status,
+    judge,
     verdicts,
 )
 from iyscheck.errors import (
@@ -47,6 +49,7 @@ from iyscheck.errors import (
     PositionOfOtherLogError,
     QuestionError,
 )
+from iyscheck.kernel import Kernel
 from iyscheck.keys import ADDRESS_FORM, AddressKey, StoreKey
 from iyscheck.question import (
     MAX_BATCH_QUESTIONS,
@@ -64,8 +67,12 @@ from iyscheck.question import (
 )
 from iyscheck.store import layout
 from iyscheck.store.snapshot import BrandView, Snapshot, Store, StoreStats
+from iyscheck.store.view import IndexStats, View, Views
 
 _POLL_S = 0.005
+_LIST_BITS = np.uint8(STATUS_BITS | RETAILER_BIT)
+_HAS_LIST = np.uint8(Status.ONAY | RETAILER_BIT)
+"""Whom the retailer must be looked up for: everybody else has no list, or no consent."""
 TOKEN_BYTES = 16
 
 _MOST_STANDINGS: Final = 10_000
@@ -125,6 +132,7 @@ class Engine:
         policy: Policy,
         answer_ttl_s: int,
         clock: Callable[[], float] = time.time,
+        kernel: Kernel | None = None,
     ) -> None:
         self._store = store
         self._store_key = store_key
@@ -137,6 +145,8 @@ class Engine:
         self._seen = Position(b"", 0)
         self._seen_lock = threading.Lock()
         self._standings = _Standings(self._seen)
+        self.kernel = kernel or Kernel.best()
+        self._views = Views(store.environment)
         with store.snapshot() as snapshot:
             self._see(snapshot)
 
@@ -149,8 +159,11 @@ class Engine:
         address_key: AddressKey | None = None,
         policy: Policy | None = None,
         answer_ttl_s: int = DEFAULT_ANSWER_TTL_S,
+        kernel: Kernel | None = None,
     ) -> Self:
         """Open a store for checking. Without the address key only tokens can be asked about.
+
+        `kernel` chooses what runs the inner loops; both give the same answers.
 
         Raises StoreMissingError, StoreUnreadableError, StoreFormatError, StoreKeysError.
         """
@@ -166,6 +179,7 @@ class Engine:
                 address_key=address_key,
                 policy=policy or Policy(),
                 answer_ttl_s=answer_ttl_s,
+                kernel=kernel,
             )
         except BaseException:
             store.close()
@@ -179,6 +193,7 @@ class Engine:
 
     def close(self) -> None:
         """Close the store; no check may be running."""
+        self._views.close()
         self._store.close()
 
     @property
@@ -228,7 +243,7 @@ class Engine:
         self,
         context: Context,
         *,
-        addresses: Sequence[str] | None = None,
+        addresses: Sequence[str] | address.TextColumn | None = None,
         tokens: npt.NDArray[np.uint8] | None = None,
         address_key_id: bytes | None = None,
         min_position: Position | None = None,
@@ -245,23 +260,24 @@ class Engine:
             raise BatchTooLargeError("addresses", maximum=MAX_FRAME_RECIPIENTS, actual=recipients)
         if context.message_class.exempt:
             exempt = np.full(recipients, Reason.EXEMPT_MESSAGE, np.uint8)
-            return ColumnAnswer(reasons=exempt, envelope=self._envelope(self._seen, None))
+            return ColumnAnswer.of(exempt, self._envelope(self._seen, None))
         column = self._tokens(context, addresses, tokens, address_key_id)
         self.wait_for(min_position, timeout_s)
-        readable = address.readable(column)
         tags = self._store_key.tags(column)
-        with self._store.snapshot() as snapshot:
-            self._see(snapshot)
-            view = snapshot.brand(context.brand)
-            sender = self._sender(context, view)
+        with self._views.view() as view:
+            self._see(view)
+            brand = view.brand(context.brand)
             where = (context.brand, context.channel, context.recipient_type)
-            states = snapshot.states(*where, tags)
-            listed = np.zeros(recipients, np.bool_)
+            states = view.states(*where, tags, self.kernel)
+            listed = None
             if context.retailer is not None:
-                consented = np.flatnonzero(states & STATUS_BITS == Status.ONAY)
-                listed[consented] = snapshot.retailer_listed(*where, tags[consented], context.retailer)
-            reasons = verdicts(sender)[readable.astype(np.intp), listed.astype(np.intp), states]
-            return ColumnAnswer(reasons=reasons, envelope=self._envelope(snapshot.position, view.watermark))
+                listed = np.zeros(recipients, np.bool_)
+                rows = np.flatnonzero(states & _LIST_BITS == _HAS_LIST)
+                listed[rows] = view.retailer_listed(*where, tags[rows], context.retailer)
+            table = verdicts(self._sender(context, brand))
+            reasons, counts = judge(table, states, address.readable(column), listed, self.kernel)
+            envelope = self._envelope(view.position, brand.watermark)
+            return ColumnAnswer(reasons=reasons, counts=counts, envelope=envelope)
 
     def wait_for(self, position: Position | None, timeout_s: float) -> None:
         """Wait until the store has come to a position.
@@ -305,6 +321,7 @@ class Engine:
         freshness = self.freshness()
         return ServerInfo(
             server_version=iyscheck.__version__,
+            kernel=self.kernel.value,
             address_form=ADDRESS_FORM,
             rule_version=RULE_VERSION,
             store_format=layout.FORMAT_VERSION,
@@ -325,6 +342,10 @@ class Engine:
     def stats(self) -> StoreStats:
         """Return how full the store is."""
         return self._store.stats()
+
+    def index_stats(self) -> IndexStats:
+        """Return how whole the decision index is, as the newest column view found it."""
+        return self._views.stats()
 
     def sweep_readers(self) -> int:
         """Free the reader slots of processes that died; returns how many."""
@@ -439,7 +460,7 @@ class Engine:
         oldest = min((each.as_of for each in envelopes if each.as_of is not None), default=None)
         return self._envelope(position, oldest)
 
-    def _see(self, snapshot: Snapshot) -> None:
+    def _see(self, snapshot: Snapshot | View) -> None:
         """Remember the newest position seen, for the answers that do not read the store."""
         if snapshot.position.sequence > self._seen.sequence or not self._seen.log_id:
             with self._seen_lock:
@@ -467,12 +488,12 @@ class Engine:
     def _tokens(
         self,
         context: Context,
-        addresses: Sequence[str] | None,
+        addresses: Sequence[str] | address.TextColumn | None,
         tokens: npt.NDArray[np.uint8] | None,
         address_key_id: bytes | None,
     ) -> npt.NDArray[np.uint8]:
         if tokens is None:
-            return address.tokens(addresses or (), context.channel, self._held_key())
+            return address.tokens(addresses or (), context.channel, self._held_key(), self.kernel)
         self._check_key_id(address_key_id)
         if tokens.dtype != np.uint8 or tokens.ndim != 2 or tokens.shape[1] != TOKEN_BYTES:  # noqa: PLR2004 - a table
             raise QuestionError("tokens", "must be a uint8 array of shape (N, 16).")

@@ -103,16 +103,23 @@ class BatchAnswer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class ColumnAnswer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A reason number for each recipient of a frame: uint8, shape (N,)."""
+    """A reason number for each recipient of a frame: uint8, shape (N,). How many got each: int64, shape (256,)."""
 
     reasons: npt.NDArray[np.uint8]
+    counts: npt.NDArray[np.int64]
     envelope: Envelope
+
+    @classmethod
+    def of(cls, reasons: npt.NDArray[np.uint8], envelope: Envelope) -> "ColumnAnswer":
+        """Count the reasons."""
+        return cls(reasons=reasons, counts=np.bincount(reasons, minlength=256), envelope=envelope)
 
 
 class ServerInfo(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a client must know of a server to split and adapt its questions."""
 
     server_version: str
+    kernel: str
     address_form: int
     rule_version: int
     store_format: int

@@ -16,6 +16,9 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from iyscheck import bulk
+from iyscheck.address import TextColumn
+from iyscheck.bulk import Cut
 from iyscheck.change import LOG_ID_BYTES, Position
 from iyscheck.consent import Channel, LegacyDeadline, MessageClass, Policy, Reason, RecipientType, Status, permits
 from iyscheck.errors import (
@@ -23,9 +26,11 @@ from iyscheck.errors import (
     InputError,
     IyscheckError,
     MalformedError,
+    MalformedFrameError,
     QuestionError,
     ServiceFailedError,
 )
+from iyscheck.kernel import Kernel
 from iyscheck.question import (
     MAX_BATCH_QUESTIONS,
     MAX_CLIENT_REFERENCE_BYTES,
@@ -70,11 +75,14 @@ def parse(kind: type[_M], data: bytes, error: type[MalformedError] = MalformedEr
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
-    """One frame of a stream: exactly one of `addresses` and `tokens` (uint8, shape (N, 16)) is given."""
+    """One frame of a stream: exactly one of `addresses` and `tokens` (uint8, shape (N, 16)) is given.
+
+    Both may lie in the bytes of the frame, tokens at any place of them: they need not be aligned.
+    """
 
     frame_id: int
     context: Context
-    addresses: Sequence[str] | None
+    addresses: Sequence[str] | TextColumn | None
     tokens: npt.NDArray[np.uint8] | None
     address_key_id: bytes | None
     min_position: Position | None
@@ -142,36 +150,47 @@ def _question_or_error(message: v1.Question) -> Question | ItemError:
         return item_error_of(error)
 
 
-def frame_of(message: v1.StreamCheckRequest) -> Frame:
-    """Read a frame. Raises QuestionError or BatchTooLargeError."""
+def parse_frame(data: bytes, kernel: Kernel = Kernel.NUMPY) -> tuple[v1.StreamCheckRequest, Cut]:
+    """Read a frame from its bytes: the message, and what was cut out of it as columns.
+
+    Raises MalformedFrameError where the bytes are no frame (bad UTF-8 among it).
+    """
+    parts = bulk.cut(data, most=MAX_FRAME_RECIPIENTS, kernel=kernel)
+    return parse(v1.StreamCheckRequest, parts.head, MalformedFrameError), parts
+
+
+def frame_of(message: v1.StreamCheckRequest, cut: Cut | None = None) -> Frame:
+    """Read a frame, with the columns that were cut out of it. Raises QuestionError or BatchTooLargeError."""
     context = context_of(message)
     min_position = min_position_of(message)
-    if message.addresses and message.tokens:
+    addresses = cut.addresses if cut and cut.addresses is not None else message.addresses
+    packed = cut.tokens if cut and cut.tokens is not None else np.frombuffer(message.tokens, np.uint8)
+    if addresses and packed.size:
         raise QuestionError("tokens", "are given together with addresses.", fix="Send one of the two.")
-    if message.addresses:
-        _require_fits("addresses", len(message.addresses))
+    if addresses:
+        _require_fits("addresses", len(addresses))
         tokens, key_id = None, None
     else:
-        tokens, key_id = _tokens_of(message.tokens), message.address_key_id
+        tokens, key_id = _tokens_of(packed), message.address_key_id
         _require_key_id(key_id, "")
     return Frame(
         frame_id=message.frame_id,
         context=context,
-        addresses=list(message.addresses) if tokens is None else None,
+        addresses=(addresses if isinstance(addresses, TextColumn) else list(addresses)) if tokens is None else None,
         tokens=tokens,
         address_key_id=key_id,
         min_position=min_position,
     )
 
 
-def _tokens_of(data: bytes) -> npt.NDArray[np.uint8]:
-    recipients, rest = divmod(len(data), TOKEN_BYTES)
-    if not data:
+def _tokens_of(packed: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    recipients, rest = divmod(packed.size, TOKEN_BYTES)
+    if not packed.size:
         raise QuestionError("tokens", "the frame names no recipient.", fix="Give addresses or tokens.")
     if rest:
-        raise QuestionError("tokens", f"have {len(data)} bytes, which is no multiple of {TOKEN_BYTES}.")
+        raise QuestionError("tokens", f"have {packed.size} bytes, which is no multiple of {TOKEN_BYTES}.")
     _require_fits("tokens", recipients)
-    return np.frombuffer(data, np.uint8).reshape(recipients, TOKEN_BYTES)
+    return packed.reshape(recipients, TOKEN_BYTES)
 
 
 def min_position_of(message: v1.CheckRequest | v1.BatchCheckRequest | v1.StreamCheckRequest) -> Position | None:
@@ -247,13 +266,12 @@ def batch_response(answer: BatchAnswer, client_reference: str = "") -> v1.BatchC
 
 def frame_response(frame_id: int, answer: ColumnAnswer) -> v1.StreamCheckResponse:
     """Write the answer to one frame."""
-    counts = np.bincount(answer.reasons, minlength=1)
     return v1.StreamCheckResponse(
         frame_id=frame_id,
         reasons=answer.reasons.tobytes(),
         counts=[
-            v1.ReasonCount(reason=cast("v1.Reason", number), recipients=int(counts[number]))
-            for number in np.flatnonzero(counts).tolist()
+            v1.ReasonCount(reason=cast("v1.Reason", number), recipients=int(answer.counts[number]))
+            for number in np.flatnonzero(answer.counts).tolist()
         ],
         envelope=_envelope_message(answer.envelope),
     )
@@ -269,6 +287,7 @@ def server_info_response(info: ServerInfo) -> v1.GetServerInfoResponse:
     policy = info.policy
     return v1.GetServerInfoResponse(
         server_version=info.server_version,
+        kernel=info.kernel,
         address_form=info.address_form,
         rule_version=info.rule_version,
         store_format=info.store_format,
@@ -462,7 +481,7 @@ def column_answer_of(message: v1.StreamCheckResponse, asked: int) -> ColumnAnswe
     reasons = np.frombuffer(message.reasons, np.uint8)
     if len(reasons) != asked:
         raise ServiceFailedError(f"The server answered {len(reasons)} of the {asked} recipients of a frame.")
-    return ColumnAnswer(reasons=reasons, envelope=_envelope_of(message))
+    return ColumnAnswer.of(reasons=reasons, envelope=_envelope_of(message))
 
 
 def server_info_of(message: v1.GetServerInfoResponse) -> ServerInfo:
@@ -472,6 +491,7 @@ def server_info_of(message: v1.GetServerInfoResponse) -> ServerInfo:
     policy = message.policy
     return ServerInfo(
         server_version=message.server_version,
+        kernel=message.kernel,
         address_form=message.address_form,
         rule_version=message.rule_version,
         store_format=message.store_format,

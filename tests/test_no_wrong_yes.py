@@ -29,8 +29,9 @@ from iyscheck.errors import (
 )
 from iyscheck.keys import AddressKey, StoreKey
 from iyscheck.question import Answer, Context, Question
-from iyscheck.store import layout, registries, snapshot
+from iyscheck.store import layout, pages, registries, snapshot, view
 from iyscheck.store.snapshot import Snapshot, Store
+from iyscheck.store.view import View
 from tests.builders import ADDRESS_KEY, NOW, REGISTERED, STORE_KEY, StoreBuilder
 
 RECIPIENT = "+905321000001"
@@ -148,7 +149,10 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "flipped last bit": lambda value: value[:-1] + bytes((value[-1] ^ 1,)),
     "ones": lambda value: b"\xff" * len(value),
 }
-ON_THE_WAY = (layout.RECORDS, layout.BRANDS, layout.WATERMARKS, layout.ACCESS, layout.LISTS)
+ON_THE_WAY = (layout.BRANDS, layout.WATERMARKS, layout.ACCESS, layout.LISTS)
+IN_THE_INDEX = (layout.INDEX, layout.INDEX_CHANGES)
+SINGLES: tuple[Way, ...] = (by_address, by_token, in_batch)
+COLUMNS: tuple[Way, ...] = (in_column, in_token_column)
 
 
 def rewrite(builder: StoreBuilder, database: bytes, change: Callable[[bytes, bytes], bytes | None]) -> None:
@@ -172,17 +176,89 @@ class TestDamagedValues:
     @pytest.mark.parametrize("database", ON_THE_WAY, ids=bytes.decode)
     @pytest.mark.parametrize("damage", DAMAGES)
     def test_damaged(self, builder: StoreBuilder, database: bytes, damage: str) -> None:
-        """Any damage to a record, brand, watermark, register or list is an error."""
+        """Any damage to a brand, watermark, register or list is an error."""
         engine = builder.engine()
         rewrite(builder, database, lambda _, value: DAMAGES[damage](value))
 
         with pytest.raises(StoreCorruptError):
             in_every_way(engine, ASKED)
 
+    @pytest.mark.parametrize("damage", DAMAGES)
+    def test_damaged_records(self, builder: StoreBuilder, damage: str) -> None:
+        """A damaged record is an error for single questions; columns have the index, which has its own copy."""
+        engine = builder.engine()
+        rewrite(builder, layout.RECORDS, lambda _, value: DAMAGES[damage](value))
+
+        for way in SINGLES:
+            with pytest.raises(StoreCorruptError):
+                way(engine, ASKED)
+        for way in COLUMNS:
+            assert way(engine, ASKED) == Reason.CONSENTED
+
+    @pytest.mark.parametrize("database", IN_THE_INDEX, ids=bytes.decode)
+    @pytest.mark.parametrize("damage", DAMAGES)
+    def test_damaged_index(self, builder: StoreBuilder, database: bytes, damage: str) -> None:
+        """Any damage to the index changes no answer: what it cannot say the records say."""
+        engine = builder.engine()
+        assert in_every_way(engine, ASKED) == Reason.CONSENTED
+        rewrite(builder, database, lambda _, value: DAMAGES[damage](value))
+
+        assert in_every_way(builder.engine(), ASKED) == Reason.CONSENTED
+        builder.brand(9).commit()
+        assert in_every_way(engine, ASKED) == Reason.CONSENTED
+        assert in_every_way(builder.engine(), replace(ASKED, retailer=12)) == Reason.RETAILER_NOT_AUTHORISED
+
+    @pytest.mark.parametrize("damage", DAMAGES)
+    def test_damaged_index_state(self, builder: StoreBuilder, damage: str) -> None:
+        """A damaged state of the index is as good as no index: the records answer."""
+        rewrite(
+            builder,
+            layout.META,
+            lambda key, value: DAMAGES[damage](value) if key == layout.META_INDEX else value,
+        )
+
+        assert in_every_way(builder.engine(), ASKED) == Reason.CONSENTED
+
+    @pytest.mark.parametrize("database", [layout.INDEX, layout.META], ids=["pages", "state"])
+    def test_damaged_twice(self, builder: StoreBuilder, database: bytes) -> None:
+        """Where index and record are both damaged there is no answer."""
+        engine = builder.engine()
+        rewrite(builder, layout.RECORDS, lambda _, value: DAMAGES["zero-filled"](value))
+        keep = (layout.META_SEQUENCE, layout.META_LOG_ID)
+        rewrite(builder, database, lambda key, value: value if key in keep else DAMAGES["zero-filled"](value))
+
+        with pytest.raises(StoreCorruptError):
+            in_every_way(engine, ASKED)
+
+    @pytest.mark.parametrize("database", IN_THE_INDEX, ids=bytes.decode)
+    def test_lost_index(self, builder: StoreBuilder, database: bytes) -> None:
+        """Lost pages, or a lost note of what changed, change no answer."""
+        engine = builder.engine()
+        rewrite(builder, database, lambda _key, _value: None)
+
+        assert in_every_way(engine, ASKED) == Reason.CONSENTED
+
+    def test_moved_pages(self, builder: StoreBuilder) -> None:
+        """A whole page that lies under another key is not taken: somebody else's consents permit nobody."""
+        with builder.store.snapshot() as before:
+            values = [value for _, value in before.items(layout.INDEX)]
+        turned = iter(values[1:] + values[:1])
+        rewrite(builder, layout.INDEX, lambda _key, _value: next(turned))
+
+        assert in_every_way(builder.engine(), ASKED) == Reason.CONSENTED
+        assert in_every_way(builder.engine(), replace(ASKED, brand=2)) == Reason.BRAND_NOT_REGISTERED
+
+    def test_lost_record(self, builder: StoreBuilder) -> None:
+        """A lost record denies single questions; columns still have what the index says."""
+        engine = builder.engine()
+        rewrite(builder, layout.RECORDS, lambda _key, _value: None)
+
+        assert {way(engine, ASKED) for way in SINGLES} == {Reason.NO_CONSENT}
+        assert {way(engine, ASKED) for way in COLUMNS} == {Reason.CONSENTED}
+
     @pytest.mark.parametrize(
         ("database", "reason"),
         [
-            (layout.RECORDS, Reason.NO_CONSENT),
             (layout.BRANDS, Reason.BRAND_NOT_REGISTERED),
             (layout.WATERMARKS, Reason.DATA_STALE),
             (layout.ACCESS, Reason.RETAILER_NOT_AUTHORISED),
@@ -201,6 +277,7 @@ class TestDamagedValues:
     def test_moved(self, builder: StoreBuilder, database: bytes) -> None:
         """A whole value that lies under another key is an error: somebody else's consent permits nobody."""
         engine = builder.engine()
+        rewrite(builder, layout.INDEX, lambda _key, _value: None)
         with builder.store.snapshot() as before:
             values = [value for _, value in before.items(database)]
         swapped = iter(values[::-1])
@@ -226,13 +303,15 @@ class TestDamagedValues:
             return layout._checked(key, bytes((status,)) + value[5:])
 
         rewrite(builder, layout.RECORDS, with_status)
+        rewrite(builder, layout.INDEX, lambda _key, _value: None)
 
         with pytest.raises(StoreCorruptError):
             in_every_way(engine, ASKED)
 
     def test_damage_in_company(self, builder: StoreBuilder) -> None:
-        """One damaged record among many fails the frame or batch: nobody in it is permitted."""
+        """One damaged record among many that are asked fails the frame or batch: nobody in it is permitted."""
         engine = builder.engine()
+        rewrite(builder, layout.INDEX, lambda _key, _value: None)
         rewrite(builder, layout.RECORDS, lambda key, value: value if key[-1] % 2 else bytes(55))
         with builder.store.snapshot() as after:
             damaged = [value for _, value in after.items(layout.RECORDS)].count(bytes(55))
@@ -252,7 +331,6 @@ class Injected(Exception):  # noqa: N818 - stands for any exception
 
 
 STEPS: tuple[tuple[object, str], ...] = (
-    (Store, "snapshot"),
     (Snapshot, "brand"),
     (Snapshot, "retailers"),
     (snapshot, "read"),
@@ -275,6 +353,12 @@ STEPS: tuple[tuple[object, str], ...] = (
 
 STEPS_OF_SOME: tuple[tuple[object, str, tuple[Way, ...]], ...] = (
     (StoreKey, "tag", (by_address, by_token)),
+    (Store, "snapshot", SINGLES),
+    (view, "read_state", COLUMNS),
+    (view, "_pair", COLUMNS),
+    (View, "states", COLUMNS),
+    (pages, "look_up", COLUMNS),
+    (pages, "salts", COLUMNS),
     (StoreKey, "tags", (in_batch, in_column, in_token_column)),
     (layout, "decode_evidence", (by_address, by_token, in_batch)),
     (layout, "key_prefix", WAYS),
@@ -393,7 +477,7 @@ class TestZeros:
     @pytest.mark.parametrize("way", [in_column, in_token_column], ids=lambda way: way.__name__)
     def test_zero_states(self, builder: StoreBuilder, monkeypatch: pytest.MonkeyPatch, way: Way) -> None:
         """Zero-filled states are no records, which permit no individual."""
-        monkeypatch.setattr(Snapshot, "states", lambda *_: np.zeros(1, np.uint8))
+        monkeypatch.setattr(pages, "look_up", lambda *_: np.zeros(1, np.uint8))
 
         assert way(builder.engine(), ASKED) == Reason.NO_CONSENT
 

@@ -65,7 +65,7 @@ class Server:
         self.engine = engine
         self._log = log
         self._parts = parts
-        metrics = Metrics()
+        metrics = Metrics(engine.kernel)
         metrics.observe_store(engine)
         self._health = Health(engine, metrics.refresh_seconds, log)
         self._grpc = self._build(metrics)
@@ -83,11 +83,13 @@ class Server:
                     address_key=AddressKey.load(settings.address_key) if settings.address_key else None,
                     policy=settings.policy,
                     answer_ttl_s=settings.answer_ttl,
+                    kernel=settings.chosen_kernel,
                 )
             )
             server = cls(settings, engine, log or open_log(settings.log_level), parts)
             parts.callback(server._health.stop)
             server._health.start()
+            server._servicer.rehearse()
             server._grpc.start()
             server._parts = parts.pop_all()
             return server
@@ -116,6 +118,7 @@ class Server:
             "sequence": freshness.position.sequence,
             "watermark_age_s": None if newest is None else int(time.time() - newest),
             "takes_addresses": self.engine.takes_addresses,
+            "kernel": self.engine.kernel.value,
         }
 
     def _build(self, metrics: Metrics) -> grpc.Server:
@@ -124,7 +127,9 @@ class Server:
         pool = self._parts.enter_context(ThreadPoolExecutor(threads, thread_name_prefix="rpc"))
         server = grpc.server(pool, options=OPTIONS, maximum_concurrent_rpcs=threads + _QUEUED_CALLS)
         # Half of the workers may wait for a position, the other half goes on answering.
-        servicer = Servicer(self.engine, metrics.decisions, max_waiters=max(1, settings.unary_workers // 2))
+        self._servicer = servicer = Servicer(
+            self.engine, metrics.decisions, max_waiters=max(1, settings.unary_workers // 2)
+        )
         boundary = Boundary(metrics, self._log, max_streams=settings.max_streams)
         server.add_generic_rpc_handlers((boundary.service(servicer),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, server)

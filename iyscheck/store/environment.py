@@ -31,6 +31,7 @@ from iyscheck.errors import (
 from iyscheck.store import layout
 
 MAP_BYTES: Final = 2**40
+PAGE_BYTES: Final = 4096
 MAX_READERS: Final = 1024
 DATA_FILE: Final = "data.mdb"
 WRITER_LOCK: Final = "writer.lock"
@@ -100,6 +101,7 @@ def _opened(where: Path, env: lmdb.Environment, *, create: bool) -> Environment:
     """Refuse a newer format before any other database is looked at, and drop what dead readers left."""
     try:
         _check_whole(where, env)
+        _check_page_size(where, env)
         env.reader_check()
         databases = {name: env.open_db(name, create=create) for name in layout.DATABASES}
         with env.begin() as txn:
@@ -121,6 +123,16 @@ def _check_whole(where: Path, env: lmdb.Environment) -> None:
     if (where / DATA_FILE).stat().st_size < pages * env.stat()["psize"]:
         raise StoreCorruptError(
             f"The store at '{where}' lost its end.", fix="Restore a backup or load the feed into a new store."
+        )
+
+
+def _check_page_size(where: Path, env: lmdb.Environment) -> None:
+    """Refuse pages of another size: a page of the decision index would not be one page of the file."""
+    size = env.stat()["psize"]
+    if size != PAGE_BYTES:
+        raise StoreFormatError(
+            f"The store at '{where}' has pages of {size} bytes; iyscheck needs {PAGE_BYTES}.",
+            fix="Use a machine whose memory pages have 4096 bytes.",
         )
 
 

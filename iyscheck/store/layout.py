@@ -4,9 +4,8 @@ Numbers are big-endian where byte order must be key order; every encode stands b
 does not decode is damage and raises `StoreCorruptError`: it is never read as a consent.
 """
 
-import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
@@ -16,9 +15,10 @@ import numpy.typing as npt
 import xxhash
 
 from iyscheck.change import (
+    HEX_TRANSACTION,
     KNOWN_SOURCES,
     TAG_BYTES,
-    TRANSACTION_ID_MAX_CHARS,
+    TEXT_TRANSACTION,
     Brand,
     ConsentChange,
     ConsentColumns,
@@ -28,11 +28,11 @@ from iyscheck.consent import Channel, LegacyDeadline, RecipientType, Status, sta
 from iyscheck.errors import StoreCorruptError
 from iyscheck.question import Evidence
 
-FORMAT_VERSION: Final = 1
-"""Readers and writers refuse a store of a greater one."""
+FORMAT_VERSION: Final = 2
+"""Readers and writers refuse a store of a greater one. Format 1 had no decision index; a writer adds it."""
 
 # Named databases of the environment: name → key → value.
-META: Final = b"meta"  # field name → bytes: format, log_id, sequence, address_key_id, store_key_id
+META: Final = b"meta"  # field name → bytes: format, log_id, sequence, address_key_id, store_key_id, index
 RECORDS: Final = b"records"  # consent key → record: the truth
 BRANDS: Final = b"brands"  # brand code → Brand
 WATERMARKS: Final = b"watermarks"  # brand code → seconds UTC: everything up to here is in
@@ -42,7 +42,12 @@ ACCESS: Final = b"retailer_access"  # consent key → registration time, list id
 LISTS: Final = b"retailer_lists"  # list id → number of users, retailer codes
 COUNTS: Final = b"counts"  # brand, channel, recipient type, status → number of records
 SOURCES: Final = b"sources"  # xxh3-128 of the source name → SourceState
-DATABASES: Final = (META, RECORDS, BRANDS, WATERMARKS, WITHHELD, HOLDS, ACCESS, LISTS, COUNTS, SOURCES)
+INDEX: Final = b"index"  # generation, shard → page of the decision index (pages.py)
+INDEX_CHANGES: Final = b"index_changes"  # index revision → the pages it changed
+DATABASES: Final = (
+    *(META, RECORDS, BRANDS, WATERMARKS, WITHHELD, HOLDS, ACCESS, LISTS, COUNTS, SOURCES),
+    *(INDEX, INDEX_CHANGES),
+)
 
 # meta
 META_FORMAT: Final = b"format"
@@ -50,6 +55,7 @@ META_LOG_ID: Final = b"log_id"
 META_SEQUENCE: Final = b"sequence"
 META_ADDRESS_KEY_ID: Final = b"address_key_id"
 META_STORE_KEY_ID: Final = b"store_key_id"
+META_INDEX: Final = b"index"  # IndexState
 
 _KEY: Final = struct.Struct(">IBB16s")
 KEY_BYTES: Final = _KEY.size
@@ -65,6 +71,8 @@ _CODE: Final = struct.Struct(">I")
 _COUNT_KEY: Final = struct.Struct(">IBBB")
 _BRAND: Final = struct.Struct(">QBBBI")
 _ACCESS: Final = struct.Struct(">I16s")
+_SHARD: Final = struct.Struct(">II")
+_INDEX_STATE: Final = struct.Struct(">QIIQIIIQ")
 
 RECORD_DTYPE: Final = np.dtype(
     [
@@ -81,14 +89,8 @@ RECORD_DTYPE: Final = np.dtype(
 """The fixed part of a record as a numpy row; the same bytes as `_RECORD`."""
 KEY_DTYPE: Final = np.dtype([("brand", ">u4"), ("channel", "u1"), ("recipient_type", "u1"), ("tag", "u1", (16,))])
 
-NO_TRANSACTION: Final = 0
-HEX_TRANSACTION: Final = 1
-TEXT_TRANSACTION: Final = 2
-
-_SOURCE_NUMBERS: Final = {name: number for number, name in enumerate(KNOWN_SOURCES, 1)}
-_SOURCES: Final = {0: "", **{number: name for name, number in _SOURCE_NUMBERS.items()}}
+_SOURCES: Final = dict(enumerate(("", *KNOWN_SOURCES)))
 """0 stands for any other source: its name is in the tail."""
-_LOWER_HEX: Final = re.compile("[0-9a-f]*")
 _STATUSES: Final = {int(status): status for status in (Status.ONAY, Status.RET, Status.UNKNOWN)}
 
 
@@ -135,6 +137,12 @@ def encode_keys(columns: ConsentColumns) -> npt.NDArray[np.void]:
     return keys
 
 
+def column_of_keys(columns: ConsentColumns) -> list[bytes]:
+    """Write the keys of N changes."""
+    packed = encode_keys(columns).tobytes()
+    return [packed[at : at + KEY_BYTES] for at in range(0, len(packed), KEY_BYTES)]
+
+
 def column_keys(brand: int, channel: int, recipient_type: int, tags: npt.NDArray[np.uint8]) -> list[bytes]:
     """Write the keys of one frame's recipients; tags uint8 (N, 16)."""
     prefix = key_prefix(brand, channel, recipient_type)
@@ -142,37 +150,46 @@ def column_keys(brand: int, channel: int, recipient_type: int, tags: npt.NDArray
     return [prefix + packed[at : at + TAG_BYTES] for at in range(0, len(packed), TAG_BYTES)]
 
 
-def encode_records(keys: Sequence[bytes], columns: ConsentColumns) -> list[bytes]:
-    """Write the records of N changes whose keys are given, in the same order."""
-    rows = np.zeros(len(columns), RECORD_DTYPE)
+def rows_bytes(rows: npt.NDArray[np.void]) -> list[bytes]:
+    """Return each row of a packed array as bytes, in one call; rows of shape (N,)."""
+    listed: list[bytes] = np.ascontiguousarray(rows).view(f"V{rows.itemsize}").tolist()
+    return listed
+
+
+def encode_records(keys: npt.NDArray[np.void], columns: ConsentColumns) -> list[bytes]:
+    """Write the records of N changes whose keys (KEY_DTYPE) are given, in the same order."""
+    rows = np.empty(len(columns), RECORD_DTYPE)
     rows["status"] = columns.status
+    rows["source"] = columns.source
     rows["registered"] = columns.registered
     rows["consented"] = columns.consented
     rows["sequence"] = columns.sequence
-    rows["source"] = [_SOURCE_NUMBERS.get(name, 0) for name in columns.source]
-    rows["transaction_form"], transactions, tails = _transactions(columns.transaction_id.tolist())
-    rows["transaction"] = np.frombuffer(transactions, np.uint8).reshape(-1, 32)
-    for unnamed in np.flatnonzero(rows["source"] == 0).tolist():
-        tails[unnamed] = tails.get(unnamed, b"") + _text(columns.source[unnamed])
-    packed = rows.tobytes()
-    bodies = [packed[at + _CHECKED_FROM : at + RECORD_BYTES] for at in range(0, len(packed), RECORD_BYTES)]
-    for at, tail in tails.items():
-        bodies[at] += tail
-    return [_CODE.pack(record_check(key, body)) + body for key, body in zip(keys, bodies, strict=True)]
+    rows["transaction_form"] = columns.transaction_form
+    rows["transaction"] = columns.transaction
+    rows["check"] = _record_checks(_matrix(keys), _matrix(rows))
+    values = rows_bytes(rows)
+    with_tail = (columns.source == 0) | (columns.transaction_form == TEXT_TRANSACTION)
+    for at in np.flatnonzero(with_tail).tolist():
+        source, transaction_id = columns.texts[columns.text[at]]
+        tail = _text(transaction_id) if columns.transaction_form[at] == TEXT_TRANSACTION else b""
+        tail += b"" if columns.source[at] else _text(source)
+        values[at] = _checked(keys[at].tobytes(), values[at][_CHECKED_FROM:] + tail)
+    return values
 
 
-def _transactions(texts: list[str]) -> tuple[npt.NDArray[np.uint8], bytes, dict[int, bytes]]:
-    """Write N transaction ids: their forms, 32 bytes each, and the tails of those that are no hexadecimal."""
-    joined = "".join(texts)
-    if set(map(len, texts)) == {TRANSACTION_ID_MAX_CHARS} and _LOWER_HEX.fullmatch(joined):
-        return np.full(len(texts), HEX_TRANSACTION, np.uint8), bytes.fromhex(joined), {}
-    hexadecimal = [len(text) == TRANSACTION_ID_MAX_CHARS and _LOWER_HEX.fullmatch(text) is not None for text in texts]
-    packed = b"".join(
-        bytes.fromhex(text) if is_hex else bytes(32) for text, is_hex in zip(texts, hexadecimal, strict=True)
-    )
-    forms = np.where(hexadecimal, HEX_TRANSACTION, TEXT_TRANSACTION).astype(np.uint8)
-    forms[[not text for text in texts]] = NO_TRANSACTION
-    return forms, packed, {at: _text(texts[at]) for at in np.flatnonzero(forms == TEXT_TRANSACTION).tolist()}
+def _matrix(rows: npt.NDArray[np.void]) -> npt.NDArray[np.uint8]:
+    """See packed rows as bytes, uint8 (N, size of a row)."""
+    return rows.view(np.uint8).reshape(len(rows), rows.itemsize)
+
+
+def _record_checks(keys: npt.NDArray[np.uint8], records: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
+    """Return the checks of N records without tail, given as uint8 (N, 22) and (N, 55); uint32 (N,)."""
+    bound = np.empty((len(keys), KEY_BYTES + RECORD_BYTES - _CHECKED_FROM), np.uint8)
+    bound[:, :KEY_BYTES] = keys
+    bound[:, KEY_BYTES:] = records[:, _CHECKED_FROM:]
+    texts = bound.view(f"V{bound.shape[1]}")[:, 0].tolist()
+    digests = np.fromiter(map(xxhash.xxh3_64_intdigest, texts), np.uint64, len(texts))
+    return digests.astype(np.uint32)  # the lower half, as record_check takes
 
 
 def _text(text: str) -> bytes:
@@ -252,17 +269,22 @@ def _tail(value: bytes) -> Sequence[str]:
     return texts
 
 
-def status_of(value: bytes | None) -> int:
-    """Return the status of a record that is known to be intact; 0 for no record."""
-    return 0 if value is None else value[_CHECKED_FROM]
-
-
 def decode_columns(keys: Sequence[bytes], values: Sequence[bytes]) -> npt.NDArray[np.void]:
     """Read the fixed parts of N records as an array of RECORD_DTYPE; one damaged record fails the column."""
-    if not all(map(intact, keys, values)):
+    fixed = list(values)
+    tailed = [at for at, value in enumerate(values) if len(value) != RECORD_BYTES]
+    for at in tailed:
+        if not intact(keys[at], values[at]):
+            _corrupt("consent record")
+        fixed[at] = values[at][:RECORD_BYTES]
+    rows = np.frombuffer(b"".join(fixed), RECORD_DTYPE)
+    packed = np.frombuffer(b"".join(keys), np.uint8).reshape(-1, KEY_BYTES)
+    fits = rows["check"] == _record_checks(packed, _matrix(rows))
+    fits &= (rows["status"] > Status.NONE) & (rows["status"] <= Status.UNKNOWN)
+    fits[tailed] = True
+    if not fits.all():
         _corrupt("consent record")
-    fixed = b"".join(value[:RECORD_BYTES] for value in values)
-    return np.frombuffer(fixed, RECORD_DTYPE)
+    return rows
 
 
 def encode_number(number: int) -> bytes:
@@ -466,3 +488,78 @@ def decode_hold(key: bytes, value: bytes) -> tuple[str, tuple[int, ...]]:
         _corrupt("hold")
     codes = np.frombuffer(body[_NUMBER.size : end], ">u4").tolist()
     return body[end:].decode("utf-8", "surrogateescape"), tuple(codes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexState:
+    """What the decision index consists of.
+
+    `revision` counts commits that changed it. Of the generation in use: its number, shards and words in use. Of the
+    one that is being built, if `building` is not 0: the same, and `frontier`, the first shard that is not built yet.
+    """
+
+    revision: int = 0
+    generation: int = 0
+    shards: int = 0
+    entries: int = 0
+    building: int = 0
+    building_shards: int = 0
+    frontier: int = 0
+    building_entries: int = 0
+
+    @property
+    def bytes(self) -> int:
+        """What the pages take on disk, those being built included; the tree above them takes less than a hundredth."""
+        return (self.shards + self.frontier) * 4096
+
+
+def encode_index_state(state: IndexState) -> bytes:
+    """Write the state of the decision index; checked."""
+    numbers = (getattr(state, name) for name in IndexState.__slots__)
+    return _checked(META_INDEX, _INDEX_STATE.pack(*numbers))
+
+
+def decode_index_state(value: bytes) -> IndexState:
+    """Read the state of the decision index."""
+    body = _unchecked(META_INDEX, value, "index state")
+    if len(body) != _INDEX_STATE.size:
+        _corrupt("index state")
+    return IndexState(**dict(zip(IndexState.__slots__, _INDEX_STATE.unpack(body), strict=True)))
+
+
+def encode_shard(generation: int, shard: int) -> bytes:
+    """Write the key of a page of the decision index."""
+    return _SHARD.pack(generation, shard)
+
+
+def encode_shards(generation: int, shards: Sequence[int]) -> list[bytes]:
+    """Write the keys of many pages of one generation."""
+    return [_SHARD.pack(generation, shard) for shard in shards]
+
+
+def decode_shard(key: bytes) -> tuple[int, int]:
+    """Read the key of a page: generation and shard."""
+    if len(key) != _SHARD.size:
+        _corrupt("index key")
+    generation, shard = _SHARD.unpack(key)
+    return generation, shard
+
+
+def encode_index_changes(revision: int, changed: Mapping[int, npt.NDArray[np.int64]]) -> bytes:
+    """Write which shards of which generations a revision changed: generation, how many, which (4 each); checked."""
+    parts = [
+        _SHARD.pack(generation, len(shards)) + shards.astype(">u4").tobytes() for generation, shards in changed.items()
+    ]
+    return _checked(encode_number(revision), b"".join(parts))
+
+
+def decode_index_changes(key: bytes, value: bytes) -> dict[int, npt.NDArray[np.int64]]:
+    """Read which shards a revision changed, by generation."""
+    body, at = _unchecked(key, value, "index change"), 0
+    changed: dict[int, npt.NDArray[np.int64]] = {}
+    while at < len(body):
+        generation, count = _SHARD.unpack_from(body, at)
+        at += _SHARD.size
+        changed[generation] = np.frombuffer(body, ">u4", count, at).astype(np.int64)
+        at += count * _CODE.size
+    return changed

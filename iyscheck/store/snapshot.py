@@ -7,6 +7,7 @@ nobody asks, so old pages are free to be reused. Brands and watermarks are kept 
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from types import TracebackType
 from typing import Self, cast
@@ -30,7 +31,8 @@ from iyscheck.store.environment import (
     translation,
     walk,
 )
-from iyscheck.store.layout import SourceState
+from iyscheck.store.index import read_state
+from iyscheck.store.layout import IndexState, SourceState
 from iyscheck.store.registries import read_holds, read_position, read_watermarks
 
 
@@ -53,13 +55,18 @@ class StoreStats:
     records: int
 
 
-class _Decoded:
+class Decoded:
     """What has been decoded of one transaction's registries."""
 
     def __init__(self, transaction_id: int, position: Position) -> None:
         self.transaction_id = transaction_id
         self.position = position
         self.brands: dict[int, BrandView] = {}
+
+    @classmethod
+    def read(cls, txn: lmdb.Transaction, environment: Environment) -> Self:
+        """Begin with the position."""
+        return cls(txn.id(), read_position(txn, environment.databases[layout.META]))
 
 
 class Snapshot(msgspec.Struct, eq=False, gc=False):  # a struct: each check makes one, a class takes 0.1 µs longer
@@ -71,7 +78,7 @@ class Snapshot(msgspec.Struct, eq=False, gc=False):  # a struct: each check make
     _txn: lmdb.Transaction
     _path: Path
     _databases: Mapping[bytes, lmdb._Database]
-    _decoded: _Decoded
+    _decoded: Decoded
     position: Position
 
     def __enter__(self) -> Self:
@@ -166,6 +173,27 @@ class Snapshot(msgspec.Struct, eq=False, gc=False):  # a struct: each check make
         for key, value in self.items(layout.SOURCES):
             yield layout.decode_source(key, value)
 
+    def index_state(self) -> IndexState | None:
+        """Return what the decision index consists of; None if there is none. Raises StoreCorruptError."""
+        return read_state(self._txn, self._databases[layout.META])
+
+    def page(self, generation: int, shard: int) -> bytes | None:
+        """Return a page of the decision index."""
+        return read(self._txn, layout.encode_shard(generation, shard), self._databases[layout.INDEX])
+
+    def index_bytes(self) -> int:
+        """Return how many bytes of the file the decision index takes, all generations and their tree included."""
+        stat = self._txn.stat(self._databases[layout.INDEX])
+        return int(stat["psize"]) * int(stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"])
+
+    def keys_between(self, database: bytes, first: bytes, last: bytes) -> set[bytes]:
+        """Return the keys of one named database from `first` to `last`, both included."""
+        with self._txn.cursor(self._databases[database]) as cursor:
+            if not cursor.set_range(first):
+                return set()
+            keys = cast("Iterator[bytes]", cursor.iternext(keys=True, values=False))
+            return set(takewhile(lambda key: key <= last, keys))
+
     def items(self, database: bytes) -> Iterator[tuple[bytes, bytes]]:
         """Walk the raw keys and values of one named database in key order."""
         return walk(self._txn, self._databases[database])
@@ -176,7 +204,7 @@ class Store:
 
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
-        self._decoded = _Decoded(-1, Position(b"", 0))
+        self._decoded = Decoded(-1, Position(b"", 0))
 
     @classmethod
     def open(
@@ -198,6 +226,11 @@ class Store:
     def __exit__(self, *_: object) -> None:
         self.close()
 
+    @property
+    def environment(self) -> Environment:
+        """The open environment, for column views of it."""
+        return self._environment
+
     def close(self) -> None:
         """Close the files; no snapshot may be open."""
         self._environment.close()
@@ -217,8 +250,7 @@ class Store:
             decoded = self._decoded
             transaction_id = txn.id()
             if decoded.transaction_id != transaction_id:
-                position = read_position(txn, environment.databases[layout.META])
-                decoded = self._decoded = _Decoded(transaction_id, position)
+                decoded = self._decoded = Decoded.read(txn, environment)
             return Snapshot(txn, environment.path, environment.databases, decoded, decoded.position)
         except BaseException as error:
             txn.abort()

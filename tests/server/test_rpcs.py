@@ -127,6 +127,20 @@ class TestAnswers:
         assert [reply.frame_id for reply in replies] == [5, 4, 3]
         assert [reply.reasons for reply in replies] == [expected, expected, bytes([Reason.EXEMPT_MESSAGE] * 4)]
 
+    def test_columns(self, served: Served) -> None:
+        """Frames that are cut into columns are answered as small ones are, whatever their addresses are."""
+        spellings = ["0 (532) 100-00.01", REFUSED, "", NOBODY, "05321000001:", "5321000001", "05321000001ş", "ş" * 70]
+        large = wire.frame(CONTEXT, addresses=spellings * 100, frame_id=1)
+        small = [wire.frame(CONTEXT, addresses=[spelling]) for spelling in spellings]
+
+        answer, *answers = served.stub.StreamCheck(iter([large, *small]), timeout=5)
+
+        assert answer.frame_id == 1
+        assert answer.reasons == b"".join(each.reasons for each in answers) * 100
+        assert answer.reasons[:4] == bytes(
+            [Reason.CONSENTED, Reason.REFUSED, Reason.INVALID_ADDRESS, Reason.NO_CONSENT]
+        )
+
     def test_server_info(self, served: Served) -> None:
         """The server tells limits, keys and policy."""
         info = wire.server_info_of(served.stub.GetServerInfo(v1.GetServerInfoRequest(), timeout=5))
@@ -228,12 +242,13 @@ class TestRefusals:
         assert (info.reason, fields) == ("BATCH_TOO_LARGE", ["questions"])
         assert dict(info.metadata) == {"maximum": "10000", "actual": "10001"}
 
-    def test_malformed_frame(self, served: Served) -> None:
+    @pytest.mark.parametrize("recipients", [1, 1000])
+    def test_malformed_frame(self, served: Served, recipients: int) -> None:
         """Malformed bytes end a stream; a frame with a fault does not."""
-        good = wire.frame(CONTEXT, addresses=[CONSENTED], frame_id=1).SerializeToString()
+        good = wire.frame(CONTEXT, addresses=[CONSENTED] * recipients, frame_id=1).SerializeToString()
         bad = wire.frame(context(), addresses=[], frame_id=2).SerializeToString()
 
-        replies = served.stream(iter([good, bad, good, b"\xff", good]))
+        replies = served.stream(iter([good, bad, good, good + b"\x3a\x01\xff", good]))
 
         read = [v1.StreamCheckResponse.FromString(next(replies)) for _ in range(3)]
         assert [reply.error.reason for reply in read] == ["", "INVALID_QUESTION", ""]
