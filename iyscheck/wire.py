@@ -5,6 +5,7 @@ distrustfully: whatever is unknown, contradictory or missing becomes a denial or
 The one lenient place is the message class, where an unknown number means COMMERCIAL, the class that needs consent.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar, cast
@@ -119,15 +120,15 @@ def context_of(message: v1.Question | v1.StreamCheckRequest, path: str = "") -> 
 def question_of(message: v1.Question, path: str = "") -> Question:
     """Read a question; `path` goes before the field names of errors. Raises QuestionError."""
     context = context_of(message, path)
-    recipient = message.WhichOneof("recipient")
-    if recipient is None:
-        raise QuestionError(f"{path}recipient", "is required.", fix="Give an address or a token.")
-    if recipient == "address":
+    if message.HasField("address"):
         return Question(context=context, address=message.address)
-    if len(message.token) != TOKEN_BYTES:
-        raise QuestionError(f"{path}token", f"has {len(message.token)} bytes instead of {TOKEN_BYTES}.")
-    _require_key_id(message.address_key_id, path)
-    return Question(context=context, token=message.token, address_key_id=message.address_key_id)
+    if not message.HasField("token"):
+        raise QuestionError(f"{path}recipient", "is required.", fix="Give an address or a token.")
+    token, key_id = message.token, message.address_key_id
+    if len(token) != TOKEN_BYTES:
+        raise QuestionError(f"{path}token", f"has {len(token)} bytes instead of {TOKEN_BYTES}.")
+    _require_key_id(key_id, path)
+    return Question(context=context, token=token, address_key_id=key_id)
 
 
 def questions_of(messages: Sequence[v1.Question]) -> list[Question | ItemError]:
@@ -244,23 +245,25 @@ def item_error_of(error: IyscheckError) -> ItemError:
 
 def check_response(answer: Answer, client_reference: str = "") -> v1.CheckResponse:
     """Write the answer to one question."""
-    return v1.CheckResponse(
-        reason=cast("v1.Reason", answer.reason),
-        permitted=answer.permitted,
-        message_class=cast("v1.MessageClass", answer.message_class),
-        evidence=_evidence_message(answer.evidence),
-        envelope=_envelope_message(answer.envelope),
-        client_reference=client_reference,
-    )
+    message = v1.CheckResponse()
+    message.reason = cast("v1.Reason", answer.reason)
+    message.permitted = answer.permitted
+    message.message_class = cast("v1.MessageClass", answer.message_class)
+    if client_reference:
+        message.client_reference = client_reference
+    if answer.evidence is not None:
+        _write_evidence(message.evidence, answer.evidence)
+    _write_envelope(message.envelope, answer.envelope)
+    return message
 
 
 def batch_response(answer: BatchAnswer, client_reference: str = "") -> v1.BatchCheckResponse:
     """Write the answers to a batch."""
-    return v1.BatchCheckResponse(
-        items=[_item_message(item) for item in answer.items],
-        envelope=_envelope_message(answer.envelope),
-        client_reference=client_reference,
-    )
+    message = v1.BatchCheckResponse(client_reference=client_reference)
+    for item in answer.items:
+        _write_item(message.items.add(), item)
+    _write_envelope(message.envelope, answer.envelope)
+    return message
 
 
 def frame_response(frame_id: int, answer: ColumnAnswer) -> v1.StreamCheckResponse:
@@ -312,56 +315,65 @@ def server_info_response(info: ServerInfo) -> v1.GetServerInfoResponse:
     )
 
 
-def _item_message(item: Answer | ItemError) -> v1.BatchCheckItem:
+# Parts are written where they stand in the message: to make each alone and copy it in takes four times as long.
+
+
+def _write_item(message: v1.BatchCheckItem, item: Answer | ItemError) -> None:
     if isinstance(item, ItemError):
-        return v1.BatchCheckItem(error=_error_message(item))
-    return v1.BatchCheckItem(
-        result=v1.BatchCheckResult(
-            reason=cast("v1.Reason", item.reason),
-            permitted=item.permitted,
-            message_class=cast("v1.MessageClass", item.message_class),
-            evidence=_evidence_message(item.evidence),
-            as_of=_timestamp(item.envelope.as_of),
-            valid_until=_timestamp(item.envelope.valid_until),
-        )
-    )
+        message.error.CopyFrom(_error_message(item))
+        return
+    result = message.result
+    result.reason = cast("v1.Reason", item.reason)
+    result.permitted = item.permitted
+    result.message_class = cast("v1.MessageClass", item.message_class)
+    if item.evidence is not None:
+        _write_evidence(result.evidence, item.evidence)
+    if item.envelope.as_of is not None:
+        result.as_of.seconds = item.envelope.as_of
+    _write_timestamp(result.valid_until, item.envelope.valid_until)
 
 
 def _error_message(error: ItemError) -> v1.ItemError:
     return v1.ItemError(reason=error.reason, field=error.field, message=error.message)
 
 
-def _evidence_message(evidence: Evidence | None) -> v1.Evidence | None:
-    if evidence is None:
-        return None
-    return v1.Evidence(
-        status=cast("v1.ConsentStatus", evidence.status),
-        source=evidence.source,
-        consent_time=evidence.consent_time,
-        registration_time=evidence.registration_time,
-        transaction_id=evidence.transaction_id,
-    )
+def _write_evidence(message: v1.Evidence, evidence: Evidence) -> None:
+    message.status = cast("v1.ConsentStatus", evidence.status)
+    message.source = evidence.source
+    message.consent_time = evidence.consent_time
+    message.registration_time = evidence.registration_time
+    message.transaction_id = evidence.transaction_id
+
+
+def _write_envelope(message: v1.Envelope, envelope: Envelope) -> None:
+    position = message.position
+    position.log_id = envelope.position.log_id
+    position.sequence = envelope.position.sequence
+    if envelope.as_of is not None:
+        message.as_of.seconds = envelope.as_of
+    _write_timestamp(message.valid_until, envelope.valid_until)
+    message.decision_id = envelope.decision_id
+    message.policy_id = envelope.policy_id
+
+
+def _write_timestamp(message: Timestamp, seconds: float) -> None:
+    whole = math.floor(seconds)
+    message.seconds = whole
+    message.nanos = int((seconds - whole) * _NANO)
 
 
 def _envelope_message(envelope: Envelope) -> v1.Envelope:
-    return v1.Envelope(
-        position=_position_message(envelope.position),
-        as_of=_timestamp(envelope.as_of),
-        valid_until=_timestamp(envelope.valid_until),
-        decision_id=envelope.decision_id,
-        policy_id=envelope.policy_id,
-    )
+    message = v1.Envelope()
+    _write_envelope(message, envelope)
+    return message
 
 
 def _position_message(position: Position | None) -> v1.Position | None:
     return None if position is None else v1.Position(log_id=position.log_id, sequence=position.sequence)
 
 
-def _timestamp(seconds: float | None) -> Timestamp | None:
-    if seconds is None:
-        return None
-    whole = int(seconds // 1)
-    return Timestamp(seconds=whole, nanos=int((seconds - whole) * _NANO))
+def _timestamp(seconds: int | None) -> Timestamp | None:
+    return None if seconds is None else Timestamp(seconds=seconds)
 
 
 # --- Requests, as a client writes them --------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 """The composition root: the only place that knows all the parts, builds them, runs them and stops them."""
 
+import gc
 import signal
 import threading
 import time
@@ -33,7 +34,7 @@ _QUEUED_CALLS: Final = 1_000  # beyond this many calls without a thread, gRPC re
 _NOTICE_S: Final = 1.0  # how long balancers get to see NOT_SERVING before new calls are refused
 _NOTICE_SHARE: Final = 0.1
 
-_OPTIONS: Final = (
+OPTIONS: Final = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.so_reuseport", 0),  # two servers on one port would share calls without anybody noticing
@@ -44,6 +45,14 @@ _OPTIONS: Final = (
     ("grpc.keepalive_time_ms", 60_000),  # finds dead clients, whose streams hold threads
     ("grpc.keepalive_timeout_ms", 20_000),
 )
+
+
+def pool_size(unary_workers: int, max_streams: int) -> int:
+    """Count the threads of a server.
+
+    A stream holds its thread for as long as it is open: unary calls need threads beside all of them.
+    """
+    return unary_workers + max_streams + _REFLECTION_STREAMS + MAX_WATCHERS + _HEALTH_WORKERS
 
 
 class Server:
@@ -113,10 +122,9 @@ class Server:
 
     def _build(self, metrics: Metrics) -> grpc.Server:
         settings = self.settings
-        # A stream holds its thread for as long as it is open: unary calls need threads beside all of them.
-        threads = settings.unary_workers + settings.max_streams + _REFLECTION_STREAMS + MAX_WATCHERS + _HEALTH_WORKERS
+        threads = pool_size(settings.unary_workers, settings.max_streams)
         pool = self._parts.enter_context(ThreadPoolExecutor(threads, thread_name_prefix="rpc"))
-        server = grpc.server(pool, options=_OPTIONS, maximum_concurrent_rpcs=threads + _QUEUED_CALLS)
+        server = grpc.server(pool, options=OPTIONS, maximum_concurrent_rpcs=threads + _QUEUED_CALLS)
         # Half of the workers may wait for a position, the other half goes on answering.
         self._servicer = servicer = Servicer(
             self.engine, metrics.decisions, max_waiters=max(1, settings.unary_workers // 2)
@@ -189,6 +197,9 @@ def run(settings: Settings, announce: Callable[[str], None] | None = None) -> in
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: over.set())
     server = Server.start(settings, log)
+    # What was built by now lives as long as the process: collections need not walk it again and again.
+    gc.collect()
+    gc.freeze()
     described = server.describe()
     log.info("serving", **described, settings=settings.model_dump(mode="json"))
     if announce is not None:

@@ -28,8 +28,11 @@ class Servicer:
         request = wire.parse(v1.CheckRequest, data)
         reference, position = wire.client_reference_of(request), wire.min_position_of(request)
         question = wire.question_of(request.question, "question.")
-        with self._patience(call, position) as seconds:
-            answer = self._engine.check(question, min_position=position, timeout_s=seconds)
+        if position is None:  # as nearly always: `_patience` takes as long as reading the request
+            answer = self._engine.check(question)
+        else:
+            with self._patience(call, position) as seconds:
+                answer = self._engine.check(question, min_position=position, timeout_s=seconds)
         self._decisions.count(question.context.channel, answer.reason)
         return wire.check_response(answer, reference)
 

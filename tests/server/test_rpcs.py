@@ -1,3 +1,4 @@
+import json
 import queue
 import threading
 import time
@@ -16,6 +17,7 @@ from iyscheck.change import Position
 from iyscheck.consent import Channel, MessageClass, Reason, RecipientType
 from iyscheck.question import MAX_MESSAGE_BYTES, Context, Question
 from iyscheck.v1 import consent_check_pb2 as v1
+from iyscheck.v1.consent_check_pb2_grpc import ConsentCheckServiceStub
 from tests.builders import ADDRESS_KEY, STORE_KEY
 from tests.server.conftest import CONSENTED, REFUSED, STALE_BRAND, UNKNOWN, Served, Site, serve
 
@@ -307,6 +309,25 @@ class TestPositions:
 
         code, info, _ = refusal(caught.value)
         assert (code, info.reason) == (grpc.StatusCode.UNAVAILABLE, "NOT_YET_AT_POSITION")
+
+    def test_not_yet_once(self, site: Site) -> None:
+        """A client that lets gRPC retry is told at once that the position is not there: we have waited already."""
+        with serve(site, metrics_listen="127.0.0.1:0") as served:
+            here = served.server.engine.freshness().position
+            late = wire.check_request(QUESTIONS["consented"][0], min_position=Position(here.log_id, here.sequence + 1))
+            policy = {"maxAttempts": 5, "initialBackoff": "0.01s", "maxBackoff": "0.01s", "backoffMultiplier": 1}
+            policy["retryableStatusCodes"] = ["UNAVAILABLE"]
+            config = json.dumps({"methodConfig": [{"name": [{}], "retryPolicy": policy}]})
+            options = [("grpc.service_config", config)]
+            with (
+                grpc.insecure_channel(served.server.address, options) as channel,
+                pytest.raises(grpc.RpcError) as caught,
+            ):
+                ConsentCheckServiceStub(channel).Check(late, timeout=0.4)
+
+            code, info, _ = refusal(caught.value)
+            assert (code, info.reason) == (grpc.StatusCode.UNAVAILABLE, "NOT_YET_AT_POSITION")
+            assert served.metric("grpc_server_started_total", grpc_method="Check") == 1
 
     def test_waiters(self, site: Site) -> None:
         """Calls that wait for a position leave workers for those that need not wait."""
