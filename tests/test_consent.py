@@ -229,7 +229,7 @@ class TestDeadlines:
 
 
 AROUND_THE_CUTS = LOCAL_SECONDS | st.sampled_from(
-    [before + seconds for before in REGISTERED_BEFORE.values() for seconds in (-1, 0, 1)]
+    [before + seconds for before in consent.REGISTERED_BEFORE.values() for seconds in (-1, 0, 1)]
 )
 
 
