@@ -26,19 +26,16 @@ app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exce
 
 @app.command(context_settings={"help_option_names": ["--help", "-h"]})
 def main(
-    quick: Annotated[bool, typer.Option("--quick", help="1 M consents, short runs: minutes, for sanity.")] = False,  # noqa: FBT002 - a flag
-    full: Annotated[
-        bool, typer.Option("--full", help="Also 100 M consents, a cold store, PostgreSQL, more rounds.")
-    ] = False,
+    *,
+    quick: Annotated[bool, typer.Option("--quick", help="1 M consents, short runs: minutes, for sanity.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Also 100 M consents, a cold store, PostgreSQL.")] = False,
     against: Annotated[str, typer.Option("--against", metavar="REV", help="Compare this tree with a commit.")] = "",
     only: Annotated[
         list[str] | None, typer.Option("--only", metavar="NAME", help="Measure this section alone.")
     ] = None,
     data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Where stores are kept between runs.")] = DATA,
-    report_only: Annotated[
-        bool, typer.Option("--report-only", help="Measure nothing; write the report again.")
-    ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the sections measured as JSON.")] = False,  # noqa: FBT002 - a flag
+    report_only: Annotated[bool, typer.Option("--report-only", help="Only write the report again.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the sections measured as JSON.")] = False,
 ) -> None:
     """Measure iyscheck beside its peers on this machine.
 

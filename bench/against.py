@@ -85,14 +85,19 @@ def _reading(session: Session, section: Section, stores: dict[str, Stores]) -> N
             command = kept.checkout.command(*product.serve_arguments(kept.store(size), kept.keys))
             log = session.folder / f"server-{who.replace('/', '_')}.log"
             server = parts.enter_context(serving(command, core=session.cores[0], log=log, checkout=kept.checkout))
-            asked = {"target": server.target, "keys": str(kept.keys), "consents": size, "hit_rate": HIT_RATE}
+            asked: dict[str, object] = {
+                "target": server.target,
+                "keys": str(kept.keys),
+                "consents": size,
+                "hit_rate": HIT_RATE,
+            }
             for kind in ("tokens", "phones"):
                 caller = parts.enter_context(
-                    session.remote("bench.callers:StreamCaller", kind=kind, size=FRAME, **asked)
+                    session.remote("bench.callers:StreamCaller", asked | {"kind": kind, "size": FRAME})
                 )
                 caller.call("verify")
                 streams[f"stream, {kind}, {who}"] = partial(_closed, session, caller, window=WINDOW)
-            asker = parts.enter_context(session.remote("bench.callers:UnaryCaller", kind="tokens", **asked))
+            asker = parts.enter_context(session.remote("bench.callers:UnaryCaller", asked | {"kind": "tokens"}))
             asker.call("verify")
             singles[f"Check, {CONCURRENCY} at once, {who}"] = partial(_closed, session, asker, concurrency=CONCURRENCY)
         _keep(section, alternate(session.plan.rounds, streams), "recipients/s", session, frame=FRAME, hit_rate=HIT_RATE)
@@ -127,12 +132,10 @@ def _changing(session: Session, section: Section, stores: dict[str, Stores]) -> 
             changer = parts.enter_context(
                 Remote(
                     "bench.product:Changer",
+                    {"store": str(store), "keys": str(kept.keys), "consents": size},
                     core=session.cores[0],
                     log=session.folder / f"changer-{number}.log",
                     checkout=kept.checkout,
-                    store=str(store),
-                    keys=str(kept.keys),
-                    consents=size,
                 )
             )  # fmt: skip - where, and what
             sides[f"apply, {COMMIT:,} per commit, {who}"] = partial(_apply, changer, numbers[who])

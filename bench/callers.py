@@ -150,10 +150,10 @@ class StreamCaller:
         sender.join()
         return {"rate": rate, "frames": arrivals.count, **latencies.summary(warm)}
 
-    def _call(self, number: int) -> grpc.StreamStreamMultiCallable:
+    def _call(self, number: int) -> "grpc.StreamStreamMultiCallable[bytes, bytes]":
         while len(self._channels) <= number:
             self._channels.append(grpc.insecure_channel(self._target, options=OPTIONS))
-        call: grpc.StreamStreamMultiCallable = self._channels[number].stream_stream(STREAM)
+        call: grpc.StreamStreamMultiCallable[bytes, bytes] = self._channels[number].stream_stream(STREAM)
         return call
 
 
@@ -175,7 +175,7 @@ class UnaryCaller:
             Cohort(consents), kind=kind, hit_rate=hit_rate, keys=keys, seed=seed, count=count
         )
         self._channel = grpc.insecure_channel(target, options=OPTIONS)
-        self._check: grpc.UnaryUnaryMultiCallable = self._channel.unary_unary(CHECK)
+        self._check: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(CHECK)
 
     def verify(self, *, exactly: bool = True, count: int = 2_000) -> dict[str, float]:
         """Ask some questions and compare each reason; with evidence where there is a record."""
@@ -227,7 +227,7 @@ class UnaryCaller:
                 over.release()
                 return
 
-            def answered(call: grpc.Future) -> None:
+            def answered(call: "grpc.Future[bytes]") -> None:
                 now = clock()
                 if call.exception() is not None:
                     failed.append(str(call.exception()))
@@ -257,7 +257,7 @@ class UnaryCaller:
         payloads, future = self._questions.payloads, self._check.future
 
         def send(number: int) -> None:
-            def answered(call: grpc.Future) -> None:
+            def answered(call: "grpc.Future[bytes]") -> None:
                 if call.exception() is None:
                     latencies.answered(number, time.perf_counter())
                 over.release()
@@ -278,7 +278,8 @@ class Watcher:
         self._frames = Frames.make(
             Cohort(consents), kind="tokens", size=10, hit_rate=1.0, keys=keys, seed=5, recipients=200
         )
-        self._channel = grpc.insecure_channel(target, options=OPTIONS)
+        channel = grpc.insecure_channel(target, options=OPTIONS)
+        self._stream: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(STREAM)
 
     def until_moved(self) -> dict[str, float]:
         """Ask frame after frame until an answer shows a later position than the first; returns when that came."""
@@ -291,8 +292,7 @@ class Watcher:
                 yield self._frames.payloads[0]
 
         first = None
-        call = self._channel.stream_stream(STREAM)(feed())
-        for data in call:
+        for data in self._stream(feed()):
             now = time.time()
             sequence = v1.StreamCheckResponse.FromString(data).envelope.position.sequence
             first = sequence if first is None else first
@@ -305,5 +305,5 @@ class Watcher:
 
     def sequence(self) -> dict[str, float]:
         """Return the position that answers show now."""
-        data = next(self._channel.stream_stream(STREAM)(iter(self._frames.payloads[:1])))
+        data = next(self._stream(iter(self._frames.payloads[:1])))
         return {"sequence": v1.StreamCheckResponse.FromString(data).envelope.position.sequence}

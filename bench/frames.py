@@ -12,6 +12,7 @@ from iyscheck.v1 import consent_check_pb2 as v1
 
 Kind = Literal["tokens", "phones", "spellings"]
 MOST_FRAMES = 5_000
+_CHANNEL, _RECIPIENT_TYPE = v1.Channel.Name(CHANNEL), v1.RecipientType.Name(RECIPIENT_TYPE)
 _ADDRESSES_TAG = bytes((v1.StreamCheckRequest.ADDRESSES_FIELD_NUMBER << 3 | 2,))
 
 
@@ -41,8 +42,8 @@ class Frames:
 
 def _head(number: int, kind: Kind, keys: str) -> bytes:
     head = v1.StreamCheckRequest(
-        frame_id=number + 1, brand_code=BRAND, channel=CHANNEL.value, recipient_type=RECIPIENT_TYPE.value
-    )  # type: ignore[arg-type] # numbers are the wire's
+        frame_id=number + 1, brand_code=BRAND, channel=_CHANNEL, recipient_type=_RECIPIENT_TYPE
+    )
     if kind == "tokens":
         head.address_key_id = product.address_key_id(keys)
     return head.SerializeToString()
@@ -85,7 +86,7 @@ class Questions:
         key_id = product.address_key_id(keys)
         payloads = []
         for at in range(count):
-            question = v1.Question(brand_code=BRAND, channel=CHANNEL.value, recipient_type=RECIPIENT_TYPE.value)  # type: ignore[arg-type] # numbers are the wire's
+            question = v1.Question(brand_code=BRAND, channel=_CHANNEL, recipient_type=_RECIPIENT_TYPE)
             if kind == "tokens":
                 question.token, question.address_key_id = made[at].tobytes(), key_id
             else:

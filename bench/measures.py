@@ -142,7 +142,7 @@ def alternate(rounds: int, sides: Mapping[str, Callable[[], Run]]) -> dict[str, 
     """Run all sides in turn, each second round backwards, so that a drift of the machine favours nobody."""
     runs: dict[str, list[Run]] = {name: [] for name in sides}
     for number in range(rounds):
-        names = list(sides) if number % 2 == 0 else list(reversed(sides))
+        names = list(sides) if number % 2 == 0 else list(sides)[::-1]
         for name in names:
             runs[name].append(sides[name]())
     return runs

@@ -7,10 +7,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import IO, Self, cast
 
 from bench.machine import ROOT, on_core
 
@@ -105,13 +105,16 @@ class Serving:
 class Remote:
     """An object in a process of its own on one core; `call` runs one of its methods there."""
 
-    def __init__(self, name: str, *, core: int, log: Path, checkout: Checkout = HERE, **arguments: object) -> None:
+    def __init__(
+        self, name: str, arguments: Mapping[str, object], *, core: int, log: Path, checkout: Checkout = HERE
+    ) -> None:
         self._log = log
         command = checkout.command("-m", "bench.worker", name, json.dumps(arguments))
         with log.open("ab") as errors, on_core(core):
             self._process = subprocess.Popen(
                 command, cwd=checkout.folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
             )
+        self._input, self._output = cast("IO[str]", self._process.stdin), cast("IO[str]", self._process.stdout)
         try:
             self._answer()
         except BaseException:
@@ -131,9 +134,8 @@ class Remote:
 
     def send(self, method: str, **arguments: object) -> None:
         """Begin a call; `receive` waits for its end."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(json.dumps({"method": method, "arguments": arguments}) + "\n")
-        self._process.stdin.flush()
+        self._input.write(json.dumps({"method": method, "arguments": arguments}) + "\n")
+        self._input.flush()
 
     def receive(self) -> dict[str, float]:
         """Wait for the answer to `send`."""
@@ -141,19 +143,17 @@ class Remote:
 
     def close(self) -> None:
         """End the process: it ends by itself when nothing more can be asked."""
-        if self._process.stdin is not None:
-            self._process.stdin.close()
+        with suppress(BrokenPipeError):  # it died before it read the last call
+            self._input.close()
         try:
             self._process.wait(STOP_S)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+        self._output.close()
 
     def _answer(self) -> dict[str, float]:
-        assert self._process.stdout is not None
-        line = self._process.stdout.readline()
+        line = self._output.readline()
         if not line:
             raise ProcessError(f"{self._process.args!r} died; see {self._log}:\n{self._log.read_text()[-2000:]}")
         said = json.loads(line)

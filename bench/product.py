@@ -8,6 +8,7 @@ import hashlib
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -25,6 +26,8 @@ from iyscheck.store.layout import SourceState
 from iyscheck.store.snapshot import Store
 from iyscheck.store.writer import Batch, Writer
 
+FILLING = 1
+"""Raise it when `Builder.fill` fills otherwise: kept stores are made anew."""
 FILL_ROWS = 200_000
 CONTEXT = Context(brand=BRAND, channel=CHANNEL, recipient_type=RECIPIENT_TYPE)
 NEW_SHARE = 0.1
@@ -81,11 +84,11 @@ class Builder:
         """Name the code that decides what a store holds: a store of another recipe is made anew."""
         package = Path(iyscheck.__file__).parent
         sources = [*sorted((package / "store").glob("*.py")), package / "change.py", package / "consent.py"]
-        sources += [Path(__file__), Path(__file__).with_name("cohort.py")]
+        sources.append(Path(__file__).with_name("cohort.py"))
         digest = hashlib.sha256()
         for source in sources:
             digest.update(source.read_bytes())
-        return f"format {layout.FORMAT_VERSION}, {digest.hexdigest()[:16]}"
+        return f"format {layout.FORMAT_VERSION}, filling {FILLING}, {digest.hexdigest()[:16]}"
 
     def fill(self, path: str, keys: str, consents: int) -> dict[str, float]:
         """Fill a new store; returns seconds and bytes."""
@@ -193,6 +196,7 @@ class Changer:
         from bench.peers import plain as peer
 
         self._cohort = Cohort(consents)
+        self._statuses = self._cohort.statuses(np.arange(consents, dtype=np.int64))
         self._address_key, self._store_key = _keys(keys)
         self._writer = Writer.open(store, address_key_id=self._address_key.key_id, store_key_id=self._store_key.key_id)
         self._path = store
@@ -220,30 +224,35 @@ class Changer:
             raise ValueError("there is no plain file")
         return {"seconds": peer.put(self._plain, self._last), "changes": len(self._last)}
 
-    def bytes(self) -> dict[str, float]:
+    def close(self) -> None:
+        """Close both files."""
+        self._writer.close()
+        if self._plain is not None:
+            self._plain.close()
+
+    def size(self) -> dict[str, float]:
         """Return the bytes on disk, and how many consents there are."""
         with Store(self._writer.environment).snapshot() as snapshot:
             consents = sum(snapshot.counts().values())
         return {"bytes": _bytes(self._path), "consents": consents}
 
     def _changes(self, size: int, number: int) -> ConsentColumns:
+        """Turn ONAY to RET and RET to ONAY, so that no change leaves a state as it was."""
         items = changed_items(self._cohort.consents, size, number)
+        known = items < self._cohort.consents
+        statuses = np.full(len(items), Status.ONAY, np.uint8)
+        statuses[known] = Status.ONAY + Status.RET - self._statuses[items[known]]
+        self._statuses[items[known]] = statuses[known]
         tags = self._store_key.tags(self._address_key.tokens(self._cohort.blocks(items)))
-        flipped = np.where(
-            (self._cohort.statuses(items) == Status.ONAY) ^ (number % 2 == 1),
-            np.uint8(Status.RET),
-            np.uint8(Status.ONAY),
-        )
-        return _columns(
-            tags, flipped, np.full(len(items), _CHANGED + number), np.arange(len(items), dtype=np.int64) + 1
-        )
+        registered = np.full(len(items), _CHANGED + number)
+        return _columns(tags, statuses, registered, np.arange(len(items), dtype=np.int64) + 1)
 
     def _written(self, columns: ConsentColumns) -> list[tuple[bytes, bytes]]:
         packed = layout.encode_keys(columns).tobytes()
         keys = sorted(packed[at : at + layout.KEY_BYTES] for at in range(0, len(packed), layout.KEY_BYTES))
         environment = self._writer.environment
         with environment.lmdb.begin(db=environment.databases[layout.RECORDS]) as txn:
-            return [(key, bytes(txn.get(key))) for key in keys]
+            return [(key, cast("bytes", txn.get(key))) for key in keys]
 
 
 # --- Reading in process -----------------------------------------------------------------------------------

@@ -9,6 +9,15 @@ from bench.measures import Measure, Results, Section, Verdict, verdict
 
 RESULTS = Path(__file__).parent / "results"
 LATENCIES = ("p50", "p90", "p99", "p99.9")
+_INTRODUCTION = (
+    "Made by `scripts/bench{flag}` from the raw runs beside this file. A ratio is taken between neighbouring runs of "
+    "ours and the peer; shown are its median and its least and greatest. One server process runs on one core, whoever "
+    "asks it on another."
+)
+_MACHINE = (
+    "Commit {commit}, {at}, {seconds:,.0f} s. {cpu}, {cores} cores, {memory}, Linux {kernel}, Python {python}, inner "
+    "loops in {loops}; {packages}. Load of the machine before: {load_before}."
+)
 
 
 def files(kind: str, folder: Path = RESULTS) -> tuple[Path, Path]:
@@ -46,9 +55,7 @@ def markdown(sections: Iterable[Section], drawn: Sequence[str], kind: str) -> st
     flag = {"quick": " --quick", "full": " --full"}.get(kind, "")
     parts = [
         "# Figures",
-        f"Made by `scripts/bench{flag}` from the raw runs beside this file. A ratio is taken between neighbouring runs "
-        "of ours and the peer; shown are its median and its least and greatest. One server process runs on one core, "
-        "whoever asks it on another.",
+        _INTRODUCTION.format(flag=flag),
         "## Targets",
         _targets(verdicts(kept)),
         *(f"![{name}]({name})" for name in drawn),
@@ -77,9 +84,7 @@ def _section(section: Section) -> str:
     facts = section.facts
     parts = [
         f"## {section.name.capitalize()}",
-        f"Commit {facts['commit']}, {facts['at']}, {section.seconds:,.0f} s. {facts['cpu']}, {facts['cores']} cores, "
-        f"{facts['memory']}, Linux {facts['kernel']}, Python {facts['python']}, kernel {facts.get('kernel', '')}; "
-        f"{facts['packages']}. Load of the machine before: {facts['load_before']}.",
+        _MACHINE.format(seconds=section.seconds, **facts),
     ]
     if section.absent:
         parts.append("**Absent**\n\n" + "\n".join(f"- {text}" for text in section.absent))

@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,6 +33,8 @@ class Plan:
     warm_s: float
     feed_rows: int
     singles: int
+    unary_s: float
+    """Of the open loop beside a loader: long enough for a p99 of single checks."""
     recipients: int
     """Distinct recipients in the frames of one generator; from 2 M on no cache of a core holds what they touch."""
     frame_sizes: tuple[int, ...] = (1, 10, 100, 1_000, 10_000, 50_000)
@@ -51,6 +53,7 @@ QUICK = Plan(
     warm_s=0.2,
     feed_rows=200_000,
     singles=20_000,
+    unary_s=1.0,
     recipients=400_000,
     frame_sizes=(1, 100, 10_000, 50_000),
 )  # fmt: skip - what is how large
@@ -62,6 +65,7 @@ STANDARD = Plan(
     warm_s=1.0,
     feed_rows=2_000_000,
     singles=200_000,
+    unary_s=4.0,
     recipients=2_000_000,
 )  # fmt: skip - what is how large
 FULL = Plan(
@@ -72,6 +76,7 @@ FULL = Plan(
     warm_s=1.0,
     feed_rows=2_000_000,
     singles=200_000,
+    unary_s=4.0,
     recipients=2_000_000,
 )  # fmt: skip - what is how large
 
@@ -91,15 +96,14 @@ class Session:
     console: Console
     parts: ExitStack
     cores: tuple[int, int] = field(default_factory=machine.cores)
+    stores: Stores = field(init=False)
     _ours: dict[int, Serving] = field(default_factory=dict)
     _echo: list[Serving] = field(default_factory=list)
     _redis: list[redis.Redis] = field(default_factory=list)
     _redis_setting: list[redis.Setting] = field(default_factory=list)
 
-    @property
-    def stores(self) -> Stores:
-        """The kept stores."""
-        return Stores(folder=self.data, core=self.cores[0])
+    def __post_init__(self) -> None:
+        self.stores = Stores(folder=self.data, core=self.cores[0])
 
     @property
     def keys(self) -> str:
@@ -138,29 +142,24 @@ class Session:
             self._redis.append(self.parts.enter_context(server))
         return self._redis[0]
 
-    def remote(self, name: str, *, core: int | None = None, **arguments: object) -> Remote:
+    def remote(self, name: str, arguments: Mapping[str, object], *, core: int | None = None) -> Remote:
         """Start a worker on the client's core (or another)."""
         log = self.folder / f"{name.rpartition(':')[2]}.log"
-        return Remote(name, core=self.cores[1] if core is None else core, log=log, **arguments)
+        return Remote(name, arguments, core=self.cores[1] if core is None else core, log=log)
 
     def streamer(self, server: Serving, kind: str, **differing: object) -> Remote:
         """Start a generator of frames: of 10,000, 90 % hits, over the largest store, unless told otherwise."""
         setting: dict[str, object] = {"consents": self.plan.largest, "size": FRAME, "hit_rate": HIT_RATE}
         setting["recipients"] = self.plan.recipients
-        return self.remote(
-            "bench.callers:StreamCaller", target=server.target, kind=kind, keys=self.keys, **(setting | differing)
-        )
+        setting |= {"target": server.target, "kind": kind, "keys": self.keys}
+        return self.remote("bench.callers:StreamCaller", setting | differing)
 
     def asker(self, server: Serving, kind: str = "tokens", consents: int = 0) -> Remote:
         """Start a generator of single checks."""
+        setting: dict[str, object] = {"consents": consents or self.plan.largest, "hit_rate": HIT_RATE}
         return self.remote(
-            "bench.callers:UnaryCaller",
-            target=server.target,
-            kind=kind,
-            keys=self.keys,
-            consents=consents or self.plan.largest,
-            hit_rate=HIT_RATE,
-        )  # fmt: skip - where, and what
+            "bench.callers:UnaryCaller", setting | {"target": server.target, "kind": kind, "keys": self.keys}
+        )
 
     def timing(self) -> dict[str, float]:
         """Return how long a run is."""
@@ -168,7 +167,7 @@ class Session:
 
     def section(self, name: str) -> Section:
         """Begin a section."""
-        return Section(name=name, facts=machine.facts() | {"kernel": product.kernel()})
+        return Section(name=name, facts=machine.facts() | {"loops": product.kernel()})
 
     def clean(self, name: str) -> Path:
         """Return a new, empty folder."""

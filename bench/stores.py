@@ -4,7 +4,7 @@ A stamp beside each says by which code it was made; one made by other code is ma
 """
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench import product
@@ -18,6 +18,8 @@ class Stores:
     folder: Path
     core: int
     checkout: Checkout = HERE
+    _ready: set[Path] = field(default_factory=set)
+    """Checked already in this run: a store must not be made anew while a server reads it."""
 
     @property
     def keys(self) -> Path:
@@ -27,6 +29,8 @@ class Stores:
     def store(self, consents: int) -> Path:
         """Return a store of so many consents with a watermark of now; it must not be changed, only copied."""
         path = self.folder / f"store-{consents}"
+        if path in self._ready:
+            return path
         with self._builder() as builder:
             recipe = str(builder.call("recipe"))
             if not _is_of(path, recipe):
@@ -36,6 +40,7 @@ class Stores:
                     f"{recipe}\n{made['seconds']:.1f} s, {made['bytes'] / consents:.1f} bytes each\n"
                 )
             builder.call("freshen", path=str(path), keys=str(self.keys))
+        self._ready.add(path)
         return path
 
     def plain(self, consents: int) -> Path:
@@ -52,7 +57,7 @@ class Stores:
     def _builder(self) -> Remote:
         product.make_keys(self.keys)
         log = self.folder / "stores.log"
-        return Remote("bench.product:Builder", core=self.core, log=log, checkout=self.checkout)
+        return Remote("bench.product:Builder", {}, core=self.core, log=log, checkout=self.checkout)
 
 
 def copied(source: Path, folder: Path) -> Path:

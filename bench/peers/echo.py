@@ -1,4 +1,4 @@
-"""The ceiling: a bare grpcio server that parses the same requests and answers with as many bytes, and does nothing else.
+"""The ceiling: a bare grpcio server that parses the same requests and answers with as many bytes, nothing else.
 
 `python -m bench.peers.echo`. No store, no rule, no evidence looked up, no metrics, no interceptor; threads and options
 as the real server has them. What iyscheck takes longer than this is what iyscheck itself costs.
@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -68,10 +69,10 @@ def stream_check(frames: Iterator[v1.StreamCheckRequest], _: grpc.ServicerContex
         )
 
 
-def serve() -> None:
-    """Serve until SIGTERM."""
+def start() -> tuple[grpc.Server, str]:
+    """Start the server on a free port; returns it and where it listens."""
     server = grpc.server(ThreadPoolExecutor(THREADS), options=OPTIONS)
-    handlers = {
+    handlers: dict[str, grpc.RpcMethodHandler[Any, Any]] = {  # Any: the handlers differ in their messages
         "Check": grpc.unary_unary_rpc_method_handler(
             check, v1.CheckRequest.FromString, v1.CheckResponse.SerializeToString
         ),
@@ -81,13 +82,19 @@ def serve() -> None:
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
     port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    return server, f"127.0.0.1:{port}"
+
+
+def main() -> None:
+    """Serve until SIGTERM."""
     stopped = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopped.set())
-    server.start()
-    print(json.dumps({"event": "serving", "listen": f"127.0.0.1:{port}"}), file=sys.stderr, flush=True)
+    server, listen = start()
+    print(json.dumps({"event": "serving", "listen": listen}), file=sys.stderr, flush=True)
     stopped.wait()
     server.stop(0).wait()
 
 
 if __name__ == "__main__":
-    serve()
+    main()

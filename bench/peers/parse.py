@@ -1,7 +1,7 @@
 """Merely parsing a feed with the JSON library that the loader uses: nothing is read out of the rows.
 
-`python -m bench.peers.parse FILE struct|dict` prints the number of rows. `struct` names the fields of a row, which is the
-fastest that msgspec can do; `dict` makes a dict of each line.
+`python -m bench.peers.parse FILE struct|dict` prints the number of rows. `struct` names the fields of a row, which is
+the fastest that msgspec can do; `dict` makes a dict of each line.
 """
 
 import sys

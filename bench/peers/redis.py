@@ -8,10 +8,11 @@ import csv
 import io
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -142,12 +143,13 @@ def memory_bytes(socket: str) -> int:
     return used
 
 
-def _client():  # type: ignore[no-untyped-def] # noqa: ANN202 - redis is of the extra `bench`, its types are not checked
+def _client() -> Callable[..., Any]:  # Any: redis is of the extra `bench`, its types are not checked
     try:
         import redis
     except ImportError as error:
         raise AbsentError("the Python package redis is missing (pip install 'redis[hiredis]')") from error
-    return redis.Redis
+    client: Callable[..., Any] = redis.Redis
+    return client
 
 
 class RedisGetter:

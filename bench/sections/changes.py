@@ -13,6 +13,7 @@ from bench.stores import copied
 NAME = "changes"
 COMMITS = (10_000, 50_000)
 CHANGED_SHARE = 0.2
+VISIBLE_COMMITS = 9
 
 
 def measure(session: Session) -> Section:
@@ -25,15 +26,15 @@ def measure(session: Session) -> Section:
         session.say(f"copying the store of {size:,} consents")
         store, plain = copied(kept, folder), copied(session.stores.plain(size), folder)
         arguments = {"store": str(store), "keys": session.keys, "consents": size, "plain": str(plain)}
-        with session.remote("bench.product:Changer", core=session.cores[0], **arguments) as changer:
+        with session.remote("bench.product:Changer", arguments, core=session.cores[0]) as changer:
             numbers = count(1)
             for commit in COMMITS:
                 _rates(session, section, changer, size, commit, numbers)
             _visible(session, section, changer, store, size, numbers)
-            changed = len(section.measures) and _changed_so_far(section, size)
+            changed = (session.plan.rounds + 1) * sum(COMMITS) + VISIBLE_COMMITS * COMMITS[0]
             while changed < size * CHANGED_SHARE:
-                changed += changer.call("apply", size=COMMITS[-1], number=next(numbers))["changes"]
-            consents = changer.call("bytes")["consents"]
+                changed += round(changer.call("apply", size=COMMITS[-1], number=next(numbers))["changes"])
+            consents = changer.call("size")["consents"]
         _sizes(section, store, size, "after changing 20 %", round(consents))
     return section
 
@@ -55,11 +56,6 @@ def _rates(session: Session, section: Section, changer: Remote, size: int, commi
     section.rows.append(Row(name=name, ours=mine, peer=theirs, at_least=bound))
 
 
-def _changed_so_far(section: Section, size: int) -> float:
-    runs = [each for each in section.measures if each.name.startswith("apply") and each.name.endswith(short(size))]
-    return sum((len(each.runs) + 1) * int(each.setting["changes per commit"].replace(",", "")) for each in runs)
-
-
 def _visible(
     session: Session, section: Section, changer: Remote, store: Path, size: int, numbers: "count[int]"
 ) -> None:
@@ -70,9 +66,9 @@ def _visible(
         log = session.folder / "visible.log"
         server = parts.enter_context(serving(command, core=session.cores[0], log=log))
         watcher = parts.enter_context(
-            session.remote("bench.callers:Watcher", target=server.target, consents=size, keys=session.keys)
+            session.remote("bench.callers:Watcher", {"target": server.target, "consents": size, "keys": session.keys})
         )
-        for _ in range(max(5, session.plan.rounds * 2)):
+        for _ in range(VISIBLE_COMMITS):
             watcher.send("until_moved")
             committed = changer.call("apply", size=COMMITS[0], number=next(numbers))
             seen = watcher.receive()

@@ -1,10 +1,10 @@
 """The embedded engine in one process, beside Redis GET from Python and plain py-lmdb gets; how long a reader starts."""
 
-from collections.abc import Callable
 from contextlib import ExitStack
 from itertools import count
 
 from bench.measures import Row, Run, Section, alternate
+from bench.processes import Remote
 from bench.session import HIT_RATE, Session, only_command, peer, run_of, short
 
 NAME = "embedded"
@@ -21,11 +21,13 @@ def measure(session: Session) -> Section:
         engine = parts.enter_context(_engine(session, plan.largest))
         plain = parts.enter_context(
             session.remote(
-                "bench.peers.plain:PlainReader", core=session.cores[0], path=str(session.stores.plain(plan.largest))
+                "bench.peers.plain:PlainReader",
+                {"path": str(session.stores.plain(plan.largest))},
+                core=session.cores[0],
             )
         )
         plain.call("draw", count=plan.singles, hit_rate=HIT_RATE, seed=3)
-        sides: dict[str, Callable[[], Run]] = {
+        sides = {
             single: lambda: run_of(engine.call("singles", count=plan.singles, seed=next(seeds), hit_rate=HIT_RATE)),
             "py-lmdb get": lambda: run_of(plain.call("gets")),
         }
@@ -33,7 +35,7 @@ def measure(session: Session) -> Section:
         def redis() -> None:
             server = session.redis()
             name = "bench.peers.redis:RedisGetter"
-            getter = parts.enter_context(session.remote(name, socket=server.socket, consents=server.consents))
+            getter = parts.enter_context(session.remote(name, {"socket": server.socket, "consents": server.consents}))
             gets = {"count": min(20_000, plan.singles), "hit_rate": HIT_RATE}
             sides["Redis GET, unix socket"] = lambda: run_of(getter.call("gets", seed=next(seeds), **gets))
 
@@ -51,18 +53,19 @@ def measure(session: Session) -> Section:
         Row(name=f"Embedded single check, {short(plan.largest)}, ÷ plain py-lmdb get", ours=single, peer="py-lmdb get"),
     ]  # fmt: skip - a table
     for size in plan.sizes:
-        _start(session, section, size)
+        start(session, section, size)
     return section
 
 
-def _engine(session: Session, consents: int):  # noqa: ANN202 - a Remote
+def _engine(session: Session, consents: int) -> Remote:
     store = str(session.stores.store(consents))
     return session.remote(
-        "bench.product:Embedded", core=session.cores[0], store=store, keys=session.keys, consents=consents
+        "bench.product:Embedded", {"store": store, "keys": session.keys, "consents": consents}, core=session.cores[0]
     )
 
 
-def _start(session: Session, section: Section, size: int) -> None:
+def start(session: Session, section: Section, size: int) -> None:
+    """Open a store in a new process, again and again, and answer one frame."""
     starts = []
     for _ in range(session.plan.rounds):
         with _engine(session, size) as engine:

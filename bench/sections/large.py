@@ -2,6 +2,7 @@
 
 from bench import product
 from bench.measures import Row, Run, Section, alternate
+from bench.sections.embedded import start
 from bench.session import FRAME, HIT_RATE, WINDOW, Session, only_command, run_of, short
 
 NAME = "large"
@@ -20,7 +21,7 @@ def measure(session: Session) -> Section:
         for caller in callers.values():
             caller.call("verify")
         sides = {
-            name: lambda caller=caller: run_of(caller.call("closed", window=WINDOW, **session.timing()))  # type: ignore[misc] # the lambda binds its caller
+            name: lambda caller=caller: run_of(caller.call("closed", window=WINDOW, **session.timing()))
             for name, caller in callers.items()
         }
         runs = alternate(session.plan.rounds, sides)
@@ -41,22 +42,13 @@ def measure(session: Session) -> Section:
     section.rows.append(
         Row(name=f"StreamCheck with tokens, {short(CONSENTS)} ÷ {short(sizes[1])}", ours=ours, peer=peer, at_least=0.6)
     )
-    _start(session, section)
+    start(session, section, CONSENTS)
+    _size(session, section)
     return section
 
 
-def _start(session: Session, section: Section) -> None:
+def _size(session: Session, section: Section) -> None:
     store = session.stores.store(CONSENTS)
-    starts = []
-    for _ in range(session.plan.rounds):
-        with session.remote(
-            "bench.product:Embedded", core=session.cores[0], store=str(store), keys=session.keys, consents=CONSENTS
-        ) as engine:  # fmt: skip - where
-            taken = engine.call("start")
-            starts.append(Run((taken["open"] + taken["first_frame"]) * 1e3))
-    name = f"reader start to first frame answered, {short(CONSENTS)}"
-    section.measure(name, "ms", starts, only_command(NAME), consents=CONSENTS, frame=10_000)
-    section.rows.append(Row(name=f"Reader start to its first frame of 10,000, {short(CONSENTS)}", ours=name, unit="ms"))
     index = product.index_bytes(str(store))
     if index is not None:
         name = f"index bytes per consent, after bulk load, {short(CONSENTS)}"

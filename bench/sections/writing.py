@@ -18,7 +18,6 @@ from bench.stores import copied
 NAME = "writing"
 CHANGES_PER_S = 5_000
 UNARY_RATE = 500
-UNARY_S = 4.0
 POLL_S = 0.05
 
 
@@ -32,7 +31,7 @@ def measure(session: Session) -> Section:
     spool, ready = folder / "spool", folder / "ready"
     spool.mkdir()
     ready.mkdir()
-    seconds = plan.rounds * (plan.seconds + plan.warm_s + 2 * UNARY_S + 8)
+    seconds = plan.rounds * (plan.seconds + plan.warm_s + 2 * plan.unary_s + 8)
     files = [write_changes(ready / f"{number:06}.jsonl", size, number, CHANGES_PER_S) for number in range(int(seconds))]
     product.make_keys(session.stores.keys)
     with ExitStack() as parts:
@@ -50,10 +49,10 @@ def measure(session: Session) -> Section:
         echo = parts.enter_context(session.asker(session.echo()))
         feeder = Feeder(spool, iter(files))
         watcher = parts.enter_context(
-            session.remote("bench.callers:Watcher", target=server.target, consents=1, keys=session.keys)
+            session.remote("bench.callers:Watcher", {"target": server.target, "consents": 1, "keys": session.keys})
         )
         runs = _alternate(session, Callers(streamer=streamer, asker=asker, echo=echo, watcher=watcher), feeder)
-    _keep(session, section, runs, size)
+    _keep(section, runs, size)
     return section
 
 
@@ -75,7 +74,7 @@ def _alternate(session: Session, callers: Callers, feeder: "Feeder") -> dict[str
         with feeder.feeding(state == "writing"):
             runs[f"stream, {state}"].append(run_of(callers.streamer.call("closed", window=WINDOW, **session.timing())))
             for who, caller in (("check", callers.asker), ("echo", callers.echo)):
-                asked = caller.call("paced", rate=UNARY_RATE, seconds=UNARY_S, warm_s=0.5)
+                asked = caller.call("paced", rate=UNARY_RATE, seconds=session.plan.unary_s, warm_s=0.5)
                 runs[f"{who}, {state}"].append(run_of(asked))
             seconds = time.perf_counter() - began
             applied = callers.watcher.call("sequence")["sequence"] - before
@@ -85,7 +84,7 @@ def _alternate(session: Session, callers: Callers, feeder: "Feeder") -> dict[str
     return runs
 
 
-def _keep(session: Session, section: Section, runs: dict[str, list[Run]], size: int) -> None:
+def _keep(section: Section, runs: dict[str, list[Run]], size: int) -> None:
     command, setting = only_command(NAME), {"consents": size, "hit_rate": HIT_RATE}
     for state in ("idle", "writing"):
         beside = f"loader {state}"
