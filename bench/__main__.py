@@ -1,11 +1,13 @@
 """The command line of the benchmarks; `scripts/bench` installs what it needs and starts it."""
 
+import signal
 import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
 from statistics import median
-from typing import Annotated
+from types import FrameType
+from typing import Annotated, NoReturn
 
 import msgspec
 import typer
@@ -14,7 +16,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from bench import against as comparison
-from bench import report
+from bench import machine, report
+from bench.machine import on_core
 from bench.measures import Results, Section
 from bench.sections import FULL_ONLY, SECTIONS
 from bench.session import FULL, QUICK, STANDARD, Plan, Session
@@ -41,7 +44,7 @@ def main(
 
     Raw runs go to bench/results/standard.json (quick.json, full.json), the report to bench/results/report.md
     (quick.md). Sections: stream, unary, frames, embedded, inprocess, changes, loading, writing; under --full
-    also large, cold, postgres.
+    also large, cold, postgres, tests.
 
     Examples:
         scripts/bench --quick
@@ -75,14 +78,17 @@ def _names(only: list[str] | None, plan: Plan) -> list[str]:
 def measure(plan: Plan, names: list[str], data: Path, console: Console, against: str) -> list[Section]:
     """Measure sections, and keep each as soon as it is done."""
     data.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, _end)
     measured: list[Section] = []
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    cores = machine.cores()
     with (
+        on_core(cores[1]),
         tempfile.TemporaryDirectory(prefix="run-", dir=data) as folder,
         ExitStack() as parts,
-        Progress(*columns, console=console) as progress,
+        Progress(*columns, console=console, refresh_per_second=1) as progress,
     ):
-        session = Session(plan=plan, data=data, folder=Path(folder), console=progress.console, parts=parts)
+        session = Session(plan=plan, data=data, folder=Path(folder), console=progress.console, parts=parts, cores=cores)
         task = progress.add_task("", total=1 if against else len(names))
         for name in [comparison.NAME] if against else names:
             progress.update(task, description=name)
@@ -96,6 +102,11 @@ def measure(plan: Plan, names: list[str], data: Path, console: Console, against:
     if not against:
         console.print(f"report: {report.write(plan.kind)}")
     return measured
+
+
+def _end(number: int, _: FrameType | None) -> NoReturn:
+    """End as after an exception, so that no server is left behind."""
+    raise SystemExit(128 + number)
 
 
 def _keep(section: Section, kind: str) -> None:

@@ -9,8 +9,6 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-SERVER_CORE = 0
-CLIENT_CORE = 1
 PACKAGES = ("grpcio", "protobuf", "lmdb", "numpy", "numba", "cryptography", "msgspec", "redis", "hiredis", "psycopg")
 ROOT = Path(__file__).parent.parent
 _DROP_CACHES = Path("/proc/sys/vm/drop_caches")
@@ -39,8 +37,8 @@ def commit(revision: str = "HEAD") -> str:
 
 
 def cores() -> tuple[int, int]:
-    """Return the cores of server and client: 0 and 1 where this process may use them."""
-    allowed = sorted(os.sched_getaffinity(os.getppid() if os.getppid() > 1 else 0))
+    """Return the cores of server and client: the first two that this process may use, or one for both."""
+    allowed = sorted(os.sched_getaffinity(0))
     return allowed[0], allowed[min(1, len(allowed) - 1)]
 
 

@@ -16,7 +16,7 @@ import numpy.typing as npt
 import iyscheck
 from bench.arrivals import percentiles
 from bench.cohort import BRAND, CHANNEL, NEW, RECIPIENT_TYPE, Cohort
-from iyscheck.change import Brand, ConsentColumns
+from iyscheck.change import TAG_BYTES, Brand, ConsentColumns
 from iyscheck.consent import Channel, Status, local_seconds
 from iyscheck.engine import Engine
 from iyscheck.keys import AddressKey, StoreKey
@@ -94,8 +94,10 @@ class Builder:
         """Fill a new store; returns seconds and bytes."""
         cohort = Cohort(consents)
         address_key, store_key = _keys(keys)
-        made = cohort.blocks(np.arange(consents, dtype=np.int64))
-        tags = store_key.tags(address_key.tokens(made))
+        tags = np.empty((consents, TAG_BYTES), np.uint8)
+        for at in range(0, consents, FILL_ROWS):
+            items = np.arange(at, min(at + FILL_ROWS, consents), dtype=np.int64)
+            tags[items] = store_key.tags(address_key.tokens(cohort.blocks(items)))
         order = np.argsort(np.ascontiguousarray(tags[:, :8]).view(">u8")[:, 0].astype(np.uint64))
         started = time.perf_counter()
         with Writer.open(path, address_key_id=address_key.key_id, store_key_id=store_key.key_id) as writer:

@@ -95,7 +95,7 @@ class Session:
     folder: Path
     console: Console
     parts: ExitStack
-    cores: tuple[int, int] = field(default_factory=machine.cores)
+    cores: tuple[int, int]
     stores: Stores = field(init=False)
     _ours: dict[int, Serving] = field(default_factory=dict)
     _echo: list[Serving] = field(default_factory=list)

@@ -135,12 +135,13 @@ def serving(*, consents: int, folder: Path, server_core: int, client_core: int) 
         yield Redis(socket=str(socket), consents=consents, benchmark=benchmark, client_core=client_core)
 
 
-def memory_bytes(socket: str) -> int:
-    """Return the memory that Redis uses, as it says itself."""
+def statistics(socket: str) -> tuple[int, float]:
+    """Return the bytes of memory that Redis uses, and the share of hits since it was started."""
     connection = _client()(unix_socket_path=socket)
-    used = int(connection.info("memory")["used_memory"])
+    memory, stats = connection.info("memory"), connection.info("stats")
     connection.close()
-    return used
+    hits, misses = stats["keyspace_hits"], stats["keyspace_misses"]
+    return memory["used_memory"], hits / max(1, hits + misses)
 
 
 def _client() -> Callable[..., Any]:  # Any: redis is of the extra `bench`, its types are not checked

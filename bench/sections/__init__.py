@@ -4,7 +4,20 @@ from collections.abc import Callable
 from typing import Final
 
 from bench.measures import Section
-from bench.sections import changes, cold, embedded, frames, inprocess, large, loading, postgres, stream, unary, writing
+from bench.sections import (
+    changes,
+    cold,
+    embedded,
+    frames,
+    inprocess,
+    large,
+    loading,
+    postgres,
+    stream,
+    tests,
+    unary,
+    writing,
+)
 from bench.session import Session
 
 SECTIONS: Final[dict[str, Callable[[Session], Section]]] = {
@@ -19,5 +32,6 @@ SECTIONS: Final[dict[str, Callable[[Session], Section]]] = {
     "large": large.measure,
     "cold": cold.measure,
     "postgres": postgres.measure,
+    "tests": tests.measure,
 }
-FULL_ONLY: Final = ("large", "cold", "postgres")
+FULL_ONLY: Final = ("large", "cold", "postgres", "tests")

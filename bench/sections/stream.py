@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from functools import partial
 
 from bench.measures import Row, Run, Section, alternate
+from bench.peers.redis import statistics
 from bench.processes import Remote
 from bench.session import FRAME, HIT_RATE, WINDOW, Session, only_command, peer, run_of, short
 
@@ -32,6 +33,7 @@ def measure(session: Session) -> Section:
         callers["echo stream, phones"] = session.streamer(session.echo(), "phones")
         for name, caller in callers.items():
             parts.enter_context(caller)
+            session.say(f"verifying: {name}")
             reply = caller.call("verify", exactly=not name.startswith("echo"))
             section.notes.append(
                 f"{name}: {reply['frames']} frames verified, {reply['reply_bytes']:.0f} bytes each reply"
@@ -39,6 +41,7 @@ def measure(session: Session) -> Section:
         sides: dict[str, Callable[[], Run]] = {name: partial(_closed, session, each) for name, each in callers.items()}
         commands = {name: only_command(NAME) for name in sides}
         peer(section, "Redis", lambda: _with_redis(session, section, sides, commands))
+        session.say(f"alternating {len(sides)} sides, {plan.rounds} rounds")
         runs = alternate(plan.rounds, sides)
     for name, taken in runs.items():
         size = next((each for each in plan.sizes if name.endswith(short(each))), plan.largest)
@@ -62,6 +65,8 @@ def _with_redis(
         f"Redis is at its best with: {best}. Tried (keys/s): "
         + "; ".join(f"{setting} {rate:,.0f}" for setting, rate in tried.items())
     )  # fmt: skip - one sentence
+    used, hits = statistics(redis.socket)
+    section.notes.append(f"Redis uses {used / redis.consents:.0f} bytes per key; {hits:.1%} of its keys were hits")
     expected = tried[str(best)]
     how = {"seconds": session.plan.seconds, "hit_rate": HIT_RATE, "expected": expected}
     sides["Redis MGET"] = lambda: redis.for_seconds(best, **how)

@@ -103,6 +103,13 @@ class TestUnary:
         with pytest.raises(WrongAnswersError):
             asker(bare, site).verify()
 
+    def test_echo(self, bare: str, server: Serving, site: Path) -> None:
+        """The echo server's answers are about as large as the real ones."""
+        theirs = asker(bare, site).verify(exactly=False, count=100)["reply_bytes"]
+        ours = asker(server.target, site).verify(count=100)["reply_bytes"]
+
+        assert theirs == pytest.approx(ours, abs=25)
+
     def test_loops(self, bare: str, site: Path) -> None:
         """All three loops come to an end and report latencies."""
         caller = asker(bare, site)
@@ -136,6 +143,8 @@ class TestChanges:
 
             with pytest.raises(WrongAnswersError):
                 streamer(other.target, site).verify()
+            with pytest.raises(WrongAnswersError):
+                asker(other.target, site).verify()
 
         assert changed["changes"] == put["changes"] == 500
         assert after - before == 500
