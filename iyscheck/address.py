@@ -349,10 +349,7 @@ def _folded(column: TextColumn) -> _Folded:
 def _trimmed(
     kinds: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Find where texts begin and end without the white space around them; one of nothing else ends as it begins.
-
-    None may be empty.
-    """
+    """Find where texts, none of them empty, begin and end without white space; one of nothing else ends before."""
     white = kinds == WHITE
     rows = np.flatnonzero(white[starts] | white[ends - 1])
     if not rows.size:
@@ -363,7 +360,7 @@ def _trimmed(
     firsts = np.where(white[firsts], after[np.searchsorted(turns, firsts, "right")], firsts)
     beyonds = np.where(white[beyonds - 1], before[np.searchsorted(turns, beyonds - 1, "right")], beyonds)
     starts, ends = starts.copy(), ends.copy()
-    starts[rows], ends[rows] = firsts, np.maximum(firsts, beyonds)
+    starts[rows], ends[rows] = firsts, beyonds
     return starts, ends
 
 
