@@ -33,6 +33,8 @@ from iyscheck.store.layout import IndexState
 
 GROW_AT: Final = 0.70
 """Share of words in use: 11.6 bytes a consent. Beyond 0.8 a page could be full before growth is done."""
+FULL_AT: Final = 0.85
+"""Share of words at which growth has not kept up, and is done at once."""
 GROWTH: Final = 1.3
 """After it 0.54 of the words are in use: 15.1 bytes a consent."""
 TARGET: Final = 0.60
@@ -175,12 +177,14 @@ class Index:
         self._grow(added)
 
     def _grow(self, added: int) -> None:
-        state, records = self.state, self._records()
-        if not state.building and max(state.entries, records) > GROW_AT * state.shards * pages.CAPACITY:
+        records, words = self._records(), self.state.shards * pages.CAPACITY
+        if records > FULL_AT * words:  # a batch far larger than what was there: too late for slices
+            self.rebuild(1 / GROW_AT)
+        elif not self.state.building and max(self.state.entries, records) > GROW_AT * words:
             if records <= AT_ONCE:
                 self.rebuild(1 / GROW_AT)
-                return
-            self.start(round(state.shards * GROWTH))
+            else:
+                self.start(round(self.state.shards * GROWTH))
         if self.state.building:
             self.advance(min(max(SLICE_PER_ADDED * added, SLICE_LEAST), SLICE_MOST))
 
