@@ -33,16 +33,32 @@ from typing import Final, Self, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from iyscheck import spelling
 from iyscheck.consent import Channel
 from iyscheck.kernel import Kernel
 from iyscheck.keys import BLOCK_BYTES, AddressKey, blank
+from iyscheck.spelling import (
+    AT,
+    DOT,
+    FEWEST_BEFORE_LAST_DOT,
+    FOLD,
+    KINDS,
+    LETTER,
+    LONGEST_EMAIL,
+    PLUS,
+    PREFIXES,
+    SECOND_PREFIX,
+    SEPARATORS,
+    SHORTEST_EMAIL,
+    SHORTEST_FOREIGN,
+    SHORTEST_TOP_LABEL,
+    WHITE,
+    fold_emails,
+    write_phone_blocks,
+)
 
 UNREADABLE: Final = bytes(BLOCK_BYTES)
 """Block and token of an address that is unreadable, or of the wrong form for its channel."""
 
-_SHORTEST_EMAIL: Final = 6
-_LONGEST_EMAIL: Final = 265
 _EMAIL_BIT: Final = 0x80
 """Set in byte 0 of an e-mail's block, never of a phone's (ASCII), so that the two never share a block."""
 
@@ -118,13 +134,13 @@ def blocks(column: TextColumn, channel: Channel, kernel: Kernel = Kernel.NUMPY) 
     if kernel is Kernel.NUMPY:
         return _phone_blocks(column)
     found = np.zeros((len(column), BLOCK_BYTES), np.uint8)
-    spelling.write_phone_blocks(column.data, column.starts, column.ends, found)
+    write_phone_blocks(column.data, column.starts, column.ends, found)
     return found
 
 
 # --- One address, by regular expressions ------------------------------------------------------------------
 
-_WITHOUT_SEPARATORS: Final = str.maketrans("", "", " -.()")
+_WITHOUTSEPARATORS: Final = str.maketrans("", "", " -.()")
 _ASCII_LOWER: Final = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz")
 _ASCII_SPACE: Final = " \t\n\r\v\f"
 _TURKISH: Final = re.compile(r"(?:\+900?|00900?|90|0|)([2-9][0-9]{9})")
@@ -140,9 +156,9 @@ def canonical(address: str, channel: Channel) -> str | None:
     """Spell an address the one way it is known by: E.164 with `+`, or folded e-mail; None if unreadable."""
     if channel is Channel.EPOSTA:
         email = address.strip(_ASCII_SPACE).translate(_ASCII_LOWER)
-        fits = _SHORTEST_EMAIL <= len(email) <= _LONGEST_EMAIL and _EMAIL.fullmatch(email)
+        fits = SHORTEST_EMAIL <= len(email) <= LONGEST_EMAIL and _EMAIL.fullmatch(email)
         return email if fits else None
-    number = address.translate(_WITHOUT_SEPARATORS)
+    number = address.translate(_WITHOUTSEPARATORS)
     if turkish := _TURKISH.fullmatch(number):
         return f"+90{turkish[1]}"
     return number if _FOREIGN.fullmatch(number) else None
@@ -168,16 +184,11 @@ def block(address: str, channel: Channel) -> bytes:
 #
 # Most texts have no separators. Those that are not accepted as they stand are looked at again without them.
 
-_SEPARATORS: Final = b" -.()"
 _LONG: Final = BLOCK_BYTES + 1
 """Stands for every length that no phone has."""
 
 _NATIONAL_BYTES: Final = 10
 _PREFIX_BYTES: Final = BLOCK_BYTES - _NATIONAL_BYTES
-_PREFIXES: Final = {10: b"", 11: b"0", 12: b"90", 13: b"+90", 14: b"0090", 15: b"00900"}
-"""By length of the whole text. Of length 14 there is a second one."""
-_SECOND_PREFIX: Final = b"+900"
-_SHORTEST_FOREIGN: Final = len("+") + 7
 
 
 def _words(rows: bytes) -> npt.NDArray[np.uint64]:
@@ -191,15 +202,15 @@ def _prefix_word(prefix: bytes) -> bytes:
 
 _UNMATCHED: Final = b"\xff" * 8
 """No masked word equals it: its last two bytes belong to the national digits."""
-_PREFIX_MASKS: Final = b"".join(
-    _prefix_word(b"\xff" * min(max(length - _NATIONAL_BYTES, 0), _PREFIX_BYTES)) for length in range(_LONG + 1)
+_PREFIX_MASK: Final = _words(
+    b"".join(
+        _prefix_word(b"\xff" * min(max(length - _NATIONAL_BYTES, 0), _PREFIX_BYTES)) for length in range(_LONG + 1)
+    )
 )
-_PREFIX_WORDS: Final = b"".join(
-    _prefix_word(_PREFIXES[length]) if length in _PREFIXES else _UNMATCHED for length in range(_LONG + 1)
+_PREFIX: Final = _words(
+    b"".join(_prefix_word(PREFIXES[length]) if length in PREFIXES else _UNMATCHED for length in range(_LONG + 1))
 )
-_PREFIX_MASK: Final = _words(_PREFIX_MASKS)
-_PREFIX: Final = _words(_PREFIX_WORDS)
-_PREFIX_OF_14: Final = _words(_prefix_word(_SECOND_PREFIX))[0]
+_PREFIX_OF_14: Final = _words(_prefix_word(SECOND_PREFIX))[0]
 _NATIONAL_DIGITS: Final = _words(bytes(_PREFIX_BYTES) + b"\1" * _NATIONAL_BYTES)
 _E164_MASK: Final = _words(b"\0\0\0" + b"\xff" * _NATIONAL_BYTES + b"\0\0\0")
 _E164: Final = _words(b"+90".ljust(BLOCK_BYTES, b"\0"))
@@ -208,7 +219,7 @@ _E164: Final = _words(b"+90".ljust(BLOCK_BYTES, b"\0"))
 def _phone_blocks(column: TextColumn) -> npt.NDArray[np.uint8]:
     column = _with_margins(column)
     found, turkish = _turkish_blocks(column)
-    rest = np.flatnonzero(~turkish & (column.ends - column.starts >= _SHORTEST_FOREIGN))
+    rest = np.flatnonzero(~turkish & (column.ends - column.starts >= SHORTEST_FOREIGN))
     if rest.size:
         found[rest] = _other_blocks(_without_separators(column, rest))
     return found
@@ -216,7 +227,7 @@ def _phone_blocks(column: TextColumn) -> npt.NDArray[np.uint8]:
 
 def _other_blocks(column: TextColumn) -> npt.NDArray[np.uint8]:
     found, turkish = _turkish_blocks(column)
-    rest = np.flatnonzero(~turkish & (column.ends - column.starts >= _SHORTEST_FOREIGN))
+    rest = np.flatnonzero(~turkish & (column.ends - column.starts >= SHORTEST_FOREIGN))
     found[rest] = _foreign_blocks(column, rest)
     return found
 
@@ -259,7 +270,7 @@ def _are_turkish(tails: npt.NDArray[np.uint8], lengths: npt.NDArray[np.int64]) -
     """Tell which texts, given their last 16 bytes, are a prefix and ten digits of which the first is 2-9."""
     prefixes = tails.view(np.uint64)[:, 0] & _PREFIX_MASK[lengths]
     fits: npt.NDArray[np.bool_] = prefixes == _PREFIX[lengths]
-    fits |= (prefixes == _PREFIX_OF_14) & (lengths == len(_SECOND_PREFIX) + _NATIONAL_BYTES)
+    fits |= (prefixes == _PREFIX_OF_14) & (lengths == len(SECOND_PREFIX) + _NATIONAL_BYTES)
     digits = _are_digits(tails).view(np.uint64) & _NATIONAL_DIGITS
     fits &= (digits[:, 0] == _NATIONAL_DIGITS[0]) & (digits[:, 1] == _NATIONAL_DIGITS[1])
     fits &= tails[:, _PREFIX_BYTES] >= ord("2")
@@ -283,43 +294,33 @@ def _without_separators(column: TextColumn, rows: npt.NDArray[np.int64]) -> Text
     lengths = column.ends[rows] - starts
     ends = np.cumsum(lengths)
     text = column.data[np.arange(ends[-1]) + np.repeat(starts - (ends - lengths), lengths)]
-    drop = text == _SEPARATORS[0]
-    for separator in _SEPARATORS[1:]:
+    drop = text == SEPARATORS[0]
+    for separator in SEPARATORS[1:]:
         drop |= text == separator  # five comparisons are three times as fast as one look-up table
     ends -= np.searchsorted(np.flatnonzero(drop), ends)
-    kept = text.tobytes().translate(None, delete=_SEPARATORS)  # twice as fast as an index of bools
+    kept = text.tobytes().translate(None, delete=SEPARATORS)  # twice as fast as an index of bools
     return _with_margins(TextColumn.adjacent(np.frombuffer(kept, np.uint8), np.diff(ends, prepend=0)))
 
 
 # --- A column of e-mails, by arrays -----------------------------------------------------------------------
 
 
-def _table(characters: bytes) -> npt.NDArray[np.bool_]:
-    """Make a read-only table of 256 that is true for these bytes."""
-    table = np.zeros(256, np.bool_)
-    table[list(characters)] = True
-    table.setflags(write=False)
-    return table
+_FOLD: Final = FOLD.tobytes()
+_KINDS: Final = KINDS.tobytes()
 
-
-_FEWEST_BEFORE_LAST_DOT: Final = 2
-_SHORTEST_TOP_LABEL: Final = 2
-_IS_SPACE: Final = _table(_ASCII_SPACE.encode("ascii"))
-_IS_LETTER: Final = _table(b"abcdefghijklmnopqrstuvwxyz")
-_IS_EMAIL: Final = _table(b"abcdefghijklmnopqrstuvwxyz0123456789._+-@")
-
-_Folded: TypeAlias = tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64], npt.NDArray[np.int64]]
+_Folded: TypeAlias = tuple[bytes, npt.NDArray[np.int64], npt.NDArray[np.int64]]
 """Folded text, and where in it the e-mail of each row begins and ends; both 0 for what is none."""
 
 
 def _email_blocks(column: TextColumn, kernel: Kernel) -> npt.NDArray[np.uint8]:
-    text, starts, ends = _folded_by_loop(column) if kernel is Kernel.NUMBA else _folded(column)
+    folded, starts, ends = _folded(column) if kernel is Kernel.NUMPY else _folded_by_loop(column)
     rows = np.flatnonzero(ends)
-    folded = text.tobytes()
     # The only loop over items in this module: nothing at hand hashes a whole column.
     digests = b"".join(
-        hashlib.sha256(folded[start:end]).digest()
-        for start, end in zip(starts[rows].tolist(), ends[rows].tolist(), strict=True)
+        [
+            hashlib.sha256(folded[start:end]).digest()
+            for start, end in zip(starts[rows].tolist(), ends[rows].tolist(), strict=True)
+        ]
     )
     found = np.zeros((len(column), BLOCK_BYTES), np.uint8)
     found[rows] = np.frombuffer(digests, np.uint8).reshape(-1, hashlib.sha256().digest_size)[:, :BLOCK_BYTES]
@@ -329,59 +330,64 @@ def _email_blocks(column: TextColumn, kernel: Kernel) -> npt.NDArray[np.uint8]:
 
 def _folded_by_loop(column: TextColumn) -> _Folded:
     text = np.empty_like(column.data)
-    firsts, beyonds = np.empty_like(column.starts), np.empty_like(column.ends)
-    spelling.fold_emails(column.data, column.starts, column.ends, text, firsts, beyonds)
-    return text, firsts, beyonds
+    starts, ends = np.empty_like(column.starts), np.empty_like(column.ends)
+    fold_emails(column.data, column.starts, column.ends, text, starts, ends)
+    return text.tobytes(), starts, ends
 
 
 def _folded(column: TextColumn) -> _Folded:
-    text = spelling.FOLD[column.data]
-    starts, ends = _trimmed(text, column.starts, column.ends)
-    rows = _emails(text, starts, ends)
-    firsts, beyonds = np.zeros_like(starts), np.zeros_like(ends)
-    firsts[rows], beyonds[rows] = starts[rows], ends[rows]
-    return text, firsts, beyonds
+    text = column.data.tobytes()
+    kinds = np.frombuffer(text.translate(_KINDS), np.uint8)  # twice as fast as an index of bytes
+    rows = np.flatnonzero(column.ends - column.starts >= SHORTEST_EMAIL)
+    starts, ends = _trimmed(kinds, column.starts[rows], column.ends[rows])
+    fits = _are_emails(kinds, starts, ends)
+    found = np.zeros((2, len(column)), np.int64)
+    found[:, rows[fits]] = starts[fits], ends[fits]
+    return text.translate(_FOLD), found[0], found[1]
 
 
 def _trimmed(
-    text: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]
+    kinds: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Find where each text begins and ends without the white space around it; equal if nothing is left."""
-    space = _IS_SPACE[text]
-    if not space.any():
+    """Find where texts begin and end without the white space around them; one of nothing else ends as it begins.
+
+    None may be empty.
+    """
+    white = kinds == WHITE
+    rows = np.flatnonzero(white[starts] | white[ends - 1])
+    if not rows.size:
         return starts, ends
-    solid = np.flatnonzero(~space)
-    first, beyond = np.searchsorted(solid, starts), np.searchsorted(solid, ends)
-    rows = np.flatnonzero(first < beyond)
-    starts, ends = starts.copy(), starts.copy()
-    starts[rows], ends[rows] = solid[first[rows]], solid[beyond[rows] - 1] + 1
+    turns = np.flatnonzero(white[1:] != white[:-1]) + 1  # where white space begins or ends
+    firsts, beyonds = starts[rows], ends[rows]
+    after, before = np.append(turns, kinds.size), np.append(0, turns)
+    firsts = np.where(white[firsts], after[np.searchsorted(turns, firsts, "right")], firsts)
+    beyonds = np.where(white[beyonds - 1], before[np.searchsorted(turns, beyonds - 1, "right")], beyonds)
+    starts, ends = starts.copy(), ends.copy()
+    starts[rows], ends[rows] = firsts, np.maximum(firsts, beyonds)
     return starts, ends
 
 
-def _emails(
-    text: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]
-) -> npt.NDArray[np.int64]:
-    """Find the rows of a folded and trimmed column that are e-mails."""
-    ats = np.flatnonzero(text == ord("@"))
-    lengths = ends - starts
-    rows = np.flatnonzero((lengths >= _SHORTEST_EMAIL) & (lengths <= _LONGEST_EMAIL) & (_count(ats, starts, ends) == 1))
-    starts, ends = starts[rows], ends[rows]
-    at = ats[np.searchsorted(ats, starts)]
-    dots = np.flatnonzero(text == ord("."))
+def _are_emails(
+    kinds: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]
+) -> npt.NDArray[np.bool_]:
+    """Tell which texts of a column, trimmed, are e-mails."""
+    is_at, is_dot = kinds == AT, kinds == DOT
+    dots = np.flatnonzero(is_dot)
+    after_joint = np.append(False, (is_at | is_dot)[:-1])
+    at = _next(np.flatnonzero(is_at), starts, kinds.size)
     last_dot = np.append(-1, dots)[np.searchsorted(dots, ends)]
-    joints = dots[(text[dots - 1] == ord(".")) | (text[dots - 1] == ord("@"))]  # where an empty label ends
-    fits = at > starts
-    fits &= last_dot - at > _FEWEST_BEFORE_LAST_DOT
-    fits &= ends - last_dot > _SHORTEST_TOP_LABEL
-    fits &= _IS_LETTER[text[np.minimum(last_dot + 1, text.size - 1)]]
-    fits &= _count(np.flatnonzero(~_IS_EMAIL[text]), starts, ends) == 0
-    fits &= _count(np.flatnonzero(text == ord("+")), at, ends) == 0
-    fits &= _count(joints, at, ends) == 0
-    return rows[fits]
+    fits: npt.NDArray[np.bool_] = (ends - starts >= SHORTEST_EMAIL) & (ends - starts <= LONGEST_EMAIL)
+    fits &= at > starts
+    fits &= last_dot - at > FEWEST_BEFORE_LAST_DOT
+    fits &= ends - last_dot > SHORTEST_TOP_LABEL
+    fits &= kinds[np.minimum(last_dot + 1, kinds.size - 1)] == LETTER
+    fits &= _next(np.flatnonzero(kinds < LETTER), starts, kinds.size) >= ends
+    # After the at-sign: no other one, no plus, and no dot that ends an empty label.
+    not_in_domain = np.flatnonzero(is_at | (kinds == PLUS) | (is_dot & after_joint))
+    fits &= _next(not_in_domain, at + 1, kinds.size) >= ends
+    return fits
 
 
-def _count(
-    places: npt.NDArray[np.int64], starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]
-) -> npt.NDArray[np.int64]:
-    """Count, for each row, the places (in rising order) from its start up to its end."""
-    return np.searchsorted(places, ends) - np.searchsorted(places, starts)
+def _next(places: npt.NDArray[np.int64], froms: npt.NDArray[np.int64], none: int) -> npt.NDArray[np.int64]:
+    """Find for each row the first of the places (in rising order) from there on, or `none`."""
+    return np.append(places, none)[np.searchsorted(places, froms)]

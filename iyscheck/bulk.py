@@ -4,7 +4,7 @@ protobuf would make an object of every address and copy the tokens. Here the add
 they lie, and the tokens (field 8) a view; what is left of the message is a few bytes for protobuf.
 
 A frame is cut only where that is sure to mean what protobuf makes of it: known fields with tags of one byte, one run
-of addresses of up to 16,383 bytes each, one field of tokens. Anything else, right or wrong, is left to protobuf whole.
+of addresses of up to 16,383 bytes each. Anything else, right or wrong, is left to protobuf whole.
 """
 
 from dataclasses import dataclass
@@ -26,6 +26,10 @@ _MORE: Final = 0x80
 _LONGEST_NUMBER: Final = 10
 _LONGEST_LENGTH: Final = 4
 _TAGS_PER_TEXT: Final = 4
+_MOST_BEYOND_ASCII: Final = 65_536
+"""Bytes: the lengths of as many long texts, or some thousand that no form accepts."""
+_MOST_FIELDS: Final = 32
+"""Three times as many as a usual frame has: those of an unusual one may be millions."""
 _SMALL: Final = 1024
 """Bytes up to which protobuf alone is as fast."""
 
@@ -52,16 +56,18 @@ def cut(data: bytes, *, most: int, kernel: Kernel = Kernel.NUMPY) -> Cut:
         return whole
     addresses, tokens = None, None
     head, kept, at = b"", 0, 0
-    while at < len(data):
+    for _ in range(_MOST_FIELDS):
+        if at >= len(data):
+            break
         tag = data[at]
         if tag in _NUMBERS:
             at = _after_number(data, at + 1, _LONGEST_NUMBER)
         elif tag in _SHORT_BYTES:
             at = _content(data, at + 1)[1]
-        elif tag == _TOKENS and tokens is None:
+        elif tag == _TOKENS:
             head += data[kept:at]
             first, at = _content(data, at + 1)
-            tokens = np.frombuffer(data, np.uint8)[first:at]
+            tokens = np.frombuffer(data, np.uint8)[first:at]  # the last one is the one that counts
             kept = at
         elif tag == _ADDRESSES and addresses is None:
             head += data[kept:at]
@@ -92,10 +98,10 @@ def _content(data: bytes, at: int) -> tuple[int, int]:
 
 
 def _texts(data: bytes, at: int, most: int, kernel: Kernel) -> TextColumn | None:
-    """Make a column of the run of texts that begins at a place; None if it does not or a text is not UTF-8."""
+    """Make a column of the run of texts that begins at a place; None if it cannot be one."""
     frame = np.frombuffer(data, np.uint8)
     starts, ends = run(frame, at, most, kernel)
-    if not ends.size or not _are_utf8(data[at : ends[-1]], starts - at):
+    if not ends.size or not _are_utf8(data, at, starts, ends):
         return None
     return TextColumn(data=frame, starts=starts, ends=ends)
 
@@ -174,15 +180,17 @@ def _chained(places: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> npt.
         row, at = following[at], next_break[at]
 
 
-def _are_utf8(run: bytes, starts: npt.NDArray[np.int64]) -> bool:
-    """Tell whether each text of a run is UTF-8 by itself, given where in the run they start."""
-    if run.isascii():
+def _are_utf8(data: bytes, at: int, starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> bool:
+    """Tell whether each text of the run from a place on is UTF-8 by itself; no, too, where very many are not ASCII."""
+    if data[at : ends[-1]].isascii():
         return True
-    # Tags and lengths made ASCII stand between the texts, so that no character can reach from one into the next.
-    separated = np.frombuffer(run, np.uint8).copy()
-    separated[starts - 1] = separated[starts - 2] = 0
+    places = at + np.flatnonzero(np.frombuffer(data, np.uint8)[at : ends[-1]] >= _MORE)
+    if places.size > _MOST_BEYOND_ASCII:
+        return False
+    rows = np.unique(np.searchsorted(ends, places, "right"))  # long texts too: their lengths go beyond ASCII
     try:
-        separated.tobytes().decode()
+        for start, end in zip(starts[rows].tolist(), ends[rows].tolist(), strict=True):
+            data[start:end].decode()  # no address that can be accepted
     except UnicodeDecodeError:
         return False
     return True

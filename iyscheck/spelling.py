@@ -19,13 +19,19 @@ from iyscheck.keys import BLOCK_BYTES
 # its prefix lies below them. A text that may be one as it stands is read as two words; any other is shifted
 # in from above, character by character and without its separators, and looked at again.
 
-_SPACE, _HYPHEN, _DOT, _OPEN, _CLOSE = b" -.()"
+SEPARATORS: Final = b" -.()"
+"""What may stand anywhere in a phone."""
+PREFIXES: Final = {10: b"", 11: b"0", 12: b"90", 13: b"+90", 14: b"0090", 15: b"00900"}
+"""What stands before the ten digits of a Turkish number, by length of the whole. Of 14 there is a second one."""
+SECOND_PREFIX: Final = b"+900"
+SHORTEST_FOREIGN: Final = len("+") + 7
+
+_SPACE, _HYPHEN, _FULL_STOP, _OPEN, _CLOSE = SEPARATORS
 _PLUS: Final = ord("+")
 _DIGIT_0: Final = ord("0")
-_SHORTEST_TURKISH: Final = 10
-_LONGEST_TURKISH: Final = 15
-_SECOND_LENGTH: Final = 14
-_SHORTEST_FOREIGN: Final = len("+") + 7
+_SHORTEST_TURKISH: Final = min(PREFIXES)
+_LONGEST_TURKISH: Final = max(PREFIXES)
+_SECOND_LENGTH: Final = len(SECOND_PREFIX) + _SHORTEST_TURKISH
 
 
 def _number(text: bytes) -> np.uint64:
@@ -46,9 +52,9 @@ def _by_length(*numbers: np.uint64) -> npt.NDArray[np.uint64]:
     return table
 
 
-_PREFIXES: Final = _by_length(*map(_prefix, (b"", b"0", b"90", b"+90", b"0090", b"00900")))
-_SECOND_PREFIX: Final = _prefix(b"+900")
-_PREFIX_MASKS: Final = _by_length(*(_prefix(b"\xff" * length) for length in range(6)))
+_PREFIXES: Final = _by_length(*map(_prefix, PREFIXES.values()))
+_SECOND_PREFIX: Final = _prefix(SECOND_PREFIX)
+_PREFIX_MASKS: Final = _by_length(*(_prefix(b"\xff" * len(prefix)) for prefix in PREFIXES.values()))
 _NATIONAL_IN_FRONT: Final = _number(bytes(6) + b"\xff" * 2)
 _ZEROS_BELOW: Final = _number(b"0" * 6)
 _LOWEST: Final = _number(b"\xff")
@@ -109,7 +115,7 @@ def write_phone_blocks(  # noqa: C901 - one loop: calls out of it would have to 
             front, back, length = _NOTHING, _NOTHING, 0
             for place in range(starts[row], ends[row]):
                 character = data[place]
-                if character in (_SPACE, _HYPHEN, _DOT, _OPEN, _CLOSE):
+                if character in (_SPACE, _HYPHEN, _FULL_STOP, _OPEN, _CLOSE):
                     continue
                 if length == 0:
                     foreign = character == _PLUS
@@ -121,7 +127,7 @@ def write_phone_blocks(  # noqa: C901 - one loop: calls out of it would have to 
             turkish = is_turkish(front, back, length)
         if turkish:
             write(row, _E164 | ((front >> _BY_6) << _BY_3) | ((back & _LOWEST_3) << _BY_5), back >> _BY_3)
-        elif foreign and _SHORTEST_FOREIGN <= length <= BLOCK_BYTES:
+        elif foreign and SHORTEST_FOREIGN <= length <= BLOCK_BYTES:
             for _ in range(BLOCK_BYTES - length):
                 front = (front >> _BY_1) | (back << _BY_7)
                 back >>= _BY_1
@@ -132,34 +138,41 @@ def write_phone_blocks(  # noqa: C901 - one loop: calls out of it would have to 
 
 # --- E-mails ----------------------------------------------------------------------------------------------
 
-_SHORTEST_EMAIL: Final = 6
-_LONGEST_EMAIL: Final = 265
-_FEWEST_BEFORE_LAST_DOT: Final = 2
-_SHORTEST_TOP_LABEL: Final = 2
-_REFUSED, _WHITE, _LETTER, _MARK, _PLUS_SIGN, _STOP, _AT = range(7)
+SHORTEST_EMAIL: Final = 6
+LONGEST_EMAIL: Final = 265
+FEWEST_BEFORE_LAST_DOT: Final = 2
+SHORTEST_TOP_LABEL: Final = 2
+
+REFUSED, WHITE, LETTER, MARK, PLUS, DOT, AT = range(7)
+"""What a byte may be in an e-mail; the first two are nothing that an e-mail has inside."""
 
 
 def _kinds() -> npt.NDArray[np.uint8]:
-    """Make the read-only table of what each folded byte is in an e-mail."""
-    table = np.full(256, _REFUSED, np.uint8)
+    table = np.full(256, REFUSED, np.uint8)
     for kind, characters in (
-        (_WHITE, b" \t\n\r\v\f"),
-        (_LETTER, b"abcdefghijklmnopqrstuvwxyz"),
-        (_MARK, b"0123456789_-"),
-        (_PLUS_SIGN, b"+"),
-        (_STOP, b"."),
-        (_AT, b"@"),
+        (WHITE, b" \t\n\r\v\f"),
+        (LETTER, b"abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"),
+        (MARK, b"0123456789_-"),
+        (PLUS, b"+"),
+        (DOT, b"."),
+        (AT, b"@"),
     ):
         table[list(characters)] = kind
     table.setflags(write=False)
     return table
 
 
-_KINDS: Final = _kinds()
-FOLD: Final = np.arange(256, dtype=np.uint8)
-"""What each byte becomes: A-Z become a-z."""
-FOLD[ord("A") : ord("Z") + 1] += ord("a") - ord("A")
-FOLD.setflags(write=False)
+def _fold() -> npt.NDArray[np.uint8]:
+    table = np.arange(256, dtype=np.uint8)
+    table[ord("A") : ord("Z") + 1] += ord("a") - ord("A")
+    table.setflags(write=False)
+    return table
+
+
+KINDS: Final = _kinds()
+"""What each byte is, read-only."""
+FOLD: Final = _fold()
+"""What each byte becomes, read-only: A-Z become a-z."""
 
 
 @Compiled
@@ -178,29 +191,28 @@ def fold_emails(  # noqa: C901 - as above
     """
     for row in range(starts.size):
         start, end = starts[row], ends[row]
-        while start < end and _KINDS[data[start]] == _WHITE:
+        while start < end and KINDS[data[start]] == WHITE:
             start += 1
-        while start < end and _KINDS[data[end - 1]] == _WHITE:
+        while start < end and KINDS[data[end - 1]] == WHITE:
             end -= 1
         firsts[row], beyonds[row] = 0, 0
-        if end - start < _SHORTEST_EMAIL or end - start > _LONGEST_EMAIL:
+        if end - start < SHORTEST_EMAIL or end - start > LONGEST_EMAIL:
             continue
         at, dot = -1, -1
         fits = True
         for place in range(start, end):
-            character = FOLD[data[place]]
-            folded[place] = character
-            kind = _KINDS[character]
-            if kind == _AT:
+            folded[place] = FOLD[data[place]]
+            kind = KINDS[data[place]]
+            if kind == AT:
                 fits = fits and at < 0 and place > start
                 at = place
-            elif kind == _STOP:
+            elif kind == DOT:
                 fits = fits and (at < 0 or place - 1 not in (at, dot))
                 dot = place
-            elif kind == _PLUS_SIGN:
+            elif kind == PLUS:
                 fits = fits and at < 0
-            elif kind < _LETTER:
+            elif kind < LETTER:
                 fits = False
-        fits = fits and at >= 0 and dot - at > _FEWEST_BEFORE_LAST_DOT and end - dot > _SHORTEST_TOP_LABEL
-        if fits and _KINDS[folded[dot + 1]] == _LETTER:
+        fits = fits and at >= 0 and dot - at > FEWEST_BEFORE_LAST_DOT and end - dot > SHORTEST_TOP_LABEL
+        if fits and KINDS[data[dot + 1]] == LETTER:
             firsts[row], beyonds[row] = start, end

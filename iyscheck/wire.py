@@ -167,16 +167,18 @@ def frame_of(message: v1.StreamCheckRequest, cut: Cut | None = None) -> Frame:
     packed = cut.tokens if cut and cut.tokens is not None else np.frombuffer(message.tokens, np.uint8)
     if addresses and packed.size:
         raise QuestionError("tokens", "are given together with addresses.", fix="Send one of the two.")
+    texts: Sequence[str] | TextColumn | None = None
+    tokens, key_id = None, None
     if addresses:
         _require_fits("addresses", len(addresses))
-        tokens, key_id = None, None
+        texts = addresses if isinstance(addresses, TextColumn) else list(addresses)
     else:
         tokens, key_id = _tokens_of(packed), message.address_key_id
         _require_key_id(key_id, "")
     return Frame(
         frame_id=message.frame_id,
         context=context,
-        addresses=(addresses if isinstance(addresses, TextColumn) else list(addresses)) if tokens is None else None,
+        addresses=texts,
         tokens=tokens,
         address_key_id=key_id,
         min_position=min_position,

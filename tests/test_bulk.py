@@ -145,7 +145,7 @@ class TestMeaning:
 
     @both_kernels
     @given(data=frames())
-    @settings(max_examples=1000, deadline=None)
+    @settings(max_examples=600, deadline=None)
     def test_fields(self, data: bytes, kernel: Kernel) -> None:
         """Fields in any order, repeated, unknown, of wrong types or spelt at length mean the same."""
         assert said(data, kernel) == said(data, None)
@@ -160,7 +160,7 @@ class TestMeaning:
     @example(data=b"B\x01")
     @example(data=b"\x08")
     @example(data=b"\x08\x80")
-    @settings(max_examples=1000, deadline=None)
+    @settings(max_examples=600, deadline=None)
     def test_damage(self, data: bytes, kernel: Kernel) -> None:
         """Truncated or changed bytes give the same frame or the same error."""
         assert said(data, kernel) == said(data, None)
@@ -182,8 +182,8 @@ class TestMeaning:
     @both_kernels
     @pytest.mark.parametrize("recipients", [MAX_FRAME_RECIPIENTS, MAX_FRAME_RECIPIENTS + 1])
     def test_limit(self, recipients: int, kernel: Kernel) -> None:
-        """The most recipients are taken and one more is refused, of texts that are short, long, or full of colons."""
-        for text in ("", ":" * 58, "5" * 130):
+        """The most recipients are taken and one more is refused, whatever their texts are full of."""
+        for text in ("", ":" * 58, "5" * 130, "ş"):
             data = wire.frame(CONTEXT, addresses=[text] * recipients).SerializeToString()
 
             assert said(data, kernel) == said(data, None)
@@ -239,6 +239,16 @@ class TestColumns:
         assert not rows or np.shares_memory(found.tokens, np.frombuffer(data, np.uint8))
 
     @both_kernels
+    @pytest.mark.parametrize("field", [b"\x08\x01", b"B\x00", b":\x01x", b"J\x01x"])
+    def test_many_fields(self, field: bytes, kernel: Kernel) -> None:
+        """A frame of very many fields is left to protobuf, unless they are one run of addresses."""
+        data = field * 1000
+
+        found = bulk.cut(data, most=1000, kernel=kernel)
+
+        assert (found.head is data) == (field[0] != ord(":"))
+
+    @both_kernels
     def test_small(self, kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
         """A frame of a few recipients is left to protobuf, which is faster there."""
         monkeypatch.undo()
@@ -252,25 +262,26 @@ class TestColumns:
         assert repr(Cut(head=b"05992000000")).startswith("<iyscheck.bulk.Cut object at 0x")
 
 
+entries = st.builds(content, st.just(7), texts.map(str.encode))
+pieces = (
+    st.sampled_from([b":", b":\x00", b":\x01x", b":\x02::", b":\x80\x01", b":\x81\x00", b"::", b"\x80"])
+    | st.binary(max_size=3)
+    | entries
+)
+
+
 class TestRuns:
     """Both kernels find the same texts in any bytes."""
 
-    @given(
-        data=st.lists(
-            st.sampled_from([b":", b":\x00", b":\x01x", b":\x02::", b":\x80\x01", b":\x81\x00", b"\x3a\x3a", b"\x80"])
-            | st.binary(max_size=3)
-            | st.builds(content, st.just(7), texts.map(str.encode)),
-            max_size=30,
-        ).map(b"".join),
-        most=st.integers(0, 40),
-    )
-    @example(data=b":\x02", most=9)
-    @example(data=b":\x00:", most=9)
-    @example(data=b":\x00:\x80", most=9)
-    @example(data=b":\x01::\x00", most=9)
-    @settings(max_examples=2000, deadline=None)
+    @given(data=(st.lists(pieces, max_size=30) | st.lists(entries, max_size=30)).map(b"".join), most=st.integers(0, 12))
+    @example(data=b"\x02", most=9)
+    @example(data=b"\x00:", most=9)
+    @example(data=b"\x00:\x80", most=9)
+    @example(data=b"\x01::\x00", most=9)
+    @example(data=b"\x00:\x00:\x00", most=2)
+    @settings(max_examples=1000, deadline=None)
     def test_twins(self, data: bytes, most: int) -> None:
-        """From a tag on, runs are the same and lie in the bytes, each text right after the one before it."""
+        """From a tag on, runs are the same, not longer than wanted, and each text stands right after the last one."""
         frame = np.frombuffer(b":" + data, np.uint8)
 
         starts, ends = bulk.run(frame, 0, most, Kernel.NUMBA)
@@ -282,11 +293,19 @@ class TestRuns:
             assert np.array_equal(bulk.run(frame, 0, most, Kernel.NUMPY), (starts, ends))
 
     @both_kernels
+    def test_very_long(self, kernel: Kernel) -> None:
+        """A run ends before a text whose length takes three bytes."""
+        frame = np.frombuffer(b"".join(content(7, bytes(size)) for size in (1, 16_383, 16_384, 1)), np.uint8)
+
+        starts, ends = bulk.run(frame, 0, 9, kernel)
+
+        assert (ends - starts).tolist() == [1, 16_383]
+
+    @both_kernels
     def test_colons(self, kernel: Kernel) -> None:
-        """Bytes that are nearly all colons are followed or left alone, but not for long."""
+        """Bytes that are nearly all colons, each of which looks like a tag, are left alone by numpy."""
         frame = np.frombuffer(b":" * 8_000_000, np.uint8)
 
         starts, ends = bulk.run(frame, 0, MAX_FRAME_RECIPIENTS, kernel)
 
-        assert len(starts) in (0, MAX_FRAME_RECIPIENTS)
-        assert len(ends) == len(starts)
+        assert len(starts) == len(ends) == (0 if kernel is Kernel.NUMPY else MAX_FRAME_RECIPIENTS)

@@ -44,7 +44,6 @@ def serve(  # noqa: PLR0913 - one parameter per setting; they are all named
     unary_workers: Annotated[int | None, _option("unary_workers")] = None,
     drain_seconds: Annotated[float | None, _option("drain_seconds")] = None,
     log_level: Annotated[str | None, _option("log_level")] = None,
-    kernel: Annotated[str | None, _option("kernel")] = None,
     reflection: Annotated[bool | None, _option("reflection")] = None,
 ) -> None:
     """Answer consent checks over gRPC until SIGTERM; a flag wins over its environment variable."""
@@ -63,7 +62,6 @@ def serve(  # noqa: PLR0913 - one parameter per setting; they are all named
         unary_workers=unary_workers,
         drain_seconds=drain_seconds,
         log_level=log_level,
-        kernel=kernel,
         reflection=reflection,
     )
     raise typer.Exit(server.run(settings, typer.echo if sys.stdout.isatty() else None))

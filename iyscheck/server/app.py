@@ -83,7 +83,6 @@ class Server:
                     address_key=AddressKey.load(settings.address_key) if settings.address_key else None,
                     policy=settings.policy,
                     answer_ttl_s=settings.answer_ttl,
-                    kernel=settings.chosen_kernel,
                 )
             )
             server = cls(settings, engine, log or open_log(settings.log_level), parts)

@@ -11,12 +11,11 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from iyscheck.consent import DEFAULT_ANSWER_TTL_S, DEFAULT_FRESHNESS_LIMIT_S, LegacyDeadline, Policy
 from iyscheck.errors import SettingsError
-from iyscheck.kernel import Kernel
 
 PREFIX: Final = "IYSCHECK_"
 OTHER_VARIABLES: Final = frozenset({"IYSCHECK_SERVER", "IYSCHECK_LANG"})
@@ -38,13 +37,6 @@ def _deadline(value: object) -> object:
     """Read the name of a legacy deadline in any usual spelling."""
     names = {deadline.name: deadline for deadline in LegacyDeadline}
     return names.get(value.upper().replace("-", "_"), value) if isinstance(value, str) else value
-
-
-def _installed(value: str) -> str:
-    """Refuse a kernel that is not installed."""
-    if value == Kernel.NUMBA and Kernel.best() is not Kernel.NUMBA:
-        raise ValueError("needs numba, which is not installed: pip install 'iyscheck[fast]'")
-    return value
 
 
 def _listen(value: str) -> str:
@@ -90,9 +82,6 @@ class Settings(BaseSettings):
     unary_workers: int = Field(8, ge=1, le=256, description="Threads for single and batch checks.")
     drain_seconds: float = Field(10.0, ge=0, le=3600, description="How long calls may go on after SIGTERM.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
-    kernel: Annotated[Literal["auto", "numba", "numpy"], AfterValidator(_installed)] = Field(
-        "auto", description="What runs the inner loops; auto takes numba where it is installed."
-    )
     reflection: bool = Field(default=True, description="Offer gRPC reflection, which grpcurl needs.")
 
     @model_validator(mode="after")
@@ -105,11 +94,6 @@ class Settings(BaseSettings):
                 fix="Listen on 127.0.0.1, or add --insecure where the network is trusted.",
             )
         return self
-
-    @property
-    def chosen_kernel(self) -> Kernel:
-        """What runs the inner loops."""
-        return Kernel.best() if self.kernel == "auto" else Kernel(self.kernel)
 
     @property
     def policy(self) -> Policy:

@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 from iyscheck.change import KNOWN_SOURCES, Brand, ConsentChange, ConsentColumns, local_text
 from iyscheck.consent import Channel, RecipientType, Status, states
 from iyscheck.errors import StoreCorruptError
+from iyscheck.kernel import Kernel
 from iyscheck.question import Evidence
-from iyscheck.store import layout
+from iyscheck.store import layout, pages
 from iyscheck.store.layout import RetailerList, SourceState
 from tests.builders import NOW, REGISTERED, a_brand, a_change
 from tests.strategies import brands, consent_changes, retailer_sets
@@ -78,6 +79,17 @@ def documented() -> dict[str, bytes]:
     return found
 
 
+def example_page() -> bytes:
+    """Write the documented consent as an index of one page."""
+    salt = pages.salts(CHANGE.brand, CHANGE.channel, CHANGE.recipient_type)
+    tag = np.frombuffer(CHANGE.tag, np.uint8).reshape(1, 16)
+    places = pages.places(tag, np.uint64(salt[0]))
+    words = pages.fingerprints(tag, np.uint64(salt[1])) | np.uint64(1)
+    memory = pages.blank(1)
+    pages.fill(memory, pages.starts_of(pages.shards_of(places, 1)), pages.buckets_of(places), words, Kernel.NUMPY)
+    return bytes(pages.sealed(memory, 1, np.array([0]))[0])
+
+
 class TestDocument:
     """FORMAT.md is what the code writes."""
 
@@ -107,7 +119,29 @@ class TestDocument:
 
     def test_example_by_code(self) -> None:
         """The code writes the documented bytes."""
-        assert documented() == {"key": KEY, "record": record(CHANGE), "record with a tail": record(UNNUMBERED)}
+        page = example_page()
+
+        assert documented() == {
+            "key": KEY,
+            "record": record(CHANGE),
+            "record with a tail": record(UNNUMBERED),
+            "page header": page[:48],
+            "word at byte 3760": page[3760:3768],
+        }
+
+    def test_page_by_hand(self) -> None:
+        """The page of the example follows from the document's words alone."""
+        numbers = xxhash.xxh3_128_digest((600_123).to_bytes(4) + b"\x02\x01")
+        place = int.from_bytes(bytes(range(8))) + int.from_bytes(numbers[:8], "little")
+        print_number = int.from_bytes(bytes(range(8, 16)), "little") ^ int.from_bytes(numbers[8:], "little")
+        bucket = place % 2**32 * 63 // 2**32
+        body = bytearray(4072)
+        body[:16] = (0).to_bytes(4, "little") + (1).to_bytes(4, "little") + (1).to_bytes(4, "little") + bytes(4)
+        body[40 + 64 * bucket : 48 + 64 * bucket] = b"\x01" + print_number.to_bytes(8, "little")[1:]
+        check = xxhash.xxh3_64_intdigest(bytes(body)).to_bytes(8, "little")
+
+        assert (bucket, place) == (58, 0xE3F6C3E7EFAE1F21)
+        assert check + bytes(body) == example_page()
 
     def test_databases(self) -> None:
         """The document's table names every database of the code, in the same order."""
