@@ -50,7 +50,7 @@ def shaped_of(data: bytes) -> int:
     return sum(map(len, Shapes(is_row, longest=LINE_MAX_BYTES, fewest=ANY_SHAPE).find(Lines.of(data))))
 
 
-MOMENTS = [
+MOMENTS: list[object] = [
     "2025-06-01 12:00:00",
     "2025-06-01 12:00:00.5",
     "2025-02-29 12:00:00",
