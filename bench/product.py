@@ -16,7 +16,7 @@ import numpy.typing as npt
 import iyscheck
 from bench.arrivals import percentiles
 from bench.cohort import BRAND, CHANNEL, NEW, RECIPIENT_TYPE, Cohort
-from iyscheck.change import TAG_BYTES, Brand, ConsentColumns
+from iyscheck.change import HEX_TRANSACTION, SOURCE_NUMBERS, TAG_BYTES, Brand, ConsentColumns
 from iyscheck.consent import Channel, Status, local_seconds
 from iyscheck.engine import Engine
 from iyscheck.keys import AddressKey, StoreKey
@@ -164,7 +164,7 @@ def _columns(
     sequence: npt.NDArray[np.int64],
 ) -> ConsentColumns:
     count = len(tags)
-    hexadecimal = np.random.default_rng(int(sequence[0]) if count else 0).bytes(32 * count).hex()
+    transactions = np.random.default_rng(int(sequence[0]) if count else 0).bytes(32 * count)
     return ConsentColumns(
         brand=np.full(count, BRAND, np.uint32),
         channel=np.full(count, CHANNEL, np.uint8),
@@ -173,8 +173,10 @@ def _columns(
         status=statuses,
         registered=registered,
         consented=registered - 60,
-        source=np.full(count, "HS_WEB", np.object_),
-        transaction_id=np.array([hexadecimal[at : at + 64] for at in range(0, 64 * count, 64)], np.object_),
+        source=np.full(count, SOURCE_NUMBERS["HS_WEB"], np.uint8),
+        transaction_form=np.full(count, HEX_TRANSACTION, np.uint8),
+        transaction=np.frombuffer(transactions, np.uint8).reshape(-1, 32),
+        text=np.zeros(count, np.int32),
         sequence=sequence,
     )
 

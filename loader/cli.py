@@ -366,7 +366,7 @@ def _progress(files: list[str], *, quiet: bool) -> Iterator[Callable[[Commit], N
 
         def watch(commit: Commit) -> None:
             nonlocal rows
-            rows += sum(commit.outcomes.values())
+            rows += commit.rows
             progress.update(task, description=f"{len(files)} given, {rows:,} rows", completed=commit.bytes)
 
         yield watch

@@ -225,6 +225,7 @@ def _column(text: Text, span: Span) -> TextColumn:
     return TextColumn(data=text.padded, starts=span.start, ends=span.start + span.length)
 
 
+_OVER: Final = words_of(b"\xf0" * _WORD_CHARS)[0]
 _NIBBLES: Final = words_of(b"\x0f" * _WORD_CHARS)[0]
 _ONES: Final = words_of(b"\x01" * _WORD_CHARS)[0]
 _ZEROS: Final = words_of(b"0" * _WORD_CHARS)[0]
@@ -236,7 +237,7 @@ def hexadecimal(words: npt.NDArray[np.uint64]) -> tuple[Numbers, Mask]:
     nibbles = (words & _NIBBLES) + (words >> np.uint64(6) & _ONES) * np.uint64(9)
     letters = nibbles + _ABOVE_NINE >> np.uint64(7) & _ONES
     written = nibbles + _ZEROS + letters * np.uint64(ord("a") - ord("0") - 10)
-    right = (written == words).all(axis=1)
+    right = ((written == words) & (nibbles & _OVER == 0)).all(axis=1)  # from `g` on they would not fit
     pairs = nibbles << np.uint64(4) | nibbles >> np.uint64(8)  # of each two bytes the first now holds both
     return np.ascontiguousarray(pairs.view(np.uint8)[:, ::2]), right
 

@@ -70,12 +70,35 @@ def _compared(
     return wins, old_status
 
 
-def _put(txn: lmdb.Transaction, database: lmdb._Database, keys: npt.NDArray[np.void], changes: ConsentColumns) -> None:
-    """Write the records of changes sorted by key."""
+def append(
+    txn: lmdb.Transaction, database: lmdb._Database, changes: ConsentColumns
+) -> dict[tuple[int, int, int, int], int]:
+    """Write changes whose keys rise and lie beyond all stored ones; return their counts, as Written has them.
+
+    Raises ValueError where they do not.
+    """
+    if _put(txn, database, layout.encode_keys(changes), changes, only_beyond=True) != len(changes):
+        raise ValueError("the keys of a fill must rise")
+    return _differences(changes, np.zeros(len(changes), np.uint8))
+
+
+def _put(
+    txn: lmdb.Transaction,
+    database: lmdb._Database,
+    keys: npt.NDArray[np.void],
+    changes: ConsentColumns,
+    *,
+    only_beyond: bool = False,
+) -> int:
+    """Write the records of changes sorted by key; return how many were written."""
     listed = layout.rows_bytes(keys)
     with txn.cursor(database) as cursor:
         beyond = not cursor.last() or bool(listed and cast("bytes", cursor.key()) < listed[0])
-        cursor.putmulti(zip(listed, layout.encode_records(keys, changes), strict=True), append=beyond)
+        if only_beyond and not beyond:
+            return 0
+        records = zip(listed, layout.encode_records(keys, changes), strict=True)
+        _, written = cursor.putmulti(records, append=beyond)
+        return int(written)
 
 
 def newest(columns: ConsentColumns) -> ConsentColumns:

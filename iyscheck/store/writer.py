@@ -5,9 +5,11 @@ So whatever kills the process, the store is as after some whole batch, and says 
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Self
 
 import lmdb
@@ -17,7 +19,7 @@ from iyscheck.errors import SourceUnknownError
 from iyscheck.kernel import Kernel
 from iyscheck.store import layout, pages, records
 from iyscheck.store.environment import Environment, WriterLock, check_keys, open_writer, read, translated, walk
-from iyscheck.store.index import Index, check_contexts, read_state
+from iyscheck.store.index import Index, PlaceOrder, check_contexts, read_state
 from iyscheck.store.layout import IndexState, SourceState
 from iyscheck.store.registries import Registries, read_position
 
@@ -46,6 +48,56 @@ class Applied:
     position: Position
     watermarks: dict[int, int]
     withheld: dict[int, int]
+
+
+class Filling:
+    """The one transaction in which an empty store is filled; take it from `Writer.filling`."""
+
+    def __init__(
+        self,
+        registries: Registries,
+        index: Index,
+        entries: PlaceOrder,
+        contexts: dict[tuple[int, int], tuple[int, int, int]],
+    ) -> None:
+        self._registries = registries
+        self._index = index
+        self._entries = entries
+        self._contexts = contexts
+        self._counts: Counter[tuple[int, int, int, int]] = Counter()
+        self._applied = 0
+        self.finished = False
+
+    def register(self, brands: Sequence[Brand], access: Sequence[RetailerAccess]) -> None:
+        """Write what stands beside the records, in any order. Raises ValueError for lists behind a record."""
+        if access and self._applied:
+            raise ValueError("lists of retailers come before the records of a fill")  # the index has a bit of them
+        for brand in brands:
+            self._registries.put_brand(brand)
+        for each in access:
+            self._registries.put_access(each)
+
+    def append(self, changes: ConsentColumns) -> None:
+        """Write records whose keys rise and lie beyond those written before. Raises ValueError where they do not."""
+        registries = self._registries
+        check_contexts(self._contexts, changes)
+        self._counts.update(records.append(registries.txn, registries.databases[layout.RECORDS], changes))
+        self._applied += len(changes)
+        self._entries.add(self._index.entries(changes))
+
+    def finish(self, source: SourceState, *, rows: int, taken: int | None = None, finished: bool = False) -> Applied:
+        """Write index, counts, position and resume point, as `Writer.apply` does after a batch of `rows` feed rows.
+
+        `taken` changes went into the sorting, by default as many as came out.
+        """
+        superseded = 0 if taken is None else taken - self._applied
+        self._index.load(self._entries.parts(), self._applied)
+        self._index.save()
+        self._registries.add_counts(self._counts)
+        self.finished = True
+        return _concluded(
+            self._registries, source, rows=rows, applied=self._applied, superseded=superseded, finished=finished
+        )
 
 
 class Writer:
@@ -103,6 +155,11 @@ class Writer:
         self._lock.release()
 
     @property
+    def path(self) -> Path:
+        """The store's directory."""
+        return self._environment.path
+
+    @property
     def environment(self) -> Environment:
         """The open environment, for a reader in the same process."""
         return self._environment
@@ -138,21 +195,45 @@ class Writer:
             txn.add_counts(written.counts)
             for access in batch.access:
                 txn.put_access(access)
-            position = txn.advance(batch.rows)
-            txn.put_hold(source.name, txn.held_brands(source))
-            moved: dict[int, int] = {}
-            withheld: dict[int, int] = {}
-            if finished:
-                moved, withheld = txn.move_watermarks(source.watermarks)
-            txn.put_source(_finished(source) if finished else source)
             self._index(txn, written, batch.access)
-        return Applied(
-            applied=written.applied,
-            superseded=written.superseded,
-            position=position,
-            watermarks=moved,
-            withheld=withheld,
-        )
+            return _concluded(
+                txn,
+                source,
+                rows=batch.rows,
+                applied=written.applied,
+                superseded=written.superseded,
+                finished=finished,
+            )
+
+    @property
+    def is_empty(self) -> bool:
+        """Say whether there is no record yet; there may be brands and all else."""
+        with self._reading() as txn:
+            return not txn.stat(self._environment.databases[layout.RECORDS])["entries"]
+
+    @contextmanager
+    def filling(self) -> Iterator[Filling]:
+        """Fill a store without records in one transaction: all of it is on disk at the end, or nothing.
+
+        Nothing is written unless `finish` is called. Raises ValueError for a store with records, StoreFullError.
+        """
+        if not self.is_empty:
+            raise ValueError("only a store without records can be filled")
+        with self._writing() as txn, PlaceOrder(self.path) as entries:
+            filling = Filling(txn, Index(txn.txn, txn.databases, self._kernel), entries, self._contexts)
+            yield filling
+            if not filling.finished:
+                txn.txn.abort()
+
+    def fill(self, chunks: Iterable[ConsentColumns], source: SourceState, *, rows: int) -> Applied:
+        """Fill a store without records from chunks of changes: keys rise within and between them.
+
+        `rows` is how far the position moves. Raises ValueError, StoreFullError.
+        """
+        with self.filling() as filling:
+            for changes in chunks:
+                filling.append(changes)
+            return filling.finish(source, rows=rows)
 
     def accept_rejects(self, source_name: str) -> Applied:
         """Accept that a source's rejected rows are lost, and move the watermarks that waited for it.
@@ -229,6 +310,20 @@ class Writer:
     def _writing(self) -> Iterator[Registries]:
         with translated(self._environment.path), self._environment.lmdb.begin(write=True) as txn:
             yield Registries(txn, self._environment.databases)
+
+
+def _concluded(
+    txn: Registries, source: SourceState, *, rows: int, applied: int, superseded: int, finished: bool
+) -> Applied:
+    """Move the position, the source's resume point and, for a finished one, its watermarks."""
+    position = txn.advance(rows)
+    txn.put_hold(source.name, txn.held_brands(source))
+    moved: dict[int, int] = {}
+    withheld: dict[int, int] = {}
+    if finished:
+        moved, withheld = txn.move_watermarks(source.watermarks)
+    txn.put_source(_finished(source) if finished else source)
+    return Applied(applied=applied, superseded=superseded, position=position, watermarks=moved, withheld=withheld)
 
 
 def _initialise(environment: Environment, address_key_id: bytes, store_key_id: bytes) -> None:

@@ -50,29 +50,32 @@ def shaped_of(data: bytes) -> int:
     return sum(map(len, Shapes(is_row, longest=LINE_MAX_BYTES, fewest=ANY_SHAPE).find(Lines.of(data))))
 
 
-codes = st.sampled_from([1, 600_123, "600123", "0600123", 99_999_999, 2**32 - 1, 2**32, 0, TEST_BRAND, "1x", "", 1.5])
-recipients = accepted_phones | emails() | near_phones | near_emails
-moments = st.sampled_from(
-    ["2025-06-01 12:00:00", "2025-06-01 12:00:00.5", "2025-02-29 12:00:00", "2099-01-01 00:00:00", "", "x" * 19]
-)
-sources = st.sampled_from(["HS_WEB", "IYS_AHS_HAT_KAPATMA", "", "IYS_NEW", "S" * 64, "S" * 65, "HS\x7fWEB", "ŞUBE"])
-transactions = st.sampled_from(["ab" * 32, "AB" * 32, "0" * 63 + "g", "", "short-1", "a" * 65, "a\x7f", "\u0661" * 64])
-others: dict[str, st.SearchStrategy[Any]] = {
-    "brandCode": codes,
-    "recipient": recipients,
-    "recipientType": st.sampled_from(["BIREYSEL", "TACIR", "TACIR ", "bireysel", "", "BIREYSEL_"]),
-    "type": st.sampled_from([*(channel.name for channel in Channel), "", "MESAJMESAJ", "mesaj"]),
-    "status": st.sampled_from(["ONAY", "RET", "RED", "", "BEKLIYOR", "ONAYONAYONAY"]),
-    "source": sources,
-    "creationDate": moments,
-    "consentDate": moments,
-    "transactionId": transactions,
-    "kind": st.sampled_from(["consent", "brand", "other", "consents!"]),
-    "iysCode": st.sampled_from([1, "1"]),
-    "retailerAccess": st.sampled_from([[1, 2], [], "1"]),
-    "completeUntil": moments,
-    "citizenName": st.sampled_from(["A B", "Ayşe", 'a"b', "a\\b", 7, 0, 12_345_678, 123_456_789, -1, True, None]),
+MOMENTS: list[object] = [
+    "2025-06-01 12:00:00",
+    "2025-06-01 12:00:00.5",
+    "2025-02-29 12:00:00",
+    "2025-06-01T12:00:00",
+    "2099-01-01 00:00:00",
+    "",
+    "x" * 19,
+]
+VALUES: dict[str, list[object]] = {
+    "brandCode": [1, 600_123, "600123", "0600123", 99_999_999, 2**32 - 1, 2**32, 0, TEST_BRAND, "1x", "", 1.5, None],
+    "recipientType": ["BIREYSEL", "TACIR", "TACIR ", "bireysel", "", "BIREYSEL_", None],
+    "type": [*(channel.name for channel in Channel), "", "MESAJMESAJ", "mesaj", 1],
+    "status": ["ONAY", "RET", "RED", "", "BEKLIYOR", "ONAYONAYONAY", None],
+    "source": ["HS_WEB", "IYS_AHS_HAT_KAPATMA", "IYS_AHS_HAT_KAPATMAXXXXX", "", "S" * 64, "S" * 65, "HS\x7f", "ŞUBE"],
+    "creationDate": [*MOMENTS, None],
+    "consentDate": [*MOMENTS, None],
+    "transactionId": ["ab" * 32, "AB" * 32, "0" * 63 + "g", "", "short-1", "a" * 65, "a\x7f", "\u0661" * 64, None],
+    "kind": ["consent", "brand", "other", "consents!", None],
+    "iysCode": [1, "1"],
+    "retailerAccess": [[1, 2], [], "1"],
+    "completeUntil": MOMENTS,
+    "citizenName": ["A B", "Ayşe", 'a"b', "a\\b", 7, 0, 12_345_678, 123_456_789, -1, True, None],
 }
+others: dict[str, st.SearchStrategy[Any]] = {name: st.sampled_from(values) for name, values in VALUES.items()}
+others["recipient"] = accepted_phones | emails() | near_phones | near_emails
 
 
 @st.composite
@@ -119,6 +122,27 @@ class TestSameAsDecoded:
     def test_any_feed(self, data: bytes, brand: int | None) -> None:
         """Changes, registers, rejects and numbers are those of decoding each line."""
         assert said(parsed(data, fewest=ANY_SHAPE, brand=brand)) == said(parsed(data, fewest=NO_SHAPE, brand=brand))
+
+    @pytest.mark.parametrize("brand", [None, 600_123])
+    def test_each_value(self, brand: int | None) -> None:
+        """Each odd value of each field gives what it gives when it is decoded, also where a key is left out."""
+        usual = consent(brand=600_123)
+        rows = [usual | {name: value} for name, values in VALUES.items() for value in values]
+        rows += [{name: value for name, value in usual.items() if name != dropped} for dropped in usual]
+        data = lines([usual] * 3 + rows)
+
+        assert said(parsed(data, fewest=ANY_SHAPE, brand=brand)) == said(parsed(data, fewest=NO_SHAPE, brand=brand))
+
+    @pytest.mark.parametrize("usual", [consent(brand=600_123), {"recipient": "a@b.de", "brandCode": 1} | {"last": 77}])
+    def test_each_byte(self, usual: dict[str, object]) -> None:
+        """Wherever one byte of a line is another one, doubled or missing, the line is read as when it is decoded."""
+        line = json.dumps(usual).encode()
+        damage = [bytes([byte]) for byte in b'"\\{}[],: 0x\t']
+        changed = [line[:at] + piece + line[at + 1 :] for at in range(len(line)) for piece in [b"", *damage]]
+        doubled = [line[:at] + line[at : at + 1] + line[at:] for at in range(len(line))]
+        data = b"\n".join([line, line, *changed, *doubled])
+
+        assert said(parsed(data, fewest=ANY_SHAPE)) == said(parsed(data, fewest=NO_SHAPE))
 
     @settings(max_examples=150, deadline=None)
     @given(st.lists(damaged(), min_size=1, max_size=4))
@@ -214,13 +238,13 @@ class TestPieces:
 
     @pytest.mark.parametrize("place", range(64))
     def test_one_wrong_digit(self, place: int) -> None:
-        """Each single character is looked at."""
-        text = bytearray(b"a" * 64)
-        text[place] = ord("A")
+        """Each single character is looked at: of all 256 bytes there only the digits are right."""
+        texts = np.full((256, 64), ord("a"), np.uint8)
+        texts[:, place] = np.arange(256)
 
-        _, right = plain.hexadecimal(np.frombuffer(bytes(text), np.uint64).reshape(1, 8))
+        _, right = plain.hexadecimal(texts.view(np.uint64))
 
-        assert not right.any()
+        assert np.flatnonzero(right).tolist() == list(b"0123456789abcdef")
 
 
 def test_fields() -> None:

@@ -85,7 +85,8 @@ class Model:
 def read_states(found: View, context: int, numbers: range, kernel: Kernel) -> list[int]:
     """Look the consents of one context up in a view."""
     tags = b"".join(tag_of_number(number) for number in numbers if number % len(CONTEXTS) == context)
-    return found.states(*CONTEXTS[context], np.frombuffer(tags, np.uint8).reshape(-1, 16), kernel).tolist()
+    states = found.states(*CONTEXTS[context], np.frombuffer(tags, np.uint8).reshape(-1, 16), kernel)
+    return [int(each) for each in states]
 
 
 def addresses(table: PageTable) -> dict[int, list[int]]:
@@ -589,6 +590,7 @@ def test_kills(tmp_path: Path) -> None:
             assert verify(store).faults == []
             with store.snapshot() as snapshot:
                 found = snapshot.index_state()
+                assert found is not None
                 garbage = sum(layout.decode_shard(key)[0] < found.generation for key, _ in snapshot.items(layout.INDEX))
             phases.add((found.building > 0, garbage > 0))
 
