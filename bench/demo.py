@@ -69,7 +69,7 @@ class Demo:
         """Load one feed file with the real loader and return the seconds it took, its start included."""
         command = [sys.executable, "-m", "loader", "load", str(self.folder / name), *self.keys]
         started = time.monotonic()
-        done = subprocess.run(command, stdout=subprocess.PIPE if quiet else None, check=False)  # noqa: S603 - our loader
+        done = subprocess.run(command, stdout=subprocess.PIPE if quiet else None, check=False)
         if done.returncode:
             raise SystemExit(f"loading {name} ended with exit code {done.returncode}")
         return time.monotonic() - started
@@ -91,7 +91,7 @@ def serving(demo: Demo) -> Iterator[Server]:
     command.append("--metrics-listen=127.0.0.1:0")
     log = demo.folder / "server.log"
     with log.open("wb") as stderr:
-        process = subprocess.Popen(command, stderr=stderr)  # noqa: S603 - our own server
+        process = subprocess.Popen(command, stderr=stderr)
     try:
         yield _started(process, log)
         process.send_signal(signal.SIGTERM)
@@ -117,7 +117,7 @@ def prepare(demo: Demo, population: Population, now: datetime) -> Flip:
     """Make keys and feed files."""
     demo.say("Making an address key and a store key")
     keys = [sys.executable, "-m", "iyscheck", "keys", "create", str(demo.folder / "keys")]
-    subprocess.run(keys, check=True)  # noqa: S603 - our own command
+    subprocess.run(keys, check=True)
     demo.say(f"Generating {population.consents:,} consents of {population.brands} brands as an İYS feed file")
     started = time.monotonic()
     population.write_feed(demo.folder / demo.feed, now=now - WAVES_APART)

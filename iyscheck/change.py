@@ -6,10 +6,11 @@ Sources: İYS API 3.2.0, notes of 03/10/2023 on line closures (they repeat the o
 reconciliation chapter (two movements in one second share a transactionId).
 """
 
+import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date
 from typing import Final
 
 import numpy as np
@@ -315,4 +316,16 @@ def local_text(seconds: int) -> str:
     """Write local seconds as the 19-character İYS text; 0 is absent and gives an empty text."""
     if not seconds:
         return ""
-    return str(datetime(1970, 1, 1) + timedelta(seconds=seconds))  # noqa: DTZ001 - İYS times have no zone
+    return _hour_text(seconds // _HOUR_S) + _REST_TEXTS[seconds % _HOUR_S]
+
+
+_HOUR_S: Final = 3600
+_REST_TEXTS: Final = tuple(f"{minute:02}:{second:02}" for minute in range(60) for second in range(60))
+_FIRST_DAY: Final = date(1970, 1, 1).toordinal()
+
+
+@functools.lru_cache(16_384)
+def _hour_text(hour: int) -> str:
+    """Write an hour counted from 1970. Two years' worth are kept, since each check writes two times."""
+    day, hour = divmod(hour, 24)
+    return f"{date.fromordinal(_FIRST_DAY + day)} {hour:02}:"

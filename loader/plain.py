@@ -221,11 +221,8 @@ def _seconds(text: Text, span: Span) -> npt.NDArray[np.int64]:
 
 
 def _column(text: Text, span: Span) -> TextColumn:
-    """Lay texts out behind one another."""
-    offsets = np.zeros(len(span.length) + 1, np.int64)
-    np.cumsum(span.length, out=offsets[1:])
-    places = np.repeat(span.start - offsets[:-1], span.length) + np.arange(offsets[-1])
-    return TextColumn(data=text.padded[places], offsets=offsets)
+    """Take texts as a column where they lie."""
+    return TextColumn(data=text.padded, starts=span.start, ends=span.start + span.length)
 
 
 _OVER: Final = words_of(b"\xf0" * _WORD_CHARS)[0]

@@ -77,7 +77,8 @@ _install() {
   fi
 }
 
-# Make sure that .venv holds iyscheck, and with the argument `dev` also what tests and checks need.
+# Make sure that .venv holds iyscheck and what an extra adds: `fast`, `dev` (tests and checks; holds `fast`) or `bench`
+# (peers and charts; holds `dev`).
 bootstrap() {
   local extra=${1:-} wanted
   # Two scripts started together share one .venv: the second waits. The lock is on this very file, so it leaves nothing.
@@ -97,10 +98,14 @@ bootstrap() {
   exec 9<&-
 }
 
-# What `dev` installs includes the product, so its stamp is good for both.
+# Each of these includes the ones before it, so the stamp of a larger one is good for a smaller one too.
 _stamp_says() {
-  local found
+  local found extra reached=
   [ -f "$_stamp_file" ] || return 1
   found=$(cat "$_stamp_file")
-  [ "$found" = "$1$2" ] || [ "$found" = "$1dev" ]
+  for extra in "" fast dev bench; do
+    [ "$extra" != "$2" ] || reached=yes
+    [ -z "$reached" ] || [ "$found" != "$1$extra" ] || return 0
+  done
+  return 1
 }

@@ -274,6 +274,12 @@ class TestTexts:
         """The 19 characters survive."""
         assert local_text(local_seconds(text)) == text
 
+    @given(st.integers(1, 2**32 - 1))
+    @settings(max_examples=300, deadline=None)
+    def test_every_second(self, seconds: int) -> None:
+        """Every second that a record can hold reads back from its text."""
+        assert local_seconds(local_text(seconds)) == seconds
+
     def test_absent(self) -> None:
         """An absent time is an empty text."""
         assert local_text(0) == ""

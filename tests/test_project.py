@@ -101,7 +101,7 @@ class TestImports:
 class TestScripts:
     """The scripts can be started as they are."""
 
-    @pytest.mark.parametrize("script", ["scripts/demo", "scripts/test", "scripts/check", ".ci/run"])
+    @pytest.mark.parametrize("script", ["scripts/demo", "scripts/test", "scripts/check", "scripts/bench", ".ci/run"])
     def test_executable(self, script: str) -> None:
         """Each script is executable and valid bash."""
         path, bash = ROOT / script, shutil.which("bash") or "bash"

@@ -171,7 +171,7 @@ class Book:
             registered=registered,
             first_retailer=dice.below("first retailer", numbers, RETAILERS),
             retailers=np.where(listed, 1 + dice.below("retailers", numbers, _MOST_RETAILERS), 0),
-            listed_apart=dice.units("listed apart", numbers) < 0.5,  # noqa: PLR2004 - every second one
+            listed_apart=dice.units("listed apart", numbers) < 0.5,
             old_spelling=dice.units("old spelling", numbers) < _OLD_SPELLING_SHARE,
             transaction=self.transactions("transaction", numbers),
         )

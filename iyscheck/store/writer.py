@@ -10,16 +10,34 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
 
 import lmdb
 
 from iyscheck.change import LOG_ID_BYTES, Brand, ConsentColumns, Position, RetailerAccess
 from iyscheck.errors import SourceUnknownError
-from iyscheck.store import layout, records
+from iyscheck.kernel import Kernel
+from iyscheck.store import layout, pages, records
 from iyscheck.store.environment import Environment, WriterLock, check_keys, open_writer, read, translated, walk
-from iyscheck.store.layout import SourceState
+from iyscheck.store.index import (
+    Entries,
+    Index,
+    changed_states,
+    check_contexts,
+    entries_of,
+    in_order,
+    joined,
+    read_state,
+)
+from iyscheck.store.layout import IndexState, SourceState
 from iyscheck.store.registries import Registries, read_position
+
+REBUILD_SLICE: Final = 250_000
+"""Consents built into the index in one transaction."""
+ENTRIES_KEPT: Final = 2**24
+"""Consents of a filling whose 16 bytes for the index are kept in memory; of more it is built from the records."""
+DROPPED_AT_ONCE: Final = 20_000
+"""Pages of an old index deleted in one transaction."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,18 +68,30 @@ def _ignore(_: ConsentColumns) -> None:
 class Filling:
     """The one transaction in which an empty store is filled; take it from `Writer.filling`.
 
-    `on_sorted` is told each chunk of records as it is written, in key order, each key once.
+    First everything is registered, then the records are appended, then it is finished. `on_sorted` is told each chunk
+    of records as it is written, in key order, each key once.
     """
 
-    def __init__(self, registries: Registries, on_sorted: Callable[[ConsentColumns], None]) -> None:
+    def __init__(
+        self,
+        registries: Registries,
+        index: Index,
+        contexts: dict[tuple[int, int], tuple[int, int, int]],
+        on_sorted: Callable[[ConsentColumns], None],
+    ) -> None:
         self._registries = registries
+        self._index = index
+        self._contexts = contexts
         self._on_sorted = on_sorted
         self._counts: Counter[tuple[int, int, int, int]] = Counter()
+        self._entries: list[Entries] = []
         self._applied = 0
         self.finished = False
 
     def register(self, brands: Sequence[Brand], access: Sequence[RetailerAccess]) -> None:
-        """Write what stands beside the records, at any time and in any order."""
+        """Write what stands beside the records. Raises ValueError once there are records: the index needs it first."""
+        if access and self._applied:
+            raise ValueError("retailer access must be registered before the records")
         for brand in brands:
             self._registries.put_brand(brand)
         for each in access:
@@ -71,7 +101,12 @@ class Filling:
         """Write records whose keys rise and lie beyond those written before. Raises ValueError where they do not."""
         registries = self._registries
         self._counts.update(records.append(registries.txn, registries.databases[layout.RECORDS], changes))
+        check_contexts(self._contexts, changes)
         self._applied += len(changes)
+        if self._applied <= ENTRIES_KEPT:
+            self._entries.append(entries_of(changes, changed_states(changes, self._index.listed_among(changes))))
+        else:
+            self._entries = []
         self._on_sorted(changes)
 
     def finish(self, source: SourceState, *, rows: int, taken: int | None = None, finished: bool = False) -> Applied:
@@ -81,6 +116,11 @@ class Filling:
         """
         superseded = 0 if taken is None else taken - self._applied
         self._registries.add_counts(self._counts)
+        if self._entries:
+            self._index.load(in_order(joined(self._entries)), self._applied)
+        elif self._applied:
+            self._index.rebuild()
+        self._index.save()
         self.finished = True
         return _concluded(
             self._registries, source, rows=rows, applied=self._applied, superseded=superseded, finished=finished
@@ -90,13 +130,25 @@ class Filling:
 class Writer:
     """Writes batches into a store; make one with `open`."""
 
-    def __init__(self, environment: Environment, lock: WriterLock) -> None:
+    def __init__(self, environment: Environment, lock: WriterLock, kernel: Kernel) -> None:
         self._environment = environment
         self._lock = lock
+        self._kernel = kernel
+        self._contexts: dict[tuple[int, int], tuple[int, int, int]] = {}
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], *, address_key_id: bytes, store_key_id: bytes) -> Self:
-        """Open a store for writing, making it if there is none.
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        address_key_id: bytes,
+        store_key_id: bytes,
+        kernel: Kernel = Kernel.NUMPY,
+        make_index: bool = True,
+    ) -> Self:
+        """Open a store for writing, making it if there is none; one without a decision index is given one.
+
+        With `make_index` false it is left as it is, for who will rebuild it.
 
         Raises StoreBusyError, StoreKeysError, StoreFormatError, StoreFullError, StoreUnreadableError.
         """
@@ -106,13 +158,17 @@ class Writer:
             try:
                 _initialise(environment, address_key_id, store_key_id)
                 check_keys(environment, address_key_id=address_key_id, store_key_id=store_key_id)
+                writer = cls(environment, lock, kernel)
+                writer._know_contexts()
+                if make_index and not writer._has_index():
+                    writer.rebuild_index()
             except BaseException:
                 environment.close()
                 raise
         except BaseException:
             lock.release()
             raise
-        return cls(environment, lock)
+        return writer
 
     def __enter__(self) -> Self:
         return self
@@ -166,6 +222,7 @@ class Writer:
             txn.add_counts(written.counts)
             for access in batch.access:
                 txn.put_access(access)
+            self._index(txn, written, batch.access)
             return _concluded(
                 txn,
                 source,
@@ -190,7 +247,8 @@ class Writer:
         if not self.is_empty:
             raise ValueError("only a store without records can be filled")
         with self._writing() as txn:
-            filling = Filling(txn, on_sorted)
+            index = Index(txn.txn, txn.databases, self._kernel)
+            filling = Filling(txn, index, self._contexts, on_sorted)
             yield filling
             if not filling.finished:
                 txn.txn.abort()
@@ -224,6 +282,53 @@ class Writer:
             withheld = txn.withheld()
         return Applied(applied=0, superseded=0, position=position, watermarks=moved, withheld=withheld)
 
+    def rebuild_index(self, progress: Callable[[int, int], None] = lambda _, __: None) -> IndexState:
+        """Build the decision index anew from the records and use it; readers go on with the old one until then.
+
+        `progress` is told how many of how many pages are built. It may be stopped at any moment and begun again.
+        Raises StoreFullError.
+        """
+        with self._writing() as txn:
+            index = Index.whatever_it_is(txn.txn, txn.databases, self._kernel)
+            index.forget()
+            index.start_for(txn.txn.stat(txn.databases[layout.RECORDS])["entries"])
+            total = index.state.building_shards
+            index.save()
+        finished = False
+        while not finished:
+            with self._writing() as txn:
+                index = Index(txn.txn, txn.databases, self._kernel)
+                finished = index.advance(REBUILD_SLICE)
+                index.save()
+            progress(total if finished else index.state.frontier, total)
+        more = True
+        while more:
+            with self._writing() as txn:
+                more = Index(txn.txn, txn.databases, self._kernel).drop(DROPPED_AT_ONCE)
+        return index.state
+
+    def _know_contexts(self) -> None:
+        """Collect the contexts that have records, so that a new one can be told from them."""
+        with self._reading() as txn:
+            for key, _ in walk(txn, self._environment.databases[layout.COUNTS]):
+                context = layout.decode_count_key(key)[:3]
+                self._contexts[pages.salts(*context)] = context
+
+    def _has_index(self) -> bool:
+        """Say whether there is an index in use. Raises StoreCorruptError where that cannot be told."""
+        with self._reading() as txn:
+            state = read_state(txn, self._environment.databases[layout.META])
+        return state is not None and state.generation > 0
+
+    def _index(self, txn: Registries, written: records.Written, access: Sequence[RetailerAccess]) -> None:
+        """Bring the decision index up to date with what a batch wrote."""
+        if not len(written.changes) and not access:
+            return
+        check_contexts(self._contexts, written.changes)
+        index = Index(txn.txn, txn.databases, self._kernel)
+        index.record(written.changes, access, added=int(written.added.sum()))
+        index.save()
+
     @contextmanager
     def _reading(self) -> Iterator[lmdb.Transaction]:
         with translated(self._environment.path), self._environment.lmdb.begin() as txn:
@@ -253,8 +358,10 @@ def _initialise(environment: Environment, address_key_id: bytes, store_key_id: b
     """Give a new store its format, log and key ids, all at once."""
     meta = environment.databases[layout.META]
     with environment.lmdb.begin(write=True) as txn:
-        if txn.get(layout.META_FORMAT, db=meta) is None:
+        stored = read(txn, layout.META_FORMAT, meta)
+        if stored is None or layout.decode_number(stored) < layout.FORMAT_VERSION:
             txn.put(layout.META_FORMAT, layout.encode_number(layout.FORMAT_VERSION), db=meta)
+        if stored is None:
             txn.put(layout.META_LOG_ID, os.urandom(LOG_ID_BYTES), db=meta)
             txn.put(layout.META_SEQUENCE, layout.encode_number(0), db=meta)
             txn.put(layout.META_ADDRESS_KEY_ID, address_key_id, db=meta)

@@ -24,7 +24,7 @@ from loader.feed import Feed
 from loader.rows import JsonLines
 from loader.run import Commit, Loader, Options, Report
 from loader.runs import Runs
-from tests.builders import ADDRESS_KEY, NOW, STORE_KEY, StoreBuilder, a_change
+from tests.builders import ADDRESS_KEY, NOW, STORE_KEY, StoreBuilder, a_change, an_access
 from tests.loader.feeds import Desk, brand_row, consent, lines, watermark_row
 from tests.strategies import consent_changes
 
@@ -50,11 +50,13 @@ feeds = st.lists(rows, max_size=14)
 
 
 def dump(path: Path) -> dict[bytes, list[tuple[bytes, bytes]]]:
-    """Every byte of a store but its log id."""
+    """Every byte of a store but its log id and its index, which only has to agree with the records."""
     with Store.open(path) as store, store.snapshot() as snapshot:
-        found = {name: list(snapshot.items(name)) for name in layout.DATABASES}
+        names = [name for name in layout.DATABASES if name not in (layout.INDEX, layout.INDEX_CHANGES)]
+        found = {name: list(snapshot.items(name)) for name in names}
         assert verify(store).faults == []
-    found[layout.META] = [(key, value) for key, value in found[layout.META] if key != layout.META_LOG_ID]
+    left_out = (layout.META_LOG_ID, layout.META_INDEX)
+    found[layout.META] = [(key, value) for key, value in found[layout.META] if key not in left_out]
     return found
 
 
@@ -195,6 +197,31 @@ class TestFilling:
 
             with pytest.raises(ValueError, match="without records"):
                 builder.writer.fill([], SourceState(name="x"), rows=0)
+
+    @pytest.mark.parametrize("kept", [0, 2, 100])
+    def test_index(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: int) -> None:
+        """The decision index is that of the records, whether made of what was kept or read from them."""
+        monkeypatch.setattr("iyscheck.store.writer.ENTRIES_KEPT", kept)
+        monkeypatch.setattr("iyscheck.store.index.ENTRIES_SORTED", 2)
+        changes = [a_change(tag=bytes([number]) * 16, brand=number % 2 + 1) for number in range(1, 30)]
+        sorted_changes = sorted(changes, key=lambda change: (change.brand, change.tag))
+        access = [an_access(change, [7]) for change in (changes[3], changes[20], a_change(tag=bytes(16)))]
+        with StoreBuilder(tmp_path / "store") as builder:
+            with builder.writer.filling() as filling:
+                filling.register([], access)
+                for at in range(0, len(changes), 5):
+                    filling.append(ConsentColumns.of(sorted_changes[at : at + 5]))
+                filling.finish(SourceState(name="x"), rows=29)
+
+            assert verify(builder.store).faults == []
+
+    def test_late_access(self, tmp_path: Path) -> None:
+        """Retailer access after the first record would be missing in the index, and is refused."""
+        change = a_change()
+        with StoreBuilder(tmp_path / "store") as builder, builder.writer.filling() as filling:
+            filling.append(ConsentColumns.of([change]))
+            with pytest.raises(ValueError, match="before the records"):
+                filling.register([], [an_access(change, [7])])
 
     def test_told(self, tmp_path: Path) -> None:
         """Who follows the records is told each chunk, and counts and position are those of the chunks."""

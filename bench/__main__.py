@@ -1,0 +1,134 @@
+"""The command line of the benchmarks; `scripts/bench` installs what it needs and starts it."""
+
+import signal
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from statistics import median
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from bench import against as comparison
+from bench import machine, report
+from bench.machine import on_core
+from bench.measures import Results, Section
+from bench.sections import FULL_ONLY, SECTIONS
+from bench.session import FULL, QUICK, STANDARD, Plan, Session
+
+DATA = Path(tempfile.gettempdir()) / "iyscheck-bench"
+
+app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
+
+
+@app.command(context_settings={"help_option_names": ["--help", "-h"]})
+def main(
+    *,
+    quick: Annotated[bool, typer.Option("--quick", help="1 M consents, short runs: minutes, for sanity.")] = False,
+    full: Annotated[bool, typer.Option("--full", help="Also 100 M consents, a cold store, PostgreSQL.")] = False,
+    against: Annotated[str, typer.Option("--against", metavar="REV", help="Compare this tree with a commit.")] = "",
+    only: Annotated[
+        list[str] | None, typer.Option("--only", metavar="NAME", help="Measure this section alone.")
+    ] = None,
+    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Where stores are kept between runs.")] = DATA,
+    report_only: Annotated[bool, typer.Option("--report-only", help="Only write the report again.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the sections measured as JSON.")] = False,
+) -> None:
+    """Measure iyscheck beside its peers on this machine.
+
+    Raw runs go to bench/results/standard.json (quick.json, full.json), the report to bench/results/report.md
+    (quick.md). Sections: stream, unary, frames, embedded, inprocess, changes, loading, writing; under --full
+    also large, cold, postgres, tests.
+
+    Examples:
+        scripts/bench --quick
+
+        scripts/bench --only stream --only unary
+
+        scripts/bench --against HEAD~1 --quick
+
+        scripts/bench --full --data /var/tmp/bench
+    """
+    plan = QUICK if quick else FULL if full else STANDARD
+    names = _names(only, plan)
+    console = Console(stderr=True)
+    if report_only:
+        console.print(f"written: {report.write(plan.kind)}")
+        return
+    measured = measure(plan, names, data, console, against)
+    if as_json:
+        typer.echo(msgspec.json.format(msgspec.json.encode(measured), indent=1).decode())
+
+
+def _names(only: list[str] | None, plan: Plan) -> list[str]:
+    unknown = sorted(set(only or ()) - set(SECTIONS))
+    if unknown:
+        raise typer.BadParameter(f"{', '.join(unknown)}: sections are {', '.join(SECTIONS)}", param_hint="--only")
+    if only:
+        return [name for name in SECTIONS if name in only]
+    return [name for name in SECTIONS if plan is FULL or name not in FULL_ONLY]
+
+
+def measure(plan: Plan, names: list[str], data: Path, console: Console, against: str) -> list[Section]:
+    """Measure sections, and keep each as soon as it is done."""
+    data.mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGTERM, _end)
+    measured: list[Section] = []
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    cores = machine.cores()
+    with (
+        on_core(cores[1]),
+        tempfile.TemporaryDirectory(prefix="run-", dir=data) as folder,
+        ExitStack() as parts,
+        Progress(*columns, console=console, refresh_per_second=1) as progress,
+    ):
+        session = Session(plan=plan, data=data, folder=Path(folder), console=progress.console, parts=parts, cores=cores)
+        task = progress.add_task("", total=1 if against else len(names))
+        for name in [comparison.NAME] if against else names:
+            progress.update(task, description=name)
+            started = time.monotonic()
+            section = comparison.measure(session, against) if against else SECTIONS[name](session)
+            section.seconds = time.monotonic() - started
+            measured.append(section)
+            _keep(section, "against" if against else plan.kind)
+            show(section, progress.console)
+            progress.advance(task)
+    if not against:
+        console.print(f"report: {report.write(plan.kind)}")
+    return measured
+
+
+def _end(number: int, _: FrameType | None) -> NoReturn:
+    """End as after an exception, so that no server is left behind."""
+    raise SystemExit(128 + number)
+
+
+def _keep(section: Section, kind: str) -> None:
+    path, _ = report.files(kind)
+    results = Results.read(path, kind)
+    results.sections[section.name] = section
+    results.write(path)
+
+
+def show(section: Section, console: Console) -> None:
+    """Print what a section came to."""
+    table = Table("figure", "target", "median", "spread", "met", title=f"{section.name} ({section.seconds:.0f} s)")
+    for each in report.verdicts([section]):
+        middle = f"{median(each.values):,.3g}" if each.values else each.missing
+        spread = f"{min(each.values):,.3g} - {max(each.values):,.3g}" if each.values else ""
+        met = {True: "[green]met[/]", False: "[red]not met[/]", None: ""}[each.met]
+        table.add_row(each.row.name, each.target, f"{middle} {each.row.unit}", spread, met)
+    if section.rows:
+        console.print(table)
+    for absent in section.absent:
+        console.print(f"[yellow]absent:[/] {absent}")
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,37 @@
+"""The parts of a run, one per module and topic; each can be measured alone (`--only NAME`)."""
+
+from collections.abc import Callable
+from typing import Final
+
+from bench.measures import Section
+from bench.sections import (
+    changes,
+    cold,
+    embedded,
+    frames,
+    inprocess,
+    large,
+    loading,
+    postgres,
+    stream,
+    tests,
+    unary,
+    writing,
+)
+from bench.session import Session
+
+SECTIONS: Final[dict[str, Callable[[Session], Section]]] = {
+    "stream": stream.measure,
+    "unary": unary.measure,
+    "frames": frames.measure,
+    "embedded": embedded.measure,
+    "inprocess": inprocess.measure,
+    "changes": changes.measure,
+    "loading": loading.measure,
+    "writing": writing.measure,
+    "large": large.measure,
+    "cold": cold.measure,
+    "postgres": postgres.measure,
+    "tests": tests.measure,
+}
+FULL_ONLY: Final = ("large", "cold", "postgres", "tests")
