@@ -101,11 +101,14 @@ class Builder:
         order = np.argsort(np.ascontiguousarray(tags[:, :8]).view(">u8")[:, 0].astype(np.uint64))
         started = time.perf_counter()
         with Writer.open(path, address_key_id=address_key.key_id, store_key_id=store_key.key_id) as writer:
-            for at in range(0, consents, FILL_ROWS):
-                items = order[at : at + FILL_ROWS].astype(np.int64)
-                consent_columns = _first(cohort, items, tags[items])
-                last = at + FILL_ROWS >= consents
-                _commit(writer, consent_columns, "fill", brands=(_brand(),) if not at else (), finished=last)
+            _commit(writer, ConsentColumns.of([]), "brand", brands=(_brand(),), finished=True)
+            parts = (order[at : at + FILL_ROWS].astype(np.int64) for at in range(0, consents, FILL_ROWS))
+            chunks = (_first(cohort, items, tags[items]) for items in parts)
+            if hasattr(writer, "fill"):
+                writer.fill(chunks, SourceState(name="fill"), rows=consents)
+            else:  # an older build
+                for number, chunk in enumerate(chunks):
+                    _commit(writer, chunk, f"fill {number}")
         return {"seconds": time.perf_counter() - started, "bytes": _bytes(path)}
 
     def freshen(self, path: str, keys: str) -> dict[str, float]:
@@ -322,9 +325,8 @@ def _agree(found: npt.NDArray[np.uint8], expected: npt.NDArray[np.uint8]) -> Non
 
 def index_bytes(store: str) -> int | None:
     """Return the bytes of the decision index of a store; None where this build has none."""
-    with suppress(AttributeError), Store.open(store) as opened:
-        found: int = opened.stats().index_bytes  # type: ignore[attr-defined] # a build with an index has it
-        return found
+    with suppress(AttributeError), Store.open(store) as opened, opened.snapshot() as snapshot:
+        return snapshot.index_bytes()
     return None
 
 
