@@ -16,6 +16,8 @@ import numpy.typing as npt
 
 MARGIN: Final = 64
 """Bytes before and after the text, so that windows of up to this length may begin and end anywhere."""
+COPIED_BYTES: Final = 2**20
+"""Of a larger chunk the few lines at its very edges are decoded, and there need be no margins around it."""
 INTEGER_MAX_CHARS: Final = 8
 
 _BLOCK_BYTES: Final = 2**21
@@ -39,14 +41,21 @@ def words_of(text: bytes) -> npt.NDArray[np.uint64]:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Text:
-    """The bytes of a chunk between two margins. Its `repr` shows none of them."""
+    """The bytes of a chunk, from `first` on, perhaps between two margins. Its `repr` shows none of them."""
 
     padded: npt.NDArray[np.uint8]
+    first: int
 
     @classmethod
-    def of(cls, data: bytes) -> "Text":
-        """Lay a chunk out."""
-        return cls(padded=np.frombuffer(b"".join((bytes(MARGIN), data, bytes(MARGIN))), np.uint8))
+    def of(cls, data: bytes, *, copied_up_to: int = COPIED_BYTES) -> "Text":
+        """Lay a chunk out, with margins unless it is too large to be worth the copy."""
+        if len(data) > copied_up_to:
+            return cls(padded=np.frombuffer(data, np.uint8), first=0)
+        return cls(padded=np.frombuffer(b"".join((bytes(MARGIN), data, bytes(MARGIN))), np.uint8), first=MARGIN)
+
+    def has_room(self, starts: Places, ends: Places) -> npt.NDArray[np.bool_]:
+        """Say around which lines windows may begin and end anywhere."""
+        return (starts >= _WORD) & (ends + MARGIN <= self.padded.size)
 
     def one(self, start: int, length: int) -> bytes:
         """Return one piece of the text."""
@@ -99,11 +108,14 @@ class Lines:
     ends: Places
 
     @classmethod
-    def of(cls, data: bytes) -> "Lines":
+    def of(cls, data: bytes, *, copied_up_to: int = COPIED_BYTES) -> "Lines":
         """Find the lines."""
-        text = Text.of(data)
-        ends = np.flatnonzero(text.padded == _NEWLINE)
-        return cls(text=text, starts=np.append(MARGIN, ends[:-1] + 1), ends=ends)
+        text = Text.of(data, copied_up_to=copied_up_to)
+        parts = range(0, len(text.padded), _BLOCK_BYTES)  # in the cache, as in find
+        ends = np.concatenate(
+            [np.flatnonzero(text.padded[part : part + _BLOCK_BYTES] == _NEWLINE) + part for part in parts]
+        )
+        return cls(text=text, starts=np.append(text.first, ends[:-1] + 1), ends=ends)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +208,8 @@ class Shapes:
         while first < len(lines.ends):
             beyond = max(int(np.searchsorted(lines.ends, lines.starts[first] + _BLOCK_BYTES)), first + 1)
             block = _Block(lines, slice(first, beyond))
-            block.counts[lines.ends[first:beyond] - lines.starts[first:beyond] > self._longest] = -1
+            starts, ends = lines.starts[first:beyond], lines.ends[first:beyond]
+            block.counts[(ends - starts > self._longest) | ~lines.text.has_room(starts, ends)] = -1
             found += self._in_block(block)
             first = beyond
         return found
@@ -323,7 +336,7 @@ def integers(text: Text, span: Span) -> tuple[npt.NDArray[np.int64], npt.NDArray
     """Read whole numbers of 1 to 8 digits, the first not 0; also say which of the spans are such."""
     right = (span.length >= 1) & (span.length <= INTEGER_MAX_CHARS)
     length = np.where(right, span.length, 1)
-    ends = np.where(right, span.start + length, MARGIN)
+    ends = np.where(right, span.start + length, _WORD)
     digits = text.words(ends - _WORD, _WORD)[:, 0] ^ _ZEROS
     surplus = ((_WORD - length) * 8).astype(np.uint64)
     digits = digits >> surplus << surplus  # the first character is the lowest byte: what precedes it becomes 0

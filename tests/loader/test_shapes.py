@@ -177,6 +177,16 @@ class TestSameAsDecoded:
         assert (decoded.rows, [len(rows) for rows, _ in decoded.shaped]) == ([], [50])
         assert len(parsed(data, fewest=shapes.FEWEST).consents) == 50
 
+    def test_large_chunk(self) -> None:
+        """A chunk that is too large to be copied is read in place, but for the lines at its very edges."""
+        data = lines([consent(recipient=f"+90532{number:07}") for number in range(5_000)])
+        assert len(data) > shapes.COPIED_BYTES
+
+        decoded = JsonLines().decode(data, first=True)
+
+        assert (len(decoded.rows), [len(rows) for rows, _ in decoded.shaped]) == (2, [4_998])
+        assert said(parsed(data, fewest=ANY_SHAPE)) == said(parsed(data, fewest=NO_SHAPE))
+
     def test_blank_lines(self) -> None:
         """Blank lines are no rows and keep their line numbers."""
         bad = consent(creationDate="x")
