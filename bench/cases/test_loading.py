@@ -40,8 +40,7 @@ NOT_FILLED: Final = 2**62
 
 def opened(path: Path) -> Writer:
     """Open a store for writing with the fastest kernel."""
-    ids = {"address_key_id": KEYS[0].key_id, "store_key_id": KEYS[1].key_id}
-    return Writer.open(path, **ids, kernel=Kernel.best())
+    return Writer.open(path, address_key_id=KEYS[0].key_id, store_key_id=KEYS[1].key_id, kernel=Kernel.best())
 
 
 # --- A feed into an empty store ---------------------------------------------------------------------------
