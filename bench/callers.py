@@ -88,6 +88,26 @@ class StreamCaller:
             raise WrongAnswersError(f"{answered} replies to {len(sent.payloads)} frames")
         return {"frames": answered, "reply_bytes": replied_bytes / answered}
 
+    def once(self, *, frames: int, window: int) -> dict[str, float]:
+        """Send the first frames once, the channel open already: how fast a server is that has not warmed up."""
+        room = threading.Semaphore(window)
+
+        def feed() -> Iterator[bytes]:
+            for payload in self._frames.payloads[:frames]:
+                room.acquire()
+                yield payload
+
+        call = self._call(0)
+        grpc.channel_ready_future(self._channels[0]).result(_LOST_S)
+        taken: list[float] = []
+        started = before = time.perf_counter()
+        for _ in call(feed()):
+            room.release()
+            now = time.perf_counter()
+            taken.append(now - before)
+            before = now
+        return {"rate": len(taken) * self._frames.size / (before - started), **percentiles(np.array(taken))}
+
     def closed(self, *, seconds: float, warm_s: float, window: int, streams: int = 1) -> dict[str, float]:
         """Keep `window` frames on their way on each stream; recipients answered per second, and time per frame."""
         share = len(self._frames.payloads) // streams

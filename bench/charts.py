@@ -11,7 +11,7 @@ _PEERS = ("Redis", "echo", "py-lmdb", "parse", "putmulti", "PostgreSQL")
 
 
 def bars(measures: Sequence[Measure], title: str, path: Path) -> None:
-    """Draw the median of each measure with its spread, on a logarithmic scale; peers in grey."""
+    """Draw the median of each measure with its spread; peers in grey."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
 
@@ -24,7 +24,7 @@ def bars(measures: Sequence[Measure], title: str, path: Path) -> None:
             [max(measure.values) - measure.median for measure in measures],
         ]
         colours = [_PEER if any(name in measure.name for name in _PEERS) else _OURS for measure in measures]
-        axes.barh(range(len(measures)), medians, xerr=spread, color=colours, height=0.6, log=True)
+        axes.barh(range(len(measures)), medians, xerr=spread, color=colours, height=0.6)
         axes.set_yticks(range(len(measures)), [measure.name for measure in measures])
         axes.invert_yaxis()
         for place, (middle, measure) in enumerate(zip(medians, measures, strict=True)):
@@ -36,6 +36,7 @@ def bars(measures: Sequence[Measure], title: str, path: Path) -> None:
                 textcoords="offset points",
             )
         axes.set_xlabel(measures[0].unit)
+        axes.xaxis.set_major_formatter(lambda value, _: _short(value))
         axes.set_title(title, loc="left")
         axes.margins(x=0.15)
         _save(figure, path)

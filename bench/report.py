@@ -1,5 +1,6 @@
 """The Markdown report and its charts, made of raw results alone (`scripts/bench --report-only`)."""
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from statistics import median
@@ -81,10 +82,10 @@ def _targets(found: Sequence[Verdict]) -> str:
 
 
 def _section(section: Section) -> str:
-    facts = section.facts
+    facts: dict[str, object] = dict(section.facts)
     parts = [
         f"## {section.name.capitalize()}",
-        _MACHINE.format(seconds=section.seconds, **facts),
+        _MACHINE.format_map(defaultdict(str, facts, seconds=section.seconds)),  # an older run may lack a fact
     ]
     if section.absent:
         parts.append("**Absent**\n\n" + "\n".join(f"- {text}" for text in section.absent))

@@ -1,8 +1,9 @@
 """One run of the benchmarks: its plan, its stores, the servers and peers it has started, what it has measured."""
 
+import shlex
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -160,6 +161,10 @@ class Session:
         return self.remote(
             "bench.callers:UnaryCaller", setting | {"target": server.target, "kind": kind, "keys": self.keys}
         )
+
+    def shown(self, command: Sequence[str]) -> str:
+        """Write a command line as anybody may type it: programs by name, files of this run without their folder."""
+        return shlex.join([Path(command[0]).name, *command[1:]]).replace(f"{self.folder}/", "")
 
     def timing(self) -> dict[str, float]:
         """Return how long a run is."""

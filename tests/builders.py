@@ -18,6 +18,9 @@ from iyscheck.store.snapshot import Store
 from iyscheck.store.verification import verify
 from iyscheck.store.writer import Applied, Batch, Writer
 
+DERIVED = (layout.INDEX, layout.INDEX_CHANGES)
+"""Databases whose content follows from the records, and whose bytes depend on the way that they came."""
+
 ADDRESS_KEY = AddressKey(bytes(range(32)))
 STORE_KEY = StoreKey(bytes(range(32, 64)))
 
@@ -186,7 +189,7 @@ def content(store: Store) -> dict[bytes, list[tuple[bytes, object]]]:
     """
     with store.snapshot() as snapshot:
         found: dict[bytes, list[tuple[bytes, object]]] = {
-            name: list(snapshot.items(name)) for name in layout.DATABASES if name != layout.RECORDS
+            name: list(snapshot.items(name)) for name in layout.DATABASES if name not in (layout.RECORDS, *DERIVED)
         }
         found[layout.RECORDS] = [
             (key, replace(layout.decode_record(key, value), sequence=0))
@@ -195,5 +198,4 @@ def content(store: Store) -> dict[bytes, list[tuple[bytes, object]]]:
     left_out = (layout.META_LOG_ID, layout.META_INDEX)
     found[layout.META] = [(key, value) for key, value in found[layout.META] if key not in left_out]
     found[layout.INDEX] = [(b"faults", verify(store).faults)]
-    del found[layout.INDEX_CHANGES]
     return found

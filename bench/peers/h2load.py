@@ -27,7 +27,7 @@ def command(target: str, payload: Path, *, concurrency: int, seconds: float) -> 
         "-m",
         str(concurrency // connections),
         "-D",
-        f"{seconds:g}",
+        f"{max(1, round(seconds))}",
         "--warm-up-time=1",
         "-d",
         str(payload),
@@ -43,7 +43,7 @@ def rate(target: str, payload: Path, *, concurrency: int, seconds: float, core: 
     """Ask for some seconds; requests per second. Raises AbsentError, and ProcessError where calls fail."""
     with on_core(core):
         done = subprocess.run(
-            command(target, payload, concurrency=concurrency, seconds=max(1.0, round(seconds))),
+            command(target, payload, concurrency=concurrency, seconds=seconds),
             capture_output=True,
             text=True,
             check=False,

@@ -4,6 +4,7 @@ import os
 import pwd
 import shutil
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,7 +23,7 @@ _SETTINGS = "shared_buffers=4GB\nmax_wal_size=8GB\nfsync=off\nsynchronous_commit
 
 
 @contextmanager
-def serving(*, consents: int, folder: Path, core: int) -> Iterator[str]:
+def serving(*, consents: int, core: int) -> Iterator[str]:
     """Make a cluster in a new folder, fill it, give its connection string. Raises AbsentError where it cannot be."""
     binaries = _binaries()
     try:
@@ -30,18 +31,16 @@ def serving(*, consents: int, folder: Path, core: int) -> Iterator[str]:
     except ImportError as error:
         raise AbsentError("the Python package psycopg is missing (pip install 'psycopg[binary]')") from error
     runuser = _as_other_user()
-    data = folder / "postgres"
-    shutil.rmtree(data, ignore_errors=True)
-    data.mkdir()
+    data = Path(tempfile.mkdtemp(prefix="iyscheck-postgres-"))  # another user must be able to reach it
     if runuser:
         shutil.chown(data, "postgres")
-        folder.chmod(0o711)
     _run([*runuser, str(binaries / "initdb"), "-D", str(data), "-U", "bench", "-A", "trust"])
     with (data / "postgresql.conf").open("a") as settings:
         settings.write(f"{_SETTINGS}port={PORT}\nunix_socket_directories='{data}'\n")
-    with on_core(core):
-        _run([*runuser, str(binaries / "pg_ctl"), "-D", str(data), "-l", str(data / "log"), "-w", "start"])
+    control = [*runuser, str(binaries / "pg_ctl"), "-D", str(data)]
     try:
+        with on_core(core):
+            _run([*control, "-l", str(data / "log"), "-w", "start"])
         where = f"host={data} port={PORT} user=bench dbname=postgres"
         with psycopg.connect(where) as connection:
             connection.execute("CREATE TABLE consents (k bytea, v smallint NOT NULL)")
@@ -54,7 +53,7 @@ def serving(*, consents: int, folder: Path, core: int) -> Iterator[str]:
             connection.execute("VACUUM ANALYZE consents")
         yield where
     finally:
-        _run([*runuser, str(binaries / "pg_ctl"), "-D", str(data), "-m", "immediate", "stop"])
+        subprocess.run([*control, "-m", "immediate", "stop"], cwd="/", capture_output=True, check=False)
         shutil.rmtree(data, ignore_errors=True)
 
 

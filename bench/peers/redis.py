@@ -135,13 +135,13 @@ def serving(*, consents: int, folder: Path, server_core: int, client_core: int) 
         yield Redis(socket=str(socket), consents=consents, benchmark=benchmark, client_core=client_core)
 
 
-def statistics(socket: str) -> tuple[int, float]:
-    """Return the bytes of memory that Redis uses, and the share of hits since it was started."""
+def statistics(socket: str) -> tuple[str, int, float]:
+    """Return the version of Redis, the bytes of memory that it uses, and the share of hits since it was started."""
     connection = _client()(unix_socket_path=socket)
-    memory, stats = connection.info("memory"), connection.info("stats")
+    info = connection.info()
     connection.close()
-    hits, misses = stats["keyspace_hits"], stats["keyspace_misses"]
-    return memory["used_memory"], hits / max(1, hits + misses)
+    hits, misses = info["keyspace_hits"], info["keyspace_misses"]
+    return info["redis_version"], info["used_memory"], hits / max(1, hits + misses)
 
 
 def _client() -> Callable[..., Any]:  # Any: redis is of the extra `bench`, its types are not checked

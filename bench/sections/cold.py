@@ -1,4 +1,4 @@
-"""The first second of a server whose store is not in memory, beside the next second; only in a full run."""
+"""The first frames of a server whose store is not in memory, beside the same frames again; only in a full run."""
 
 from bench import product
 from bench.machine import drop_cache
@@ -8,6 +8,7 @@ from bench.session import FRAME, HIT_RATE, WINDOW, Session, only_command, run_of
 from bench.stores import copied
 
 NAME = "cold"
+FRAMES = 20
 
 
 def measure(session: Session) -> Section:
@@ -24,7 +25,7 @@ def measure(session: Session) -> Section:
             session.streamer(server, "tokens") as caller,
         ):
             for state in ("cold", "warm"):
-                runs[state].append(run_of(caller.call("closed", window=WINDOW, seconds=1.0, warm_s=0.0)))
+                runs[state].append(run_of(caller.call("once", frames=FRAMES, window=WINDOW)))
     for state, taken in runs.items():
         section.measure(
             f"stream, tokens, {state} store, {short(size)}",
@@ -34,12 +35,13 @@ def measure(session: Session) -> Section:
             consents=size,
             hit_rate=HIT_RATE,
             frame=FRAME,
+            frames=FRAMES,
             cache=how if state == "cold" else "warm",
         )  # fmt: skip - name, runs, setting
     section.notes.append(f"Cold: {how}")
     section.rows.append(
         Row(
-            name=f"First second of a server over a cold store ÷ its next, {short(size)}",
+            name=f"First {FRAMES} frames of a server over a cold store ÷ the same frames again, {short(size)}",
             ours=f"stream, tokens, cold store, {short(size)}",
             peer=f"stream, tokens, warm store, {short(size)}",
         )

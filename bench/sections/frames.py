@@ -5,7 +5,6 @@ from bench.session import FRAME, HIT_RATE, WINDOW, Session, only_command, run_of
 
 NAME = "frames"
 UNIT = "recipients/s"
-ROUNDS = 3
 
 
 def measure(session: Session) -> Section:
@@ -14,6 +13,7 @@ def measure(session: Session) -> Section:
     largest = session.plan.largest
     servers = {"ours": session.ours(largest), "echo": session.echo()}
     seconds = {"seconds": min(1.0, session.plan.seconds), "warm_s": 0.2}
+    rounds = 1 if session.plan.kind == "quick" else 3
     cases = [
         (who, kind, size, HIT_RATE)
         for size in session.plan.frame_sizes
@@ -24,9 +24,7 @@ def measure(session: Session) -> Section:
         with session.streamer(servers[who], kind, size=size, hit_rate=hit_rate) as caller:
             if who == "ours":
                 caller.call("verify")
-            runs = [
-                run_of(caller.call("closed", window=WINDOW, **seconds)) for _ in range(min(ROUNDS, session.plan.rounds))
-            ]
+            runs = [run_of(caller.call("closed", window=WINDOW, **seconds)) for _ in range(rounds)]
         name = f"{who}, {kind}, frames of {size:,}, {hit_rate:.0%} hits"
         section.measure(name, UNIT, runs, only_command(NAME), consents=largest, hit_rate=hit_rate, frame=size)
     return section

@@ -18,7 +18,7 @@ def _ask(session: Session, section: Section) -> None:
     consents = session.plan.largest
     session.say(f"PostgreSQL with {consents:,} rows")
     with (
-        postgres.serving(consents=consents, folder=session.clean("postgres"), core=session.cores[0]) as where,
+        postgres.serving(consents=consents, core=session.cores[0]) as where,
         session.remote("bench.peers.postgres:PostgresAsker", {"where": where, "consents": consents}) as asker,
     ):
         for keys in (100, 1_000):

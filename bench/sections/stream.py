@@ -65,13 +65,16 @@ def _with_redis(
         f"Redis is at its best with: {best}. Tried (keys/s): "
         + "; ".join(f"{setting} {rate:,.0f}" for setting, rate in tried.items())
     )  # fmt: skip - one sentence
-    used, hits = statistics(redis.socket)
-    section.notes.append(f"Redis uses {used / redis.consents:.0f} bytes per key; {hits:.1%} of its keys were hits")
+    version, used, hits = statistics(redis.socket)
+    section.notes.append(
+        f"Redis {version} uses {used / redis.consents:.0f} bytes per key; {hits:.1%} of the keys asked for were hits"
+    )
     expected = tried[str(best)]
     how = {"seconds": session.plan.seconds, "hit_rate": HIT_RATE, "expected": expected}
     sides["Redis MGET"] = lambda: redis.for_seconds(best, **how)
-    shown = redis.command(best, 0, HIT_RATE)
-    commands["Redis MGET"] = " ".join(shown[: shown.index("MGET") + 2]) + f" ... ({best.keys} keys)"
+    command = redis.command(best, round(expected * session.plan.seconds / best.keys), HIT_RATE)
+    first = command.index("MGET") + 2
+    commands["Redis MGET"] = f"{session.shown(command[:first])} ... ({best.keys} keys)"
 
 
 def _rows(section: Section, session: Session, tokens: str) -> None:

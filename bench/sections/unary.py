@@ -108,8 +108,8 @@ def _h2load(session: Session, section: Section) -> None:
             for name, target in names.items()
         }  # fmt: skip - one side each
         for name, runs in alternate(session.plan.rounds, sides).items():
-            command = " ".join(
-                h2load.command(names[name], payload, concurrency=concurrency, seconds=session.plan.seconds)
+            command = session.shown(
+                h2load.command("SERVER", payload, concurrency=concurrency, seconds=session.plan.seconds)
             )
             section.measure(
                 name, UNIT, runs, command, consents=session.plan.largest, concurrency=concurrency, hit_rate="1 question"

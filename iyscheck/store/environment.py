@@ -107,7 +107,13 @@ def _opened(where: Path, env: lmdb.Environment, *, create: bool) -> Environment:
         with env.begin() as txn:
             _check_format(where, read(txn, layout.META_FORMAT, databases[layout.META]))
     except lmdb.NotFoundError as error:
+        older = _is_older(env)
         env.close()
+        if older:
+            raise StoreFormatError(
+                f"The store at '{where}' was written by an older iyscheck and has no decision index yet.",
+                fix="Run 'iyscheck-loader rebuild-index' once.",
+            ) from error
         raise StoreMissingError(
             f"The store at '{where}' was never filled.", fix="Load a feed with 'iyscheck-loader load'."
         ) from error
@@ -115,6 +121,16 @@ def _opened(where: Path, env: lmdb.Environment, *, create: bool) -> Environment:
         env.close()
         raise
     return Environment(where, env, databases)
+
+
+def _is_older(env: lmdb.Environment) -> bool:
+    """Say whether a store that lacks a database was filled in a format that had none."""
+    try:
+        meta = env.open_db(layout.META, create=False)
+        with env.begin() as txn:
+            return read(txn, layout.META_FORMAT, meta) is not None
+    except lmdb.NotFoundError:
+        return False
 
 
 def _check_whole(where: Path, env: lmdb.Environment) -> None:

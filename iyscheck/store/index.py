@@ -15,10 +15,11 @@ the records alone, a crash at any point needs no more than the frontier, and a p
 is being changed is built anew on the spot.
 """
 
-from bisect import bisect_left
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Final, Self, cast
+from pathlib import Path
+from typing import IO, Final, Self, cast
 
 import lmdb
 import numpy as np
@@ -34,6 +35,8 @@ from iyscheck.store.layout import IndexState
 
 GROW_AT: Final = 0.70
 """Share of words in use: 11.6 bytes a consent. Beyond 0.8 a page could be full before growth is done."""
+FULL_AT: Final = 0.85
+"""Share of words at which growth has not kept up, and is done at once."""
 GROWTH: Final = 1.3
 """After it 0.54 of the words are in use: 15.1 bytes a consent."""
 TARGET: Final = 0.60
@@ -41,7 +44,6 @@ TARGET: Final = 0.60
 LEAST_SHARDS: Final = 16
 AT_ONCE: Final = 200_000
 """Up to so many consents growth is not worth slices: a rebuild takes as long as a commit."""
-ENTRIES_SORTED: Final = 2**20
 SLICE_PER_ADDED: Final = 16
 """Consents built into the next generation for each one added: done before another 16th is in."""
 SLICE_LEAST: Final = 50_000
@@ -50,6 +52,10 @@ REVISIONS_KEPT: Final = 64
 """A reader that is further behind takes all pages again."""
 DROPPED_PER_COMMIT: Final = 4096
 
+_PARTS: Final = 64
+_PART_SHIFT: Final = np.uint64(58)
+_PARTED_ROWS: Final = 2**21
+"""Entries that wait in memory, 16 bytes each."""
 _PREFIX_BYTES: Final = layout.KEY_BYTES - TAG_BYTES
 _PLACES: Final = 2**64
 
@@ -68,16 +74,17 @@ class Entries:
 
 def entries_of(changes: ConsentColumns, state: npt.NDArray[np.uint8]) -> Entries:
     """Turn N consents with their state bytes into entries."""
-    prefix = changes.brand.astype(np.int64) << 16 | changes.channel.astype(np.int64) << 8 | changes.recipient_type
-    contexts, context = np.unique(prefix, return_inverse=True)
-    salts = [pages.salts(code >> 16, code >> 8 & 0xFF, code & 0xFF) for code in contexts.tolist()]
-    salt = np.array(salts, np.uint64).reshape(-1, 2)[context]
+    runs, lengths = _context_runs(changes)
+    salt = np.repeat(np.array([pages.salts(*context) for context in runs], np.uint64).reshape(-1, 2), lengths, axis=0)
     return Entries(pages.places(changes.tag, salt[:, 0]), pages.fingerprints(changes.tag, salt[:, 1]) | state)
 
 
-def changed_states(changes: ConsentColumns, has_retailers: npt.NDArray[np.bool_]) -> npt.NDArray[np.uint8]:
-    """Return the state bytes of N changes that are written."""
-    return states(changes.status, changes.consented, changes.registered, has_retailers)
+def _context_runs(changes: ConsentColumns) -> tuple[list[tuple[int, int, int]], npt.NDArray[np.int64]]:
+    """Return brand, channel and recipient type of each run of changes that share them, and how long the runs are."""
+    prefix = changes.brand.astype(np.int64) << 16 | changes.channel.astype(np.int64) << 8 | changes.recipient_type
+    begins = np.flatnonzero(np.diff(prefix, prepend=-1))
+    runs = [(code >> 16, code >> 8 & 0xFF, code & 0xFF) for code in prefix[begins].tolist()]
+    return runs, np.diff(begins, append=len(prefix))
 
 
 def joined(parts: Sequence[Entries]) -> Entries:
@@ -87,17 +94,6 @@ def joined(parts: Sequence[Entries]) -> Entries:
         np.concatenate([nothing, *(part.places for part in parts)]),
         np.concatenate([nothing, *(part.words for part in parts)]),
     )
-
-
-def in_order(entries: Entries) -> Iterator[Entries]:
-    """Give entries in the order of their places, in parts of about ENTRIES_SORTED: sorting needs little room."""
-    bits = max(len(entries) // ENTRIES_SORTED, 1).bit_length() - 1
-    parts = entries.places >> np.uint64(64 - bits) if bits else np.zeros(len(entries), np.uint64)
-    for part in range(2**bits):
-        chosen = parts == part
-        places, words = entries.places[chosen], entries.words[chosen]
-        order = np.argsort(places)
-        yield Entries(places[order], words[order])
 
 
 def read_state(txn: lmdb.Transaction, meta: lmdb._Database) -> IndexState | None:
@@ -138,11 +134,16 @@ class Index:
     def record(self, changes: ConsentColumns, access: Sequence[RetailerAccess], *, added: int) -> None:
         """Bring the index up to date with what was just written: changes of different consents, and access lists."""
         keys = layout.column_of_keys(changes)
-        found = entries_of(changes, changed_states(changes, self._listed(keys)))
+        found = self.entries(changes, keys)
         lists = {layout.encode_key(each.brand, each.channel, each.recipient_type, each.tag) for each in access}
         others = sorted(lists.difference(keys))
         found = joined([found, *self._at(others)])
         self.apply(found, added=added)
+
+    def entries(self, changes: ConsentColumns, keys: Sequence[bytes] | None = None) -> Entries:
+        """Turn N changes that are written into entries; `keys` are theirs, if they are known."""
+        has_list = self._listed(layout.column_of_keys(changes) if keys is None else keys)
+        return entries_of(changes, states(changes.status, changes.consented, changes.registered, has_list))
 
     def _listed(self, keys: Sequence[bytes]) -> npt.NDArray[np.bool_]:
         """Say which of N consents have a list of retailers; most contexts have none at all."""
@@ -156,25 +157,6 @@ class Index:
         if with_lists:
             get = self._txn.get
             has_list[:] = [key[:_PREFIX_BYTES] in with_lists and get(key, db=database) is not None for key in keys]
-        return has_list
-
-    def listed_among(self, changes: ConsentColumns) -> npt.NDArray[np.bool_]:
-        """Say which of N changes sorted by key have a list of retailers, by walking the lists beside them."""
-        has_list = np.zeros(len(changes), np.bool_)
-        if not len(changes):
-            return has_list
-        ends = [
-            layout.rows_bytes(layout.encode_keys(changes.take(slice(at, at + 1))))[0] for at in (0, len(changes) - 1)
-        ]
-        listed: list[bytes] = []
-        with self._txn.cursor(self._databases[layout.ACCESS]) as cursor:
-            found = cursor.set_range(ends[0])
-            while found and (key := bytes(cursor.key())) <= ends[1]:
-                listed.append(key)
-                found = cursor.next()
-        if listed:
-            keys = layout.rows_bytes(layout.encode_keys(changes))
-            has_list[[at for key in listed if keys[at := bisect_left(keys, key)] == key]] = True
         return has_list
 
     def _at(self, keys: Sequence[bytes]) -> Iterator[Entries]:
@@ -207,12 +189,14 @@ class Index:
         self._grow(added)
 
     def _grow(self, added: int) -> None:
-        state, records = self.state, self._records()
-        if not state.building and max(state.entries, records) > GROW_AT * state.shards * pages.CAPACITY:
+        records, words = self._records(), self.state.shards * pages.CAPACITY
+        if records > FULL_AT * words:  # a batch far larger than what was there: too late for slices
+            self.rebuild(1 / GROW_AT)
+        elif not self.state.building and max(self.state.entries, records) > GROW_AT * words:
             if records <= AT_ONCE:
                 self.rebuild(1 / GROW_AT)
-                return
-            self.start(round(state.shards * GROWTH))
+            else:
+                self.start(round(self.state.shards * GROWTH))
         if self.state.building:
             self.advance(min(max(SLICE_PER_ADDED * added, SLICE_LEAST), SLICE_MOST))
 
@@ -413,6 +397,60 @@ class Index:
         self._txn.drop(database, delete=False)
 
 
+class PlaceOrder:
+    """Takes entries in any order and gives them back in that of their places. Close it in any case.
+
+    More than fit into memory wait in files without names in the store's directory, parted by their places.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+        self._waiting: list[list[npt.NDArray[np.uint64]]] = [[] for _ in range(_PARTS)]
+        self._waiting_rows = 0
+        self._files: list[IO[bytes]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for file in self._files:
+            file.close()
+
+    def add(self, entries: Entries) -> None:
+        """Take entries. Raises OSError where there is no room for a file."""
+        part = entries.places >> _PART_SHIFT
+        order = np.argsort(part, kind="stable")
+        rows = np.stack((entries.places, entries.words), axis=1)[order]
+        ends = np.searchsorted(part[order], np.arange(_PARTS, dtype=np.uint64), side="right").tolist()
+        for waiting, first, end in zip(self._waiting, [0, *ends], ends, strict=False):
+            if first < end:
+                waiting.append(rows[first:end])
+        self._waiting_rows += len(entries)
+        if self._waiting_rows >= _PARTED_ROWS:
+            self._spill()
+
+    def parts(self) -> Iterator[Entries]:
+        """Give all entries back, some at a time. Nothing may be added any more."""
+        for number, waiting in enumerate(self._waiting):
+            stored = np.zeros((0, 2), np.uint64)
+            if self._files:
+                self._files[number].seek(0)
+                stored = np.frombuffer(self._files[number].read(), np.uint64).reshape(-1, 2)
+            rows = np.concatenate([stored, *waiting])
+            waiting.clear()
+            rows = rows[np.argsort(rows[:, 0], kind="stable")]
+            yield Entries(np.ascontiguousarray(rows[:, 0]), np.ascontiguousarray(rows[:, 1]))
+
+    def _spill(self) -> None:
+        if not self._files:
+            self._files += [tempfile.TemporaryFile(dir=self._directory) for _ in self._waiting]  # noqa: SIM115 - see __exit__
+        for file, waiting in zip(self._files, self._waiting, strict=True):
+            for rows in waiting:
+                file.write(rows.tobytes())
+            waiting.clear()
+        self._waiting_rows = 0
+
+
 def _runs(low: int, high: int, salt: int) -> list[tuple[int, int]]:
     """Turn places from `low` to before `high` into the runs of tag halves that have them: one, or two around 0."""
     if high - low == _PLACES:
@@ -445,8 +483,6 @@ def check_contexts(known: dict[tuple[int, int], tuple[int, int, int]], changes: 
 
     `known` maps the numbers of contexts met before to the contexts; new ones are added. Raises StoreError.
     """
-    prefix = changes.brand.astype(np.int64) << 16 | changes.channel.astype(np.int64) << 8 | changes.recipient_type
-    for code in np.unique(prefix).tolist():
-        context = (code >> 16, code >> 8 & 0xFF, code & 0xFF)
+    for context in set(_context_runs(changes)[0]):
         if known.setdefault(pages.salts(*context), context) != context:
             raise StoreError("Two brands cannot be told apart in the decision index.", fix="Report this fault.")

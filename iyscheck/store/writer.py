@@ -19,23 +19,12 @@ from iyscheck.errors import SourceUnknownError
 from iyscheck.kernel import Kernel
 from iyscheck.store import layout, pages, records
 from iyscheck.store.environment import Environment, WriterLock, check_keys, open_writer, read, translated, walk
-from iyscheck.store.index import (
-    Entries,
-    Index,
-    changed_states,
-    check_contexts,
-    entries_of,
-    in_order,
-    joined,
-    read_state,
-)
+from iyscheck.store.index import Index, PlaceOrder, check_contexts, read_state
 from iyscheck.store.layout import IndexState, SourceState
 from iyscheck.store.registries import Registries, read_position
 
 REBUILD_SLICE: Final = 250_000
 """Consents built into the index in one transaction."""
-ENTRIES_KEPT: Final = 2**24
-"""Consents of a filling whose 16 bytes for the index are kept in memory; of more it is built from the records."""
 DROPPED_AT_ONCE: Final = 20_000
 """Pages of an old index deleted in one transaction."""
 
@@ -61,37 +50,28 @@ class Applied:
     withheld: dict[int, int]
 
 
-def _ignore(_: ConsentColumns) -> None:
-    pass
-
-
 class Filling:
-    """The one transaction in which an empty store is filled; take it from `Writer.filling`.
-
-    First everything is registered, then the records are appended, then it is finished. `on_sorted` is told each chunk
-    of records as it is written, in key order, each key once.
-    """
+    """The one transaction in which an empty store is filled; take it from `Writer.filling`."""
 
     def __init__(
         self,
         registries: Registries,
         index: Index,
+        entries: PlaceOrder,
         contexts: dict[tuple[int, int], tuple[int, int, int]],
-        on_sorted: Callable[[ConsentColumns], None],
     ) -> None:
         self._registries = registries
         self._index = index
+        self._entries = entries
         self._contexts = contexts
-        self._on_sorted = on_sorted
         self._counts: Counter[tuple[int, int, int, int]] = Counter()
-        self._entries: list[Entries] = []
         self._applied = 0
         self.finished = False
 
     def register(self, brands: Sequence[Brand], access: Sequence[RetailerAccess]) -> None:
-        """Write what stands beside the records. Raises ValueError once there are records: the index needs it first."""
+        """Write what stands beside the records, in any order. Raises ValueError for lists behind a record."""
         if access and self._applied:
-            raise ValueError("retailer access must be registered before the records")
+            raise ValueError("lists of retailers come before the records of a fill")  # the index has a bit of them
         for brand in brands:
             self._registries.put_brand(brand)
         self._registries.put_access(access)
@@ -99,27 +79,20 @@ class Filling:
     def append(self, changes: ConsentColumns) -> None:
         """Write records whose keys rise and lie beyond those written before. Raises ValueError where they do not."""
         registries = self._registries
-        self._counts.update(records.append(registries.txn, registries.databases[layout.RECORDS], changes))
         check_contexts(self._contexts, changes)
+        self._counts.update(records.append(registries.txn, registries.databases[layout.RECORDS], changes))
         self._applied += len(changes)
-        if self._applied <= ENTRIES_KEPT:
-            self._entries.append(entries_of(changes, changed_states(changes, self._index.listed_among(changes))))
-        else:
-            self._entries = []
-        self._on_sorted(changes)
+        self._entries.add(self._index.entries(changes))
 
     def finish(self, source: SourceState, *, rows: int, taken: int | None = None, finished: bool = False) -> Applied:
-        """Write counts, position and resume point, as `Writer.apply` does after a batch of `rows` feed rows.
+        """Write index, counts, position and resume point, as `Writer.apply` does after a batch of `rows` feed rows.
 
         `taken` changes went into the sorting, by default as many as came out.
         """
         superseded = 0 if taken is None else taken - self._applied
-        self._registries.add_counts(self._counts)
-        if self._entries:
-            self._index.load(in_order(joined(self._entries)), self._applied)
-        elif self._applied:
-            self._index.rebuild()
+        self._index.load(self._entries.parts(), self._applied)
         self._index.save()
+        self._registries.add_counts(self._counts)
         self.finished = True
         return _concluded(
             self._registries, source, rows=rows, applied=self._applied, superseded=superseded, finished=finished
@@ -237,16 +210,15 @@ class Writer:
             return not txn.stat(self._environment.databases[layout.RECORDS])["entries"]
 
     @contextmanager
-    def filling(self, on_sorted: Callable[[ConsentColumns], None] = _ignore) -> Iterator[Filling]:
+    def filling(self) -> Iterator[Filling]:
         """Fill a store without records in one transaction: all of it is on disk at the end, or nothing.
 
         Nothing is written unless `finish` is called. Raises ValueError for a store with records, StoreFullError.
         """
         if not self.is_empty:
             raise ValueError("only a store without records can be filled")
-        with self._writing() as txn:
-            index = Index(txn.txn, txn.databases, self._kernel)
-            filling = Filling(txn, index, self._contexts, on_sorted)
+        with self._writing() as txn, PlaceOrder(self.path) as entries:
+            filling = Filling(txn, Index(txn.txn, txn.databases, self._kernel), entries, self._contexts)
             yield filling
             if not filling.finished:
                 txn.txn.abort()

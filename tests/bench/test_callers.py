@@ -82,6 +82,10 @@ class TestStream:
         assert found["rate"] == pytest.approx(found["frames"] * 50 / 0.2)
         assert found["p50"] <= found["max"]
 
+    def test_once(self, bare: str, site: Path) -> None:
+        """A first pass sends each of its frames once."""
+        assert streamer(bare, site).once(frames=20, window=4)["rate"] > 0
+
     def test_paced(self, bare: str, site: Path) -> None:
         """An open loop sends what its rate says, warm-up included."""
         found = streamer(bare, site).paced(rate=5_000, seconds=0.2, warm_s=0.1)

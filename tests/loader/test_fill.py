@@ -9,12 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iyscheck.change import ConsentChange, ConsentColumns, supersedes
 from iyscheck.errors import SourceUnreadableError
-from iyscheck.store import layout
+from iyscheck.store import index, layout, records
 from iyscheck.store.layout import SourceState
 from iyscheck.store.snapshot import Store
 from iyscheck.store.verification import verify
@@ -24,7 +25,7 @@ from loader.feed import Feed
 from loader.rows import JsonLines
 from loader.run import Commit, Loader, Options, Report
 from loader.runs import Runs
-from tests.builders import ADDRESS_KEY, NOW, STORE_KEY, StoreBuilder, a_change, an_access
+from tests.builders import ADDRESS_KEY, DERIVED, NOW, STORE_KEY, StoreBuilder, a_change, an_access
 from tests.loader.feeds import Desk, brand_row, consent, lines, watermark_row
 from tests.strategies import consent_changes
 
@@ -50,10 +51,9 @@ feeds = st.lists(rows, max_size=14)
 
 
 def dump(path: Path) -> dict[bytes, list[tuple[bytes, bytes]]]:
-    """Every byte of a store but its log id and its index, which only has to agree with the records."""
+    """Every byte of a store but its log id and what follows from its records: the index says what they say."""
     with Store.open(path) as store, store.snapshot() as snapshot:
-        names = [name for name in layout.DATABASES if name not in (layout.INDEX, layout.INDEX_CHANGES)]
-        found = {name: list(snapshot.items(name)) for name in names}
+        found = {name: list(snapshot.items(name)) for name in layout.DATABASES if name not in DERIVED}
         assert verify(store).faults == []
     left_out = (layout.META_LOG_ID, layout.META_INDEX)
     found[layout.META] = [(key, value) for key, value in found[layout.META] if key not in left_out]
@@ -198,45 +198,47 @@ class TestFilling:
             with pytest.raises(ValueError, match="without records"):
                 builder.writer.fill([], SourceState(name="x"), rows=0)
 
-    @pytest.mark.parametrize("kept", [0, 2, 100])
-    def test_index(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: int) -> None:
-        """The decision index is that of the records, whether made of what was kept or read from them."""
-        monkeypatch.setattr("iyscheck.store.writer.ENTRIES_KEPT", kept)
-        monkeypatch.setattr("iyscheck.store.index.ENTRIES_SORTED", 2)
-        changes = [a_change(tag=bytes([number]) * 16, brand=number % 2 + 1) for number in range(1, 30)]
-        sorted_changes = sorted(changes, key=lambda change: (change.brand, change.tag))
-        access = [an_access(change, [7]) for change in (changes[3], changes[20], a_change(tag=bytes(16)))]
+    def test_facts(self, tmp_path: Path) -> None:
+        """Counts, position and index are those of the chunks."""
+        chunks = [ConsentColumns.of([a_change(tag=bytes([number]) * 16)]) for number in (1, 2, 3)]
         with StoreBuilder(tmp_path / "store") as builder:
             with builder.writer.filling() as filling:
-                filling.register([], access)
-                for at in range(0, len(changes), 5):
-                    filling.append(ConsentColumns.of(sorted_changes[at : at + 5]))
-                filling.finish(SourceState(name="x"), rows=29)
-
-            assert verify(builder.store).faults == []
-
-    def test_late_access(self, tmp_path: Path) -> None:
-        """Retailer access after the first record would be missing in the index, and is refused."""
-        change = a_change()
-        with StoreBuilder(tmp_path / "store") as builder, builder.writer.filling() as filling:
-            filling.append(ConsentColumns.of([change]))
-            with pytest.raises(ValueError, match="before the records"):
-                filling.register([], [an_access(change, [7])])
-
-    def test_told(self, tmp_path: Path) -> None:
-        """Who follows the records is told each chunk, and counts and position are those of the chunks."""
-        chunks = [ConsentColumns.of([a_change(tag=bytes([number]) * 16)]) for number in (1, 2, 3)]
-        told: list[ConsentColumns] = []
-        with StoreBuilder(tmp_path / "store") as builder:
-            with builder.writer.filling(told.append) as filling:
                 for chunk in chunks:
                     filling.append(chunk)
                 applied = filling.finish(SourceState(name="x"), rows=5, taken=4)
 
-            assert told == chunks
             assert (applied.applied, applied.superseded, applied.position.sequence) == (3, 1, 5)
+            assert verify(builder.store).faults == []
             with builder.store.snapshot() as snapshot:
                 assert snapshot.counts() == {(1, 2, 1, 1): 3}
+
+    def test_late_list(self, tmp_path: Path) -> None:
+        """A list of retailers behind a record is refused: the index would not know of it."""
+        change = a_change()
+        with StoreBuilder(tmp_path / "store") as builder, builder.writer.filling() as filling:
+            filling.append(ConsentColumns.of([change]))
+
+            with pytest.raises(ValueError, match="come before"):
+                filling.register([], [an_access(change, [7])])
+
+    def test_spilled_index(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """An index whose entries waited in files is the same, and leaves no file."""
+        monkeypatch.setattr(index, "_PARTED_ROWS", 700)
+        changes = [
+            a_change(tag=xxhash.xxh3_128_digest(number.to_bytes(8)), brand=1 + number % 3) for number in range(5_000)
+        ]
+        ordered = records.newest(ConsentColumns.of(changes))
+        with StoreBuilder(tmp_path / "store") as builder:
+            builder.writer.fill(
+                (ordered.take(slice(at, at + 500)) for at in range(0, 5_000, 500)), SourceState(name="x"), rows=5_000
+            )
+
+            assert verify(builder.store).faults == []
+            with builder.store.snapshot() as snapshot:
+                found = snapshot.index_state()
+        assert found is not None
+        assert found.entries == 5_000
+        assert sorted(path.name for path in (tmp_path / "store").iterdir()) == ["data.mdb", "lock.mdb", "writer.lock"]
 
 
 def a_loader(

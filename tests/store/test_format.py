@@ -356,6 +356,19 @@ class TestDamage:
         with pytest.raises(StoreCorruptError):
             layout.decode_record(KEY, checked(KEY, bytes(body)))
 
+    @pytest.mark.parametrize("decode", [layout.decode_record, layout.decode_evidence])
+    @pytest.mark.parametrize("change", [CHANGE, UNNUMBERED], ids=["no tail", "tail"])
+    def test_wrong_tail(self, change: ConsentChange, decode: Decoder) -> None:
+        """A text too many or too few behind the fixed part is damage, even where the check is right."""
+        key = layout.encode_key(change.brand, change.channel, change.recipient_type, change.tag)
+        body = record(change)[4:]
+        named = bytearray(body[: layout.RECORD_BYTES - 4])
+        named[1] = 0  # a source that the tail must name
+
+        for wrong in (body + b"\1x", body + b"\0", body[: layout.RECORD_BYTES - 4] + b"\2x", bytes(named)):
+            with pytest.raises(StoreCorruptError):
+                decode(key, checked(key, wrong))
+
     @pytest.mark.parametrize("deadline", [4, 255])
     def test_unknown_deadline(self, deadline: int) -> None:
         """A brand with a legacy deadline that this format lacks is damage."""
