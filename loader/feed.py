@@ -24,6 +24,7 @@ from iyscheck.change import (
     evidence_columns,
 )
 from iyscheck.consent import CLOCK_TOLERANCE_S, Channel, LegacyDeadline, RecipientType, Status
+from iyscheck.kernel import Kernel
 from iyscheck.keys import AddressKey, StoreKey
 from loader import times
 from loader.plain import PlainConsents
@@ -240,11 +241,18 @@ class _Columns:
 class Feed:
     """Turns decoded chunks of one source into changes. `brand` is that of --brand."""
 
-    def __init__(self, address_key: AddressKey, store_key: StoreKey, *, brand: int | None = None) -> None:
+    def __init__(
+        self,
+        address_key: AddressKey,
+        store_key: StoreKey,
+        *,
+        brand: int | None = None,
+        kernel: Kernel = Kernel.NUMPY,
+    ) -> None:
         self._address_key = address_key
         self._store_key = store_key
         self._brand = brand
-        self._plain = PlainConsents(address_key, store_key, brand=brand, test_brand=TEST_BRAND)
+        self._plain = PlainConsents(address_key, store_key, brand=brand, test_brand=TEST_BRAND, kernel=kernel)
 
     def parse(self, decoded: Decoded, *, now_s: float, sequence: int) -> Parsed:
         """Read a chunk: `now_s` is the clock in UTC seconds, `sequence` the position before it.
