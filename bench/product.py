@@ -16,7 +16,7 @@ import numpy.typing as npt
 import iyscheck
 from bench.arrivals import percentiles
 from bench.cohort import BRAND, CHANNEL, NEW, RECIPIENT_TYPE, Cohort
-from iyscheck.change import TAG_BYTES, Brand, ConsentColumns
+from iyscheck.change import HEX_TRANSACTION, SOURCE_NUMBERS, TAG_BYTES, Brand, ConsentColumns
 from iyscheck.consent import Channel, Status, local_seconds
 from iyscheck.engine import Engine
 from iyscheck.keys import AddressKey, StoreKey
@@ -101,11 +101,14 @@ class Builder:
         order = np.argsort(np.ascontiguousarray(tags[:, :8]).view(">u8")[:, 0].astype(np.uint64))
         started = time.perf_counter()
         with Writer.open(path, address_key_id=address_key.key_id, store_key_id=store_key.key_id) as writer:
-            for at in range(0, consents, FILL_ROWS):
-                items = order[at : at + FILL_ROWS].astype(np.int64)
-                consent_columns = _first(cohort, items, tags[items])
-                last = at + FILL_ROWS >= consents
-                _commit(writer, consent_columns, "fill", brands=(_brand(),) if not at else (), finished=last)
+            _commit(writer, ConsentColumns.of([]), "brand", brands=(_brand(),), finished=True)
+            parts = (order[at : at + FILL_ROWS].astype(np.int64) for at in range(0, consents, FILL_ROWS))
+            chunks = (_first(cohort, items, tags[items]) for items in parts)
+            if hasattr(writer, "fill"):
+                writer.fill(chunks, SourceState(name="fill"), rows=consents)
+            else:  # an older build
+                for number, chunk in enumerate(chunks):
+                    _commit(writer, chunk, f"fill {number}")
         return {"seconds": time.perf_counter() - started, "bytes": _bytes(path)}
 
     def freshen(self, path: str, keys: str) -> dict[str, float]:
@@ -164,7 +167,7 @@ def _columns(
     sequence: npt.NDArray[np.int64],
 ) -> ConsentColumns:
     count = len(tags)
-    hexadecimal = np.random.default_rng(int(sequence[0]) if count else 0).bytes(32 * count).hex()
+    transactions = np.random.default_rng(int(sequence[0]) if count else 0).bytes(32 * count)
     return ConsentColumns(
         brand=np.full(count, BRAND, np.uint32),
         channel=np.full(count, CHANNEL, np.uint8),
@@ -173,8 +176,10 @@ def _columns(
         status=statuses,
         registered=registered,
         consented=registered - 60,
-        source=np.full(count, "HS_WEB", np.object_),
-        transaction_id=np.array([hexadecimal[at : at + 64] for at in range(0, 64 * count, 64)], np.object_),
+        source=np.full(count, SOURCE_NUMBERS["HS_WEB"], np.uint8),
+        transaction_form=np.full(count, HEX_TRANSACTION, np.uint8),
+        transaction=np.frombuffer(transactions, np.uint8).reshape(-1, 32),
+        text=np.zeros(count, np.int32),
         sequence=sequence,
     )
 
@@ -320,9 +325,8 @@ def _agree(found: npt.NDArray[np.uint8], expected: npt.NDArray[np.uint8]) -> Non
 
 def index_bytes(store: str) -> int | None:
     """Return the bytes of the decision index of a store; None where this build has none."""
-    with suppress(AttributeError), Store.open(store) as opened:
-        found: int = opened.stats().index_bytes  # type: ignore[attr-defined] # a build with an index has it
-        return found
+    with suppress(AttributeError), Store.open(store) as opened, opened.snapshot() as snapshot:
+        return snapshot.index_bytes()
     return None
 
 

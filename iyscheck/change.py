@@ -6,9 +6,11 @@ Sources: İYS API 3.2.0, notes of 03/10/2023 on line closures (they repeat the o
 reconciliation chapter (two movements in one second share a transactionId).
 """
 
+import functools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import date
 from typing import Final
 
 import numpy as np
@@ -20,6 +22,7 @@ TAG_BYTES: Final = 16
 LOG_ID_BYTES: Final = 16
 TRANSACTION_ID_MAX_CHARS: Final = 64
 """İYS: "always 64 characters"; partners send shorter ones."""
+TRANSACTION_BYTES: Final = TRANSACTION_ID_MAX_CHARS // 2
 SOURCE_MAX_CHARS: Final = 64
 LOCAL_SECONDS_MAX: Final = 2**32 - 1
 
@@ -102,12 +105,24 @@ def supersedes(new: ConsentChange, stored: ConsentChange) -> bool:
     return new.precedence > stored.precedence
 
 
+NO_TRANSACTION: Final = 0
+HEX_TRANSACTION: Final = 1
+"""64 lower-case hexadecimal digits, kept as 32 bytes."""
+TEXT_TRANSACTION: Final = 2
+
+SOURCE_NUMBERS: Final = {name: number for number, name in enumerate(KNOWN_SOURCES, 1)}
+_LOWER_HEX: Final = re.compile("[0-9a-f]*")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsentColumns:
     """N changes as columns.
 
     brand uint32, channel uint8, recipient_type uint8, tag uint8 (N, 16), status uint8, registered and consented
-    int64 local seconds (0 = absent), sequence int64; `source` and `transaction_id` are object arrays of str.
+    int64 local seconds (0 = absent), sequence int64. `source` uint8 is a place in KNOWN_SOURCES counted from 1, or 0
+    for any other text; `transaction_form` uint8 is one of the three forms above and `transaction` uint8 (N, 32) the
+    id of a hexadecimal one, zero otherwise. What these cannot say is a text: `text` int32 is a place in `texts`,
+    (source, transaction id), each empty where a column says it; `texts[0]` is two empty ones.
     """
 
     brand: npt.NDArray[np.uint32]
@@ -117,9 +132,12 @@ class ConsentColumns:
     status: npt.NDArray[np.uint8]
     registered: npt.NDArray[np.int64]
     consented: npt.NDArray[np.int64]
-    source: npt.NDArray[np.object_]
-    transaction_id: npt.NDArray[np.object_]
+    source: npt.NDArray[np.uint8]
+    transaction_form: npt.NDArray[np.uint8]
+    transaction: npt.NDArray[np.uint8]
+    text: npt.NDArray[np.int32]
     sequence: npt.NDArray[np.int64]
+    texts: tuple[tuple[str, str], ...] = (("", ""),)
 
     def __len__(self) -> int:
         """Count the changes."""
@@ -129,6 +147,7 @@ class ConsentColumns:
     def of(cls, changes: Sequence[ConsentChange]) -> "ConsentColumns":
         """Turn single changes into columns."""
         tags = np.frombuffer(b"".join(c.tag for c in changes), np.uint8).reshape(-1, TAG_BYTES)
+        evidence = evidence_columns([c.source for c in changes], [c.transaction_id for c in changes])
         return cls(
             brand=np.array([c.brand for c in changes], np.uint32),
             channel=np.array([c.channel for c in changes], np.uint8),
@@ -137,10 +156,102 @@ class ConsentColumns:
             status=np.array([c.status for c in changes], np.uint8),
             registered=np.array([c.registered for c in changes], np.int64),
             consented=np.array([c.consented for c in changes], np.int64),
-            source=np.array([c.source for c in changes], np.object_),
-            transaction_id=np.array([c.transaction_id for c in changes], np.object_),
+            source=evidence.source,
+            transaction_form=evidence.transaction_form,
+            transaction=evidence.transaction,
+            text=evidence.text,
             sequence=np.array([c.sequence for c in changes], np.int64),
+            texts=evidence.texts,
         )
+
+    @classmethod
+    def join(cls, parts: Sequence["ConsentColumns"]) -> "ConsentColumns":
+        """Put columns behind one another; there must be at least one part."""
+        texts: list[tuple[str, str]] = [("", "")]
+        text = []
+        for part in parts:
+            # Each part's texts follow those before, except the empty pair that all share as the first.
+            text.append(np.where(part.text > 0, part.text + np.int32(len(texts) - 1), np.int32(0)))
+            texts += part.texts[1:]
+        joined = {name: np.concatenate([getattr(part, name) for part in parts]) for name in _ROW_COLUMNS}
+        return cls(**joined | {"text": np.concatenate(text)}, texts=tuple(texts))
+
+    def take(self, rows: npt.NDArray[np.intp] | npt.NDArray[np.bool_] | slice) -> "ConsentColumns":
+        """Return the named rows, in that order; the texts are shared."""
+        return ConsentColumns(**{name: getattr(self, name)[rows] for name in _ROW_COLUMNS}, texts=self.texts)
+
+    def change(self, row: int) -> ConsentChange:
+        """Return one row as a change."""
+        source, transaction_id = self.evidence(row)
+        return ConsentChange(
+            brand=int(self.brand[row]),
+            channel=Channel(self.channel[row]),
+            recipient_type=RecipientType(self.recipient_type[row]),
+            tag=self.tag[row].tobytes(),
+            status=Status(self.status[row]),
+            registered=int(self.registered[row]),
+            consented=int(self.consented[row]),
+            source=source,
+            transaction_id=transaction_id,
+            sequence=int(self.sequence[row]),
+        )
+
+    def evidence(self, row: int) -> tuple[str, str]:
+        """Return source and transaction id of one row."""
+        source, transaction_id = self.texts[self.text[row]]
+        if self.source[row]:
+            source = KNOWN_SOURCES[self.source[row] - 1]
+        if self.transaction_form[row] == HEX_TRANSACTION:
+            transaction_id = self.transaction[row].tobytes().hex()
+        return source, transaction_id
+
+
+_ROW_COLUMNS: Final = tuple(name for name in ConsentColumns.__slots__ if name != "texts")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvidenceColumns:
+    """Sources and transaction ids as ConsentColumns keeps them."""
+
+    source: npt.NDArray[np.uint8]
+    transaction_form: npt.NDArray[np.uint8]
+    transaction: npt.NDArray[np.uint8]
+    text: npt.NDArray[np.int32]
+    texts: tuple[tuple[str, str], ...]
+
+
+def evidence_columns(sources: Sequence[str], transaction_ids: Sequence[str]) -> EvidenceColumns:
+    """Turn N sources and N transaction ids, empty where absent, into columns."""
+    source = np.array([SOURCE_NUMBERS.get(name, 0) for name in sources], np.uint8)
+    form, transaction = _transactions(transaction_ids)
+    text = np.zeros(len(sources), np.int32)
+    places: dict[tuple[str, str], int] = {("", ""): 0}
+    for row in np.flatnonzero((source == 0) | (form == TEXT_TRANSACTION)).tolist():
+        pair = (
+            "" if source[row] else sources[row],
+            transaction_ids[row] if form[row] == TEXT_TRANSACTION else "",
+        )
+        text[row] = places.setdefault(pair, len(places))
+    return EvidenceColumns(
+        source=source, transaction_form=form, transaction=transaction, text=text, texts=tuple(places)
+    )
+
+
+def _transactions(texts: Sequence[str]) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.uint8]]:
+    """Return the forms of N transaction ids and the 32 bytes of each."""
+    joined = "".join(texts)
+    if set(map(len, texts)) == {TRANSACTION_ID_MAX_CHARS} and _LOWER_HEX.fullmatch(joined):
+        packed = bytes.fromhex(joined)
+        form = np.full(len(texts), HEX_TRANSACTION, np.uint8)
+    else:
+        whole = [len(text) == TRANSACTION_ID_MAX_CHARS and _LOWER_HEX.fullmatch(text) is not None for text in texts]
+        packed = b"".join(
+            bytes.fromhex(text) if is_hex else bytes(TRANSACTION_BYTES)
+            for text, is_hex in zip(texts, whole, strict=True)
+        )
+        form = np.where(whole, HEX_TRANSACTION, TEXT_TRANSACTION).astype(np.uint8)
+        form[[not text for text in texts]] = NO_TRANSACTION
+    return form, np.frombuffer(packed, np.uint8).reshape(-1, TRANSACTION_BYTES)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -205,4 +316,16 @@ def local_text(seconds: int) -> str:
     """Write local seconds as the 19-character İYS text; 0 is absent and gives an empty text."""
     if not seconds:
         return ""
-    return str(datetime(1970, 1, 1) + timedelta(seconds=seconds))  # noqa: DTZ001 - İYS times have no zone
+    return _hour_text(seconds // _HOUR_S) + _REST_TEXTS[seconds % _HOUR_S]
+
+
+_HOUR_S: Final = 3600
+_REST_TEXTS: Final = tuple(f"{minute:02}:{second:02}" for minute in range(60) for second in range(60))
+_FIRST_DAY: Final = date(1970, 1, 1).toordinal()
+
+
+@functools.lru_cache(16_384)
+def _hour_text(hour: int) -> str:
+    """Write an hour counted from 1970. Two years' worth are kept, since each check writes two times."""
+    day, hour = divmod(hour, 24)
+    return f"{date.fromordinal(_FIRST_DAY + day)} {hour:02}:"

@@ -10,6 +10,7 @@ Every number here is the number on the wire and on disk; a test compares the thr
 
 import functools
 import hashlib
+from bisect import bisect_right
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
@@ -17,6 +18,8 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+
+from iyscheck.kernel import Compiled, Kernel
 
 RULE_VERSION: Final = 1
 """Raised whenever `decide` changes; part of every policy id."""
@@ -147,11 +150,14 @@ REGISTERED_BEFORE: Final[dict[LegacyDeadline, int]] = {
 }
 
 
+_REGISTERED_BEFORE: Final = sorted(REGISTERED_BEFORE.values())
+
 # The state of a record: facts, not verdicts, in one byte. The decision index will store the same byte.
 STATUS_BITS: Final = 0b0000_0011
 DEADLINE_SHIFT: Final = 2
 DEADLINE_BITS: Final = 0b0000_1100
 RETAILER_BIT: Final = 0b0001_0000
+"""There is a list of retailers for the consent, or there may be one."""
 STATES: Final = 32
 
 
@@ -182,10 +188,9 @@ def states(
 
 def state(status: Status, consented: int, registered: int) -> int:
     """Pack the facts of one record, without the retailer bit: what `states` gives for it, without arrays."""
-    missed = 0
-    if consented < LEGACY_CONSENTS_BEFORE:
-        missed = sum(registered >= before for before in REGISTERED_BEFORE.values())
-    return status | missed << DEADLINE_SHIFT
+    if consented >= LEGACY_CONSENTS_BEFORE:
+        return int(status)
+    return status | bisect_right(_REGISTERED_BEFORE, registered) << DEADLINE_SHIFT
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -265,3 +270,57 @@ def verdicts(sender: Sender) -> npt.NDArray[np.uint8]:
     )
     table.setflags(write=False)
     return table
+
+
+_READABLE_SHIFT: Final = 6
+_LISTED_SHIFT: Final = 5
+_CASES: Final = 256
+_NO_CASE: Final = _CASES - 1
+"""Of a state that no record has: its reason is UNSPECIFIED, which denies."""
+
+
+def judge(
+    table: npt.NDArray[np.uint8],
+    states: npt.NDArray[np.uint8],
+    readable: npt.NDArray[np.bool_],
+    listed: npt.NDArray[np.bool_] | None,
+    kernel: Kernel,
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """Give N recipients their verdicts: reasons uint8 (N,), and how many got each, int64 (256,).
+
+    `table` comes from `verdicts`; without a retailer in the question nobody is `listed`.
+    """
+    cases = np.zeros(_CASES, np.uint8)
+    cases[: table.size] = table.reshape(-1)
+    if kernel is Kernel.NUMBA:
+        reasons, counts = np.empty(len(states), np.uint8), np.zeros(_CASES, np.int64)
+        _judge(cases, states, readable, np.zeros(0, np.bool_) if listed is None else listed, reasons, counts)
+        return reasons, counts
+    case = states | readable.view(np.uint8) << np.uint8(_READABLE_SHIFT)
+    if listed is not None:
+        case |= listed.view(np.uint8) << np.uint8(_LISTED_SHIFT)
+    case[states >= STATES] = _NO_CASE
+    reasons = cases.take(case)
+    return reasons, np.bincount(reasons, minlength=_CASES)
+
+
+@Compiled
+def _judge(
+    cases: npt.NDArray[np.uint8],
+    states: npt.NDArray[np.uint8],
+    readable: npt.NDArray[np.bool_],
+    listed: npt.NDArray[np.bool_],
+    reasons: npt.NDArray[np.uint8],
+    counts: npt.NDArray[np.int64],
+) -> None:
+    """Fill in the reasons of N recipients and count them."""
+    for row in range(states.size):
+        case = int(states[row])
+        if case >= STATES:
+            case = _NO_CASE
+        else:
+            case |= int(readable[row]) << _READABLE_SHIFT
+            if listed.size:
+                case |= int(listed[row]) << _LISTED_SHIFT
+        reasons[row] = cases[case]
+        counts[cases[case]] += 1

@@ -8,12 +8,13 @@ The engine knows store and rule and nothing of gRPC; it is also the embedded mod
 It is safe from many threads. Whatever it does not know it does not permit: an error is an error, never an answer.
 """
 
+import math
 import os
 import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Self
+from typing import Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -21,18 +22,21 @@ import uuid_utils
 
 import iyscheck
 from iyscheck import address
-from iyscheck.change import Position, local_text
+from iyscheck.change import Position
 from iyscheck.consent import (
     CLOCK_TOLERANCE_S,
     DEFAULT_ANSWER_TTL_S,
+    RETAILER_BIT,
     RULE_VERSION,
+    STATES,
     STATUS_BITS,
     LegacyDeadline,
+    MessageClass,
     Policy,
     Reason,
     Sender,
     Status,
-    state,
+    judge,
     verdicts,
 )
 from iyscheck.errors import (
@@ -45,6 +49,7 @@ from iyscheck.errors import (
     PositionOfOtherLogError,
     QuestionError,
 )
+from iyscheck.kernel import Kernel
 from iyscheck.keys import ADDRESS_FORM, AddressKey, StoreKey
 from iyscheck.question import (
     MAX_BATCH_QUESTIONS,
@@ -56,16 +61,27 @@ from iyscheck.question import (
     ColumnAnswer,
     Context,
     Envelope,
-    Evidence,
     ItemError,
     Question,
     ServerInfo,
 )
 from iyscheck.store import layout
 from iyscheck.store.snapshot import BrandView, Snapshot, Store, StoreStats
+from iyscheck.store.view import IndexStats, View, Views
 
 _POLL_S = 0.005
+_LIST_BITS = np.uint8(STATUS_BITS | RETAILER_BIT)
+_HAS_LIST = np.uint8(Status.ONAY | RETAILER_BIT)
+"""Whom the retailer must be looked up for: everybody else has no list, or no consent."""
 TOKEN_BYTES = 16
+
+_MOST_STANDINGS: Final = 10_000
+"""Retailers and brand codes are any numbers that callers make up: they must not fill the memory."""
+
+_REASONS: Final = {int(reason): reason for reason in Reason}
+# Places in a verdict table laid flat: shape (2, 2, STATES), indexed [readable, retailer_listed, state].
+_READABLE: Final = 2 * STATES
+_LISTED: Final = STATES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +91,33 @@ class Freshness:
     position: Position
     newest_watermark: int | None
     oldest_watermark: int | None
+
+
+class _Standing:
+    """How a brand stands with one kind of question in one transaction: its watermark and the rule's verdicts.
+
+    `prefix` begins the keys of its records; `watermark` makes its data fresh from `earliest` to `latest`, which is
+    asked of the clock anew for each check. `verdicts` holds the flat table of reason numbers for stale and for
+    fresh data, each made when first needed.
+    """
+
+    __slots__ = ("earliest", "latest", "prefix", "verdicts", "watermark")
+
+    def __init__(self, prefix: bytes, watermark: int | None, fresh_between: tuple[float, float]) -> None:
+        self.prefix = prefix
+        self.watermark = watermark
+        self.earliest, self.latest = fresh_between
+        self.verdicts: list[bytes] = [b"", b""]
+
+
+class _Standings:
+    """What single checks keep of one transaction, so that only the record has to be read."""
+
+    __slots__ = ("of", "position")
+
+    def __init__(self, position: Position) -> None:
+        self.position = position
+        self.of: dict[Context, _Standing] = {}
 
 
 class Engine:
@@ -89,6 +132,7 @@ class Engine:
         policy: Policy,
         answer_ttl_s: int,
         clock: Callable[[], float] = time.time,
+        kernel: Kernel | None = None,
     ) -> None:
         self._store = store
         self._store_key = store_key
@@ -100,6 +144,9 @@ class Engine:
         self.address_key_id = store.meta(layout.META_ADDRESS_KEY_ID)
         self._seen = Position(b"", 0)
         self._seen_lock = threading.Lock()
+        self._standings = _Standings(self._seen)
+        self.kernel = kernel or Kernel.best()
+        self._views = Views(store.environment)
         with store.snapshot() as snapshot:
             self._see(snapshot)
 
@@ -112,8 +159,11 @@ class Engine:
         address_key: AddressKey | None = None,
         policy: Policy | None = None,
         answer_ttl_s: int = DEFAULT_ANSWER_TTL_S,
+        kernel: Kernel | None = None,
     ) -> Self:
         """Open a store for checking. Without the address key only tokens can be asked about.
+
+        `kernel` chooses what runs the inner loops; both give the same answers.
 
         Raises StoreMissingError, StoreUnreadableError, StoreFormatError, StoreKeysError.
         """
@@ -129,6 +179,7 @@ class Engine:
                 address_key=address_key,
                 policy=policy or Policy(),
                 answer_ttl_s=answer_ttl_s,
+                kernel=kernel,
             )
         except BaseException:
             store.close()
@@ -142,6 +193,7 @@ class Engine:
 
     def close(self) -> None:
         """Close the store; no check may be running."""
+        self._views.close()
         self._store.close()
 
     @property
@@ -154,14 +206,15 @@ class Engine:
 
         Raises QuestionError, AddressKeyNotHeldError, AddressKeyMismatchError, PositionError, StoreError.
         """
-        if question.context.message_class.exempt:
-            return self._exempt(question.context)
+        context = question.context
+        if context.message_class is not MessageClass.COMMERCIAL and context.message_class.exempt:
+            return self._exempt(context)
         token = self._token(question)
-        self.wait_for(min_position, timeout_s)
-        tag = self._store_key.tags(_column(token))
+        if min_position is not None:
+            self.wait_for(min_position, timeout_s)
+        tag = None if token == address.UNREADABLE else self._store_key.tag(token)
         with self._store.snapshot() as snapshot:
-            self._see(snapshot)
-            return self._answer(snapshot, question.context, tag, readable=token != address.UNREADABLE)
+            return self._answer(snapshot, context, tag)
 
     def check_many(
         self,
@@ -178,21 +231,19 @@ class Engine:
             raise BatchTooLargeError("questions", maximum=MAX_BATCH_QUESTIONS, actual=len(questions))
         tokens = [self._token_or_error(question) for question in questions]
         readable = [token if isinstance(token, bytes) else address.UNREADABLE for token in tokens]
-        tags = self._store_key.tags(_column(b"".join(readable)))
+        packed = self._store_key.tags(_column(b"".join(readable))).tobytes()
+        tags = [packed[at : at + TOKEN_BYTES] for at in range(0, len(packed), TOKEN_BYTES)]
         self.wait_for(min_position, timeout_s)
         with self._store.snapshot() as snapshot:
             self._see(snapshot)
-            items = [
-                self._item(snapshot, question, token, tags[at : at + 1])
-                for at, (question, token) in enumerate(zip(questions, tokens, strict=True))
-            ]
+            items = [self._item(snapshot, *each) for each in zip(questions, tokens, tags, strict=True)]
             return BatchAnswer(items=items, envelope=self._batch_envelope(items, snapshot.position))
 
     def check_column(
         self,
         context: Context,
         *,
-        addresses: Sequence[str] | None = None,
+        addresses: Sequence[str] | address.TextColumn | None = None,
         tokens: npt.NDArray[np.uint8] | None = None,
         address_key_id: bytes | None = None,
         min_position: Position | None = None,
@@ -209,23 +260,24 @@ class Engine:
             raise BatchTooLargeError("addresses", maximum=MAX_FRAME_RECIPIENTS, actual=recipients)
         if context.message_class.exempt:
             exempt = np.full(recipients, Reason.EXEMPT_MESSAGE, np.uint8)
-            return ColumnAnswer(reasons=exempt, envelope=self._envelope(self._seen, None))
+            return ColumnAnswer.of(exempt, self._envelope(self._seen, None))
         column = self._tokens(context, addresses, tokens, address_key_id)
         self.wait_for(min_position, timeout_s)
-        readable = address.readable(column)
         tags = self._store_key.tags(column)
-        with self._store.snapshot() as snapshot:
-            self._see(snapshot)
-            view = snapshot.brand(context.brand)
-            sender = self._sender(context, view)
+        with self._views.view() as view:
+            self._see(view)
+            brand = view.brand(context.brand)
             where = (context.brand, context.channel, context.recipient_type)
-            states = snapshot.states(*where, tags)
-            listed = np.zeros(recipients, np.bool_)
+            states = view.states(*where, tags, self.kernel)
+            listed = None
             if context.retailer is not None:
-                consented = np.flatnonzero(states & STATUS_BITS == Status.ONAY)
-                listed[consented] = snapshot.retailer_listed(*where, tags[consented], context.retailer)
-            reasons = verdicts(sender)[readable.astype(np.intp), listed.astype(np.intp), states]
-            return ColumnAnswer(reasons=reasons, envelope=self._envelope(snapshot.position, view.watermark))
+                listed = np.zeros(recipients, np.bool_)
+                rows = np.flatnonzero(states & _LIST_BITS == _HAS_LIST)
+                listed[rows] = view.retailer_listed(*where, tags[rows], context.retailer)
+            table = verdicts(self._sender(context, brand))
+            reasons, counts = judge(table, states, address.readable(column), listed, self.kernel)
+            envelope = self._envelope(view.position, brand.watermark)
+            return ColumnAnswer(reasons=reasons, counts=counts, envelope=envelope)
 
     def wait_for(self, position: Position | None, timeout_s: float) -> None:
         """Wait until the store has come to a position.
@@ -269,6 +321,7 @@ class Engine:
         freshness = self.freshness()
         return ServerInfo(
             server_version=iyscheck.__version__,
+            kernel=self.kernel.value,
             address_form=ADDRESS_FORM,
             rule_version=RULE_VERSION,
             store_format=layout.FORMAT_VERSION,
@@ -290,41 +343,64 @@ class Engine:
         """Return how full the store is."""
         return self._store.stats()
 
+    def index_stats(self) -> IndexStats:
+        """Return how whole the decision index is, as the newest column view found it."""
+        return self._views.stats()
+
     def sweep_readers(self) -> int:
         """Free the reader slots of processes that died; returns how many."""
         return self._store.sweep_readers()
 
-    def _answer(self, snapshot: Snapshot, context: Context, tag: npt.NDArray[np.uint8], *, readable: bool) -> Answer:
-        """Answer one commercial question from a snapshot; the tag is a column of one."""
-        view = snapshot.brand(context.brand)
-        where = (context.brand, context.channel, context.recipient_type)
-        record = snapshot.record(*where, tag.tobytes()) if readable else None
-        facts, listed, evidence = 0, False, None
-        if record is not None:
-            facts = state(record.status, record.consented, record.registered)
-            evidence = Evidence(
-                status=record.status,
-                source=record.source,
-                consent_time=local_text(record.consented),
-                registration_time=local_text(record.registered),
-                transaction_id=record.transaction_id,
-            )
-            if context.retailer is not None:
-                listed = bool(snapshot.retailer_listed(*where, tag, context.retailer)[0])
-        reason = Reason(int(verdicts(self._sender(context, view))[int(readable), int(listed), facts]))
+    def _answer(self, snapshot: Snapshot, context: Context, tag: bytes | None) -> Answer:
+        """Answer one commercial question from a snapshot; the tag is None where the address is unreadable."""
+        standings = self._standings
+        if standings.position is not snapshot.position:
+            self._see(snapshot)
+            standings = self._standings = _Standings(snapshot.position)
+        standing = standings.of.get(context)
+        now = self._clock()
+        table = b"" if standing is None else standing.verdicts[standing.earliest <= now <= standing.latest]
+        if standing is None or not table:
+            standing, table = self._stand(snapshot, context, standings, now)
+        place, evidence = 0, None  # unreadable, unlisted, no record
+        if tag is not None:
+            place = _READABLE
+            key = standing.prefix + tag
+            record = snapshot.record(key)
+            if record is not None:
+                facts, evidence = record
+                place += facts
+                if context.retailer is not None and context.retailer in snapshot.retailers(key):
+                    place += _LISTED
         return Answer(
-            reason=reason,
+            reason=_REASONS[table[place]],
             message_class=context.message_class,
             evidence=evidence,
-            envelope=self._envelope(snapshot.position, view.watermark),
+            envelope=self._envelope(snapshot.position, standing.watermark, now),
         )
+
+    def _stand(
+        self, snapshot: Snapshot, context: Context, standings: _Standings, now: float
+    ) -> tuple[_Standing, bytes]:
+        """Make the verdicts for this kind of question and this moment, and keep them for the next check."""
+        view = snapshot.brand(context.brand)
+        sender = self._sender(context, view, now)
+        standing = standings.of.get(context)
+        if standing is None:
+            prefix = layout.key_prefix(context.brand, context.channel, context.recipient_type)
+            standing = _Standing(prefix, view.watermark, self._fresh_between(view.watermark))
+        table = standing.verdicts[sender.fresh] = verdicts(sender).tobytes()
+        if len(standings.of) >= _MOST_STANDINGS:
+            standings.of.clear()
+        standings.of[context] = standing
+        return standing, table
 
     def _item(
         self,
         snapshot: Snapshot,
         question: Question | ItemError,
         token: bytes | ItemError,
-        tag: npt.NDArray[np.uint8],
+        tag: bytes,
     ) -> Answer | ItemError:
         if isinstance(question, ItemError):
             return question
@@ -332,7 +408,7 @@ class Engine:
             return token
         if question.context.message_class.exempt:
             return self._exempt(question.context)
-        return self._answer(snapshot, question.context, tag, readable=token != address.UNREADABLE)
+        return self._answer(snapshot, question.context, None if token == address.UNREADABLE else tag)
 
     def _exempt(self, context: Context) -> Answer:
         """Answer an exempt question: the store is not read, so that nothing can block a one-time password."""
@@ -343,7 +419,7 @@ class Engine:
             envelope=self._envelope(self._seen, None),
         )
 
-    def _sender(self, context: Context, view: BrandView) -> Sender:
+    def _sender(self, context: Context, view: BrandView, now: float | None = None) -> Sender:
         brand = view.brand
         own_deadline = brand.legacy_deadline if brand else 0
         return Sender(
@@ -351,23 +427,26 @@ class Engine:
             recipient_type=context.recipient_type,
             registered=brand is not None,
             authorised=brand is not None and brand.active and context.channel in brand.channels,
-            fresh=self._is_fresh(view.watermark),
+            fresh=self._is_fresh(view.watermark, now),
             names_retailer=context.retailer is not None,
             legacy_deadline=LegacyDeadline(own_deadline) if own_deadline else self.policy.legacy_deadline,
             merchants_need_record=self.policy.merchants_need_record,
         )
 
-    def _is_fresh(self, watermark: int | None) -> bool:
-        """A watermark ahead of our clock means that one of the two is wrong: not fresh."""
-        if watermark is None:
-            return False
-        age = self._clock() - watermark
-        return -CLOCK_TOLERANCE_S <= age <= self.policy.freshness_limit_s
+    def _is_fresh(self, watermark: int | None, now: float | None = None) -> bool:
+        earliest, latest = self._fresh_between(watermark)
+        return earliest <= (self._clock() if now is None else now) <= latest
 
-    def _envelope(self, position: Position, as_of: int | None) -> Envelope:
-        valid_until = self._clock() + self._answer_ttl_s
-        if as_of is not None:
-            valid_until = min(valid_until, as_of + self.policy.freshness_limit_s)
+    def _fresh_between(self, watermark: int | None) -> tuple[float, float]:
+        """From when to when a watermark makes data fresh: ahead of our clock one of the two is wrong."""
+        if watermark is None:
+            return math.inf, -math.inf
+        return float(watermark - CLOCK_TOLERANCE_S), float(watermark + self.policy.freshness_limit_s)
+
+    def _envelope(self, position: Position, as_of: int | None, now: float | None = None) -> Envelope:
+        valid_until = (self._clock() if now is None else now) + self._answer_ttl_s
+        if as_of is not None and as_of + self.policy.freshness_limit_s < valid_until:
+            valid_until = as_of + self.policy.freshness_limit_s
         return Envelope(
             position=position,
             as_of=as_of,
@@ -381,7 +460,7 @@ class Engine:
         oldest = min((each.as_of for each in envelopes if each.as_of is not None), default=None)
         return self._envelope(position, oldest)
 
-    def _see(self, snapshot: Snapshot) -> None:
+    def _see(self, snapshot: Snapshot | View) -> None:
         """Remember the newest position seen, for the answers that do not read the store."""
         if snapshot.position.sequence > self._seen.sequence or not self._seen.log_id:
             with self._seen_lock:
@@ -409,12 +488,12 @@ class Engine:
     def _tokens(
         self,
         context: Context,
-        addresses: Sequence[str] | None,
+        addresses: Sequence[str] | address.TextColumn | None,
         tokens: npt.NDArray[np.uint8] | None,
         address_key_id: bytes | None,
     ) -> npt.NDArray[np.uint8]:
         if tokens is None:
-            return address.tokens(addresses or (), context.channel, self._held_key())
+            return address.tokens(addresses or (), context.channel, self._held_key(), self.kernel)
         self._check_key_id(address_key_id)
         if tokens.dtype != np.uint8 or tokens.ndim != 2 or tokens.shape[1] != TOKEN_BYTES:  # noqa: PLR2004 - a table
             raise QuestionError("tokens", "must be a uint8 array of shape (N, 16).")

@@ -34,6 +34,7 @@ ADDRESS_FORM: Final = 1
 KEY_BYTES: Final = 32
 KEY_ID_BYTES: Final = 8
 BLOCK_BYTES: Final = 16
+_BLANK: Final = bytes(BLOCK_BYTES)
 
 _MAX_FILE_BYTES: Final = 4096
 _FILE_MODE: Final = 0o600
@@ -50,7 +51,7 @@ class _Key:
     _secret: bytes
     key_id: bytes = field(init=False)
     """First 8 bytes of SHA-256("iyscheck key" ‖ address form ‖ key)."""
-    _of_thread: threading.local = field(init=False)
+    _of_thread: "_Encryptor" = field(init=False)
 
     def __post_init__(self) -> None:
         if len(self._secret) != KEY_BYTES:
@@ -58,7 +59,7 @@ class _Key:
         named = hashlib.sha256(b"iyscheck key" + bytes([ADDRESS_FORM]) + self._secret)
         object.__setattr__(self, "_secret", bytes(self._secret))
         object.__setattr__(self, "key_id", named.digest()[:KEY_ID_BYTES])
-        object.__setattr__(self, "_of_thread", threading.local())
+        object.__setattr__(self, "_of_thread", _Encryptor(self._secret))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.key_id.hex()}>"
@@ -99,16 +100,22 @@ class _Key:
         """Encrypt each row on its own, shape (N, 16), in one call. The result is a new C-contiguous array."""
         size = blocks.size
         out = np.empty(size + BLOCK_BYTES - 1, np.uint8)  # update_into asks for that much room
-        self._encryptor().update_into(blocks.reshape(-1).data, out.data)
+        self._of_thread.encryptor.update_into(blocks.reshape(-1).data, out.data)
         return out[:size].reshape(-1, BLOCK_BYTES)
 
-    def _encryptor(self) -> CipherContext:
-        """The encryptor of this thread: used by two at once, it raises "Already borrowed"."""
-        encryptor: CipherContext | None = getattr(self._of_thread, "encryptor", None)
-        if encryptor is None:
-            mode = ECB()  # noqa: S305 - each block is one fixed-size input to a permutation, never a text
-            encryptor = self._of_thread.encryptor = Cipher(AES256(self._secret), mode).encryptor()
-        return encryptor
+    def _encrypt_one(self, block: bytes) -> bytes:
+        """Encrypt 16 bytes: a twentieth of the cost of a column of one. Raises ValueError for another length."""
+        if len(block) != BLOCK_BYTES:
+            raise ValueError(f"a block has {BLOCK_BYTES} bytes, not {len(block)}")
+        return self._of_thread.encryptor.update(block)
+
+
+class _Encryptor(threading.local):
+    """An encryptor for each thread, made when it first asks: used by two at once, it raises "Already borrowed"."""
+
+    def __init__(self, secret: bytes) -> None:
+        mode = ECB()  # noqa: S305 - each block is one fixed-size input to a permutation, never a text
+        self.encryptor: CipherContext = Cipher(AES256(secret), mode).encryptor()
 
 
 class AddressKey(_Key):
@@ -131,6 +138,16 @@ class AddressKey(_Key):
         tokens[blank(plain)] = 0
         return tokens
 
+    def token(self, block: bytes) -> bytes:
+        """Turn one block into its token, 16 bytes each: what `tokens` makes of a column of it.
+
+        Raises ValueError for another length.
+        """
+        if block == _BLANK:
+            return _BLANK
+        word = int.from_bytes(self._encrypt_one(block)) ^ int.from_bytes(block)
+        return word.to_bytes(BLOCK_BYTES)
+
 
 class StoreKey(_Key):
     """The key that turns tokens into the tags that the store holds; held by loader and server.
@@ -147,6 +164,13 @@ class StoreKey(_Key):
         Raises TypeError or ValueError for any other dtype or shape.
         """
         return self._encrypt(_columns(tokens))
+
+    def tag(self, token: bytes) -> bytes:
+        """Turn one token into its tag, 16 bytes each: what `tags` makes of a column of it.
+
+        Raises ValueError for another length.
+        """
+        return self._encrypt_one(token)
 
 
 def _columns(rows: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:

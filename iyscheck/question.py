@@ -1,8 +1,12 @@
-"""What is asked and what is answered: value types shared by engine, wire, client and command line."""
+"""What is asked and what is answered: value types shared by engine, wire, client and command line.
+
+They are structs: making one takes a tenth of the time of a frozen dataclass, and a check makes four. None can be
+part of a cycle, so the garbage collector does not look at them.
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -17,8 +21,7 @@ MAX_BRAND_CODE = 2**32 - 1
 MAX_RETAILER_CODE = 2**63 - 1
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Context:
+class Context(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a question shares with all the others of its frame.
 
     `retailer` is the İYS retailerCode in whose name the message goes out, if any.
@@ -31,8 +34,7 @@ class Context:
     retailer: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Question:
+class Question(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One recipient of one brand: exactly one of `address` (plaintext) and `token` (16 bytes) is given.
 
     `address_key_id` (8 bytes) says with which key the token was made.
@@ -44,8 +46,7 @@ class Question:
     address_key_id: bytes | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
+class Evidence(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The record an answer rests on. Times are the 19-character İYS texts, empty if absent."""
 
     status: Status
@@ -55,8 +56,7 @@ class Evidence:
     transaction_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Envelope:
+class Envelope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """How fresh an answer is and how to refer to it.
 
     Times are seconds since 1970 UTC. `as_of` is the brand's watermark; None if it has none or the store was
@@ -70,8 +70,7 @@ class Envelope:
     policy_id: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Answer:
+class Answer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The answer to one question."""
 
     reason: Reason
@@ -85,8 +84,7 @@ class Answer:
         return permits(self.reason)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ItemError:
+class ItemError(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Why one question of a batch, or one frame of a stream, was not answered."""
 
     reason: str
@@ -94,8 +92,7 @@ class ItemError:
     message: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BatchAnswer:
+class BatchAnswer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The answers to a batch in the order asked, all from one snapshot.
 
     The envelope's `as_of` and `valid_until` are the oldest and earliest of the items.
@@ -105,19 +102,24 @@ class BatchAnswer:
     envelope: Envelope
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ColumnAnswer:
-    """A reason number for each recipient of a frame: uint8, shape (N,)."""
+class ColumnAnswer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """A reason number for each recipient of a frame: uint8, shape (N,). How many got each: int64, shape (256,)."""
 
     reasons: npt.NDArray[np.uint8]
+    counts: npt.NDArray[np.int64]
     envelope: Envelope
 
+    @classmethod
+    def of(cls, reasons: npt.NDArray[np.uint8], envelope: Envelope) -> "ColumnAnswer":
+        """Count the reasons."""
+        return cls(reasons=reasons, counts=np.bincount(reasons, minlength=256), envelope=envelope)
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerInfo:
+
+class ServerInfo(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a client must know of a server to split and adapt its questions."""
 
     server_version: str
+    kernel: str
     address_form: int
     rule_version: int
     store_format: int

@@ -5,6 +5,7 @@ distrustfully: whatever is unknown, contradictory or missing becomes a denial or
 The one lenient place is the message class, where an unknown number means COMMERCIAL, the class that needs consent.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar, cast
@@ -15,6 +16,9 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import DecodeError, Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from iyscheck import bulk
+from iyscheck.address import TextColumn
+from iyscheck.bulk import Cut
 from iyscheck.change import LOG_ID_BYTES, Position
 from iyscheck.consent import Channel, LegacyDeadline, MessageClass, Policy, Reason, RecipientType, Status, permits
 from iyscheck.errors import (
@@ -22,9 +26,11 @@ from iyscheck.errors import (
     InputError,
     IyscheckError,
     MalformedError,
+    MalformedFrameError,
     QuestionError,
     ServiceFailedError,
 )
+from iyscheck.kernel import Kernel
 from iyscheck.question import (
     MAX_BATCH_QUESTIONS,
     MAX_CLIENT_REFERENCE_BYTES,
@@ -69,11 +75,14 @@ def parse(kind: type[_M], data: bytes, error: type[MalformedError] = MalformedEr
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Frame:
-    """One frame of a stream: exactly one of `addresses` and `tokens` (uint8, shape (N, 16)) is given."""
+    """One frame of a stream: exactly one of `addresses` and `tokens` (uint8, shape (N, 16)) is given.
+
+    Both may lie in the bytes of the frame, tokens at any place of them: they need not be aligned.
+    """
 
     frame_id: int
     context: Context
-    addresses: Sequence[str] | None
+    addresses: Sequence[str] | TextColumn | None
     tokens: npt.NDArray[np.uint8] | None
     address_key_id: bytes | None
     min_position: Position | None
@@ -111,15 +120,15 @@ def context_of(message: v1.Question | v1.StreamCheckRequest, path: str = "") -> 
 def question_of(message: v1.Question, path: str = "") -> Question:
     """Read a question; `path` goes before the field names of errors. Raises QuestionError."""
     context = context_of(message, path)
-    recipient = message.WhichOneof("recipient")
-    if recipient is None:
-        raise QuestionError(f"{path}recipient", "is required.", fix="Give an address or a token.")
-    if recipient == "address":
+    if message.HasField("address"):
         return Question(context=context, address=message.address)
-    if len(message.token) != TOKEN_BYTES:
-        raise QuestionError(f"{path}token", f"has {len(message.token)} bytes instead of {TOKEN_BYTES}.")
-    _require_key_id(message.address_key_id, path)
-    return Question(context=context, token=message.token, address_key_id=message.address_key_id)
+    if not message.HasField("token"):
+        raise QuestionError(f"{path}recipient", "is required.", fix="Give an address or a token.")
+    token, key_id = message.token, message.address_key_id
+    if len(token) != TOKEN_BYTES:
+        raise QuestionError(f"{path}token", f"has {len(token)} bytes instead of {TOKEN_BYTES}.")
+    _require_key_id(key_id, path)
+    return Question(context=context, token=token, address_key_id=key_id)
 
 
 def questions_of(messages: Sequence[v1.Question]) -> list[Question | ItemError]:
@@ -141,36 +150,49 @@ def _question_or_error(message: v1.Question) -> Question | ItemError:
         return item_error_of(error)
 
 
-def frame_of(message: v1.StreamCheckRequest) -> Frame:
-    """Read a frame. Raises QuestionError or BatchTooLargeError."""
+def parse_frame(data: bytes, kernel: Kernel = Kernel.NUMPY) -> tuple[v1.StreamCheckRequest, Cut]:
+    """Read a frame from its bytes: the message, and what was cut out of it as columns.
+
+    Raises MalformedFrameError where the bytes are no frame (bad UTF-8 among it).
+    """
+    parts = bulk.cut(data, most=MAX_FRAME_RECIPIENTS, kernel=kernel)
+    return parse(v1.StreamCheckRequest, parts.head, MalformedFrameError), parts
+
+
+def frame_of(message: v1.StreamCheckRequest, cut: Cut | None = None) -> Frame:
+    """Read a frame, with the columns that were cut out of it. Raises QuestionError or BatchTooLargeError."""
     context = context_of(message)
     min_position = min_position_of(message)
-    if message.addresses and message.tokens:
+    addresses = cut.addresses if cut and cut.addresses is not None else message.addresses
+    packed = cut.tokens if cut and cut.tokens is not None else np.frombuffer(message.tokens, np.uint8)
+    if addresses and packed.size:
         raise QuestionError("tokens", "are given together with addresses.", fix="Send one of the two.")
-    if message.addresses:
-        _require_fits("addresses", len(message.addresses))
-        tokens, key_id = None, None
+    texts: Sequence[str] | TextColumn | None = None
+    tokens, key_id = None, None
+    if addresses:
+        _require_fits("addresses", len(addresses))
+        texts = addresses if isinstance(addresses, TextColumn) else list(addresses)
     else:
-        tokens, key_id = _tokens_of(message.tokens), message.address_key_id
+        tokens, key_id = _tokens_of(packed), message.address_key_id
         _require_key_id(key_id, "")
     return Frame(
         frame_id=message.frame_id,
         context=context,
-        addresses=list(message.addresses) if tokens is None else None,
+        addresses=texts,
         tokens=tokens,
         address_key_id=key_id,
         min_position=min_position,
     )
 
 
-def _tokens_of(data: bytes) -> npt.NDArray[np.uint8]:
-    recipients, rest = divmod(len(data), TOKEN_BYTES)
-    if not data:
+def _tokens_of(packed: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    recipients, rest = divmod(packed.size, TOKEN_BYTES)
+    if not packed.size:
         raise QuestionError("tokens", "the frame names no recipient.", fix="Give addresses or tokens.")
     if rest:
-        raise QuestionError("tokens", f"have {len(data)} bytes, which is no multiple of {TOKEN_BYTES}.")
+        raise QuestionError("tokens", f"have {packed.size} bytes, which is no multiple of {TOKEN_BYTES}.")
     _require_fits("tokens", recipients)
-    return np.frombuffer(data, np.uint8).reshape(recipients, TOKEN_BYTES)
+    return packed.reshape(recipients, TOKEN_BYTES)
 
 
 def min_position_of(message: v1.CheckRequest | v1.BatchCheckRequest | v1.StreamCheckRequest) -> Position | None:
@@ -223,34 +245,35 @@ def item_error_of(error: IyscheckError) -> ItemError:
 
 def check_response(answer: Answer, client_reference: str = "") -> v1.CheckResponse:
     """Write the answer to one question."""
-    return v1.CheckResponse(
-        reason=cast("v1.Reason", answer.reason),
-        permitted=answer.permitted,
-        message_class=cast("v1.MessageClass", answer.message_class),
-        evidence=_evidence_message(answer.evidence),
-        envelope=_envelope_message(answer.envelope),
-        client_reference=client_reference,
-    )
+    message = v1.CheckResponse()
+    message.reason = cast("v1.Reason", answer.reason)
+    message.permitted = answer.permitted
+    message.message_class = cast("v1.MessageClass", answer.message_class)
+    if client_reference:
+        message.client_reference = client_reference
+    if answer.evidence is not None:
+        _write_evidence(message.evidence, answer.evidence)
+    _write_envelope(message.envelope, answer.envelope)
+    return message
 
 
 def batch_response(answer: BatchAnswer, client_reference: str = "") -> v1.BatchCheckResponse:
     """Write the answers to a batch."""
-    return v1.BatchCheckResponse(
-        items=[_item_message(item) for item in answer.items],
-        envelope=_envelope_message(answer.envelope),
-        client_reference=client_reference,
-    )
+    message = v1.BatchCheckResponse(client_reference=client_reference)
+    for item in answer.items:
+        _write_item(message.items.add(), item)
+    _write_envelope(message.envelope, answer.envelope)
+    return message
 
 
 def frame_response(frame_id: int, answer: ColumnAnswer) -> v1.StreamCheckResponse:
     """Write the answer to one frame."""
-    counts = np.bincount(answer.reasons, minlength=1)
     return v1.StreamCheckResponse(
         frame_id=frame_id,
         reasons=answer.reasons.tobytes(),
         counts=[
-            v1.ReasonCount(reason=cast("v1.Reason", number), recipients=int(counts[number]))
-            for number in np.flatnonzero(counts).tolist()
+            v1.ReasonCount(reason=cast("v1.Reason", number), recipients=int(answer.counts[number]))
+            for number in np.flatnonzero(answer.counts).tolist()
         ],
         envelope=_envelope_message(answer.envelope),
     )
@@ -266,6 +289,7 @@ def server_info_response(info: ServerInfo) -> v1.GetServerInfoResponse:
     policy = info.policy
     return v1.GetServerInfoResponse(
         server_version=info.server_version,
+        kernel=info.kernel,
         address_form=info.address_form,
         rule_version=info.rule_version,
         store_format=info.store_format,
@@ -291,56 +315,65 @@ def server_info_response(info: ServerInfo) -> v1.GetServerInfoResponse:
     )
 
 
-def _item_message(item: Answer | ItemError) -> v1.BatchCheckItem:
+# Parts are written where they stand in the message: to make each alone and copy it in takes four times as long.
+
+
+def _write_item(message: v1.BatchCheckItem, item: Answer | ItemError) -> None:
     if isinstance(item, ItemError):
-        return v1.BatchCheckItem(error=_error_message(item))
-    return v1.BatchCheckItem(
-        result=v1.BatchCheckResult(
-            reason=cast("v1.Reason", item.reason),
-            permitted=item.permitted,
-            message_class=cast("v1.MessageClass", item.message_class),
-            evidence=_evidence_message(item.evidence),
-            as_of=_timestamp(item.envelope.as_of),
-            valid_until=_timestamp(item.envelope.valid_until),
-        )
-    )
+        message.error.CopyFrom(_error_message(item))
+        return
+    result = message.result
+    result.reason = cast("v1.Reason", item.reason)
+    result.permitted = item.permitted
+    result.message_class = cast("v1.MessageClass", item.message_class)
+    if item.evidence is not None:
+        _write_evidence(result.evidence, item.evidence)
+    if item.envelope.as_of is not None:
+        result.as_of.seconds = item.envelope.as_of
+    _write_timestamp(result.valid_until, item.envelope.valid_until)
 
 
 def _error_message(error: ItemError) -> v1.ItemError:
     return v1.ItemError(reason=error.reason, field=error.field, message=error.message)
 
 
-def _evidence_message(evidence: Evidence | None) -> v1.Evidence | None:
-    if evidence is None:
-        return None
-    return v1.Evidence(
-        status=cast("v1.ConsentStatus", evidence.status),
-        source=evidence.source,
-        consent_time=evidence.consent_time,
-        registration_time=evidence.registration_time,
-        transaction_id=evidence.transaction_id,
-    )
+def _write_evidence(message: v1.Evidence, evidence: Evidence) -> None:
+    message.status = cast("v1.ConsentStatus", evidence.status)
+    message.source = evidence.source
+    message.consent_time = evidence.consent_time
+    message.registration_time = evidence.registration_time
+    message.transaction_id = evidence.transaction_id
+
+
+def _write_envelope(message: v1.Envelope, envelope: Envelope) -> None:
+    position = message.position
+    position.log_id = envelope.position.log_id
+    position.sequence = envelope.position.sequence
+    if envelope.as_of is not None:
+        message.as_of.seconds = envelope.as_of
+    _write_timestamp(message.valid_until, envelope.valid_until)
+    message.decision_id = envelope.decision_id
+    message.policy_id = envelope.policy_id
+
+
+def _write_timestamp(message: Timestamp, seconds: float) -> None:
+    whole = math.floor(seconds)
+    message.seconds = whole
+    message.nanos = int((seconds - whole) * _NANO)
 
 
 def _envelope_message(envelope: Envelope) -> v1.Envelope:
-    return v1.Envelope(
-        position=_position_message(envelope.position),
-        as_of=_timestamp(envelope.as_of),
-        valid_until=_timestamp(envelope.valid_until),
-        decision_id=envelope.decision_id,
-        policy_id=envelope.policy_id,
-    )
+    message = v1.Envelope()
+    _write_envelope(message, envelope)
+    return message
 
 
 def _position_message(position: Position | None) -> v1.Position | None:
     return None if position is None else v1.Position(log_id=position.log_id, sequence=position.sequence)
 
 
-def _timestamp(seconds: float | None) -> Timestamp | None:
-    if seconds is None:
-        return None
-    whole = int(seconds // 1)
-    return Timestamp(seconds=whole, nanos=int((seconds - whole) * _NANO))
+def _timestamp(seconds: int | None) -> Timestamp | None:
+    return None if seconds is None else Timestamp(seconds=seconds)
 
 
 # --- Requests, as a client writes them --------------------------------------------------------------------------
@@ -450,7 +483,7 @@ def column_answer_of(message: v1.StreamCheckResponse, asked: int) -> ColumnAnswe
     reasons = np.frombuffer(message.reasons, np.uint8)
     if len(reasons) != asked:
         raise ServiceFailedError(f"The server answered {len(reasons)} of the {asked} recipients of a frame.")
-    return ColumnAnswer(reasons=reasons, envelope=_envelope_of(message))
+    return ColumnAnswer.of(reasons=reasons, envelope=_envelope_of(message))
 
 
 def server_info_of(message: v1.GetServerInfoResponse) -> ServerInfo:
@@ -460,6 +493,7 @@ def server_info_of(message: v1.GetServerInfoResponse) -> ServerInfo:
     policy = message.policy
     return ServerInfo(
         server_version=message.server_version,
+        kernel=message.kernel,
         address_form=message.address_form,
         rule_version=message.rule_version,
         store_format=message.store_format,

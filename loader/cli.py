@@ -14,7 +14,7 @@ import msgspec
 import structlog
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, DownloadColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from iyscheck.errors import InputError, IyscheckError, SettingsError
 from iyscheck.keys import AddressKey, StoreKey
@@ -210,6 +210,39 @@ def verify(store: StoreOption, as_json: JsonOption = False) -> None:  # noqa: FB
         raise typer.Exit(EXIT_REJECTS)
 
 
+@app.command("rebuild-index")
+def rebuild_index(
+    store: StoreOption,
+    address_key: AddressKeyOption,
+    store_key: StoreKeyOption,
+    as_json: JsonOption = False,  # noqa: FBT002 - a flag of the command line
+) -> None:
+    """Build the decision index anew from the records: mends whatever `verify` finds wrong with it.
+
+    Checks go on meanwhile. Stopped in the middle, it begins again when it is started again.
+
+    Example:
+        iyscheck-loader rebuild-index --store /var/lib/iyscheck
+    """
+    with _errors(as_json=as_json):
+        keys = AddressKey.load(address_key), StoreKey.load(store_key)
+        began = time.monotonic()
+        with (
+            Writer.open(store, address_key_id=keys[0].key_id, store_key_id=keys[1].key_id, make_index=False) as writer,
+            _bar("building the index", quiet=as_json) as built,
+        ):
+            state = writer.rebuild_index(built)
+        seconds = round(time.monotonic() - began, 3)
+        if as_json:
+            facts = {"consents": state.entries, "shards": state.shards, "bytes": state.bytes, "seconds": seconds}
+            print_json(facts)
+        else:
+            typer.echo(
+                f"The index has {state.entries:,} consents in {state.shards:,} pages ({state.bytes:,} bytes); "
+                f"built in {seconds} s."
+            )
+
+
 def main() -> None:
     """Run the command line."""
     app()
@@ -313,6 +346,16 @@ def _fail(reason: str, message: str, field: str, as_json: bool) -> NoReturn:  # 
 
 
 @contextmanager
+def _bar(task: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
+    """Show a bar of parts done and parts in all on a terminal, nothing elsewhere."""
+    console = Console(stderr=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as progress:
+        shown = progress.add_task(task, total=None)
+        yield lambda done, total: progress.update(shown, completed=done, total=total)
+
+
+@contextmanager
 def _progress(files: list[str], *, quiet: bool) -> Iterator[Callable[[Commit], None]]:
     """Show a bar on a terminal, nothing elsewhere."""
     console = Console(stderr=True)
@@ -323,7 +366,7 @@ def _progress(files: list[str], *, quiet: bool) -> Iterator[Callable[[Commit], N
 
         def watch(commit: Commit) -> None:
             nonlocal rows
-            rows += sum(commit.outcomes.values())
+            rows += commit.rows
             progress.update(task, description=f"{len(files)} given, {rows:,} rows", completed=commit.bytes)
 
         yield watch

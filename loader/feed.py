@@ -6,7 +6,7 @@ line closures (they come without a consentDate where the record never had one).
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import IntEnum
 from typing import Final
 
@@ -21,11 +21,13 @@ from iyscheck.change import (
     Brand,
     ConsentColumns,
     RetailerAccess,
+    evidence_columns,
 )
 from iyscheck.consent import CLOCK_TOLERANCE_S, Channel, LegacyDeadline, RecipientType, Status
 from iyscheck.keys import AddressKey, StoreKey
 from loader import times
-from loader.rows import BadLine, Decoded, Fault, FeedRow, RejectReason
+from loader.plain import PlainConsents
+from loader.rows import BadLine, Decoded, Fault, FeedRow, RejectReason, with_rows
 
 TEST_BRAND: Final = 121212
 """İYS sends one dummy row of it when a push address is registered; it must not enter the mirror."""
@@ -177,6 +179,20 @@ class _Codes(dict[int | str | None, int]):
         return code
 
 
+class _Lists(dict[tuple[int | str, ...], frozenset[int] | None]):
+    """Lists of retailers as rows spell them → their codes, None where one is wrong; few lists serve many consents."""
+
+    def __missing__(self, spelled: tuple[int | str, ...]) -> frozenset[int] | None:
+        codes = [whole_number(code, CODE_MAX) for code in spelled[: RETAILERS_MAX + 1]]
+        wrong = len(codes) > RETAILERS_MAX or None in codes
+        self[spelled] = None if wrong else frozenset(code for code in codes if code is not None)
+        return self[spelled]
+
+    def of(self, row: FeedRow) -> frozenset[int] | None:
+        """Read the list of a row that has one."""
+        return self[tuple(row.retailer_access or ())]
+
+
 def whole_number(spelled: object, largest: int) -> int | None:
     """Read a number from 1 to `largest`, given as such or as ASCII digits; None if it is not one."""
     if isinstance(spelled, str):
@@ -202,6 +218,7 @@ class _Columns:
     readable: npt.NDArray[np.bool_]
     fault: npt.NDArray[np.int64]
     faults: list[Fault] = field(default_factory=list)
+    lists: _Lists = field(default_factory=_Lists)
 
     def reject(self, broken: npt.NDArray[np.bool_], fault: Fault) -> None:
         """Reject rows that no earlier rule rejected."""
@@ -224,17 +241,31 @@ class Feed:
         self._address_key = address_key
         self._store_key = store_key
         self._brand = brand
+        self._plain = PlainConsents(address_key, store_key, brand=brand, test_brand=TEST_BRAND)
 
     def parse(self, decoded: Decoded, *, now_s: float, sequence: int) -> Parsed:
         """Read a chunk: `now_s` is the clock in UTC seconds, `sequence` the position before it.
 
         Raises nothing for any content: what cannot be loaded is among the rejects.
         """
+        local_now = times.local_now(now_s)
+        plain: list[ConsentColumns] = []
+        for rows, ordinals in decoded.shaped:
+            consents, good = self._plain.read(rows, sequence + ordinals, latest=local_now + AHEAD_MAX_S)
+            if consents is not None:
+                plain.append(consents)
+            if not good.all():
+                decoded = with_rows(decoded, rows.lines(~good), rows.line[~good], ordinals[~good])
+        parsed = self._judged(decoded, now_s=now_s, local_now=local_now, sequence=sequence)
+        return _together(parsed, plain) if plain else parsed
+
+    def _judged(self, decoded: Decoded, *, now_s: float, local_now: int, sequence: int) -> Parsed:
+        """Read the rows of a chunk that were decoded, and tell what is wrong with any."""
         rows = decoded.rows
         columns = self._columns(rows)
         skipped = columns.brand == TEST_BRAND
         self._tag(columns, ~skipped)
-        _judge(columns, times.local_now(now_s))
+        _judge(columns, local_now)
         columns.fault[skipped] = 0
         brands, watermarks = self._registrations(columns, now_s)
         good = (columns.fault == 0) & ~skipped
@@ -321,6 +352,13 @@ class Feed:
         return tuple(sorted({brand for brand in (code, self._brand) if brand is not None}))
 
 
+def _together(parsed: Parsed, plain: list[ConsentColumns]) -> Parsed:
+    """Add the consents that needed no judging."""
+    consents = ConsentColumns.join([*plain, parsed.consents])
+    seen = {brand for columns in plain for brand in np.unique(columns.brand).tolist()}
+    return replace(parsed, consents=consents, brands_seen=parsed.brands_seen | seen)
+
+
 def _judge(columns: _Columns, local_now: int) -> None:
     """Try the rules of a row, in order."""
     consent = columns.kind == Kind.CONSENT
@@ -353,7 +391,7 @@ def _judge(columns: _Columns, local_now: int) -> None:
         columns.reject(consent & wrong, TRANSACTION_INVALID)
     lists = np.array([row.retailer_access is not None for row in rows], np.bool_)
     columns.reject((columns.kind == Kind.RETAILER_ACCESS) & ~lists, RETAILERS_MISSING)
-    columns.reject(columns.among(keyed & lists, lambda row: _retailers(row) is None), RETAILERS_INVALID)
+    columns.reject(columns.among(keyed & lists, lambda row: columns.lists.of(row) is None), RETAILERS_INVALID)
 
 
 def _is_source(text: str) -> bool:
@@ -364,22 +402,12 @@ def _is_transaction_id(text: str | None) -> bool:
     return not text or (len(text) <= TRANSACTION_ID_MAX_CHARS and text.isascii() and text.isprintable())
 
 
-def _retailers(row: FeedRow) -> frozenset[int] | None:
-    """Read a list of retailers; None if it is wrong."""
-    spelled = row.retailer_access or []
-    codes = [whole_number(code, CODE_MAX) for code in spelled[: RETAILERS_MAX + 1]]
-    if len(codes) > RETAILERS_MAX or None in codes:
-        return None
-    return frozenset(code for code in codes if code is not None)
-
-
 def _consents(columns: _Columns, chosen: npt.NDArray[np.bool_], sequence: npt.NDArray[np.int64]) -> ConsentColumns:
     rows = columns.rows
     places = np.flatnonzero(chosen).tolist()
-    source = np.empty(len(places), np.object_)
-    source[:] = [rows[at].source or "" for at in places]
-    transaction_id = np.empty(len(places), np.object_)
-    transaction_id[:] = [rows[at].transaction_id or "" for at in places]
+    evidence = evidence_columns(
+        [rows[at].source or "" for at in places], [rows[at].transaction_id or "" for at in places]
+    )
     return ConsentColumns(
         brand=columns.brand[chosen].astype(np.uint32),
         channel=columns.channel[chosen],
@@ -388,9 +416,12 @@ def _consents(columns: _Columns, chosen: npt.NDArray[np.bool_], sequence: npt.ND
         status=columns.status[chosen],
         registered=columns.registered[chosen],
         consented=columns.consented[chosen],
-        source=source,
-        transaction_id=transaction_id,
+        source=evidence.source,
+        transaction_form=evidence.transaction_form,
+        transaction=evidence.transaction,
+        text=evidence.text,
         sequence=sequence[chosen],
+        texts=evidence.texts,
     )
 
 
@@ -403,7 +434,7 @@ def _access(columns: _Columns, good: npt.NDArray[np.bool_]) -> list[RetailerAcce
             recipient_type=RecipientType(columns.recipient_type[at]),
             tag=columns.tag[at].tobytes(),
             registered=int(columns.registered[at]),
-            retailers=_retailers(columns.rows[at]) or frozenset(),
+            retailers=columns.lists.of(columns.rows[at]) or frozenset(),
         )
         for at in np.flatnonzero(good & keyed).tolist()
         if columns.rows[at].retailer_access is not None

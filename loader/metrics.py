@@ -53,7 +53,9 @@ class FeedMetrics:
         ages.labels("oldest").set_function(lambda: self._age(min))
 
     def committed(self, commit: Commit) -> None:
-        """Count one commit."""
+        """Count one commit; what is only read so far is not counted yet."""
+        if not commit.durable:
+            return
         for outcome, rows in commit.outcomes.items():
             self._rows.labels(outcome).inc(rows)
         self._sequence.set(commit.position.sequence)

@@ -6,7 +6,7 @@ nobody but itself. Both ways accept exactly the same lines: a row is one JSON ob
 
 import csv
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Final, Protocol
 
@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from iyscheck.errors import SourceUnreadableError
+from loader.shapes import FEWEST, Lines, ShapedRows, Shapes
 
 LINE_MAX_BYTES: Final = 2**20
 BOM: Final = b"\xef\xbb\xbf"
@@ -94,13 +95,17 @@ class BadLine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decoded:
-    """The rows of a chunk: row i stands on `lines[i]` (from 0) and is the `ordinals[i]`-th row (from 1) of `count`."""
+    """The rows of a chunk: row i stands on `lines[i]` (from 0) and is the `ordinals[i]`-th row (from 1) of `count`.
+
+    `shaped` are the rows that were not decoded because they have the shape of one that was, each with its ordinals.
+    """
 
     rows: list[FeedRow]
     lines: npt.NDArray[np.int64]
     ordinals: npt.NDArray[np.int64]
     count: int
     bad: list[BadLine] = field(default_factory=list)
+    shaped: list[tuple[ShapedRows, npt.NDArray[np.int64]]] = field(default_factory=list)
 
 
 class Format(Protocol):
@@ -161,12 +166,48 @@ _ELEMENTS: Final[dict[str, tuple[type, ...]]] = {"retailerAccess": (int, str), "
 
 
 class JsonLines:
-    """One JSON object a line; blank lines are no rows."""
+    """One JSON object a line; blank lines are no rows. Make one for each source: it learns the shapes of its lines."""
+
+    def __init__(self, fewest_of_shape: int = FEWEST) -> None:
+        self._shapes = Shapes(is_row, longest=LINE_MAX_BYTES, fewest=fewest_of_shape)
 
     def decode(self, data: bytes, *, first: bool) -> Decoded:
         """Decode a chunk of whole lines."""
         if first:
             data = data.removeprefix(BOM)
+        if b"\r" in data:
+            data = data.replace(b"\r\n", b"\n")
+        if not data.endswith(b"\n"):
+            data += b"\n"
+        lines = Lines.of(data)
+        shaped = self._shapes.find(lines)
+        if not shaped:
+            return self._decoded(data)
+        return self._beside(shaped, lines)
+
+    def _beside(self, shaped: list[ShapedRows], lines: Lines) -> Decoded:
+        """Decode the lines beside those that have a shape, and number all rows."""
+        others = np.ones(len(lines.ends), np.bool_)
+        for rows in shaped:
+            others[rows.line] = False
+        places = np.flatnonzero(others)
+        pieces = zip(lines.starts[places].tolist(), (lines.ends[places] + 1).tolist(), strict=True)
+        padded = lines.text.padded
+        decoded = self._decoded(b"".join([padded[start:end].tobytes() for start, end in pieces]))
+        bad = [replace(line, line=int(places[line.line])) for line in decoded.bad]
+        others[places[decoded.lines]] = False
+        others[[line.line for line in bad]] = False
+        ordinals = np.cumsum(~others, dtype=np.int64)  # what is still left is blank, and no row
+        return Decoded(
+            rows=decoded.rows,
+            lines=places[decoded.lines],
+            ordinals=ordinals[places[decoded.lines]],
+            count=decoded.count + sum(map(len, shaped)),
+            bad=bad,
+            shaped=[(rows, ordinals[rows.line]) for rows in shaped],
+        )
+
+    def _decoded(self, data: bytes) -> Decoded:
         rows = _one_object_a_line(data)
         if rows is None:
             return self._line_by_line(data)
@@ -201,16 +242,23 @@ class JsonLines:
             return None
 
 
+def is_row(line: bytes) -> bool:
+    """Say whether a line decodes. Of its values only the JSON types decide."""
+    try:
+        _ROW.decode(line)
+    except _UNDECODABLE:
+        return False
+    return True
+
+
 def _one_object_a_line(data: bytes) -> list[FeedRow] | None:
     """Decode a chunk in one call; None unless each line is exactly one good object.
 
     The decoder alone would take two objects on one line, or one over two. In valid JSON a line end between `}` and
     `{` can only stand between two rows, so with that and as many rows as lines, each line is one row.
     """
-    if b"\r" in data:
-        data = data.replace(b"\r\n", b"\n")
-    if not data.endswith(b"\n"):
-        data += b"\n"
+    if not data:
+        return []
     column = np.frombuffer(data, np.uint8)
     ends = np.flatnonzero(column == NEWLINE)
     starts = np.append(0, ends[:-1] + 1)
@@ -223,6 +271,21 @@ def _one_object_a_line(data: bytes) -> list[FeedRow] | None:
     except _UNDECODABLE:
         return None
     return rows if len(rows) == len(ends) else None
+
+
+def with_rows(
+    decoded: Decoded, lines: Sequence[bytes], places: npt.NDArray[np.int64], ordinals: npt.NDArray[np.int64]
+) -> Decoded:
+    """Decode shaped lines after all, and put them among the rows in the order of the lines."""
+    rows = decoded.rows + [_ROW.decode(line) for line in lines]
+    at = np.concatenate((decoded.lines, places))
+    order = np.argsort(at, kind="stable")
+    return replace(
+        decoded,
+        rows=[rows[row] for row in order.tolist()],
+        lines=at[order],
+        ordinals=np.concatenate((decoded.ordinals, ordinals))[order],
+    )
 
 
 def _diagnosed(number: int, line: bytes) -> BadLine:

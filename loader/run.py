@@ -1,33 +1,40 @@
 """One source from its beginning, or from where it stopped, to its end: chunk by chunk, each one commit.
 
+The first large source of an empty store is one commit altogether: sorted, it is written once from end to end, where
+commits in the order of the feed would write the growing store again and again.
+
 What a commit holds depends on nothing but the rows before it, and the resume point is in the same transaction: kill
 the process at any moment, start it again, and the store is as if it had never stopped.
 """
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 import msgspec
 import numpy as np
 
 from iyscheck.change import ConsentColumns, Position
 from iyscheck.consent import CLOCK_TOLERANCE_S
-from iyscheck.errors import SettingsError, WatermarkError
+from iyscheck.errors import SettingsError, SourceError, WatermarkError
 from iyscheck.keys import AddressKey, StoreKey
 from iyscheck.store.layout import SourceState
 from iyscheck.store.writer import Applied, Batch, Writer
 from loader import source as sources
 from loader import times
+from loader.ahead import ahead
 from loader.feed import Feed, Parsed
 from loader.rejects import RejectsFile, entry, rejects_name
 from loader.rows import LINE_TOO_LONG, BadLine, Decoded, Format, split
+from loader.runs import RUN_ROWS, Runs
 from loader.source import STDIN, Chunk, LineReader
 
 COMMIT_ROWS: Final = 50_000
+FILL_BYTES: Final = 2**24
+"""From this size of a file on an empty store is filled in one sorted transaction: more than one commit's worth."""
 ALL_BRANDS: Final = 0
 
 
@@ -40,16 +47,35 @@ class Options:
     source: str | None = None
     watermarks: tuple[tuple[int, int], ...] = ()
     commit_rows: int = COMMIT_ROWS
+    fill_bytes: int = FILL_BYTES
+    run_rows: int = RUN_ROWS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Commit:
-    """One commit, for those who watch: rows of it by outcome, how long it took, where the log stands."""
+    """One step, for those who watch: `rows` read, rows by outcome, how long it took, where the log stands.
 
+    Rows that are read into an empty store have no outcome yet: it is told with the commit that holds them all.
+    `durable` says whether something was committed.
+    """
+
+    rows: int
     outcomes: dict[str, int]
     seconds: float
     position: Position
     bytes: int
+    durable: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Piece:
+    """A chunk and what it decodes to; None at the very end. `bytes` and `sha256` are those of its source up to it."""
+
+    chunk: Chunk | None
+    decoded: Decoded | None
+    at_end: bool
+    bytes: int
+    sha256: str
 
 
 @dataclass(slots=True, kw_only=True)
@@ -189,6 +215,26 @@ class Loader:
         return True
 
 
+@dataclass(slots=True)
+class _Totals:
+    """Rows by what is known of them before anything is written."""
+
+    rows: int = 0
+    skipped: int = 0
+    rejected: int = 0
+
+    @classmethod
+    def of(cls, parsed: Parsed) -> Self:
+        totals = cls()
+        totals.add(parsed)
+        return totals
+
+    def add(self, parsed: Parsed) -> None:
+        self.rows += parsed.rows
+        self.skipped += parsed.skipped
+        self.rejected += len(parsed.rejects)
+
+
 @dataclass(slots=True, kw_only=True)
 class _SourceRun:
     """The loading of one source: its state grows with each commit."""
@@ -210,54 +256,127 @@ class _SourceRun:
             reader.skip(self.state.bytes, self.state.sha256 or reader.sha256)
             rejects = RejectsFile.open(self.options.rejects, self.state.name, length=self.state.rejects_bytes)
             self.state = msgspec.structs.replace(self.state, file_size=size, file_mtime_ns=mtime_ns)
+            pieces = self._pieces(reader, form)
+            load = self._fill if self._fills(path, size) else self._commit_each
             try:
-                return self._chunks(reader, form, rejects, may_move=may_move)
+                if path == STDIN:  # a pipe may be silent for long: nobody must wait for what may never come
+                    return load(pieces, form, rejects, may_move=may_move)
+                with ahead(pieces) as drawn:
+                    return load(drawn, form, rejects, may_move=may_move)
             finally:
                 rejects.close()
 
-    def _chunks(self, reader: LineReader, form: Format, rejects: RejectsFile, *, may_move: bool) -> bool:
-        while True:
+    def _pieces(self, reader: LineReader, form: Format) -> Generator[_Piece, None, None]:
+        """Read and decode chunk by chunk; there is always a last piece that says it is at the end."""
+        at_end = False
+        while not at_end:
             chunk = reader.chunk(self.options.commit_rows)
             at_end = chunk is None or reader.at_end()
+            decoded = None if chunk is None else _decoded(chunk, form)
+            yield _Piece(chunk=chunk, decoded=decoded, at_end=at_end, bytes=reader.bytes, sha256=reader.sha256)
+
+    def _fills(self, path: str, size: int) -> bool:
+        """Say whether sorting all first pays: only into an empty store, and only what is more than a commit or two."""
+        return self.writer.is_empty and (path == STDIN or size >= self.options.fill_bytes)
+
+    def _commit_each(self, pieces: Iterator[_Piece], form: Format, rejects: RejectsFile, *, may_move: bool) -> bool:
+        """Commit piece by piece."""
+        finished = False
+        for piece in pieces:
             began = time.monotonic()
-            parsed = _nothing() if chunk is None else self._parsed(chunk, form)
-            entries = [] if chunk is None else _entries(chunk, parsed, form, self.state.lines)
-            rejects.append(entries)
-            state = _advanced(self.state, parsed, self.options.brand)
-            self.state = msgspec.structs.replace(
-                state,
-                lines=state.lines + (0 if chunk is None else chunk.lines),
-                bytes=reader.bytes,
-                sha256=reader.sha256,
-                rejects_bytes=rejects.length,
-            )
-            finished = at_end and (may_move or not self.state.watermarks)
-            if chunk is not None or finished:
-                self._commit(parsed, began, finished=finished)
-            if at_end or self.stop.is_set():
-                return finished
+            parsed = self._taken_in(piece, form, rejects, self.report.position.sequence)
+            finished = self._may_finish(piece, may_move=may_move)
+            if piece.chunk is not None or finished:
+                applied = self.writer.apply(_batch(parsed), self.state, finished=finished)
+                self._committed(applied, _Totals.of(parsed), parsed.rows, began, finished=finished)
+            if self.stop.is_set():
+                break
+        return finished
 
-    def _parsed(self, chunk: Chunk, form: Format) -> Parsed:
-        decoded = _too_long() if chunk.discarded else form.decode(chunk.data, first=chunk.first)
-        return self.feed.parse(decoded, now_s=self.clock(), sequence=self.report.position.sequence)
+    def _fill(self, pieces: Iterator[_Piece], form: Format, rejects: RejectsFile, *, may_move: bool) -> bool:
+        """Read everything, sort it, then commit it as a whole; what came before an error or a stop is committed too."""
+        began = time.monotonic()
+        finished = False
+        failure: SourceError | None = None
+        totals = _Totals()
+        with self.writer.filling() as filling, Runs(self.writer.path, run_rows=self.options.run_rows) as runs:
+            try:
+                for piece in pieces:
+                    parsed = self._taken_in(piece, form, rejects, self.report.position.sequence + totals.rows)
+                    filling.register(parsed.brands, parsed.access)
+                    runs.add(parsed.consents)
+                    totals.add(parsed)
+                    finished = self._may_finish(piece, may_move=may_move)
+                    self._progressed(parsed.rows, began)
+                    if self.stop.is_set():
+                        break
+            except SourceError as error:
+                failure = error
+            with ahead(runs.merged()) as merged:
+                for changes in merged:
+                    filling.append(changes)
+            applied = filling.finish(self.state, rows=totals.rows, taken=runs.rows, finished=finished)
+        self._committed(applied, totals, 0, began, finished=finished)
+        if failure is not None:
+            raise failure
+        return finished
 
-    def _commit(self, parsed: Parsed, began: float, *, finished: bool) -> None:
-        before = self.report.applied, self.report.superseded
-        applied = self.writer.apply(_batch(parsed), self.state, finished=finished)
+    def _taken_in(self, piece: _Piece, form: Format, rejects: RejectsFile, sequence: int) -> Parsed:
+        """Judge a piece that begins behind `sequence`, write its rejects down and move the state behind it."""
+        parsed = _nothing()
+        if piece.decoded is not None:
+            parsed = self.feed.parse(piece.decoded, now_s=self.clock(), sequence=sequence)
+        if piece.chunk is not None:
+            rejects.append(_entries(piece.chunk, parsed, form, self.state.lines))
+        state = _advanced(self.state, parsed, self.options.brand)
+        self.state = msgspec.structs.replace(
+            state,
+            lines=state.lines + (0 if piece.chunk is None else piece.chunk.lines),
+            bytes=piece.bytes,
+            sha256=piece.sha256,
+            rejects_bytes=rejects.length,
+        )
+        return parsed
+
+    def _may_finish(self, piece: _Piece, *, may_move: bool) -> bool:
+        return piece.at_end and (may_move or not self.state.watermarks)
+
+    def _committed(self, applied: Applied, totals: _Totals, new_rows: int, began: float, *, finished: bool) -> None:
+        """Report a commit, of which `new_rows` were not reported when they were read."""
         if finished:
             self.state = msgspec.structs.replace(self.state, finished=True, watermarks=())
         _add(self.report, applied)
-        self.report.read += parsed.rows
-        self.report.skipped += parsed.skipped
-        self.report.rejected += len(parsed.rejects)
+        self.report.read += totals.rows
+        self.report.skipped += totals.skipped
+        self.report.rejected += totals.rejected
         outcomes = {
-            "applied": self.report.applied - before[0],
-            "superseded": self.report.superseded - before[1],
-            "skipped": parsed.skipped,
-            "rejected": len(parsed.rejects),
+            "applied": applied.applied,
+            "superseded": applied.superseded,
+            "skipped": totals.skipped,
+            "rejected": totals.rejected,
         }
-        seconds = time.monotonic() - began
-        self.watch(Commit(outcomes=outcomes, seconds=seconds, position=applied.position, bytes=self.state.bytes))
+        self.watch(
+            Commit(
+                rows=new_rows,
+                outcomes=outcomes,
+                seconds=time.monotonic() - began,
+                position=applied.position,
+                bytes=self.state.bytes,
+            )
+        )
+
+    def _progressed(self, rows: int, began: float) -> None:
+        """Report what was read and is not committed yet."""
+        self.watch(
+            Commit(
+                rows=rows,
+                outcomes={},
+                seconds=time.monotonic() - began,
+                position=self.report.position,
+                bytes=self.state.bytes,
+                durable=False,
+            )
+        )
 
 
 def _asking(state: SourceState, watermarks: tuple[tuple[int, int], ...]) -> SourceState:
@@ -303,6 +422,10 @@ def _entries(chunk: Chunk, parsed: Parsed, form: Format, lines_before: int) -> l
         content = form.content(line) if line else None
         entries.append(entry(lines_before + reject.line + 1, reject.fault, content, line))
     return entries
+
+
+def _decoded(chunk: Chunk, form: Format) -> Decoded:
+    return _too_long() if chunk.discarded else form.decode(chunk.data, first=chunk.first)
 
 
 def _too_long() -> Decoded:

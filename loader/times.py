@@ -5,6 +5,7 @@ is turned into UTC, because freshness is measured against a clock.
 """
 
 import re
+from calendar import monthrange
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
 from typing import Final
@@ -16,6 +17,7 @@ import numpy.typing as npt
 from iyscheck.change import LOCAL_SECONDS_MAX
 
 TIME_CHARS: Final = len("YYYY-MM-DD HH:MM:SS")
+TIME_WORDS: Final = 3
 ISTANBUL: Final = ZoneInfo("Europe/Istanbul")
 ABSENT: Final = 0
 INVALID: Final = -1
@@ -24,11 +26,6 @@ _EPOCH: Final = datetime(1970, 1, 1)  # noqa: DTZ001 - İYS times have no zone
 _DAY: Final = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 DAY_S: Final = 24 * 3600
 _FRACTION: Final = re.compile(r"\.[0-9]+")
-_DIGITS_AT: Final = [0, 1, 2, 3, 5, 6, 8, 9, 11, 12, 14, 15, 17, 18]
-_SEPARATORS_AT: Final = [4, 7, 10, 13, 16]
-_SEPARATORS: Final = np.frombuffer(b"-- ::", np.uint8)
-_DAYS_IN_MONTH: Final = np.array([0, 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31], np.int64)
-_FEBRUARY: Final = 2
 _MONTHS: Final = 12
 
 
@@ -50,35 +47,80 @@ def local_seconds(texts: Sequence[str | None]) -> npt.NDArray[np.int64]:
         return seconds
     picked = cut if whole.all() else [cut[at] for at in np.flatnonzero(whole).tolist()]
     column = np.frombuffer("".join(picked).encode("ascii", "replace"), np.uint8).reshape(-1, TIME_CHARS)
-    seconds[whole] = _seconds(column)
+    words = np.zeros((len(column), TIME_WORDS * 8), np.uint8)
+    words[:, :TIME_CHARS] = column
+    seconds[whole] = seconds_of_words(words.view(np.uint64))
     return seconds
 
 
-def _seconds(column: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:
-    """Read an (N, 19) column of bytes."""
-    digits = column[:, _DIGITS_AT] - np.uint8(ord("0"))
-    valid = (digits < 10).all(axis=1) & (column[:, _SEPARATORS_AT] == _SEPARATORS).all(axis=1)  # noqa: PLR2004 - digits
-    tens = digits.astype(np.int64)
-    pairs = np.where(valid[:, None], tens[:, 0::2] * 10 + tens[:, 1::2], 0)
-    year = pairs[:, 0] * 100 + pairs[:, 1]
-    month, day, hour, minute, second = pairs[:, 2:].T
-    month_exists = (month >= 1) & (month <= _MONTHS)
-    month = np.where(month_exists, month, 1)
-    leap = (year % 4 == 0) & ((year % 100 != 0) | (year % 400 == 0))
-    longest = _DAYS_IN_MONTH[month] - ((month == _FEBRUARY) & ~leap)
-    valid &= month_exists & (day >= 1) & (day <= longest) & (hour < 24) & (minute < 60) & (second < 60)  # noqa: PLR2004 - clock
-    seconds = ((_days(year, month, day) * 24 + hour) * 60 + minute) * 60 + second
+def _word(text: bytes) -> np.uint64:
+    """Read 8 bytes as a word whose lowest byte is the first character."""
+    return np.uint64(int.from_bytes(text, "little"))
+
+
+# A text of 19 characters is three words. XORed with this pattern its digits are their values and its separators 0,
+# and then all of it is checked and read eight characters at a time.
+_PATTERN: Final = (_word(b"0000-00-"), _word(b"00 00:00"), _word(b":00\0\0\0\0\0"))
+_TOO_MUCH: Final = tuple(
+    _word(bytes(0x80 - (10 if character == ord("0") else 1) for character in int(word).to_bytes(8, "little")))
+    for word in _PATTERN
+)
+"""Added to a byte, this sets its high bit if it is no digit where one belongs, or not the separator."""
+_HIGH_BITS: Final = _word(b"\x80" * 8)
+_LAST_MASK: Final = _word(b"\xff\xff\xff\0\0\0\0\0")
+
+
+def _first_seconds() -> npt.NDArray[np.int64]:
+    """Return when each month begins, by (year - 1970) * 16 + month."""
+    starts = np.zeros(_YEARS * 16, np.int64)
+    for year in range(_YEARS):
+        for month in range(1, 13):
+            starts[year * 16 + month] = (date(_YEAR_MIN + year, month, 1) - _EPOCH.date()).days * DAY_S
+    starts.setflags(write=False)
+    return starts
+
+
+def _days_in_months() -> npt.NDArray[np.int64]:
+    """Return how many days each month has, by (year - 1970) * 16 + month; 0 for what is no month."""
+    days = np.zeros(_YEARS * 16, np.int64)
+    for year in range(_YEARS):
+        for month in range(1, 13):
+            days[year * 16 + month] = monthrange(_YEAR_MIN + year, month)[1]
+    days.setflags(write=False)
+    return days
+
+
+_YEAR_MIN: Final = 1970
+_YEARS: Final = 2107 - _YEAR_MIN
+_FIRST_SECONDS: Final = _first_seconds()
+_DAYS_IN_MONTHS: Final = _days_in_months()
+
+
+def seconds_of_words(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
+    """Read N texts of 19 characters, each as three words (N, 3) of this machine, what follows it of no matter.
+
+    The result is local seconds, or INVALID.
+    """
+    parts = [words[:, 0] ^ _PATTERN[0], words[:, 1] ^ _PATTERN[1], words[:, 2] & _LAST_MASK ^ _PATTERN[2]]
+    wrong = np.zeros(len(words), np.uint64)
+    for part, too_much in zip(parts, _TOO_MUCH, strict=True):
+        wrong |= (part + too_much) | part
+    # Now a byte holds ten times its digit and the next one: the number of two digits where the first of them stands.
+    pairs = [part * np.uint64(10) + (part >> np.uint64(8)) for part in parts]
+
+    def pair(word: int, byte: int) -> npt.NDArray[np.int64]:
+        return (pairs[word] >> np.uint64(8 * byte) & np.uint64(0xFF)).astype(np.int64)
+
+    year = pair(0, 0) * 100 + pair(0, 2) - _YEAR_MIN
+    month = year * 16 + pair(0, 5)
+    valid = (wrong & _HIGH_BITS == 0) & (year >= 0) & (year < _YEARS)
+    valid &= pair(0, 5) <= _MONTHS
+    month = np.where(valid, month, 0)
+    day, hour, minute, second = pair(1, 0), pair(1, 3), pair(1, 6), pair(2, 1)
+    valid &= (day >= 1) & (day <= _DAYS_IN_MONTHS[month]) & (hour < 24) & (minute < 60) & (second < 60)  # noqa: PLR2004 - clock
+    seconds = _FIRST_SECONDS[month] + (day - 1) * DAY_S + (hour * 60 + minute) * 60 + second
     valid &= (seconds > 0) & (seconds <= LOCAL_SECONDS_MAX)
     return np.where(valid, seconds, INVALID)
-
-
-def _days(
-    year: npt.NDArray[np.int64], month: npt.NDArray[np.int64], day: npt.NDArray[np.int64]
-) -> npt.NDArray[np.int64]:
-    """Count the days from 1970-01-01 in the Gregorian calendar, with years that begin in March."""
-    year = year - (month <= _FEBRUARY)
-    of_year = (153 * ((month + 9) % _MONTHS) + 2) // 5 + day - 1
-    return year * 365 + year // 4 - year // 100 + year // 400 + of_year - 719_468
 
 
 def local_now(utc_s: float) -> int:

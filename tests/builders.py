@@ -15,7 +15,11 @@ from iyscheck.keys import AddressKey, StoreKey
 from iyscheck.store import layout
 from iyscheck.store.layout import SourceState
 from iyscheck.store.snapshot import Store
+from iyscheck.store.verification import verify
 from iyscheck.store.writer import Applied, Batch, Writer
+
+DERIVED = (layout.INDEX, layout.INDEX_CHANGES)
+"""Databases whose content follows from the records, and whose bytes depend on the way that they came."""
 
 ADDRESS_KEY = AddressKey(bytes(range(32)))
 STORE_KEY = StoreKey(bytes(range(32, 64)))
@@ -179,15 +183,19 @@ class StoreBuilder:
 def content(store: Store) -> dict[bytes, list[tuple[bytes, object]]]:
     """Return everything a store holds that does not depend on the order of arrival or on chance.
 
-    Left out: the log id, and the position inside each record (of two equal rows the first to arrive is kept).
+    Left out: the log id, and the position inside each record (of two equal rows the first to arrive is kept). Where
+    a word of the index stands depends on the order too, so instead of its pages stands whether they say what the
+    records say.
     """
     with store.snapshot() as snapshot:
         found: dict[bytes, list[tuple[bytes, object]]] = {
-            name: list(snapshot.items(name)) for name in layout.DATABASES if name != layout.RECORDS
+            name: list(snapshot.items(name)) for name in layout.DATABASES if name not in (layout.RECORDS, *DERIVED)
         }
         found[layout.RECORDS] = [
             (key, replace(layout.decode_record(key, value), sequence=0))
             for key, value in snapshot.items(layout.RECORDS)
         ]
-    found[layout.META] = [(key, value) for key, value in found[layout.META] if key != layout.META_LOG_ID]
+    left_out = (layout.META_LOG_ID, layout.META_INDEX)
+    found[layout.META] = [(key, value) for key, value in found[layout.META] if key not in left_out]
+    found[layout.INDEX] = [(b"faults", verify(store).faults)]
     return found

@@ -21,6 +21,7 @@ from iyscheck.address import (
     tokens,
 )
 from iyscheck.consent import Channel
+from iyscheck.kernel import Kernel
 from iyscheck.keys import AddressKey
 from tests.strategies import (
     accepted_phones,
@@ -37,11 +38,15 @@ from tests.strategies import (
 )
 
 KEY = AddressKey(bytes(range(32)))
+both_kernels = pytest.mark.parametrize("kernel", Kernel)
 DIGITS = frozenset(string.digits)
 LOCAL = frozenset(string.ascii_lowercase + string.digits + "._+-")
 LABEL = frozenset(string.ascii_lowercase + string.digits + "_-")
 LIVE_CODES = ["212", "232", "312", "501", "505", "532", "542", "555", "800", "850", "900"]
 """Area, operator and service codes whose every number libphonenumber takes for valid."""
+
+raw_texts = st.binary(max_size=20) | (accepted_phones | emails()).map(str.encode)
+raw_buffers = st.lists(raw_texts | st.sampled_from([b":\x0d", b":\x80\x01", b" "]), max_size=8).map(b"".join)
 
 
 def reference_phone(text: str) -> str | None:
@@ -122,35 +127,40 @@ class TestGolden:
         ],
         ids=["mobile", "landline with the extra zero", "longest foreign", "e-mail"],
     )
-    def test_bytes(self, spelling: str, channel: Channel, expected_block: str, expected_token: str) -> None:
+    @both_kernels
+    def test_bytes(
+        self, spelling: str, channel: Channel, expected_block: str, expected_token: str, kernel: Kernel
+    ) -> None:
         """Block and token of known addresses under a known key never change, alone or in a column."""
         column = TextColumn.of([spelling])
 
         assert block(spelling, channel).hex() == expected_block
-        assert blocks(column, channel).tobytes().hex() == expected_block
+        assert blocks(column, channel, kernel).tobytes().hex() == expected_block
         assert token(spelling, channel, KEY).hex() == expected_token
-        assert tokens(column, channel, KEY).tobytes().hex() == expected_token
+        assert tokens(column, channel, KEY, kernel).tobytes().hex() == expected_token
 
 
 class TestPhones:
     """`+90`, `0090`, `90`, `0` or nothing before ten digits that start 2-9; `+900…`, `00900…` fold to `+90…`."""
 
+    @both_kernels
     @given(data=st.data(), national=national_numbers, channel=phone_channels)
     @settings(max_examples=300, deadline=None)
-    def test_one_token(self, data: st.DataObject, national: str, channel: Channel) -> None:
+    def test_one_token(self, data: st.DataObject, national: str, channel: Channel, kernel: Kernel) -> None:
         """Every accepted spelling of a number gives one token, whatever separators stand in it."""
         spellings = data.draw(st.lists(turkish_spellings(national), min_size=2, max_size=8))
 
-        found = tokens([f"+90{national}", *spellings], channel, KEY)
+        found = tokens([f"+90{national}", *spellings], channel, KEY, kernel)
 
         assert readable(found).all()
         assert (found == found[0]).all()
 
+    @both_kernels
     @given(numbers=st.lists(national_numbers | foreign_numbers, unique=True, min_size=2))
     @settings(max_examples=100, deadline=None)
-    def test_different_numbers(self, numbers: list[str]) -> None:
+    def test_different_numbers(self, numbers: list[str], kernel: Kernel) -> None:
         """Different numbers have different tokens."""
-        found = tokens(numbers, Channel.MESAJ, KEY)
+        found = tokens(numbers, Channel.MESAJ, KEY, kernel)
 
         assert len({row.tobytes() for row in found}) == len(numbers)
 
@@ -200,10 +210,11 @@ class TestPhones:
         ],
         ids=range(28),
     )
-    def test_refused(self, refused: str) -> None:
+    @both_kernels
+    def test_refused(self, refused: str, kernel: Kernel) -> None:
         """Empty, short, long, lettered, foreign without plus, other digits, tabs, NULs: all are unreadable."""
         assert canonical(refused, Channel.MESAJ) is None
-        assert blocks(TextColumn.of([refused]), Channel.ARAMA).tobytes() == UNREADABLE
+        assert blocks(TextColumn.of([refused]), Channel.ARAMA, kernel).tobytes() == UNREADABLE
 
     @given(code=st.sampled_from(LIVE_CODES), rest=st.text("0123456789", min_size=7, max_size=7))
     @settings(max_examples=200, deadline=None)
@@ -267,10 +278,11 @@ class TestEmails:
         ],
         ids=range(7),
     )
-    def test_lenient(self, accepted: str) -> None:
+    @both_kernels
+    def test_lenient(self, accepted: str, kernel: Kernel) -> None:
         """Runs of marks, marks at the start and the longest e-mail are accepted, as İYS accepts them."""
         assert canonical(accepted, Channel.EPOSTA) == accepted
-        assert readable(blocks(TextColumn.of([accepted]), Channel.EPOSTA)).all()
+        assert readable(blocks(TextColumn.of([accepted]), Channel.EPOSTA, kernel)).all()
 
     @pytest.mark.parametrize(
         "refused",
@@ -303,10 +315,11 @@ class TestEmails:
         ],
         ids=range(25),
     )
-    def test_refused(self, refused: str) -> None:
+    @both_kernels
+    def test_refused(self, refused: str, kernel: Kernel) -> None:
         """Missing, doubled, short or long parts, inner white space and other marks: all are unreadable."""
         assert canonical(refused, Channel.EPOSTA) is None
-        assert blocks(TextColumn.of([refused]), Channel.EPOSTA).tobytes() == UNREADABLE
+        assert blocks(TextColumn.of([refused]), Channel.EPOSTA, kernel).tobytes() == UNREADABLE
 
     @given(text=emails())
     @settings(max_examples=100, deadline=None)
@@ -320,48 +333,71 @@ class TestEmails:
 class TestColumns:
     """A column gives, row by row, what single addresses give."""
 
+    @both_kernels
     @given(texts=st.lists(addresses, max_size=30), channel=channels)
     @example(texts=["\x00", "", "\x005992000000", "\x00+9005992000000"], channel=Channel.MESAJ)
     @example(texts=["+491234567", "8", "+900599200000", "0"], channel=Channel.MESAJ)
     @example(texts=["a@bb.co", "\ud800\udc00", ".", "@bb.co"], channel=Channel.EPOSTA)
     @settings(max_examples=700, deadline=None)
-    def test_twins(self, texts: list[str], channel: Channel) -> None:
+    def test_twins(self, texts: list[str], channel: Channel, kernel: Kernel) -> None:
         """The array path agrees with the scalar path on right, nearly right and any other texts."""
         column = TextColumn.of(texts)
 
-        assert [row.tobytes() for row in blocks(column, channel)] == [block(text, channel) for text in texts]
-        assert [row.tobytes() for row in tokens(texts, channel, KEY)] == [token(text, channel, KEY) for text in texts]
+        found, tokenised = blocks(column, channel, kernel), tokens(texts, channel, KEY, kernel)
 
+        assert [row.tobytes() for row in found] == [block(text, channel) for text in texts]
+        assert [row.tobytes() for row in tokenised] == [token(text, channel, KEY) for text in texts]
+
+    @both_kernels
     @given(texts=st.lists(accepted_phones | near_phones, min_size=5, max_size=60))
     @settings(max_examples=150, deadline=None)
-    def test_phone_neighbours(self, texts: list[str]) -> None:
+    def test_phone_neighbours(self, texts: list[str], kernel: Kernel) -> None:
         """In a column of phones no row reads into its neighbours."""
-        found = blocks(TextColumn.of(texts), Channel.MESAJ)
+        found = blocks(TextColumn.of(texts), Channel.MESAJ, kernel)
 
         assert [row.tobytes() for row in found] == [block(text, Channel.MESAJ) for text in texts]
 
+    @both_kernels
     @given(texts=st.lists(emails() | near_emails, min_size=5, max_size=30))
     @settings(max_examples=150, deadline=None)
-    def test_email_neighbours(self, texts: list[str]) -> None:
+    def test_email_neighbours(self, texts: list[str], kernel: Kernel) -> None:
         """In a column of e-mails no row reads into its neighbours."""
-        found = blocks(TextColumn.of(texts), Channel.EPOSTA)
+        found = blocks(TextColumn.of(texts), Channel.EPOSTA, kernel)
 
         assert [row.tobytes() for row in found] == [block(text, Channel.EPOSTA) for text in texts]
 
-    @given(rows=st.lists(st.binary(max_size=20) | accepted_phones.map(str.encode), max_size=20), channel=channels)
+    @both_kernels
+    @given(rows=st.lists(raw_texts, max_size=20), channel=channels)
     @settings(max_examples=500, deadline=None)
-    def test_raw_bytes(self, rows: list[bytes], channel: Channel) -> None:
+    def test_raw_bytes(self, rows: list[bytes], channel: Channel, kernel: Kernel) -> None:
         """A column of any raw bytes gives what the same bytes read as Latin-1 give, and nothing is raised."""
-        offsets = np.cumsum([0, *map(len, rows)], dtype=np.int64)
-        column = TextColumn(data=np.frombuffer(b"".join(rows), np.uint8), offsets=offsets)
+        lengths = np.array([len(row) for row in rows], np.int64)
+        column = TextColumn.adjacent(np.frombuffer(b"".join(rows), np.uint8), lengths)
 
-        found = blocks(column, channel)
+        found = blocks(column, channel, kernel)
 
         assert [row.tobytes() for row in found] == [block(row.decode("latin-1"), channel) for row in rows]
 
+    @both_kernels
+    @given(data=raw_buffers, channel=channels, draws=st.data())
+    @settings(max_examples=500, deadline=None)
+    def test_anywhere(self, data: bytes, channel: Channel, draws: st.DataObject, kernel: Kernel) -> None:
+        """Texts may lie anywhere in the buffer, with anything between them, overlapping and in any order."""
+        place = st.integers(0, len(data))
+        spans = [sorted(span) for span in draws.draw(st.lists(st.tuples(place, place), max_size=20))]
+        starts, ends = np.array(spans, np.int64).reshape(-1, 2).T
+        column = TextColumn(data=np.frombuffer(data, np.uint8), starts=starts, ends=ends)
+
+        found = blocks(column, channel, kernel)
+
+        assert [row.tobytes() for row in found] == [
+            block(data[start:end].decode("latin-1"), channel) for start, end in spans
+        ]
+
+    @both_kernels
     @given(pieces=st.lists(addresses, min_size=1, max_size=3), channel=channels)
     @settings(max_examples=60, deadline=None)
-    def test_long_texts(self, pieces: list[str], channel: Channel) -> None:
+    def test_long_texts(self, pieces: list[str], channel: Channel, kernel: Kernel) -> None:
         """Texts of ten thousand characters and more are refused, alone and beside others."""
         texts = [
             *pieces,
@@ -371,33 +407,36 @@ class TestColumns:
         ]
 
         assert all(block(text, channel) == UNREADABLE for text in texts[len(pieces) :])
-        assert [row.tobytes() for row in blocks(TextColumn.of(texts), channel)] == [
+        assert [row.tobytes() for row in blocks(TextColumn.of(texts), channel, kernel)] == [
             block(text, channel) for text in texts
         ]
 
+    @both_kernels
     @given(texts=st.lists(addresses))
     @settings(max_examples=150, deadline=None)
-    def test_forms_apart(self, texts: list[str]) -> None:
+    def test_forms_apart(self, texts: list[str], kernel: Kernel) -> None:
         """No text is both a phone and an e-mail, and the blocks of the two forms never meet."""
-        phones = blocks(TextColumn.of(texts), Channel.MESAJ)
-        mails = blocks(TextColumn.of(texts), Channel.EPOSTA)
+        phones = blocks(TextColumn.of(texts), Channel.MESAJ, kernel)
+        mails = blocks(TextColumn.of(texts), Channel.EPOSTA, kernel)
 
         assert not (readable(phones) & readable(mails)).any()
         assert (phones[readable(phones), 0] == ord("+")).all()
         assert (mails[readable(mails), 0] >= 0x80).all()
-        assert np.array_equal(phones, blocks(TextColumn.of(texts), Channel.ARAMA))
+        assert np.array_equal(phones, blocks(TextColumn.of(texts), Channel.ARAMA, kernel))
 
+    @both_kernels
     @pytest.mark.parametrize("channel", Channel)
-    def test_empty(self, channel: Channel) -> None:
+    def test_empty(self, channel: Channel, kernel: Kernel) -> None:
         """A column of no rows, and one of empty rows, are answered as such."""
-        assert tokens([], channel, KEY).shape == (0, 16)
-        assert tokens(["", "", ""], channel, KEY).tobytes() == UNREADABLE * 3
+        assert tokens([], channel, KEY, kernel).shape == (0, 16)
+        assert tokens(["", "", ""], channel, KEY, kernel).tobytes() == UNREADABLE * 3
 
+    @both_kernels
     @given(texts=st.lists(addresses, max_size=20), channel=channels)
     @settings(max_examples=100, deadline=None)
-    def test_readable(self, texts: list[str], channel: Channel) -> None:
+    def test_readable(self, texts: list[str], channel: Channel, kernel: Kernel) -> None:
         """A token is readable if and only if its address has a canonical text."""
-        found = readable(tokens(texts, channel, KEY))
+        found = readable(tokens(texts, channel, KEY, kernel))
 
         assert found.tolist() == [reference(text, channel) is not None for text in texts]
 
@@ -415,19 +454,19 @@ class TestColumns:
 
 
 class TestTextColumn:
-    """Texts in one buffer, one byte a character."""
+    """Texts in one buffer."""
 
     @given(texts=st.lists(any_text))
     @settings(max_examples=200, deadline=None)
     def test_layout(self, texts: list[str]) -> None:
-        """Each text lies between its offsets, what is not ASCII as a question mark, NULs included."""
+        """Each text lies between its start and end, what is not ASCII as a question mark, NULs included."""
         column = TextColumn.of(texts)
 
-        lying = [column.data[a:b].tobytes() for a, b in zip(column.offsets, column.offsets[1:], strict=False)]
+        lying = [column.data[start:end].tobytes() for start, end in zip(column.starts, column.ends, strict=True)]
         assert lying == [bytes(ord(c) if ord(c) < 128 else ord("?") for c in text) for text in texts]
         assert len(column) == len(texts)
         assert column.data.dtype == np.uint8
-        assert column.offsets.dtype == np.int64
+        assert column.starts.dtype == column.ends.dtype == np.int64
 
     def test_one_text(self) -> None:
         """A single text is refused: it would be taken for a column of its characters."""
@@ -435,24 +474,27 @@ class TestTextColumn:
             TextColumn.of("05992000000")
 
     @pytest.mark.parametrize(
-        ("data", "offsets"),
+        ("data", "starts", "ends"),
         [
-            (np.zeros(3, np.uint8), np.array([1, 3], np.int64)),
-            (np.zeros(3, np.uint8), np.array([0, 2], np.int64)),
-            (np.zeros(3, np.uint8), np.array([0, 4], np.int64)),
-            (np.zeros(3, np.uint8), np.array([0, 2, 1, 3], np.int64)),
-            (np.zeros(3, np.uint8), np.array([], np.int64)),
-            (np.zeros(3, np.uint8), np.array([0, 3], np.int32)),
-            (np.zeros(3, np.uint8), np.array([[0, 3]], np.int64)),
-            (np.zeros(3, np.int8), np.array([0, 3], np.int64)),
-            (np.zeros((3, 1), np.uint8), np.array([0, 3], np.int64)),
+            (np.zeros(3, np.uint8), np.array([-1], np.int64), np.array([1], np.int64)),
+            (np.zeros(3, np.uint8), np.array([2, 0], np.int64), np.array([4, 1], np.int64)),
+            (np.zeros(3, np.uint8), np.array([0, 2], np.int64), np.array([1, 1], np.int64)),
+            (np.zeros(3, np.uint8), np.array([0], np.int64), np.array([0, 1], np.int64)),
+            (np.zeros(3, np.uint8), np.array([0], np.int32), np.array([1], np.int64)),
+            (np.zeros(3, np.uint8), np.array([0], np.int64), np.array([1], np.uint64)),
+            (np.zeros(3, np.uint8), np.array([[0]], np.int64), np.array([1], np.int64)),
+            (np.zeros(3, np.uint8), np.array([0], np.int64), np.array([[1]], np.int64)),
+            (np.zeros(3, np.int8), np.array([0], np.int64), np.array([1], np.int64)),
+            (np.zeros((3, 1), np.uint8), np.array([0], np.int64), np.array([1], np.int64)),
         ],
-        ids=["start", "short", "beyond", "back", "none", "int32", "flat offsets", "int8", "flat data"],
+        ids=["before", "beyond", "back", "sizes", "int32", "uint64", "flat starts", "flat ends", "int8", "flat data"],
     )
-    def test_wrong_arrays(self, data: npt.NDArray[np.uint8], offsets: npt.NDArray[np.int64]) -> None:
-        """Offsets that do not cover the data exactly, or other dtypes, are refused before they are used."""
+    def test_wrong_arrays(
+        self, data: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]
+    ) -> None:
+        """Texts that lie outside of the data, and other dtypes or shapes, are refused before they are used."""
         with pytest.raises(ValueError, match="must"):
-            TextColumn(data=data, offsets=offsets)
+            TextColumn(data=data, starts=starts, ends=ends)
 
     def test_not_shown(self) -> None:
         """No plaintext appears in the repr of a column."""

@@ -3,6 +3,7 @@
 import itertools
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -244,22 +245,25 @@ class TestColumns:
         """Each row of the columns is its change."""
         columns = ConsentColumns.of(changes)
 
-        back = [
-            ConsentChange(
-                brand=int(columns.brand[at]),
-                channel=Channel(columns.channel[at]),
-                recipient_type=RecipientType(columns.recipient_type[at]),
-                tag=columns.tag[at].tobytes(),
-                status=Status(columns.status[at]),
-                registered=int(columns.registered[at]),
-                consented=int(columns.consented[at]),
-                source=columns.source[at],
-                transaction_id=columns.transaction_id[at],
-                sequence=int(columns.sequence[at]),
-            )
-            for at in range(len(columns))
-        ]
-        assert back == changes
+        assert [columns.change(at) for at in range(len(columns))] == changes
+
+    @settings(max_examples=100, deadline=None)
+    @given(st.lists(st.lists(consent_changes, max_size=4), min_size=1, max_size=4))
+    def test_join(self, parts: list[list[ConsentChange]]) -> None:
+        """Columns behind one another hold all changes in that order, texts that no column can say included."""
+        joined = ConsentColumns.join([ConsentColumns.of(part) for part in parts])
+
+        assert [joined.change(at) for at in range(len(joined))] == [change for part in parts for change in part]
+
+    @settings(max_examples=50, deadline=None)
+    @given(st.lists(consent_changes, min_size=1, max_size=5), st.data())
+    def test_take(self, changes: list[ConsentChange], data: st.DataObject) -> None:
+        """Rows taken out of columns are the same changes, in the order asked for."""
+        rows = data.draw(st.lists(st.integers(0, len(changes) - 1), max_size=5))
+
+        taken = ConsentColumns.of(changes).take(np.array(rows, np.intp))
+
+        assert [taken.change(at) for at in range(len(taken))] == [changes[at] for at in rows]
 
 
 class TestTexts:
@@ -269,6 +273,12 @@ class TestTexts:
     def test_local_text(self, text: str) -> None:
         """The 19 characters survive."""
         assert local_text(local_seconds(text)) == text
+
+    @given(st.integers(1, 2**32 - 1))
+    @settings(max_examples=300, deadline=None)
+    def test_every_second(self, seconds: int) -> None:
+        """Every second that a record can hold reads back from its text."""
+        assert local_seconds(local_text(seconds)) == seconds
 
     def test_absent(self) -> None:
         """An absent time is an empty text."""

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from iyscheck import consent
 from iyscheck.consent import (
     LEGACY_CONSENTS_BEFORE,
     PERMITTING,
@@ -227,6 +228,11 @@ class TestDeadlines:
         assert reasons == [Reason.REGISTERED_TOO_LATE if late else Reason.CONSENTED for late in too_late]
 
 
+AROUND_THE_CUTS = LOCAL_SECONDS | st.sampled_from(
+    [before + seconds for before in consent.REGISTERED_BEFORE.values() for seconds in (-1, 0, 1)]
+)
+
+
 class TestStates:
     """A state byte holds status, deadlines missed and whether there is a retailer list."""
 
@@ -248,6 +254,16 @@ class TestStates:
             expected.append(min(status, 3) + 4 * missed + 16 * listed)
         assert packed.tolist() == expected
         assert packed.dtype == np.uint8
+
+    @settings(max_examples=200, deadline=None)
+    @given(st.sampled_from([Status.ONAY, Status.RET, Status.UNKNOWN]), AROUND_THE_CUTS, AROUND_THE_CUTS)
+    def test_one_is_a_column_of_one(self, status: Status, consented: int, registered: int) -> None:
+        """The state of one record is what a column of it gives."""
+        times = np.array([consented], np.int64), np.array([registered], np.int64)
+
+        assert consent.state(status, consented, registered) == states(
+            np.array([status], np.uint8), *times, np.zeros(1, bool)
+        )
 
     def test_input_is_kept(self) -> None:
         """Packing leaves the columns it was given as they were."""

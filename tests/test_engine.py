@@ -6,7 +6,6 @@ import multiprocessing
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
 
@@ -14,7 +13,9 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
+import iyscheck.engine
 from iyscheck import address
 from iyscheck.change import Position
 from iyscheck.consent import Channel, LegacyDeadline, MessageClass, Policy, Reason, RecipientType, Status
@@ -214,6 +215,64 @@ class TestManyIsOne:
         strided = engine.check_column(MESAJ, tokens=tokens[::-2], address_key_id=ADDRESS_KEY.key_id).reasons
 
         assert strided.tolist() == whole[::-2].tolist()
+
+
+class TestRemembered:
+    """What single checks keep of a transaction changes no answer and takes no memory without end."""
+
+    @settings(max_examples=60, deadline=None)
+    @given(st.lists(questions(), max_size=4), st.permutations([-301, 0, LIMIT, LIMIT + 1, 9, 0]))
+    def test_one_engine_is_many(self, builder: StoreBuilder, asked: list[Question], moments: list[int]) -> None:
+        """An engine that was asked much, at moments that go forth and back, answers each as a new one does."""
+        now = float(NOW)
+        old = Engine(
+            builder.store,
+            store_key=STORE_KEY,
+            address_key=ADDRESS_KEY,
+            policy=Policy(),
+            answer_ttl_s=300,
+            clock=lambda: now,
+        )
+
+        for after, question in itertools.product(moments, asked):
+            now = float(NOW + after)
+            assert single(old, question) == single(builder.engine(now=now), question)
+
+    def test_next_transaction(self, tmp_path: Path) -> None:
+        """The first check after a commit sees everything of it: record, brand, watermark, retailers."""
+        with StoreBuilder(tmp_path / "store") as builder:
+            builder.brand().consent(retailers=[10]).commit()
+            engine = builder.engine()
+            for_retailer = Question(context=replace(MESAJ, retailer=10), address="+905321000001")
+            asked = Question(context=MESAJ, address="+905321000001")
+            met = [engine.check(for_retailer).reason, engine.check(asked).reason]
+
+            for change in (
+                functools.partial(builder.consent, retailers=[11], registered=REGISTERED + 1),
+                functools.partial(builder.consent, status=Status.RET, registered=REGISTERED + 2),
+                functools.partial(builder.brand, active=False, registered=REGISTERED + 1),
+            ):
+                change()
+                builder.commit()
+                met += [engine.check(for_retailer).reason, engine.check(asked).reason]
+
+        assert met == [
+            *(Reason.CONSENTED, Reason.CONSENTED),
+            *(Reason.RETAILER_NOT_AUTHORISED, Reason.CONSENTED),
+            *(Reason.REFUSED, Reason.REFUSED),
+            *(Reason.BRAND_INACTIVE, Reason.BRAND_INACTIVE),
+        ]
+
+    def test_made_up_numbers(self, builder: StoreBuilder, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Brand codes and retailers that callers make up do not fill the memory."""
+        monkeypatch.setattr(iyscheck.engine, "_MOST_STANDINGS", 10)
+        engine = builder.engine()
+
+        for number in range(100):
+            engine.check(Question(context=replace(MESAJ, brand=1_000 + number), address=RECIPIENTS[0]))
+            engine.check(Question(context=replace(MESAJ, retailer=number), address=RECIPIENTS[0]))
+
+        assert len(engine._standings.of) <= 10
 
 
 class TestRefused:

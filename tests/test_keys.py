@@ -102,6 +102,29 @@ class TestColumns:
 
         assert [bytes(row) for row in tags] == [encrypted(secret, bytes(row)) for row in tokens]
 
+    @given(secret=secrets, rows=columns)
+    @settings(max_examples=100, deadline=None)
+    def test_one_is_a_column_of_one(self, secret: bytes, rows: Rows) -> None:
+        """One block gives the token, and one token the tag, that it gives in a column."""
+        address_key, store_key = AddressKey(secret), StoreKey(secret)
+        blocks = [bytes(row) for row in rows]
+
+        assert [address_key.token(block) for block in blocks] == [bytes(row) for row in address_key.tokens(rows)]
+        assert [store_key.tag(block) for block in blocks] == [bytes(row) for row in store_key.tags(rows)]
+        assert address_key.token(bytes(16)) == bytes(16)
+
+    @pytest.mark.parametrize("size", [0, 1, 15, 17, 32])
+    def test_wrong_length(self, size: int) -> None:
+        """Bytes that are no block are refused, and leave nothing behind that would shift the next one."""
+        address_key, store_key = AddressKey(ADDRESS_SECRET), StoreKey(STORE_SECRET)
+
+        with pytest.raises(ValueError, match="16 bytes"):
+            address_key.token(b"\1" * size)
+        with pytest.raises(ValueError, match="16 bytes"):
+            store_key.tag(b"\1" * size)
+
+        assert store_key.tag(b"\1" * 16) == encrypted(STORE_SECRET, b"\1" * 16)
+
     def test_empty_column(self) -> None:
         """A column of no rows gives a column of no rows."""
         nothing = np.zeros((0, BLOCK_BYTES), np.uint8)
@@ -150,7 +173,9 @@ class TestColumns:
 
         def work(_: int) -> bool:
             start.wait()
-            return all(np.array_equal(store_key.tags(address_key.tokens(blocks)), alone) for _ in range(20))
+            singly = [store_key.tag(address_key.token(bytes(block))) for block in blocks[:2_000]]
+            together = all(np.array_equal(store_key.tags(address_key.tokens(blocks)), alone) for _ in range(20))
+            return together and singly == [bytes(tag) for tag in alone[:2_000]]
 
         with ThreadPoolExecutor(8) as pool:
             agreed = list(pool.map(work, range(8)))

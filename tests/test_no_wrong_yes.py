@@ -7,13 +7,13 @@ every way there is. What comes out is a denial or an error.
 import itertools
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
 import lmdb
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 import iyscheck.engine
 from iyscheck import address
@@ -29,8 +29,9 @@ from iyscheck.errors import (
 )
 from iyscheck.keys import AddressKey, StoreKey
 from iyscheck.question import Answer, Context, Question
-from iyscheck.store import layout, registries, snapshot
+from iyscheck.store import layout, pages, registries, snapshot, view
 from iyscheck.store.snapshot import Snapshot, Store
+from iyscheck.store.view import View
 from tests.builders import ADDRESS_KEY, NOW, REGISTERED, STORE_KEY, StoreBuilder
 
 RECIPIENT = "+905321000001"
@@ -148,7 +149,10 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
     "flipped last bit": lambda value: value[:-1] + bytes((value[-1] ^ 1,)),
     "ones": lambda value: b"\xff" * len(value),
 }
-ON_THE_WAY = (layout.RECORDS, layout.BRANDS, layout.WATERMARKS, layout.ACCESS, layout.LISTS)
+ON_THE_WAY = (layout.BRANDS, layout.WATERMARKS, layout.ACCESS, layout.LISTS)
+IN_THE_INDEX = (layout.INDEX, layout.INDEX_CHANGES)
+SINGLES: tuple[Way, ...] = (by_address, by_token, in_batch)
+COLUMNS: tuple[Way, ...] = (in_column, in_token_column)
 
 
 def rewrite(builder: StoreBuilder, database: bytes, change: Callable[[bytes, bytes], bytes | None]) -> None:
@@ -172,17 +176,89 @@ class TestDamagedValues:
     @pytest.mark.parametrize("database", ON_THE_WAY, ids=bytes.decode)
     @pytest.mark.parametrize("damage", DAMAGES)
     def test_damaged(self, builder: StoreBuilder, database: bytes, damage: str) -> None:
-        """Any damage to a record, brand, watermark, register or list is an error."""
+        """Any damage to a brand, watermark, register or list is an error."""
         engine = builder.engine()
         rewrite(builder, database, lambda _, value: DAMAGES[damage](value))
 
         with pytest.raises(StoreCorruptError):
             in_every_way(engine, ASKED)
 
+    @pytest.mark.parametrize("damage", DAMAGES)
+    def test_damaged_records(self, builder: StoreBuilder, damage: str) -> None:
+        """A damaged record is an error for single questions; columns have the index, which has its own copy."""
+        engine = builder.engine()
+        rewrite(builder, layout.RECORDS, lambda _, value: DAMAGES[damage](value))
+
+        for way in SINGLES:
+            with pytest.raises(StoreCorruptError):
+                way(engine, ASKED)
+        for way in COLUMNS:
+            assert way(engine, ASKED) == Reason.CONSENTED
+
+    @pytest.mark.parametrize("database", IN_THE_INDEX, ids=bytes.decode)
+    @pytest.mark.parametrize("damage", DAMAGES)
+    def test_damaged_index(self, builder: StoreBuilder, database: bytes, damage: str) -> None:
+        """Any damage to the index changes no answer: what it cannot say the records say."""
+        engine = builder.engine()
+        assert in_every_way(engine, ASKED) == Reason.CONSENTED
+        rewrite(builder, database, lambda _, value: DAMAGES[damage](value))
+
+        assert in_every_way(builder.engine(), ASKED) == Reason.CONSENTED
+        builder.brand(9).commit()
+        assert in_every_way(engine, ASKED) == Reason.CONSENTED
+        assert in_every_way(builder.engine(), replace(ASKED, retailer=12)) == Reason.RETAILER_NOT_AUTHORISED
+
+    @pytest.mark.parametrize("damage", DAMAGES)
+    def test_damaged_index_state(self, builder: StoreBuilder, damage: str) -> None:
+        """A damaged state of the index is as good as no index: the records answer."""
+        rewrite(
+            builder,
+            layout.META,
+            lambda key, value: DAMAGES[damage](value) if key == layout.META_INDEX else value,
+        )
+
+        assert in_every_way(builder.engine(), ASKED) == Reason.CONSENTED
+
+    @pytest.mark.parametrize("database", [layout.INDEX, layout.META], ids=["pages", "state"])
+    def test_damaged_twice(self, builder: StoreBuilder, database: bytes) -> None:
+        """Where index and record are both damaged there is no answer."""
+        engine = builder.engine()
+        rewrite(builder, layout.RECORDS, lambda _, value: DAMAGES["zero-filled"](value))
+        keep = (layout.META_SEQUENCE, layout.META_LOG_ID)
+        rewrite(builder, database, lambda key, value: value if key in keep else DAMAGES["zero-filled"](value))
+
+        with pytest.raises(StoreCorruptError):
+            in_every_way(engine, ASKED)
+
+    @pytest.mark.parametrize("database", IN_THE_INDEX, ids=bytes.decode)
+    def test_lost_index(self, builder: StoreBuilder, database: bytes) -> None:
+        """Lost pages, or a lost note of what changed, change no answer."""
+        engine = builder.engine()
+        rewrite(builder, database, lambda _key, _value: None)
+
+        assert in_every_way(engine, ASKED) == Reason.CONSENTED
+
+    def test_moved_pages(self, builder: StoreBuilder) -> None:
+        """A whole page that lies under another key is not taken: somebody else's consents permit nobody."""
+        with builder.store.snapshot() as before:
+            values = [value for _, value in before.items(layout.INDEX)]
+        turned = iter(values[1:] + values[:1])
+        rewrite(builder, layout.INDEX, lambda _key, _value: next(turned))
+
+        assert in_every_way(builder.engine(), ASKED) == Reason.CONSENTED
+        assert in_every_way(builder.engine(), replace(ASKED, brand=2)) == Reason.BRAND_NOT_REGISTERED
+
+    def test_lost_record(self, builder: StoreBuilder) -> None:
+        """A lost record denies single questions; columns still have what the index says."""
+        engine = builder.engine()
+        rewrite(builder, layout.RECORDS, lambda _key, _value: None)
+
+        assert {way(engine, ASKED) for way in SINGLES} == {Reason.NO_CONSENT}
+        assert {way(engine, ASKED) for way in COLUMNS} == {Reason.CONSENTED}
+
     @pytest.mark.parametrize(
         ("database", "reason"),
         [
-            (layout.RECORDS, Reason.NO_CONSENT),
             (layout.BRANDS, Reason.BRAND_NOT_REGISTERED),
             (layout.WATERMARKS, Reason.DATA_STALE),
             (layout.ACCESS, Reason.RETAILER_NOT_AUTHORISED),
@@ -201,6 +277,7 @@ class TestDamagedValues:
     def test_moved(self, builder: StoreBuilder, database: bytes) -> None:
         """A whole value that lies under another key is an error: somebody else's consent permits nobody."""
         engine = builder.engine()
+        rewrite(builder, layout.INDEX, lambda _key, _value: None)
         with builder.store.snapshot() as before:
             values = [value for _, value in before.items(database)]
         swapped = iter(values[::-1])
@@ -226,13 +303,15 @@ class TestDamagedValues:
             return layout._checked(key, bytes((status,)) + value[5:])
 
         rewrite(builder, layout.RECORDS, with_status)
+        rewrite(builder, layout.INDEX, lambda _key, _value: None)
 
         with pytest.raises(StoreCorruptError):
             in_every_way(engine, ASKED)
 
     def test_damage_in_company(self, builder: StoreBuilder) -> None:
-        """One damaged record among many fails the frame or batch: nobody in it is permitted."""
+        """One damaged record among many that are asked fails the frame or batch: nobody in it is permitted."""
         engine = builder.engine()
+        rewrite(builder, layout.INDEX, lambda _key, _value: None)
         rewrite(builder, layout.RECORDS, lambda key, value: value if key[-1] % 2 else bytes(55))
         with builder.store.snapshot() as after:
             damaged = [value for _, value in after.items(layout.RECORDS)].count(bytes(55))
@@ -252,11 +331,8 @@ class Injected(Exception):  # noqa: N818 - stands for any exception
 
 
 STEPS: tuple[tuple[object, str], ...] = (
-    (StoreKey, "tags"),
-    (Store, "snapshot"),
     (Snapshot, "brand"),
     (Snapshot, "retailers"),
-    (Snapshot, "retailer_listed"),
     (snapshot, "read"),
     (snapshot, "read_position"),
     (registries, "read"),
@@ -269,10 +345,27 @@ STEPS: tuple[tuple[object, str], ...] = (
     (iyscheck.engine, "verdicts"),
     (Engine, "_sender"),
     (Engine, "_is_fresh"),
+    (Engine, "_fresh_between"),
     (Engine, "_envelope"),
     (Engine, "_see"),
 )
 """What every way of asking goes through."""
+
+STEPS_OF_SOME: tuple[tuple[object, str, tuple[Way, ...]], ...] = (
+    (StoreKey, "tag", (by_address, by_token)),
+    (Store, "snapshot", SINGLES),
+    (view, "read_state", COLUMNS),
+    (view, "_pair", COLUMNS),
+    (View, "states", COLUMNS),
+    (pages, "look_up", COLUMNS),
+    (pages, "salts", COLUMNS),
+    (StoreKey, "tags", (in_batch, in_column, in_token_column)),
+    (layout, "decode_evidence", (by_address, by_token, in_batch)),
+    (layout, "key_prefix", WAYS),
+    (Engine, "_stand", (by_address, by_token, in_batch)),
+    (Snapshot, "retailer_listed", (in_column, in_token_column)),
+)
+"""What some ways of asking go through, and which."""
 
 
 class TestExceptions:
@@ -299,6 +392,24 @@ class TestExceptions:
 
         with pytest.raises((type(error), IyscheckError)):
             in_every_way(engine, ASKED)
+
+    @pytest.mark.parametrize(("owner", "name", "ways"), STEPS_OF_SOME, ids=[name for _, name, _ in STEPS_OF_SOME])
+    def test_steps_of_some(
+        self, builder: StoreBuilder, monkeypatch: pytest.MonkeyPatch, owner: object, name: str, ways: tuple[Way, ...]
+    ) -> None:
+        """Whatever a step raises reaches those who ask by it, and nobody else."""
+        engine = builder.engine()
+
+        def raising(*_args: object, **_kwargs: object) -> None:
+            raise Injected
+
+        monkeypatch.setattr(owner, name, raising)
+
+        for way in ways:
+            with pytest.raises(Injected):
+                way(engine, ASKED)
+        for way in set(WAYS) - set(ways):
+            assert way(engine, ASKED) == Reason.CONSENTED
 
     @pytest.mark.parametrize("way", [by_address, in_batch, in_column], ids=lambda way: way.__name__)
     @pytest.mark.parametrize("name", ["token", "tokens"])
@@ -366,12 +477,13 @@ class TestZeros:
     @pytest.mark.parametrize("way", [in_column, in_token_column], ids=lambda way: way.__name__)
     def test_zero_states(self, builder: StoreBuilder, monkeypatch: pytest.MonkeyPatch, way: Way) -> None:
         """Zero-filled states are no records, which permit no individual."""
-        monkeypatch.setattr(Snapshot, "states", lambda *_: np.zeros(1, np.uint8))
+        monkeypatch.setattr(pages, "look_up", lambda *_: np.zeros(1, np.uint8))
 
         assert way(builder.engine(), ASKED) == Reason.NO_CONSENT
 
     def test_zero_tags(self, builder: StoreBuilder, monkeypatch: pytest.MonkeyPatch) -> None:
         """Zero-filled tags find no record."""
+        monkeypatch.setattr(StoreKey, "tag", lambda _, token: bytes(len(token)))
         monkeypatch.setattr(StoreKey, "tags", lambda _, tokens: np.zeros_like(tokens))
 
         assert in_every_way(builder.engine(), ASKED) == Reason.NO_CONSENT
@@ -387,7 +499,7 @@ class TestUnknownNumbers:
 
         for way in WAYS:
             reason: int = Reason.UNSPECIFIED
-            with suppress(ValueError):
+            with suppress(KeyError):
                 reason = way(builder.engine(), ASKED)
 
             assert not permits(reason)
@@ -399,7 +511,7 @@ class TestUnknownNumbers:
     )
     def test_contexts(self, builder: StoreBuilder, field: str, number: int) -> None:
         """A channel, recipient type or message class that does not exist is denied or an error."""
-        context = replace(ASKED, **{field: number})  # type: ignore[arg-type]  # what no typed caller can write
+        context = replace(ASKED, **{field: number})  # what no typed caller can write
 
         for way in WAYS:
             reason: int = Reason.UNSPECIFIED
@@ -434,7 +546,7 @@ class TestNoFallback:
         """Any other brand, channel or retailer is denied."""
         builder.brand(2).commit()
 
-        context = replace(ASKED, **beside)  # type: ignore[arg-type]  # fields of several types
+        context = replace(ASKED, **beside)  # fields of several types
         assert not any(permits(way(builder.engine(), context)) for way in WAYS)
 
     def test_recipient_type(self, builder: StoreBuilder) -> None:

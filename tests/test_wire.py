@@ -197,7 +197,7 @@ class TestRoundTrips:
     @settings(max_examples=100, deadline=None)
     def test_column_answer(self, numbers: list[int], envelope: Envelope) -> None:
         """A column survives the wire byte for byte, and its counts add up."""
-        sent = wire.frame_response(7, ColumnAnswer(reasons=np.array(numbers, np.uint8), envelope=envelope))
+        sent = wire.frame_response(7, ColumnAnswer.of(reasons=np.array(numbers, np.uint8), envelope=envelope))
 
         read = wire.column_answer_of(sent, len(numbers))
 
@@ -209,6 +209,7 @@ class TestRoundTrips:
     def test_server_info(self, deadline: LegacyDeadline) -> None:
         """What a server tells of itself survives the wire."""
         info = ServerInfo(
+            kernel="numpy",
             server_version="1",
             address_form=1,
             rule_version=2,
@@ -238,7 +239,7 @@ class TestRoundTrips:
         )
 
         read = wire.column_answer_of(
-            wire.frame_response(0, ColumnAnswer(reasons=np.zeros(0, np.uint8), envelope=envelope)), 0
+            wire.frame_response(0, ColumnAnswer.of(reasons=np.zeros(0, np.uint8), envelope=envelope)), 0
         )
 
         assert isinstance(read, ColumnAnswer)

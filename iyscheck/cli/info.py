@@ -34,6 +34,7 @@ def _fields(found: ServerInfo) -> dict[str, str | int | bool | None]:
     return {
         "server_version": found.server_version,
         "address_form": found.address_form,
+        "kernel": found.kernel,
         "rule_version": found.rule_version,
         "store_format": found.store_format,
         "address_key_id": found.address_key_id.hex(),

@@ -7,12 +7,13 @@ a position older than asked for, a permission that its reason does not give, a m
 import json
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 
 from iyscheck import address as addresses
 from iyscheck import wire

@@ -1,5 +1,6 @@
 """The composition root: the only place that knows all the parts, builds them, runs them and stops them."""
 
+import gc
 import signal
 import threading
 import time
@@ -33,7 +34,7 @@ _QUEUED_CALLS: Final = 1_000  # beyond this many calls without a thread, gRPC re
 _NOTICE_S: Final = 1.0  # how long balancers get to see NOT_SERVING before new calls are refused
 _NOTICE_SHARE: Final = 0.1
 
-_OPTIONS: Final = (
+OPTIONS: Final = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
     ("grpc.so_reuseport", 0),  # two servers on one port would share calls without anybody noticing
@@ -46,6 +47,14 @@ _OPTIONS: Final = (
 )
 
 
+def pool_size(unary_workers: int, max_streams: int) -> int:
+    """Count the threads of a server.
+
+    A stream holds its thread for as long as it is open: unary calls need threads beside all of them.
+    """
+    return unary_workers + max_streams + _REFLECTION_STREAMS + MAX_WATCHERS + _HEALTH_WORKERS
+
+
 class Server:
     """A running server: built and started by `start`, ended by `stop` or the end of a `with` block."""
 
@@ -56,7 +65,7 @@ class Server:
         self.engine = engine
         self._log = log
         self._parts = parts
-        metrics = Metrics()
+        metrics = Metrics(engine.kernel)
         metrics.observe_store(engine)
         self._health = Health(engine, metrics.refresh_seconds, log)
         self._grpc = self._build(metrics)
@@ -79,6 +88,7 @@ class Server:
             server = cls(settings, engine, log or open_log(settings.log_level), parts)
             parts.callback(server._health.stop)
             server._health.start()
+            server._servicer.rehearse()
             server._grpc.start()
             server._parts = parts.pop_all()
             return server
@@ -107,16 +117,18 @@ class Server:
             "sequence": freshness.position.sequence,
             "watermark_age_s": None if newest is None else int(time.time() - newest),
             "takes_addresses": self.engine.takes_addresses,
+            "kernel": self.engine.kernel.value,
         }
 
     def _build(self, metrics: Metrics) -> grpc.Server:
         settings = self.settings
-        # A stream holds its thread for as long as it is open: unary calls need threads beside all of them.
-        threads = settings.unary_workers + settings.max_streams + _REFLECTION_STREAMS + MAX_WATCHERS + _HEALTH_WORKERS
+        threads = pool_size(settings.unary_workers, settings.max_streams)
         pool = self._parts.enter_context(ThreadPoolExecutor(threads, thread_name_prefix="rpc"))
-        server = grpc.server(pool, options=_OPTIONS, maximum_concurrent_rpcs=threads + _QUEUED_CALLS)
+        server = grpc.server(pool, options=OPTIONS, maximum_concurrent_rpcs=threads + _QUEUED_CALLS)
         # Half of the workers may wait for a position, the other half goes on answering.
-        servicer = Servicer(self.engine, metrics.decisions, max_waiters=max(1, settings.unary_workers // 2))
+        self._servicer = servicer = Servicer(
+            self.engine, metrics.decisions, max_waiters=max(1, settings.unary_workers // 2)
+        )
         boundary = Boundary(metrics, self._log, max_streams=settings.max_streams)
         server.add_generic_rpc_handlers((boundary.service(servicer),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, server)
@@ -185,6 +197,9 @@ def run(settings: Settings, announce: Callable[[str], None] | None = None) -> in
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: over.set())
     server = Server.start(settings, log)
+    # What was built by now lives as long as the process: collections need not walk it again and again.
+    gc.collect()
+    gc.freeze()
     described = server.describe()
     log.info("serving", **described, settings=settings.model_dump(mode="json"))
     if announce is not None:

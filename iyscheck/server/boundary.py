@@ -11,11 +11,11 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, NoReturn, Protocol
 
 import grpc
+import msgspec
 import structlog
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
@@ -73,11 +73,14 @@ CODES: Final[dict[type[errors.IyscheckError], grpc.StatusCode]] = {
     errors.ServiceFailedError: _Code.INTERNAL,
 }
 
+_NO_RETRY: Final = ("grpc-retry-pushback-ms", "-1")
+"""Tells gRPC's own retries to stop: a position that did not come while we waited will not come in the next 50 ms, and
+the caller should learn why instead of running into its deadline."""
+
 _RETRY_AFTER_MS: Final = {_Code.UNAVAILABLE: 100, _Code.RESOURCE_EXHAUSTED: 1000}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Call:
+class Call(msgspec.Struct, frozen=True, kw_only=True):
     """What a handler knows of its call besides the request: who asks, and how long an answer may take."""
 
     caller: str
@@ -138,7 +141,7 @@ class Boundary:
                 metrics.sent.inc()
             except Exception as error:  # noqa: BLE001 - whatever it is, it must leave here as a status
                 code, status = self._status(error, method)
-                context.abort_with_status(rpc_status.to_status(status))
+                _abort(context, status, error)
             finally:
                 metrics.handled(code, time.perf_counter() - started)
             return reply
@@ -164,7 +167,7 @@ class Boundary:
                 raise  # cancelled or out of time: gRPC has ended the call itself
             except Exception as error:  # noqa: BLE001 - whatever it is, it must leave here as a status
                 code, status = self._status(error, method)
-                context.abort_with_status(rpc_status.to_status(status))
+                _abort(context, status, error)
             finally:
                 metrics.handled(code, time.perf_counter() - started)
 
@@ -191,6 +194,15 @@ class Boundary:
 
 def _call(context: grpc.ServicerContext) -> Call:
     return Call(caller=ANONYMOUS, time_remaining=context.time_remaining)
+
+
+def _abort(context: grpc.ServicerContext, status: status_pb2.Status, error: Exception) -> NoReturn:
+    ended = rpc_status.to_status(status)
+    metadata = ended.trailing_metadata
+    if isinstance(error, errors.NotYetAtPositionError):
+        metadata = (*metadata, _NO_RETRY)
+    context.set_trailing_metadata(metadata)
+    context.abort(ended.code, ended.details)
 
 
 def _counted(frames: Iterator[bytes], metrics: MethodMetrics) -> Iterator[bytes]:

@@ -13,13 +13,14 @@ import grpc
 import numpy as np
 import numpy.typing as npt
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 import iyscheck
 from iyscheck.change import Position
 from iyscheck.consent import RULE_VERSION, Channel, Reason, permits
 from iyscheck.errors import StoreError
+from iyscheck.kernel import Kernel
 from iyscheck.keys import ADDRESS_FORM
 
 LATENCY_BUCKETS_S: Final = (
@@ -58,6 +59,17 @@ class _StoreStats(Protocol):
     def records(self) -> int: ...
 
 
+class _IndexStats(Protocol):
+    """What a scrape reads of the decision index."""
+
+    @property
+    def pages(self) -> int: ...
+    @property
+    def pages_not_taken(self) -> int: ...
+    @property
+    def recipients_from_records(self) -> int: ...
+
+
 class Observed(Protocol):
     """What a scrape asks of the engine; both raise StoreError where the store cannot be read."""
 
@@ -66,6 +78,9 @@ class Observed(Protocol):
 
     def stats(self) -> _StoreStats:
         """How full the store is."""
+
+    def index_stats(self) -> _IndexStats:
+        """How whole the decision index is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +102,7 @@ class MethodMetrics:
 class Metrics:
     """All metrics of one server, in a registry of their own."""
 
-    def __init__(self) -> None:
+    def __init__(self, kernel: Kernel) -> None:
         self.registry = registry = CollectorRegistry()
         self._started = Counter("grpc_server_started", "RPCs started.", _METHOD_LABELS, registry=registry)
         self._handled = Counter("grpc_server_handled", "RPCs ended.", (*_METHOD_LABELS, "grpc_code"), registry=registry)
@@ -110,10 +125,12 @@ class Metrics:
         build = Gauge(
             "consent_build_info",
             "Versions, as labels of a 1.",
-            ("version", "rule_version", "address_form", "grpc_version", "python_version"),
+            ("version", "kernel", "rule_version", "address_form", "grpc_version", "python_version"),
             registry=registry,
         )
-        build.labels(iyscheck.__version__, RULE_VERSION, ADDRESS_FORM, grpc.__version__, python_version()).set(1)
+        build.labels(
+            iyscheck.__version__, kernel.value, RULE_VERSION, ADDRESS_FORM, grpc.__version__, python_version()
+        ).set(1)
 
     def method(self, kind: str, service: str, method: str) -> MethodMetrics:
         """Resolve the metrics of one RPC; `kind` is unary or bidi_stream."""
@@ -155,10 +172,9 @@ class Decisions:
         """Count recipients with the same answer."""
         self._recipients[channel, reason].inc(recipients)
 
-    def count_column(self, channel: Channel, reasons: npt.NDArray[np.uint8]) -> None:
-        """Count a frame: reasons is uint8 of shape (N,)."""
-        self.observe_size(len(reasons))
-        counts = np.bincount(reasons)
+    def count_column(self, channel: Channel, counts: npt.NDArray[np.int64]) -> None:
+        """Count a frame, given how many recipients got each reason: int64, shape (256,)."""
+        self.observe_size(int(counts.sum()))
         for number in np.flatnonzero(counts).tolist():
             self.count(channel, Reason(number), int(counts[number]))
 
@@ -189,6 +205,7 @@ class _StoreCollector(Collector):
                 ages.add_metric([agg], time() - watermark)
         yield ages
         yield from _store_gauges(stats)
+        yield from _index_metrics(self._engine.index_stats())
 
 
 def _store_gauges(stats: _StoreStats) -> Iterable[Metric]:
@@ -200,6 +217,18 @@ def _store_gauges(stats: _StoreStats) -> Iterable[Metric]:
     slots.add_metric(["used"], stats.readers)
     slots.add_metric(["max"], stats.max_readers)
     yield slots
+
+
+def _index_metrics(stats: _IndexStats) -> Iterable[Metric]:
+    yield GaugeMetricFamily("consent_index_pages", "Pages of the decision index in use.", stats.pages)
+    yield GaugeMetricFamily(
+        "consent_index_pages_not_taken", "Pages that are damaged or missing: rebuild the index.", stats.pages_not_taken
+    )
+    yield CounterMetricFamily(
+        "consent_index_fallback_recipients",
+        "Recipients of columns answered from the records because of such pages.",
+        stats.recipients_from_records,
+    )
 
 
 def _code_name(code: grpc.StatusCode) -> str:

@@ -5,9 +5,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from iyscheck import wire
+from iyscheck.bulk import Cut
 from iyscheck.change import Position
 from iyscheck.engine import Engine
-from iyscheck.errors import InputError, KeysError, MalformedFrameError, PositionError
+from iyscheck.errors import InputError, KeysError, PositionError
 from iyscheck.question import Answer, BatchAnswer, ItemError, Question
 from iyscheck.server.boundary import Call
 from iyscheck.server.metrics import Decisions
@@ -27,8 +28,11 @@ class Servicer:
         request = wire.parse(v1.CheckRequest, data)
         reference, position = wire.client_reference_of(request), wire.min_position_of(request)
         question = wire.question_of(request.question, "question.")
-        with self._patience(call, position) as seconds:
-            answer = self._engine.check(question, min_position=position, timeout_s=seconds)
+        if position is None:  # as nearly always: `_patience` takes as long as reading the request
+            answer = self._engine.check(question)
+        else:
+            with self._patience(call, position) as seconds:
+                answer = self._engine.check(question, min_position=position, timeout_s=seconds)
         self._decisions.count(question.context.channel, answer.reason)
         return wire.check_response(answer, reference)
 
@@ -45,16 +49,35 @@ class Servicer:
     def stream_check(self, frames: Iterator[bytes], call: Call) -> Iterator[v1.StreamCheckResponse]:
         """Answer each frame with one reply, in order; bytes that are no frame end the stream."""
         for data in frames:
-            yield self._frame(wire.parse(v1.StreamCheckRequest, data, MalformedFrameError), call)
+            yield self._frame(*wire.parse_frame(data, self._engine.kernel), call)
+
+    def rehearse(self) -> None:
+        """Answer a frame of each kind for nobody, so that no caller waits until the loops are compiled and loaded."""
+        many = 1_000  # short frames are read another way
+        tokens = {"tokens": bytes(wire.TOKEN_BYTES * many), "address_key_id": self._engine.address_key_id}
+        kinds = tokens, {"addresses": ["+900000000000"] * many}
+        for channel in (v1.CHANNEL_MESAJ, v1.CHANNEL_EPOSTA):
+            for recipients in kinds[: 1 + self._engine.takes_addresses]:
+                request = v1.StreamCheckRequest(
+                    brand_code=1,
+                    channel=channel,
+                    recipient_type=v1.RECIPIENT_TYPE_BIREYSEL,
+                    retailer_code=1,
+                    **recipients,
+                )
+                frame = wire.frame_of(*wire.parse_frame(request.SerializeToString(), self._engine.kernel))
+                self._engine.check_column(
+                    frame.context, addresses=frame.addresses, tokens=frame.tokens, address_key_id=frame.address_key_id
+                )
 
     def get_server_info(self, data: bytes, _: Call) -> v1.GetServerInfoResponse:
         """Describe the server."""
         wire.parse(v1.GetServerInfoRequest, data)
         return wire.server_info_response(self._engine.info())
 
-    def _frame(self, request: v1.StreamCheckRequest, call: Call) -> v1.StreamCheckResponse:
+    def _frame(self, request: v1.StreamCheckRequest, cut: Cut, call: Call) -> v1.StreamCheckResponse:
         try:
-            frame = wire.frame_of(request)
+            frame = wire.frame_of(request, cut)
             with self._patience(call, frame.min_position) as seconds:
                 answer = self._engine.check_column(
                     frame.context,
@@ -66,7 +89,7 @@ class Servicer:
                 )
         except (InputError, KeysError, PositionError) as error:
             return wire.frame_error(request.frame_id, error)
-        self._decisions.count_column(frame.context.channel, answer.reasons)
+        self._decisions.count_column(frame.context.channel, answer.counts)
         return wire.frame_response(request.frame_id, answer)
 
     @contextmanager

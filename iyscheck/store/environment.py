@@ -31,9 +31,11 @@ from iyscheck.errors import (
 from iyscheck.store import layout
 
 MAP_BYTES: Final = 2**40
+PAGE_BYTES: Final = 4096
 MAX_READERS: Final = 1024
 DATA_FILE: Final = "data.mdb"
 WRITER_LOCK: Final = "writer.lock"
+SYSTEM_ERRORS: Final = (lmdb.Error, OSError)
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _ALMOST_NOTHING_BYTES: Final = 2**20
 
@@ -99,12 +101,19 @@ def _opened(where: Path, env: lmdb.Environment, *, create: bool) -> Environment:
     """Refuse a newer format before any other database is looked at, and drop what dead readers left."""
     try:
         _check_whole(where, env)
+        _check_page_size(where, env)
         env.reader_check()
         databases = {name: env.open_db(name, create=create) for name in layout.DATABASES}
         with env.begin() as txn:
             _check_format(where, read(txn, layout.META_FORMAT, databases[layout.META]))
     except lmdb.NotFoundError as error:
+        older = _is_older(env)
         env.close()
+        if older:
+            raise StoreFormatError(
+                f"The store at '{where}' was written by an older iyscheck and has no decision index yet.",
+                fix="Run 'iyscheck-loader rebuild-index' once.",
+            ) from error
         raise StoreMissingError(
             f"The store at '{where}' was never filled.", fix="Load a feed with 'iyscheck-loader load'."
         ) from error
@@ -114,12 +123,32 @@ def _opened(where: Path, env: lmdb.Environment, *, create: bool) -> Environment:
     return Environment(where, env, databases)
 
 
+def _is_older(env: lmdb.Environment) -> bool:
+    """Say whether a store that lacks a database was filled in a format that had none."""
+    try:
+        meta = env.open_db(layout.META, create=False)
+        with env.begin() as txn:
+            return read(txn, layout.META_FORMAT, meta) is not None
+    except lmdb.NotFoundError:
+        return False
+
+
 def _check_whole(where: Path, env: lmdb.Environment) -> None:
     """Refuse a file that lost its end: the system kills a process that touches a mapped page behind it."""
     pages: int = env.info()["last_pgno"] + 1
     if (where / DATA_FILE).stat().st_size < pages * env.stat()["psize"]:
         raise StoreCorruptError(
             f"The store at '{where}' lost its end.", fix="Restore a backup or load the feed into a new store."
+        )
+
+
+def _check_page_size(where: Path, env: lmdb.Environment) -> None:
+    """Refuse pages of another size: a page of the decision index would not be one page of the file."""
+    size = env.stat()["psize"]
+    if size != PAGE_BYTES:
+        raise StoreFormatError(
+            f"The store at '{where}' has pages of {size} bytes; iyscheck needs {PAGE_BYTES}.",
+            fix="Use a machine whose memory pages have 4096 bytes.",
         )
 
 
@@ -137,20 +166,25 @@ def translated(where: Path) -> Iterator[None]:
     """Turn LMDB's and the system's errors into ours, naming the store and what to do."""
     try:
         yield
-    except (lmdb.MapFullError, lmdb.DiskError) as error:
-        raise StoreFullError(
+    except SYSTEM_ERRORS as error:
+        raise translation(where, error) from error
+
+
+def translation(where: Path, error: Exception) -> StoreError:
+    """Say one of `SYSTEM_ERRORS` in our words, for paths too hot for `translated`, which takes 1 µs."""
+    if isinstance(error, (lmdb.MapFullError, lmdb.DiskError)):
+        return StoreFullError(
             f"The store at '{where}' cannot grow: the disk is full.", fix="Free space, then start the load again."
-        ) from error
-    except (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.VersionMismatchError) as error:
-        raise StoreCorruptError(
+        )
+    if isinstance(error, (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.VersionMismatchError)):
+        return StoreCorruptError(
             f"The store at '{where}' is damaged.", fix="Restore a backup or load the feed into a new store."
-        ) from error
-    except lmdb.ReadersFullError as error:
-        raise StoreUnreadableError(
+        )
+    if isinstance(error, lmdb.ReadersFullError):
+        return StoreUnreadableError(
             f"The store at '{where}' has {MAX_READERS} readers already.", fix="Stop processes that read it."
-        ) from error
-    except (lmdb.Error, OSError) as error:
-        raise _system_error(where, error) from error
+        )
+    return _system_error(where, error)
 
 
 def _system_error(where: Path, error: Exception) -> StoreError:
@@ -216,7 +250,8 @@ class WriterLock:
 
 def read(txn: lmdb.Transaction, key: bytes, database: lmdb._Database) -> bytes | None:
     """Get one value. Our transactions never use buffers, so LMDB's values are bytes."""
-    return cast("bytes | None", txn.get(key, db=database))
+    value: bytes | None = txn.get(key, None, database)  # type: ignore[assignment]
+    return value
 
 
 def walk(txn: lmdb.Transaction, database: lmdb._Database) -> Iterator[tuple[bytes, bytes]]:

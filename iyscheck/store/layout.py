@@ -4,9 +4,8 @@ Numbers are big-endian where byte order must be key order; every encode stands b
 does not decode is damage and raises `StoreCorruptError`: it is never read as a consent.
 """
 
-import re
 import struct
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
@@ -16,21 +15,24 @@ import numpy.typing as npt
 import xxhash
 
 from iyscheck.change import (
+    HEX_TRANSACTION,
     KNOWN_SOURCES,
     TAG_BYTES,
-    TRANSACTION_ID_MAX_CHARS,
+    TEXT_TRANSACTION,
     Brand,
     ConsentChange,
     ConsentColumns,
+    local_text,
 )
-from iyscheck.consent import Channel, LegacyDeadline, RecipientType, Status
+from iyscheck.consent import Channel, LegacyDeadline, RecipientType, Status, state
 from iyscheck.errors import StoreCorruptError
+from iyscheck.question import Evidence
 
-FORMAT_VERSION: Final = 1
-"""Readers and writers refuse a store of a greater one."""
+FORMAT_VERSION: Final = 2
+"""Readers and writers refuse a store of a greater one. Format 1 had no decision index; a writer adds it."""
 
 # Named databases of the environment: name → key → value.
-META: Final = b"meta"  # field name → bytes: format, log_id, sequence, address_key_id, store_key_id
+META: Final = b"meta"  # field name → bytes: format, log_id, sequence, address_key_id, store_key_id, index
 RECORDS: Final = b"records"  # consent key → record: the truth
 BRANDS: Final = b"brands"  # brand code → Brand
 WATERMARKS: Final = b"watermarks"  # brand code → seconds UTC: everything up to here is in
@@ -40,7 +42,12 @@ ACCESS: Final = b"retailer_access"  # consent key → registration time, list id
 LISTS: Final = b"retailer_lists"  # list id → number of users, retailer codes
 COUNTS: Final = b"counts"  # brand, channel, recipient type, status → number of records
 SOURCES: Final = b"sources"  # xxh3-128 of the source name → SourceState
-DATABASES: Final = (META, RECORDS, BRANDS, WATERMARKS, WITHHELD, HOLDS, ACCESS, LISTS, COUNTS, SOURCES)
+INDEX: Final = b"index"  # generation, shard → page of the decision index (pages.py)
+INDEX_CHANGES: Final = b"index_changes"  # index revision → the pages it changed
+DATABASES: Final = (
+    *(META, RECORDS, BRANDS, WATERMARKS, WITHHELD, HOLDS, ACCESS, LISTS, COUNTS, SOURCES),
+    *(INDEX, INDEX_CHANGES),
+)
 
 # meta
 META_FORMAT: Final = b"format"
@@ -48,9 +55,11 @@ META_LOG_ID: Final = b"log_id"
 META_SEQUENCE: Final = b"sequence"
 META_ADDRESS_KEY_ID: Final = b"address_key_id"
 META_STORE_KEY_ID: Final = b"store_key_id"
+META_INDEX: Final = b"index"  # IndexState
 
 _KEY: Final = struct.Struct(">IBB16s")
 KEY_BYTES: Final = _KEY.size
+_PREFIX: Final = struct.Struct(">IBB")
 # check, status, source number, registered, consented, sequence, transaction form, transaction id
 _RECORD: Final = struct.Struct(">IBBIIQB32s")
 RECORD_BYTES: Final = _RECORD.size
@@ -62,6 +71,8 @@ _CODE: Final = struct.Struct(">I")
 _COUNT_KEY: Final = struct.Struct(">IBBB")
 _BRAND: Final = struct.Struct(">QBBBI")
 _ACCESS: Final = struct.Struct(">I16s")
+_SHARD: Final = struct.Struct(">II")
+_INDEX_STATE: Final = struct.Struct(">QIIQIIIQ")
 
 RECORD_DTYPE: Final = np.dtype(
     [
@@ -78,13 +89,9 @@ RECORD_DTYPE: Final = np.dtype(
 """The fixed part of a record as a numpy row; the same bytes as `_RECORD`."""
 KEY_DTYPE: Final = np.dtype([("brand", ">u4"), ("channel", "u1"), ("recipient_type", "u1"), ("tag", "u1", (16,))])
 
-NO_TRANSACTION: Final = 0
-HEX_TRANSACTION: Final = 1
-TEXT_TRANSACTION: Final = 2
-
-_SOURCE_NUMBERS: Final = {name: number for number, name in enumerate(KNOWN_SOURCES, 1)}
-_LOWER_HEX: Final = re.compile("[0-9a-f]*")
-_STATUSES: Final = frozenset((Status.ONAY, Status.RET, Status.UNKNOWN))
+_SOURCES: Final = dict(enumerate(("", *KNOWN_SOURCES)))
+"""0 stands for any other source: its name is in the tail."""
+_STATUSES: Final = {int(status): status for status in (Status.ONAY, Status.RET, Status.UNKNOWN)}
 
 
 def _corrupt(what: str) -> NoReturn:
@@ -102,6 +109,11 @@ def record_check(key: bytes, body: bytes) -> int:
 def encode_key(brand: int, channel: int, recipient_type: int, tag: bytes) -> bytes:
     """Write the key of a consent: 22 bytes, one brand's consents lie together."""
     return _KEY.pack(brand, channel, recipient_type, tag)
+
+
+def key_prefix(brand: int, channel: int, recipient_type: int) -> bytes:
+    """Write what the keys of these consents begin with; the tag follows."""
+    return _PREFIX.pack(brand, channel, recipient_type)
 
 
 def decode_key(key: bytes) -> tuple[int, Channel, RecipientType, bytes]:
@@ -125,44 +137,59 @@ def encode_keys(columns: ConsentColumns) -> npt.NDArray[np.void]:
     return keys
 
 
+def column_of_keys(columns: ConsentColumns) -> list[bytes]:
+    """Write the keys of N changes."""
+    packed = encode_keys(columns).tobytes()
+    return [packed[at : at + KEY_BYTES] for at in range(0, len(packed), KEY_BYTES)]
+
+
 def column_keys(brand: int, channel: int, recipient_type: int, tags: npt.NDArray[np.uint8]) -> list[bytes]:
     """Write the keys of one frame's recipients; tags uint8 (N, 16)."""
-    prefix = struct.pack(">IBB", brand, channel, recipient_type)
+    prefix = key_prefix(brand, channel, recipient_type)
     packed = tags.tobytes()
     return [prefix + packed[at : at + TAG_BYTES] for at in range(0, len(packed), TAG_BYTES)]
 
 
-def encode_records(keys: Sequence[bytes], columns: ConsentColumns) -> list[bytes]:
-    """Write the records of N changes whose keys are given, in the same order."""
-    rows = np.zeros(len(columns), RECORD_DTYPE)
+def rows_bytes(rows: npt.NDArray[np.void]) -> list[bytes]:
+    """Return each row of a packed array as bytes, in one call; rows of shape (N,)."""
+    listed: list[bytes] = np.ascontiguousarray(rows).view(f"V{rows.itemsize}").tolist()
+    return listed
+
+
+def encode_records(keys: npt.NDArray[np.void], columns: ConsentColumns) -> list[bytes]:
+    """Write the records of N changes whose keys (KEY_DTYPE) are given, in the same order."""
+    rows = np.empty(len(columns), RECORD_DTYPE)
     rows["status"] = columns.status
+    rows["source"] = columns.source
     rows["registered"] = columns.registered
     rows["consented"] = columns.consented
     rows["sequence"] = columns.sequence
-    rows["source"] = [_SOURCE_NUMBERS.get(name, 0) for name in columns.source]
-    rows["transaction_form"], transactions, tails = _transactions(columns.transaction_id.tolist())
-    rows["transaction"] = np.frombuffer(transactions, np.uint8).reshape(-1, 32)
-    for unnamed in np.flatnonzero(rows["source"] == 0).tolist():
-        tails[unnamed] = tails.get(unnamed, b"") + _text(columns.source[unnamed])
-    packed = rows.tobytes()
-    bodies = [packed[at + _CHECKED_FROM : at + RECORD_BYTES] for at in range(0, len(packed), RECORD_BYTES)]
-    for at, tail in tails.items():
-        bodies[at] += tail
-    return [_CODE.pack(record_check(key, body)) + body for key, body in zip(keys, bodies, strict=True)]
+    rows["transaction_form"] = columns.transaction_form
+    rows["transaction"] = columns.transaction
+    rows["check"] = _record_checks(_matrix(keys), _matrix(rows))
+    values = rows_bytes(rows)
+    with_tail = (columns.source == 0) | (columns.transaction_form == TEXT_TRANSACTION)
+    for at in np.flatnonzero(with_tail).tolist():
+        source, transaction_id = columns.texts[columns.text[at]]
+        tail = _text(transaction_id) if columns.transaction_form[at] == TEXT_TRANSACTION else b""
+        tail += b"" if columns.source[at] else _text(source)
+        values[at] = _checked(keys[at].tobytes(), values[at][_CHECKED_FROM:] + tail)
+    return values
 
 
-def _transactions(texts: list[str]) -> tuple[npt.NDArray[np.uint8], bytes, dict[int, bytes]]:
-    """Write N transaction ids: their forms, 32 bytes each, and the tails of those that are no hexadecimal."""
-    joined = "".join(texts)
-    if set(map(len, texts)) == {TRANSACTION_ID_MAX_CHARS} and _LOWER_HEX.fullmatch(joined):
-        return np.full(len(texts), HEX_TRANSACTION, np.uint8), bytes.fromhex(joined), {}
-    hexadecimal = [len(text) == TRANSACTION_ID_MAX_CHARS and _LOWER_HEX.fullmatch(text) is not None for text in texts]
-    packed = b"".join(
-        bytes.fromhex(text) if is_hex else bytes(32) for text, is_hex in zip(texts, hexadecimal, strict=True)
-    )
-    forms = np.where(hexadecimal, HEX_TRANSACTION, TEXT_TRANSACTION).astype(np.uint8)
-    forms[[not text for text in texts]] = NO_TRANSACTION
-    return forms, packed, {at: _text(texts[at]) for at in np.flatnonzero(forms == TEXT_TRANSACTION).tolist()}
+def _matrix(rows: npt.NDArray[np.void]) -> npt.NDArray[np.uint8]:
+    """See packed rows as bytes, uint8 (N, size of a row)."""
+    return rows.view(np.uint8).reshape(len(rows), rows.itemsize)
+
+
+def _record_checks(keys: npt.NDArray[np.uint8], records: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
+    """Return the checks of N records without tail, given as uint8 (N, 22) and (N, 55); uint32 (N,)."""
+    bound = np.empty((len(keys), KEY_BYTES + RECORD_BYTES - _CHECKED_FROM), np.uint8)
+    bound[:, :KEY_BYTES] = keys
+    bound[:, KEY_BYTES:] = records[:, _CHECKED_FROM:]
+    texts = bound.view(f"V{bound.shape[1]}")[:, 0].tolist()
+    digests = np.fromiter(map(xxhash.xxh3_64_intdigest, texts), np.uint64, len(texts))
+    return digests.astype(np.uint32)  # the lower half, as record_check takes
 
 
 def _text(text: str) -> bytes:
@@ -181,66 +208,83 @@ def intact(key: bytes, value: bytes) -> bool:
 
 def decode_record(key: bytes, value: bytes) -> ConsentChange:
     """Read one record with its key."""
-    if not intact(key, value):
-        _corrupt("consent record")
+    status, registered, consented, source, transaction_id, sequence = _facts(key, value)
     brand, channel, recipient_type, tag = decode_key(key)
-    _, status, source, registered, consented, sequence, form, transaction = _RECORD.unpack_from(value)
-    if form > TEXT_TRANSACTION or source > len(KNOWN_SOURCES):
-        _corrupt("consent record")
-    tail = _Tail(value)
-    transaction_id = ("", transaction.hex(), "")[form] if form != TEXT_TRANSACTION else tail.text()
-    source_name = KNOWN_SOURCES[source - 1] if source else tail.text()
-    tail.end()
     return ConsentChange(
         brand=brand,
         channel=channel,
         recipient_type=recipient_type,
         tag=tag,
-        status=Status(status),
+        status=status,
         registered=registered,
         consented=consented,
-        source=source_name,
+        source=source,
         transaction_id=transaction_id,
         sequence=sequence,
     )
 
 
-class _Tail:
-    """The texts behind a record's fixed part, each after its length in one byte."""
+def decode_evidence(key: bytes, value: bytes) -> tuple[int, Evidence]:
+    """Read what a check needs of the record at a key that it made itself: state byte and evidence."""
+    status, registered, consented, source, transaction_id, _ = _facts(key, value)
+    return state(status, consented, registered), Evidence(
+        status=status,
+        source=source,
+        consent_time=local_text(consented),
+        registration_time=local_text(registered),
+        transaction_id=transaction_id,
+    )
 
-    def __init__(self, value: bytes) -> None:
-        self._value = value
-        self._at = RECORD_BYTES
 
-    def text(self) -> str:
-        if self._at >= len(self._value):
+def _facts(key: bytes, value: bytes) -> tuple[Status, int, int, str, str, int]:
+    """Read a record's status, registration and consent time, source, transaction id and position."""
+    if len(value) < RECORD_BYTES:
+        _corrupt("consent record")
+    check, number, source_number, registered, consented, sequence, form, transaction = _RECORD.unpack_from(value)
+    status, source = _STATUSES.get(number), _SOURCES.get(source_number)
+    if check != record_check(key, value[_CHECKED_FROM:]) or status is None or source is None:
+        _corrupt("consent record")
+    transaction_id = transaction.hex() if form == HEX_TRANSACTION else ""
+    if len(value) > RECORD_BYTES or form > HEX_TRANSACTION or not source_number:
+        texts = _tail(value)
+        if form > TEXT_TRANSACTION or len(texts) != (form == TEXT_TRANSACTION) + (not source_number):
             _corrupt("consent record")
-        end = self._at + 1 + self._value[self._at]
-        text = self._value[self._at + 1 : end]
-        if end > len(self._value):
+        transaction_id = texts[0] if form == TEXT_TRANSACTION else transaction_id
+        source = source or texts[-1]
+    return status, registered, consented, source, transaction_id, sequence
+
+
+def _tail(value: bytes) -> Sequence[str]:
+    """Read the texts behind a record's fixed part, each after its length in one byte: transaction id, source."""
+    texts, at = [], RECORD_BYTES
+    while at < len(value):
+        end = at + 1 + value[at]
+        if end > len(value):
             _corrupt("consent record")
-        self._at = end
         try:
-            return text.decode()
+            texts.append(value[at + 1 : end].decode())
         except UnicodeDecodeError:
             _corrupt("consent record")
-
-    def end(self) -> None:
-        if self._at != len(self._value):
-            _corrupt("consent record")
-
-
-def status_of(value: bytes | None) -> int:
-    """Return the status of a record that is known to be intact; 0 for no record."""
-    return 0 if value is None else value[_CHECKED_FROM]
+        at = end
+    return texts
 
 
 def decode_columns(keys: Sequence[bytes], values: Sequence[bytes]) -> npt.NDArray[np.void]:
     """Read the fixed parts of N records as an array of RECORD_DTYPE; one damaged record fails the column."""
-    if not all(map(intact, keys, values)):
+    fixed = list(values)
+    tailed = [at for at, value in enumerate(values) if len(value) != RECORD_BYTES]
+    for at in tailed:
+        if not intact(keys[at], values[at]):
+            _corrupt("consent record")
+        fixed[at] = values[at][:RECORD_BYTES]
+    rows = np.frombuffer(b"".join(fixed), RECORD_DTYPE)
+    packed = np.frombuffer(b"".join(keys), np.uint8).reshape(-1, KEY_BYTES)
+    fits = rows["check"] == _record_checks(packed, _matrix(rows))
+    fits &= (rows["status"] > Status.NONE) & (rows["status"] <= Status.UNKNOWN)
+    fits[tailed] = True
+    if not fits.all():
         _corrupt("consent record")
-    fixed = b"".join(value[:RECORD_BYTES] for value in values)
-    return np.frombuffer(fixed, RECORD_DTYPE)
+    return rows
 
 
 def encode_number(number: int) -> bytes:
@@ -444,3 +488,78 @@ def decode_hold(key: bytes, value: bytes) -> tuple[str, tuple[int, ...]]:
         _corrupt("hold")
     codes = np.frombuffer(body[_NUMBER.size : end], ">u4").tolist()
     return body[end:].decode("utf-8", "surrogateescape"), tuple(codes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexState:
+    """What the decision index consists of.
+
+    `revision` counts commits that changed it. Of the generation in use: its number, shards and words in use. Of the
+    one that is being built, if `building` is not 0: the same, and `frontier`, the first shard that is not built yet.
+    """
+
+    revision: int = 0
+    generation: int = 0
+    shards: int = 0
+    entries: int = 0
+    building: int = 0
+    building_shards: int = 0
+    frontier: int = 0
+    building_entries: int = 0
+
+    @property
+    def bytes(self) -> int:
+        """What the pages take on disk, those being built included; the tree above them takes less than a hundredth."""
+        return (self.shards + self.frontier) * 4096
+
+
+def encode_index_state(state: IndexState) -> bytes:
+    """Write the state of the decision index; checked."""
+    numbers = (getattr(state, name) for name in IndexState.__slots__)
+    return _checked(META_INDEX, _INDEX_STATE.pack(*numbers))
+
+
+def decode_index_state(value: bytes) -> IndexState:
+    """Read the state of the decision index."""
+    body = _unchecked(META_INDEX, value, "index state")
+    if len(body) != _INDEX_STATE.size:
+        _corrupt("index state")
+    return IndexState(**dict(zip(IndexState.__slots__, _INDEX_STATE.unpack(body), strict=True)))
+
+
+def encode_shard(generation: int, shard: int) -> bytes:
+    """Write the key of a page of the decision index."""
+    return _SHARD.pack(generation, shard)
+
+
+def encode_shards(generation: int, shards: Sequence[int]) -> list[bytes]:
+    """Write the keys of many pages of one generation."""
+    return [_SHARD.pack(generation, shard) for shard in shards]
+
+
+def decode_shard(key: bytes) -> tuple[int, int]:
+    """Read the key of a page: generation and shard."""
+    if len(key) != _SHARD.size:
+        _corrupt("index key")
+    generation, shard = _SHARD.unpack(key)
+    return generation, shard
+
+
+def encode_index_changes(revision: int, changed: Mapping[int, npt.NDArray[np.int64]]) -> bytes:
+    """Write which shards of which generations a revision changed: generation, how many, which (4 each); checked."""
+    parts = [
+        _SHARD.pack(generation, len(shards)) + shards.astype(">u4").tobytes() for generation, shards in changed.items()
+    ]
+    return _checked(encode_number(revision), b"".join(parts))
+
+
+def decode_index_changes(key: bytes, value: bytes) -> dict[int, npt.NDArray[np.int64]]:
+    """Read which shards a revision changed, by generation."""
+    body, at = _unchecked(key, value, "index change"), 0
+    changed: dict[int, npt.NDArray[np.int64]] = {}
+    while at < len(body):
+        generation, count = _SHARD.unpack_from(body, at)
+        at += _SHARD.size
+        changed[generation] = np.frombuffer(body, ">u4", count, at).astype(np.int64)
+        at += count * _CODE.size
+    return changed

@@ -1,64 +1,136 @@
 """Putting a batch of consent changes into the records: sort, supersede, write, count.
 
-Columns all the way: only the ties that registration time, status and consent time leave open are decided one by
-one, by `change.supersedes`.
+Columns all the way: only ties of everything but texts that no column can say are decided one by one.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Final, cast
 
 import lmdb
 import numpy as np
 import numpy.typing as npt
 
-from iyscheck.change import STATUS_PRECEDENCE, ConsentColumns
+from iyscheck.change import KNOWN_SOURCES, STATUS_PRECEDENCE, TEXT_TRANSACTION, ConsentColumns
+from iyscheck.consent import Status
 from iyscheck.store import layout
+
+_SOURCE_RANKS: Final = np.array([0, *(sorted(KNOWN_SOURCES).index(name) + 1 for name in KNOWN_SOURCES)], np.uint8)
+"""The order of known sources as texts, indexed by their numbers; all of them are ASCII."""
+_STATUSES: Final = (Status.ONAY, Status.RET, Status.UNKNOWN)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Written:
-    """What a batch did to the records; `counts` maps (brand, channel, type, status) to the difference."""
+    """What a batch did to the records.
+
+    `changes` are those that were really written, sorted by key, one for each; `added` bool (N,) says of which there
+    was no record before. `counts` maps (brand, channel, type, status) to the difference.
+    """
 
     applied: int
     superseded: int
     counts: dict[tuple[int, int, int, int], int]
+    changes: ConsentColumns
+    added: npt.NDArray[np.bool_]
 
 
 def apply(txn: lmdb.Transaction, database: lmdb._Database, columns: ConsentColumns) -> Written:
     """Write those of N changes that win, in key order. Equal and older ones change nothing."""
-    if not len(columns):
-        return Written(applied=0, superseded=0, counts={})
     winners = newest(columns)
-    packed = layout.encode_keys(winners).tobytes()
-    keys = [packed[at : at + layout.KEY_BYTES] for at in range(0, len(packed), layout.KEY_BYTES)]
-    cursor = txn.cursor(database)
-    stored = [cast("bytes | None", txn.get(key, db=database)) for key in keys]
-    values = layout.encode_records(keys, winners)
-    wins = _wins(keys, values, stored, winners)
-    puts = [(keys[at], values[at]) for at in np.flatnonzero(wins)]
-    cursor.putmulti(puts, overwrite=True)
-    cursor.close()
+    keys = layout.encode_keys(winners)
+    wins, old_status = _compared(txn, database, keys, winners)
+    changes = winners if wins.all() else winners.take(wins)
+    _put(txn, database, keys[wins], changes)
     return Written(
-        applied=len(puts),
-        superseded=len(columns) - len(puts),
-        counts=_differences(stored, winners, wins),
+        applied=len(changes),
+        superseded=len(columns) - len(changes),
+        counts=_differences(changes, old_status[wins]),
+        changes=changes,
+        added=old_status[wins] == Status.NONE,
     )
+
+
+def _compared(
+    txn: lmdb.Transaction, database: lmdb._Database, keys: npt.NDArray[np.void], new: ConsentColumns
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.uint8]]:
+    """Say of N sorted changes which win over what is stored, and what its status is; NONE where nothing is."""
+    wins = np.ones(len(new), np.bool_)
+    old_status = np.zeros(len(new), np.uint8)
+    if not txn.stat(database)["entries"]:
+        return wins, old_status
+    listed, get = layout.rows_bytes(keys), txn.get
+    stored = [cast("bytes | None", get(key, db=database)) for key in listed]
+    present = np.array([at for at, value in enumerate(stored) if value is not None], np.intp)
+    if present.size:
+        old_keys = [listed[at] for at in present.tolist()]
+        old_values = [value for value in stored if value is not None]
+        old = layout.decode_columns(old_keys, old_values)
+        old_status[present] = old["status"]
+        wins[present] = _wins(new if present.size == len(new) else new.take(present), old, old_keys, old_values)
+    return wins, old_status
+
+
+def append(
+    txn: lmdb.Transaction, database: lmdb._Database, changes: ConsentColumns
+) -> dict[tuple[int, int, int, int], int]:
+    """Write changes whose keys rise and lie beyond all stored ones; return their counts, as Written has them.
+
+    Raises ValueError where they do not.
+    """
+    if _put(txn, database, layout.encode_keys(changes), changes, only_beyond=True) != len(changes):
+        raise ValueError("the keys of a fill must rise")
+    return _differences(changes, np.zeros(len(changes), np.uint8))
+
+
+def _put(
+    txn: lmdb.Transaction,
+    database: lmdb._Database,
+    keys: npt.NDArray[np.void],
+    changes: ConsentColumns,
+    *,
+    only_beyond: bool = False,
+) -> int:
+    """Write the records of changes sorted by key; return how many were written."""
+    listed = layout.rows_bytes(keys)
+    with txn.cursor(database) as cursor:
+        beyond = not cursor.last() or bool(listed and cast("bytes", cursor.key()) < listed[0])
+        if only_beyond and not beyond:
+            return 0
+        records = zip(listed, layout.encode_records(keys, changes), strict=True)
+        _, written = cursor.putmulti(records, append=beyond)
+        return int(written)
 
 
 def newest(columns: ConsentColumns) -> ConsentColumns:
     """Keep of each consent only its greatest change, sorted by key."""
-    order = np.lexsort((*_tag_words(columns), _prefixes(columns)))
-    ordered = layout.encode_keys(columns)[order]
-    starts = np.ones(len(order), np.bool_)
-    starts[1:] = ordered[1:] != ordered[:-1]
-    group = np.cumsum(starts, dtype=np.intp)
-    repeated = np.bincount(group)[group] > 1
-    if repeated.any():
-        # Only these need the whole precedence; sorting everybody's texts would cost more than the rest together.
-        at = order[repeated]
-        order[repeated] = at[_by_precedence(take(columns, at), group[repeated])]
-    return take(columns, order[np.append(starts[1:], True)])
+    words = _words(columns)
+    order = np.argsort(words)
+    ordered = words[order]
+    same = ordered[1:] == ordered[:-1]
+    if not same.any():
+        return columns.take(order)
+    # Only these need the whole key and the whole precedence; sorting everybody by them would cost more than the rest.
+    repeated = np.zeros(len(order), np.bool_)
+    repeated[1:] |= same
+    repeated[:-1] |= same
+    again = columns.take(order[repeated])
+    by_precedence = np.lexsort((*_precedence(again), *_tag_words(again), ordered[repeated]))
+    order[repeated] = order[repeated][by_precedence]
+    ordered_keys = layout.encode_keys(again)[by_precedence]
+    stays = np.ones(len(order), np.bool_)
+    stays[np.flatnonzero(repeated)[:-1]] = ordered_keys[1:] != ordered_keys[:-1]
+    return columns.take(order[stays])
+
+
+def _words(columns: ConsentColumns) -> npt.NDArray[np.uint64]:
+    """Return the beginning of each key as one number in key order: brand, channel and type by rank, then the tag."""
+    prefixes = _prefixes(columns)
+    known = np.unique(prefixes)
+    bits = np.uint64(max(len(known) - 1, 0).bit_length())
+    _, high = _tag_words(columns)
+    if not bits:
+        return high
+    return np.searchsorted(known, prefixes).astype(np.uint64) << (np.uint64(64) - bits) | high >> bits
 
 
 def _tag_words(columns: ConsentColumns) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
@@ -72,60 +144,66 @@ def _prefixes(columns: ConsentColumns) -> npt.NDArray[np.int64]:
     return columns.brand.astype(np.int64) << 16 | columns.channel.astype(np.int64) << 8 | columns.recipient_type
 
 
-def _by_precedence(columns: ConsentColumns, group: npt.NDArray[np.intp]) -> npt.NDArray[np.intp]:
-    """Order the changes of each group so that the one that stays is the last of its group."""
-    return np.lexsort(
-        (
-            -columns.sequence,  # of two equal changes the earlier row is kept, as if it had come alone
-            [text.encode() for text in columns.transaction_id],
-            [text.encode() for text in columns.source],
-            columns.consented,
-            STATUS_PRECEDENCE[columns.status],
-            columns.registered,
-            group,
-        )
+def _precedence(columns: ConsentColumns) -> tuple[npt.NDArray[np.generic], ...]:
+    """Return what decides between changes of one consent, the least first, as lexsort wants it."""
+    return (
+        -columns.sequence,  # of two equal changes the earlier row is kept, as if it had come alone
+        *_evidence_precedence(columns),
+        columns.consented,
+        STATUS_PRECEDENCE[columns.status],
+        columns.registered,
     )
 
 
-def take(columns: ConsentColumns, rows: npt.NDArray[np.intp]) -> ConsentColumns:
-    """Return the named rows of the columns."""
-    return ConsentColumns(**{name: getattr(columns, name)[rows] for name in ConsentColumns.__slots__})
+def _evidence_precedence(columns: ConsentColumns) -> tuple[npt.NDArray[np.generic], ...]:
+    """Return transaction id and source as numbers in the order of their texts, the least first."""
+    if columns.source.all() and (columns.transaction_form != TEXT_TRANSACTION).all():
+        words = np.ascontiguousarray(columns.transaction).view(">u8").astype(np.uint64)
+        # Hexadecimal digits are in the order of their values, and no id (form 0) comes before any.
+        return (*words.T[::-1], columns.transaction_form, _SOURCE_RANKS[columns.source])
+    evidence = [columns.evidence(row) for row in range(len(columns))]
+    return _ranks([transaction_id for _, transaction_id in evidence]), _ranks([source for source, _ in evidence])
+
+
+def _ranks(texts: list[str]) -> npt.NDArray[np.int64]:
+    """Number texts in the order of their UTF-8, which is that of their code points."""
+    ranks = {text: rank for rank, text in enumerate(sorted(set(texts)))}
+    return np.array([ranks[text] for text in texts], np.int64)
 
 
 def _wins(
-    keys: Sequence[bytes], values: Sequence[bytes], stored: Sequence[bytes | None], new: ConsentColumns
+    new: ConsentColumns, old: npt.NDArray[np.void], keys: list[bytes], values: list[bytes]
 ) -> npt.NDArray[np.bool_]:
-    """Say which of the changes supersede what is stored under their key."""
-    wins = np.ones(len(keys), np.bool_)
-    present = np.array([at for at, value in enumerate(stored) if value is not None], np.intp)
-    if not present.size:
-        return wins
-    old = layout.decode_columns([keys[at] for at in present], [stored[at] or b"" for at in present])
-    undecided = np.ones(present.size, np.bool_)
+    """Say which of N changes supersede what is stored under their keys, `old` being its fixed parts."""
+    wins = np.zeros(len(new), np.bool_)
+    undecided = np.ones(len(new), np.bool_)
     for ours, theirs in (
-        (new.registered[present], old["registered"].astype(np.int64)),
-        (STATUS_PRECEDENCE[new.status[present]], STATUS_PRECEDENCE[old["status"]]),
-        (new.consented[present], old["consented"].astype(np.int64)),
+        (new.registered, old["registered"].astype(np.int64)),
+        (STATUS_PRECEDENCE[new.status], STATUS_PRECEDENCE[old["status"]]),
+        (new.consented, old["consented"].astype(np.int64)),
     ):
-        wins[present[undecided & (ours < theirs)]] = False
+        wins |= undecided & (ours > theirs)
         undecided &= ours == theirs
-    for at in present[undecided]:
-        change = layout.decode_record(keys[at], values[at])
-        wins[at] = change.precedence > layout.decode_record(keys[at], stored[at] or b"").precedence
+    if not undecided.any():
+        return wins
+    # A replay ties everywhere: what is equal in columns that say everything needs no second look.
+    equal = (new.source == old["source"]) & (new.source > 0) & (new.transaction_form == old["transaction_form"])
+    equal &= (new.transaction_form != TEXT_TRANSACTION) & (new.transaction == old["transaction"]).all(axis=1)
+    for at in np.flatnonzero(undecided & ~equal).tolist():
+        wins[at] = new.change(at).precedence > layout.decode_record(keys[at], values[at]).precedence
     return wins
 
 
-def _differences(
-    stored: Sequence[bytes | None], new: ConsentColumns, wins: npt.NDArray[np.bool_]
-) -> dict[tuple[int, int, int, int], int]:
-    """Count what the writes add to and take from each brand, channel, type and status."""
-    written = np.flatnonzero(wins)
-    old_status = np.array([layout.status_of(stored[at]) for at in written.tolist()], np.uint8)
-    prefixes = np.tile(_prefixes(new)[written], 2) << 8
-    groups, inverse = np.unique(prefixes | np.concatenate((new.status[written], old_status)), return_inverse=True)
-    sums = np.bincount(inverse, weights=np.repeat([1, -1], written.size), minlength=groups.size)
-    return {
-        (group >> 24, group >> 16 & 0xFF, group >> 8 & 0xFF, group & 0xFF): int(total)
-        for group, total in zip(groups.tolist(), sums.tolist(), strict=True)
-        if group & 0xFF and total
-    }
+def _differences(changes: ConsentColumns, old_status: npt.NDArray[np.uint8]) -> dict[tuple[int, int, int, int], int]:
+    """Count what changes sorted by key add to and take from each brand, channel, type and status."""
+    prefixes = _prefixes(changes)
+    starts = np.flatnonzero(np.append(True, prefixes[1:] != prefixes[:-1])[: len(prefixes)])
+    if not starts.size:
+        return {}
+    differences: dict[tuple[int, int, int, int], int] = {}
+    for status in _STATUSES:
+        gained = (changes.status == status).astype(np.int64) - (old_status == status)
+        for prefix, total in zip(prefixes[starts].tolist(), np.add.reduceat(gained, starts).tolist(), strict=True):
+            if total:
+                differences[prefix >> 16, prefix >> 8 & 0xFF, prefix & 0xFF, int(status)] = total
+    return differences

@@ -1,12 +1,24 @@
-"""Reading a whole store again to find damage: codecs, counts, registries, lists, position."""
+"""Reading a whole store again: do values decode, do counts add up, does the index say what the records say?"""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import islice
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
 
 from iyscheck.errors import StoreCorruptError
-from iyscheck.store import layout
+from iyscheck.kernel import Kernel
+from iyscheck.store import layout, pages
+from iyscheck.store.environment import translated
+from iyscheck.store.index import states_of_records
 from iyscheck.store.snapshot import Snapshot, Store
+from iyscheck.store.view import PageTable, View
+
+_BATCH: Final = 10_000
+_REBUILD = "run 'iyscheck-loader rebuild-index'"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,26 +29,112 @@ class Verification:
     faults: list[str]
 
 
-def verify(store: Store, *, progress: Callable[[int], None] = lambda _: None) -> Verification:
+def verify(
+    store: Store, *, kernel: Kernel | None = None, progress: Callable[[int], None] = lambda _: None
+) -> Verification:
     """Read everything in one snapshot; `progress` is told the number of records read now and then."""
-    with store.snapshot() as snapshot:
-        faults: list[str] = []
-        counted: Counter[tuple[int, int, int, int]] = Counter()
-        records = 0
-        for records, (key, value) in enumerate(snapshot.items(layout.RECORDS), 1):
+    with translated(store.environment.path):
+        view = View(store.environment, None)
+        try:
+            with view.records() as snapshot:
+                return _verified(snapshot, view, kernel or Kernel.best(), progress)
+        finally:
+            view.close()
+
+
+def _verified(snapshot: Snapshot, view: View, kernel: Kernel, progress: Callable[[int], None]) -> Verification:
+    faults: list[str] = []
+    counted: Counter[tuple[int, int, int, int]] = Counter()
+    index = _IndexComparison(view.table, kernel)
+    records = 0
+    items = snapshot.items(layout.RECORDS)
+    while batch := list(islice(items, _BATCH)):
+        keys, values = [key for key, _ in batch], [value for _, value in batch]
+        for number, (key, value) in enumerate(batch, records + 1):
             try:
                 change = layout.decode_record(key, value)
             except StoreCorruptError:
-                faults.append(f"record {records} is damaged")
+                faults.append(f"record {number} is damaged")
                 continue
             counted[change.brand, change.channel, change.recipient_type, change.status] += 1
             if change.sequence > snapshot.position.sequence:
-                faults.append(f"record {records} is from position {change.sequence}, beyond the store's")
-            if not records % 10_000:
-                progress(records)
-        faults += _count_faults(snapshot, counted)
-        faults += _registry_faults(snapshot)
-        return Verification(records=records, faults=faults)
+                faults.append(f"record {number} is from position {change.sequence}, beyond the store's")
+        listed = snapshot.keys_between(layout.ACCESS, keys[0], keys[-1])
+        index.compare(keys, states_of_records(keys, values, np.array([key in listed for key in keys], np.bool_)))
+        records += len(batch)
+        if len(batch) == _BATCH:
+            progress(records)
+    faults += _count_faults(snapshot, counted)
+    faults += _registry_faults(snapshot)
+    faults += index.faults(snapshot)
+    return Verification(records=records, faults=faults)
+
+
+class _IndexComparison:
+    """Compares the generations of the index with the records, one entry after the other."""
+
+    def __init__(self, table: PageTable, kernel: Kernel) -> None:
+        self._table = table
+        self._kernel = kernel
+        self._answered: Counter[int] = Counter()
+        self._wrong: Counter[int] = Counter()
+
+    def compare(self, keys: list[bytes], expected: npt.NDArray[np.uint8]) -> None:
+        """Look consents up whose states are known; those of damaged pages are left out."""
+        rows = np.frombuffer(b"".join(key for key in keys if len(key) == layout.KEY_BYTES), layout.KEY_DTYPE)
+        if len(rows) < len(keys):
+            return  # a key of another length is a fault already
+        state = self._table.state
+        for context in np.unique(rows[["brand", "channel", "recipient_type"]]):
+            chosen = np.flatnonzero(rows[["brand", "channel", "recipient_type"]] == context)
+            tags, salt = np.ascontiguousarray(rows["tag"][chosen]), pages.salts(*map(int, context))
+            for generation, starts in self._table.starts.items():
+                found = pages.look_up(self._table.memory, starts, tags, salt, self._kernel)
+                asked = found != pages.UNANSWERED
+                if generation == state.building:
+                    where = pages.places(tags, np.uint64(salt[0]))
+                    asked &= pages.shards_of(where, state.building_shards) < state.frontier
+                self._answered[generation] += int(asked.sum())
+                self._wrong[generation] += int((asked & (found != expected[chosen])).sum())
+
+    def faults(self, snapshot: Snapshot) -> Iterator[str]:
+        """Say what is wrong with the index, pages first."""
+        try:
+            state = snapshot.index_state()
+        except StoreCorruptError as error:
+            yield f"{error.message} {error.fix}"
+            return
+        if state is None:
+            yield f"there is no decision index: {_REBUILD}"
+            return
+        for generation, end, entries in (
+            (state.generation, state.shards, state.entries),
+            (state.building, state.frontier, state.building_entries),
+        ):
+            if generation:
+                yield from self._generation_faults(snapshot, generation, end, entries)
+        try:
+            for key, value in snapshot.items(layout.INDEX_CHANGES):
+                layout.decode_index_changes(key, value)
+        except StoreCorruptError as error:
+            yield f"{error.message} {_REBUILD}"
+
+    def _generation_faults(self, snapshot: Snapshot, generation: int, end: int, entries: int) -> Iterator[str]:
+        live = words = lost = 0
+        for shard in range(end):
+            value = snapshot.page(generation, shard)
+            if value is None or not pages.sound(value, generation, shard):
+                yield f"index page {shard} is {'missing' if value is None else 'damaged'}: {_REBUILD}"
+                lost += 1
+                continue
+            words += pages.used_in(value)
+            live += 0 if pages.overfull(value) else pages.live(value)
+        if wrong := self._wrong[generation]:
+            yield f"{wrong} entries of the index are not what the records say: {_REBUILD}"
+        if live != self._answered[generation]:
+            yield f"the index has {live} consents where the records have {self._answered[generation]}: {_REBUILD}"
+        if words != entries and not lost:
+            yield f"the index counts {entries} entries, its pages have {words}: {_REBUILD}"
 
 
 def _count_faults(snapshot: Snapshot, counted: Counter[tuple[int, int, int, int]]) -> Iterator[str]:

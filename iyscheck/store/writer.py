@@ -5,19 +5,28 @@ So whatever kills the process, the store is as after some whole batch, and says 
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Self
+from pathlib import Path
+from typing import Final, Self
 
 import lmdb
 
 from iyscheck.change import LOG_ID_BYTES, Brand, ConsentColumns, Position, RetailerAccess
 from iyscheck.errors import SourceUnknownError
-from iyscheck.store import layout, records
+from iyscheck.kernel import Kernel
+from iyscheck.store import layout, pages, records
 from iyscheck.store.environment import Environment, WriterLock, check_keys, open_writer, read, translated, walk
-from iyscheck.store.layout import SourceState
+from iyscheck.store.index import Index, PlaceOrder, check_contexts, read_state
+from iyscheck.store.layout import IndexState, SourceState
 from iyscheck.store.registries import Registries, read_position
+
+REBUILD_SLICE: Final = 250_000
+"""Consents built into the index in one transaction."""
+DROPPED_AT_ONCE: Final = 20_000
+"""Pages of an old index deleted in one transaction."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,16 +50,78 @@ class Applied:
     withheld: dict[int, int]
 
 
+class Filling:
+    """The one transaction in which an empty store is filled; take it from `Writer.filling`."""
+
+    def __init__(
+        self,
+        registries: Registries,
+        index: Index,
+        entries: PlaceOrder,
+        contexts: dict[tuple[int, int], tuple[int, int, int]],
+    ) -> None:
+        self._registries = registries
+        self._index = index
+        self._entries = entries
+        self._contexts = contexts
+        self._counts: Counter[tuple[int, int, int, int]] = Counter()
+        self._applied = 0
+        self.finished = False
+
+    def register(self, brands: Sequence[Brand], access: Sequence[RetailerAccess]) -> None:
+        """Write what stands beside the records, in any order. Raises ValueError for lists behind a record."""
+        if access and self._applied:
+            raise ValueError("lists of retailers come before the records of a fill")  # the index has a bit of them
+        for brand in brands:
+            self._registries.put_brand(brand)
+        for each in access:
+            self._registries.put_access(each)
+
+    def append(self, changes: ConsentColumns) -> None:
+        """Write records whose keys rise and lie beyond those written before. Raises ValueError where they do not."""
+        registries = self._registries
+        check_contexts(self._contexts, changes)
+        self._counts.update(records.append(registries.txn, registries.databases[layout.RECORDS], changes))
+        self._applied += len(changes)
+        self._entries.add(self._index.entries(changes))
+
+    def finish(self, source: SourceState, *, rows: int, taken: int | None = None, finished: bool = False) -> Applied:
+        """Write index, counts, position and resume point, as `Writer.apply` does after a batch of `rows` feed rows.
+
+        `taken` changes went into the sorting, by default as many as came out.
+        """
+        superseded = 0 if taken is None else taken - self._applied
+        self._index.load(self._entries.parts(), self._applied)
+        self._index.save()
+        self._registries.add_counts(self._counts)
+        self.finished = True
+        return _concluded(
+            self._registries, source, rows=rows, applied=self._applied, superseded=superseded, finished=finished
+        )
+
+
 class Writer:
     """Writes batches into a store; make one with `open`."""
 
-    def __init__(self, environment: Environment, lock: WriterLock) -> None:
+    def __init__(self, environment: Environment, lock: WriterLock, kernel: Kernel) -> None:
         self._environment = environment
         self._lock = lock
+        self._kernel = kernel
+        self._contexts: dict[tuple[int, int], tuple[int, int, int]] = {}
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], *, address_key_id: bytes, store_key_id: bytes) -> Self:
-        """Open a store for writing, making it if there is none.
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        address_key_id: bytes,
+        store_key_id: bytes,
+        kernel: Kernel = Kernel.NUMPY,
+        make_index: bool = True,
+    ) -> Self:
+        """Open a store for writing, making it if there is none; one without a decision index is given one.
+
+        With `make_index` false it is left as it is, for who will rebuild it.
 
         Raises StoreBusyError, StoreKeysError, StoreFormatError, StoreFullError, StoreUnreadableError.
         """
@@ -60,13 +131,17 @@ class Writer:
             try:
                 _initialise(environment, address_key_id, store_key_id)
                 check_keys(environment, address_key_id=address_key_id, store_key_id=store_key_id)
+                writer = cls(environment, lock, kernel)
+                writer._know_contexts()
+                if make_index and not writer._has_index():
+                    writer.rebuild_index()
             except BaseException:
                 environment.close()
                 raise
         except BaseException:
             lock.release()
             raise
-        return cls(environment, lock)
+        return writer
 
     def __enter__(self) -> Self:
         return self
@@ -78,6 +153,11 @@ class Writer:
         """Close the store and let the next writer in."""
         self._environment.close()
         self._lock.release()
+
+    @property
+    def path(self) -> Path:
+        """The store's directory."""
+        return self._environment.path
 
     @property
     def environment(self) -> Environment:
@@ -115,20 +195,45 @@ class Writer:
             txn.add_counts(written.counts)
             for access in batch.access:
                 txn.put_access(access)
-            position = txn.advance(batch.rows)
-            txn.put_hold(source.name, txn.held_brands(source))
-            moved: dict[int, int] = {}
-            withheld: dict[int, int] = {}
-            if finished:
-                moved, withheld = txn.move_watermarks(source.watermarks)
-            txn.put_source(_finished(source) if finished else source)
-        return Applied(
-            applied=written.applied,
-            superseded=written.superseded,
-            position=position,
-            watermarks=moved,
-            withheld=withheld,
-        )
+            self._index(txn, written, batch.access)
+            return _concluded(
+                txn,
+                source,
+                rows=batch.rows,
+                applied=written.applied,
+                superseded=written.superseded,
+                finished=finished,
+            )
+
+    @property
+    def is_empty(self) -> bool:
+        """Say whether there is no record yet; there may be brands and all else."""
+        with self._reading() as txn:
+            return not txn.stat(self._environment.databases[layout.RECORDS])["entries"]
+
+    @contextmanager
+    def filling(self) -> Iterator[Filling]:
+        """Fill a store without records in one transaction: all of it is on disk at the end, or nothing.
+
+        Nothing is written unless `finish` is called. Raises ValueError for a store with records, StoreFullError.
+        """
+        if not self.is_empty:
+            raise ValueError("only a store without records can be filled")
+        with self._writing() as txn, PlaceOrder(self.path) as entries:
+            filling = Filling(txn, Index(txn.txn, txn.databases, self._kernel), entries, self._contexts)
+            yield filling
+            if not filling.finished:
+                txn.txn.abort()
+
+    def fill(self, chunks: Iterable[ConsentColumns], source: SourceState, *, rows: int) -> Applied:
+        """Fill a store without records from chunks of changes: keys rise within and between them.
+
+        `rows` is how far the position moves. Raises ValueError, StoreFullError.
+        """
+        with self.filling() as filling:
+            for changes in chunks:
+                filling.append(changes)
+            return filling.finish(source, rows=rows)
 
     def accept_rejects(self, source_name: str) -> Applied:
         """Accept that a source's rejected rows are lost, and move the watermarks that waited for it.
@@ -149,6 +254,53 @@ class Writer:
             withheld = txn.withheld()
         return Applied(applied=0, superseded=0, position=position, watermarks=moved, withheld=withheld)
 
+    def rebuild_index(self, progress: Callable[[int, int], None] = lambda _, __: None) -> IndexState:
+        """Build the decision index anew from the records and use it; readers go on with the old one until then.
+
+        `progress` is told how many of how many pages are built. It may be stopped at any moment and begun again.
+        Raises StoreFullError.
+        """
+        with self._writing() as txn:
+            index = Index.whatever_it_is(txn.txn, txn.databases, self._kernel)
+            index.forget()
+            index.start_for(txn.txn.stat(txn.databases[layout.RECORDS])["entries"])
+            total = index.state.building_shards
+            index.save()
+        finished = False
+        while not finished:
+            with self._writing() as txn:
+                index = Index(txn.txn, txn.databases, self._kernel)
+                finished = index.advance(REBUILD_SLICE)
+                index.save()
+            progress(total if finished else index.state.frontier, total)
+        more = True
+        while more:
+            with self._writing() as txn:
+                more = Index(txn.txn, txn.databases, self._kernel).drop(DROPPED_AT_ONCE)
+        return index.state
+
+    def _know_contexts(self) -> None:
+        """Collect the contexts that have records, so that a new one can be told from them."""
+        with self._reading() as txn:
+            for key, _ in walk(txn, self._environment.databases[layout.COUNTS]):
+                context = layout.decode_count_key(key)[:3]
+                self._contexts[pages.salts(*context)] = context
+
+    def _has_index(self) -> bool:
+        """Say whether there is an index in use. Raises StoreCorruptError where that cannot be told."""
+        with self._reading() as txn:
+            state = read_state(txn, self._environment.databases[layout.META])
+        return state is not None and state.generation > 0
+
+    def _index(self, txn: Registries, written: records.Written, access: Sequence[RetailerAccess]) -> None:
+        """Bring the decision index up to date with what a batch wrote."""
+        if not len(written.changes) and not access:
+            return
+        check_contexts(self._contexts, written.changes)
+        index = Index(txn.txn, txn.databases, self._kernel)
+        index.record(written.changes, access, added=int(written.added.sum()))
+        index.save()
+
     @contextmanager
     def _reading(self) -> Iterator[lmdb.Transaction]:
         with translated(self._environment.path), self._environment.lmdb.begin() as txn:
@@ -160,12 +312,28 @@ class Writer:
             yield Registries(txn, self._environment.databases)
 
 
+def _concluded(
+    txn: Registries, source: SourceState, *, rows: int, applied: int, superseded: int, finished: bool
+) -> Applied:
+    """Move the position, the source's resume point and, for a finished one, its watermarks."""
+    position = txn.advance(rows)
+    txn.put_hold(source.name, txn.held_brands(source))
+    moved: dict[int, int] = {}
+    withheld: dict[int, int] = {}
+    if finished:
+        moved, withheld = txn.move_watermarks(source.watermarks)
+    txn.put_source(_finished(source) if finished else source)
+    return Applied(applied=applied, superseded=superseded, position=position, watermarks=moved, withheld=withheld)
+
+
 def _initialise(environment: Environment, address_key_id: bytes, store_key_id: bytes) -> None:
     """Give a new store its format, log and key ids, all at once."""
     meta = environment.databases[layout.META]
     with environment.lmdb.begin(write=True) as txn:
-        if txn.get(layout.META_FORMAT, db=meta) is None:
+        stored = read(txn, layout.META_FORMAT, meta)
+        if stored is None or layout.decode_number(stored) < layout.FORMAT_VERSION:
             txn.put(layout.META_FORMAT, layout.encode_number(layout.FORMAT_VERSION), db=meta)
+        if stored is None:
             txn.put(layout.META_LOG_ID, os.urandom(LOG_ID_BYTES), db=meta)
             txn.put(layout.META_SEQUENCE, layout.encode_number(0), db=meta)
             txn.put(layout.META_ADDRESS_KEY_ID, address_key_id, db=meta)

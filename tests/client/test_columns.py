@@ -25,7 +25,7 @@ def envelope(sequence: int, as_of: int | None = 100) -> Envelope:
 
 def answer(frame_id: int, piece: Piece) -> ColumnAnswer:
     """Answer each recipient with its own length, so that answers can be told apart."""
-    return ColumnAnswer(reasons=np.array([len(text) for text in piece], np.uint8), envelope=envelope(frame_id))
+    return ColumnAnswer.of(reasons=np.array([len(text) for text in piece], np.uint8), envelope=envelope(frame_id))
 
 
 class TestCut:
@@ -152,8 +152,8 @@ class TestResult:
         flight: Flight[int] = Flight(cut(["1", "2"], size=1, max_bytes=999, clean=str), lambda i, _: i, window=2)
         list(flight.launch())
         frames = [
-            ColumnAnswer(reasons=np.array([1, 73, 20], np.uint8), envelope=envelope(5, as_of=300)),
-            ColumnAnswer(reasons=np.array([3, 1], np.uint8), envelope=envelope(9, as_of=200)),
+            ColumnAnswer.of(reasons=np.array([1, 73, 20], np.uint8), envelope=envelope(5, as_of=300)),
+            ColumnAnswer.of(reasons=np.array([3, 1], np.uint8), envelope=envelope(9, as_of=200)),
         ]
 
         result = joined([flight.land(frame) for frame in frames])
@@ -174,7 +174,7 @@ class TestResult:
         """A frame without a watermark leaves the whole column without one."""
         flight: Flight[int] = Flight(cut(["1", "2"], size=1, max_bytes=999, clean=str), lambda i, _: i, window=2)
         list(flight.launch())
-        frames = [ColumnAnswer(reasons=np.ones(1, np.uint8), envelope=envelope(1, as_of)) for as_of in (300, None)]
+        frames = [ColumnAnswer.of(reasons=np.ones(1, np.uint8), envelope=envelope(1, as_of)) for as_of in (300, None)]
 
         result = joined([flight.land(frame) for frame in frames])
 

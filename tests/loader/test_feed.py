@@ -24,23 +24,9 @@ def parse(data: bytes, *, brand: int | None = None, form: Format | None = None, 
 
 
 def changes(parsed: Parsed) -> list[ConsentChange]:
-    """Turn columns back into single changes."""
-    columns = parsed.consents
-    return [
-        ConsentChange(
-            brand=int(columns.brand[at]),
-            channel=Channel(columns.channel[at]),
-            recipient_type=RecipientType(columns.recipient_type[at]),
-            tag=columns.tag[at].tobytes(),
-            status=Status(columns.status[at]),
-            registered=int(columns.registered[at]),
-            consented=int(columns.consented[at]),
-            source=columns.source[at],
-            transaction_id=columns.transaction_id[at],
-            sequence=int(columns.sequence[at]),
-        )
-        for at in range(len(columns))
-    ]
+    """Turn columns back into single changes, in the order of the feed."""
+    found = [parsed.consents.change(at) for at in range(len(parsed.consents))]
+    return sorted(found, key=lambda change: change.sequence)
 
 
 def faults(parsed: Parsed) -> list[tuple[int, str, str]]:

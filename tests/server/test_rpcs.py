@@ -1,3 +1,4 @@
+import json
 import queue
 import threading
 import time
@@ -16,6 +17,7 @@ from iyscheck.change import Position
 from iyscheck.consent import Channel, MessageClass, Reason, RecipientType
 from iyscheck.question import MAX_MESSAGE_BYTES, Context, Question
 from iyscheck.v1 import consent_check_pb2 as v1
+from iyscheck.v1.consent_check_pb2_grpc import ConsentCheckServiceStub
 from tests.builders import ADDRESS_KEY, STORE_KEY
 from tests.server.conftest import CONSENTED, REFUSED, STALE_BRAND, UNKNOWN, Served, Site, serve
 
@@ -125,6 +127,20 @@ class TestAnswers:
         assert [reply.frame_id for reply in replies] == [5, 4, 3]
         assert [reply.reasons for reply in replies] == [expected, expected, bytes([Reason.EXEMPT_MESSAGE] * 4)]
 
+    def test_columns(self, served: Served) -> None:
+        """Frames that are cut into columns are answered as small ones are, whatever their addresses are."""
+        spellings = ["0 (532) 100-00.01", REFUSED, "", NOBODY, "05321000001:", "5321000001", "05321000001ş", "ş" * 70]
+        large = wire.frame(CONTEXT, addresses=spellings * 100, frame_id=1)
+        small = [wire.frame(CONTEXT, addresses=[spelling]) for spelling in spellings]
+
+        answer, *answers = served.stub.StreamCheck(iter([large, *small]), timeout=5)
+
+        assert answer.frame_id == 1
+        assert answer.reasons == b"".join(each.reasons for each in answers) * 100
+        assert answer.reasons[:4] == bytes(
+            [Reason.CONSENTED, Reason.REFUSED, Reason.INVALID_ADDRESS, Reason.NO_CONSENT]
+        )
+
     def test_server_info(self, served: Served) -> None:
         """The server tells limits, keys and policy."""
         info = wire.server_info_of(served.stub.GetServerInfo(v1.GetServerInfoRequest(), timeout=5))
@@ -226,12 +242,13 @@ class TestRefusals:
         assert (info.reason, fields) == ("BATCH_TOO_LARGE", ["questions"])
         assert dict(info.metadata) == {"maximum": "10000", "actual": "10001"}
 
-    def test_malformed_frame(self, served: Served) -> None:
+    @pytest.mark.parametrize("recipients", [1, 1000])
+    def test_malformed_frame(self, served: Served, recipients: int) -> None:
         """Malformed bytes end a stream; a frame with a fault does not."""
-        good = wire.frame(CONTEXT, addresses=[CONSENTED], frame_id=1).SerializeToString()
+        good = wire.frame(CONTEXT, addresses=[CONSENTED] * recipients, frame_id=1).SerializeToString()
         bad = wire.frame(context(), addresses=[], frame_id=2).SerializeToString()
 
-        replies = served.stream(iter([good, bad, good, b"\xff", good]))
+        replies = served.stream(iter([good, bad, good, good + b"\x3a\x01\xff", good]))
 
         read = [v1.StreamCheckResponse.FromString(next(replies)) for _ in range(3)]
         assert [reply.error.reason for reply in read] == ["", "INVALID_QUESTION", ""]
@@ -292,6 +309,25 @@ class TestPositions:
 
         code, info, _ = refusal(caught.value)
         assert (code, info.reason) == (grpc.StatusCode.UNAVAILABLE, "NOT_YET_AT_POSITION")
+
+    def test_not_yet_once(self, site: Site) -> None:
+        """A client that lets gRPC retry is told at once that the position is not there: we have waited already."""
+        with serve(site, metrics_listen="127.0.0.1:0") as served:
+            here = served.server.engine.freshness().position
+            late = wire.check_request(QUESTIONS["consented"][0], min_position=Position(here.log_id, here.sequence + 1))
+            policy = {"maxAttempts": 5, "initialBackoff": "0.01s", "maxBackoff": "0.01s", "backoffMultiplier": 1}
+            policy["retryableStatusCodes"] = ["UNAVAILABLE"]
+            config = json.dumps({"methodConfig": [{"name": [{}], "retryPolicy": policy}]})
+            options = [("grpc.service_config", config)]
+            with (
+                grpc.insecure_channel(served.server.address, options) as channel,
+                pytest.raises(grpc.RpcError) as caught,
+            ):
+                ConsentCheckServiceStub(channel).Check(late, timeout=0.4)
+
+            code, info, _ = refusal(caught.value)
+            assert (code, info.reason) == (grpc.StatusCode.UNAVAILABLE, "NOT_YET_AT_POSITION")
+            assert served.metric("grpc_server_started_total", grpc_method="Check") == 1
 
     def test_waiters(self, site: Site) -> None:
         """Calls that wait for a position leave workers for those that need not wait."""

@@ -12,10 +12,12 @@ import xxhash
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from iyscheck.change import KNOWN_SOURCES, Brand, ConsentChange, ConsentColumns
-from iyscheck.consent import Channel, RecipientType, Status
+from iyscheck.change import KNOWN_SOURCES, Brand, ConsentChange, ConsentColumns, local_text
+from iyscheck.consent import Channel, RecipientType, Status, states
 from iyscheck.errors import StoreCorruptError
-from iyscheck.store import layout
+from iyscheck.kernel import Kernel
+from iyscheck.question import Evidence
+from iyscheck.store import layout, pages
 from iyscheck.store.layout import RetailerList, SourceState
 from tests.builders import NOW, REGISTERED, a_brand, a_change
 from tests.strategies import brands, consent_changes, retailer_sets
@@ -28,6 +30,7 @@ ROUND_TRIP = settings(max_examples=150, deadline=None)
 Decoder = Callable[[bytes, bytes], object]
 BIND: dict[str, Decoder] = {
     "record": layout.decode_record,
+    "evidence": layout.decode_evidence,
     "brand": layout.decode_brand,
     "watermark": layout.decode_watermark,
     "hold": layout.decode_hold,
@@ -40,8 +43,8 @@ BIND: dict[str, Decoder] = {
 
 def record(change: ConsentChange) -> bytes:
     """Encode one record."""
-    key = layout.encode_key(change.brand, change.channel, change.recipient_type, change.tag)
-    return layout.encode_records([key], ConsentColumns.of([change]))[0]
+    columns = ConsentColumns.of([change])
+    return layout.encode_records(layout.encode_keys(columns), columns)[0]
 
 
 def checked(key: bytes, body: bytes) -> bytes:
@@ -52,6 +55,8 @@ def checked(key: bytes, body: bytes) -> bytes:
 VALUES = {
     "record": (KEY, record(CHANGE)),
     "record with tail": (KEY, record(UNNUMBERED)),
+    "evidence": (KEY, record(CHANGE)),
+    "evidence with tail": (KEY, record(UNNUMBERED)),
     "brand": (layout.encode_code(600_123), layout.encode_brand(a_brand(600_123, legacy_deadline=1))),
     "watermark": (layout.encode_code(600_123), layout.encode_watermark(600_123, NOW)),
     "hold": (layout.source_key("a.jsonl"), layout.encode_hold("a.jsonl", (2, 600_123))),
@@ -72,6 +77,17 @@ def documented() -> dict[str, bytes]:
         title, *lines = example_of.splitlines()
         found[title] = b"".join(bytes.fromhex(line.split("   ")[0]) for line in lines)
     return found
+
+
+def example_page() -> bytes:
+    """Write the documented consent as an index of one page."""
+    salt = pages.salts(CHANGE.brand, CHANGE.channel, CHANGE.recipient_type)
+    tag = np.frombuffer(CHANGE.tag, np.uint8).reshape(1, 16)
+    places = pages.places(tag, np.uint64(salt[0]))
+    words = pages.fingerprints(tag, np.uint64(salt[1])) | np.uint64(1)
+    memory = pages.blank(1)
+    pages.fill(memory, pages.starts_of(pages.shards_of(places, 1)), pages.buckets_of(places), words, Kernel.NUMPY)
+    return bytes(pages.sealed(memory, 1, np.array([0]))[0])
 
 
 class TestDocument:
@@ -103,7 +119,29 @@ class TestDocument:
 
     def test_example_by_code(self) -> None:
         """The code writes the documented bytes."""
-        assert documented() == {"key": KEY, "record": record(CHANGE), "record with a tail": record(UNNUMBERED)}
+        page = example_page()
+
+        assert documented() == {
+            "key": KEY,
+            "record": record(CHANGE),
+            "record with a tail": record(UNNUMBERED),
+            "page header": page[:48],
+            "word at byte 3760": page[3760:3768],
+        }
+
+    def test_page_by_hand(self) -> None:
+        """The page of the example follows from the document's words alone."""
+        numbers = xxhash.xxh3_128_digest((600_123).to_bytes(4) + b"\x02\x01")
+        place = int.from_bytes(bytes(range(8))) + int.from_bytes(numbers[:8], "little")
+        print_number = int.from_bytes(bytes(range(8, 16)), "little") ^ int.from_bytes(numbers[8:], "little")
+        bucket = place % 2**32 * 63 // 2**32
+        body = bytearray(4072)
+        body[:16] = (0).to_bytes(4, "little") + (1).to_bytes(4, "little") + (1).to_bytes(4, "little") + bytes(4)
+        body[40 + 64 * bucket : 48 + 64 * bucket] = b"\x01" + print_number.to_bytes(8, "little")[1:]
+        check = xxhash.xxh3_64_intdigest(bytes(body)).to_bytes(8, "little")
+
+        assert (bucket, place) == (58, 0xE3F6C3E7EFAE1F21)
+        assert check + bytes(body) == example_page()
 
     def test_databases(self) -> None:
         """The document's table names every database of the code, in the same order."""
@@ -154,15 +192,34 @@ class TestRoundTrips:
     def test_records(self, changes: list[ConsentChange]) -> None:
         """Each record of a column reads back as its change, alone and by columns."""
         columns = ConsentColumns.of(changes)
-        keys = [key.tobytes() for key in layout.encode_keys(columns)]
+        packed = layout.encode_keys(columns)
+        keys = layout.rows_bytes(packed)
 
-        values = layout.encode_records(keys, columns)
+        values = layout.encode_records(packed, columns)
 
         assert [layout.decode_record(key, value) for key, value in zip(keys, values, strict=True)] == changes
         rows = layout.decode_columns(keys, values)
         assert rows["status"].tolist() == [change.status for change in changes]
         assert rows["registered"].tolist() == [change.registered for change in changes]
         assert rows["consented"].tolist() == [change.consented for change in changes]
+
+    @ROUND_TRIP
+    @given(consent_changes)
+    def test_evidence(self, change: ConsentChange) -> None:
+        """What a check reads of a record is its facts as a column has them, and its texts."""
+        key = layout.encode_key(change.brand, change.channel, change.recipient_type, change.tag)
+        consented, registered = np.array([change.consented], np.int64), np.array([change.registered], np.int64)
+
+        facts, evidence = layout.decode_evidence(key, record(change))
+
+        assert facts == states(np.array([change.status], np.uint8), consented, registered, np.zeros(1, np.bool_))[0]
+        assert evidence == Evidence(
+            status=change.status,
+            source=change.source,
+            consent_time=local_text(change.consented),
+            registration_time=local_text(change.registered),
+            transaction_id=change.transaction_id,
+        )
 
     @ROUND_TRIP
     @given(
@@ -298,6 +355,19 @@ class TestDamage:
 
         with pytest.raises(StoreCorruptError):
             layout.decode_record(KEY, checked(KEY, bytes(body)))
+
+    @pytest.mark.parametrize("decode", [layout.decode_record, layout.decode_evidence])
+    @pytest.mark.parametrize("change", [CHANGE, UNNUMBERED], ids=["no tail", "tail"])
+    def test_wrong_tail(self, change: ConsentChange, decode: Decoder) -> None:
+        """A text too many or too few behind the fixed part is damage, even where the check is right."""
+        key = layout.encode_key(change.brand, change.channel, change.recipient_type, change.tag)
+        body = record(change)[4:]
+        named = bytearray(body[: layout.RECORD_BYTES - 4])
+        named[1] = 0  # a source that the tail must name
+
+        for wrong in (body + b"\1x", body + b"\0", body[: layout.RECORD_BYTES - 4] + b"\2x", bytes(named)):
+            with pytest.raises(StoreCorruptError):
+                decode(key, checked(key, wrong))
 
     @pytest.mark.parametrize("deadline", [4, 255])
     def test_unknown_deadline(self, deadline: int) -> None:

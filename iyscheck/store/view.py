@@ -1,0 +1,316 @@
+"""Column look-ups: one snapshot of a store together with the addresses of the index's pages in it.
+
+LMDB never changes a page in place. So the addresses stay good for as long as a read transaction of that snapshot is
+open, and from one commit to the next only those change that the commit says it changed: a refresh takes those and
+copies the rest. A page is checked when it is taken; one that is damaged or missing is not, and the recipients that
+it would answer are answered from the records.
+
+`Views` keeps the newest view. It is renewed when a check finds that there was a commit, or before by a timer, and
+let go when nobody asks: an open snapshot keeps every page that it can see from being used again, and the file grows.
+"""
+
+import ctypes
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Final, cast
+
+import lmdb
+import numpy as np
+import numpy.typing as npt
+
+from iyscheck.change import Position
+from iyscheck.consent import RETAILER_BIT
+from iyscheck.errors import StoreCorruptError, StoreError
+from iyscheck.kernel import Kernel
+from iyscheck.store import layout, pages
+from iyscheck.store.environment import MAP_BYTES, PAGE_BYTES, Environment, translated
+from iyscheck.store.index import REVISIONS_KEPT, read_state
+from iyscheck.store.layout import IndexState
+from iyscheck.store.snapshot import BrandView, Decoded, Snapshot
+
+TICK_S: Final = 0.02
+IDLE_S: Final = 0.1
+"""How long a view is kept that nobody asks."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageTable:
+    """Where the pages of the index are, at one revision.
+
+    `starts` has for each generation the word of `memory` at which each shard's page begins, or NOT_TAKEN.
+    """
+
+    state: IndexState
+    memory: pages.Words
+    starts: dict[int, pages.Starts]
+
+    @property
+    def in_use(self) -> pages.Starts:
+        """The pages of the generation in use; without an index, one that cannot be taken stands for all."""
+        return self.starts[self.state.generation]
+
+    @property
+    def not_taken(self) -> int:
+        """How many pages of the generation in use are missing or damaged."""
+        return int(np.count_nonzero(self.in_use == pages.NOT_TAKEN))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IndexStats:
+    """How whole the decision index is.
+
+    Pages of the generation in use, how many of them could not be taken, and how many recipients have been answered
+    from the records for that since the store was opened. Without an index: no pages, and everybody.
+    """
+
+    pages: int
+    pages_not_taken: int
+    recipients_from_records: int
+
+
+class _Taker:
+    """Takes pages through one read transaction that was opened with buffers."""
+
+    def __init__(self, txn: lmdb.Transaction, environment: Environment, before: PageTable | None) -> None:
+        self._txn = txn
+        self._databases = environment.databases
+        self._before = before
+        self._memory = before.memory if before is not None else None
+
+    def table(self) -> PageTable:
+        """Take what changed since the table before, or everything where that is not known."""
+        try:
+            state = read_state(self._txn, self._databases[layout.META]) or IndexState()
+        except StoreCorruptError:
+            state = IndexState()
+        changed = self._changed_since(state)
+        starts = {
+            generation: self._starts(generation, shards, changed)
+            for generation, shards in ((state.generation, state.shards), (state.building, state.building_shards))
+            if generation
+        }
+        memory = self._memory if self._memory is not None else np.zeros(pages.BUCKET_WORDS, np.uint64)
+        nothing = np.full(1, pages.NOT_TAKEN, np.int64)
+        return PageTable(state=state, memory=memory, starts=starts or {0: nothing})
+
+    def _changed_since(self, state: IndexState) -> dict[int, list[npt.NDArray[np.int64]]] | None:
+        """Collect which shards changed, by generation; None where that cannot be told."""
+        before = self._before.state.revision if self._before is not None else -1
+        if before < 0 or not 0 <= state.revision - before <= REVISIONS_KEPT:
+            return None
+        changed: dict[int, list[npt.NDArray[np.int64]]] = {}
+        for revision in range(before + 1, state.revision + 1):
+            key = layout.encode_number(revision)
+            value = self._txn.get(key, db=self._databases[layout.INDEX_CHANGES])
+            if value is None:
+                return None
+            try:
+                noted = layout.decode_index_changes(key, bytes(value))
+            except StoreCorruptError:
+                return None
+            for generation, shards in noted.items():
+                changed.setdefault(generation, []).append(shards)
+        return changed
+
+    def _starts(
+        self, generation: int, shards: int, changed: dict[int, list[npt.NDArray[np.int64]]] | None
+    ) -> pages.Starts:
+        known = self._before.starts.get(generation) if self._before is not None and changed is not None else None
+        if known is not None and known.size == shards and changed is not None:
+            starts = known.copy()
+            which = np.unique(np.concatenate([np.zeros(0, np.int64), *changed.get(generation, ())])).tolist()
+            keys = layout.encode_shards(generation, which)
+            get, database = self._txn.get, self._databases[layout.INDEX]
+            starts[which] = [
+                self._take(generation, shard, get(key, db=database)) for shard, key in zip(which, keys, strict=True)
+            ]
+            return starts
+        return self._all(generation, shards)
+
+    def _all(self, generation: int, shards: int) -> pages.Starts:
+        starts = np.full(shards, pages.NOT_TAKEN, np.int64)
+        with self._txn.cursor(self._databases[layout.INDEX]) as cursor:
+            if not cursor.set_range(layout.encode_shard(generation, 0)):
+                return starts
+            for key, value in cast("Iterator[tuple[memoryview, memoryview]]", cursor.iternext()):
+                found, shard = layout.decode_shard(bytes(key))
+                if found != generation or shard >= shards:
+                    break
+                starts[shard] = self._take(generation, shard, value)
+        return starts
+
+    def _take(self, generation: int, shard: int, value: memoryview | bytes | None) -> int:
+        if value is None or not pages.sound(value, generation, shard) or pages.overfull(value):
+            return pages.NOT_TAKEN
+        address = int(np.frombuffer(value, np.uint8).__array_interface__["data"][0])
+        if self._memory is None:
+            # The whole map, wherever in it this page is. Nothing but taken pages is ever read through it.
+            base = address - address % PAGE_BYTES - MAP_BYTES
+            every = (ctypes.c_uint64 * (2 * MAP_BYTES // 8)).from_address(base)
+            self._memory = np.ctypeslib.as_array(every)
+        return (address - int(self._memory.__array_interface__["data"][0])) // 8
+
+
+class View:
+    """One snapshot for columns; valid inside the `with` block that gave it. Safe from many threads at once."""
+
+    def __init__(self, environment: Environment, before: PageTable | None) -> None:
+        self.users = 0
+        self.from_records = 0
+        self._lock = threading.Lock()
+        self._pin, self._txn = _pair(environment)
+        try:
+            self.transaction_id = int(self._txn.id())
+            self.table = _Taker(self._pin, environment, before).table()
+            self._is_whole = not self.table.not_taken
+            decoded = Decoded.read(self._txn, environment)
+            self._snapshot = Snapshot(self._txn, environment.path, environment.databases, decoded, decoded.position)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Let the snapshot go."""
+        self._pin.abort()
+        self._txn.abort()
+
+    @property
+    def position(self) -> Position:
+        """Where the log stands."""
+        return self._snapshot.position
+
+    def brand(self, code: int) -> BrandView:
+        """Return a brand's registration and watermark."""
+        with self._lock:
+            return self._snapshot.brand(code)
+
+    @contextmanager
+    def records(self) -> Iterator[Snapshot]:
+        """Hold the snapshot itself, alone."""
+        with self._lock:
+            yield self._snapshot
+
+    def states(
+        self, brand: int, channel: int, recipient_type: int, tags: npt.NDArray[np.uint8], kernel: Kernel
+    ) -> npt.NDArray[np.uint8]:
+        """Return the state byte of each of N recipients, 0 where there is no record; tags uint8 (N, 16).
+
+        Those whose pages could not be taken are looked up in the records. Raises StoreCorruptError.
+        """
+        salt = pages.salts(brand, channel, recipient_type)
+        found = pages.look_up(self.table.memory, self.table.in_use, tags, salt, kernel)
+        if self._is_whole:
+            return found
+        rest = np.flatnonzero(found == pages.UNANSWERED)
+        if rest.size:
+            with self._lock:
+                states = self._snapshot.states(brand, channel, recipient_type, tags[rest])
+                found[rest] = states | np.where(states, np.uint8(RETAILER_BIT), np.uint8(0))  # there may be one
+                self.from_records += rest.size
+        return found
+
+    def retailer_listed(
+        self, brand: int, channel: int, recipient_type: int, tags: npt.NDArray[np.uint8], retailer: int
+    ) -> npt.NDArray[np.bool_]:
+        """Say for each of N recipients whether the retailer may use the consent; no list means nobody may."""
+        with self._lock:
+            return self._snapshot.retailer_listed(brand, channel, recipient_type, tags, retailer)
+
+
+def _pair(environment: Environment) -> tuple[lmdb.Transaction, lmdb.Transaction]:
+    """Open two read transactions of one snapshot: values as places in the map, and as bytes."""
+    while True:
+        pin = environment.lmdb.begin(buffers=True)
+        txn = environment.lmdb.begin()
+        if pin.id() == txn.id():
+            return pin, txn
+        pin.abort()
+        txn.abort()
+
+
+class Views:
+    """Keeps the newest view of a store for those who check columns."""
+
+    def __init__(self, environment: Environment) -> None:
+        self._environment = environment
+        self._lock = threading.Lock()
+        self._newest: View | None = None
+        self._table: PageTable | None = None
+        self._from_records = 0  # by views that are gone
+        self._asked_s = 0.0
+        self._closing = threading.Event()
+        self._timer: threading.Thread | None = None
+
+    @contextmanager
+    def view(self) -> Iterator[View]:
+        """Hold a view of everything that is committed now. Raises StoreUnreadableError, StoreCorruptError."""
+        with self._lock:
+            view = self._renewed()
+            view.users += 1
+            self._asked_s = time.monotonic()
+            if self._timer is None:
+                self._timer = threading.Thread(target=self._tick, name="iyscheck-view", daemon=True)
+                self._timer.start()
+        try:
+            with translated(self._environment.path):
+                yield view
+        finally:
+            with self._lock:
+                view.users -= 1
+                if view is not self._newest and not view.users:
+                    self._end(view)
+
+    def stats(self) -> IndexStats:
+        """Tell how whole the index was when its pages were last taken."""
+        with self._lock:
+            table, now = self._table, self._newest.from_records if self._newest is not None else 0
+            return IndexStats(
+                pages=table.state.shards if table is not None else 0,
+                pages_not_taken=table.not_taken if table is not None and table.state.generation else 0,
+                recipients_from_records=self._from_records + now,
+            )
+
+    def close(self) -> None:
+        """Let the view go for good; none may be in use."""
+        self._closing.set()
+        with self._lock:
+            timer = self._timer
+        if timer is not None:
+            timer.join()
+        with self._lock:
+            self._let_go()
+
+    def _renewed(self) -> View:
+        """Return a view of the newest transaction."""
+        with translated(self._environment.path):
+            newest = self._newest
+            if newest is not None and newest.transaction_id == self._environment.lmdb.info()["last_txnid"]:
+                return newest
+            view = View(self._environment, self._table)  # opened before the old one is closed
+        self._let_go()
+        self._newest, self._table = view, view.table
+        return view
+
+    def _let_go(self) -> None:
+        view, self._newest = self._newest, None
+        if view is not None and not view.users:
+            self._end(view)
+
+    def _end(self, view: View) -> None:
+        self._from_records += view.from_records
+        view.close()
+
+    def _tick(self) -> None:
+        """Renew the view after each commit while somebody asks; end with it when nobody does."""
+        while not self._closing.wait(TICK_S):
+            with self._lock:
+                if time.monotonic() - self._asked_s <= IDLE_S:
+                    with suppress(StoreError):  # whoever asks next is told
+                        self._renewed()
+                        continue
+                self._let_go()
+                self._timer = None
+                return

@@ -1,0 +1,280 @@
+"""Shaped rows → consents, by arrays from the bytes on: the way of nearly every row of a feed.
+
+Only rows without any fault are taken here, and everything else is left to `feed`, which knows the rules one by one
+and what to say of a row that breaks them. A row taken here gives exactly the change that it would give there.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from iyscheck import address
+from iyscheck.address import TextColumn
+from iyscheck.change import (
+    HEX_TRANSACTION,
+    NO_TRANSACTION,
+    SOURCE_NUMBERS,
+    TAG_BYTES,
+    TEXT_TRANSACTION,
+    TRANSACTION_BYTES,
+    TRANSACTION_ID_MAX_CHARS,
+    ConsentColumns,
+)
+from iyscheck.consent import Channel, RecipientType, Status
+from iyscheck.keys import AddressKey, StoreKey
+from loader import times
+from loader.rows import FeedRow
+from loader.shapes import ShapedRows, Span, Text, integers, words_of
+
+Mask = npt.NDArray[np.bool_]
+Numbers = npt.NDArray[np.uint8]
+
+_KNOWN: Final = frozenset(info.encode_name for info in msgspec.structs.fields(FeedRow))
+_TEXTS: Final = frozenset(
+    ("kind", "recipient", "recipientType", "type", "status", "source", "consentDate", "creationDate", "transactionId")
+)
+_BRAND: Final = "brandCode"
+_NEEDED: Final = frozenset(("recipient", "type", "status", "creationDate"))
+_WORD_CHARS: Final = 8
+
+
+def _masks(words: int) -> npt.NDArray[np.uint64]:
+    """Return by length the words that keep a text of that length and clear what follows it: (8 * words + 1, words)."""
+    longest = words * _WORD_CHARS
+    rows = [(b"\xff" * length).ljust(longest, b"\0") for length in range(longest + 1)]
+    masks = np.frombuffer(b"".join(rows), np.uint64).reshape(longest + 1, words)
+    masks.setflags(write=False)
+    return masks
+
+
+class _Vocabulary:
+    """A few short texts and the number that each stands for. Every other text stands for `other`."""
+
+    def __init__(self, numbers: Mapping[str, int], *, other: int) -> None:
+        self._words = -(-max(map(len, numbers)) // _WORD_CHARS)
+        self._masks = _masks(self._words)
+        self._other = other
+        size = self._words * _WORD_CHARS
+        texts = np.frombuffer(b"".join(name.encode().ljust(size, b"\0") for name in numbers), np.uint64)
+        self._texts = texts.reshape(-1, self._words)
+        self._numbers = np.array([*numbers.values()], np.uint8)
+        # Multipliers are tried until each text has a place of its own: then one comparison decides.
+        self._multiplier = next(
+            np.uint64(odd)
+            for odd in range(0x9E3779B97F4A7C15, 2**64, 2)
+            if len(set(self._places(self._texts, np.uint64(odd)).tolist())) == len(numbers)
+        )
+        self._at = np.zeros(2**_PLACE_BITS, np.intp)
+        self._at[self._places(self._texts, self._multiplier)] = np.arange(len(numbers))
+
+    @staticmethod
+    def _places(words: npt.NDArray[np.uint64], multiplier: np.uint64) -> npt.NDArray[np.uint64]:
+        mixed = np.zeros(len(words), np.uint64)
+        for column in words.T:
+            mixed = (mixed ^ column) * multiplier
+            mixed ^= mixed >> np.uint64(32)
+        return mixed * multiplier >> np.uint64(64 - _PLACE_BITS)
+
+    def numbers(self, text: Text, span: Span) -> Numbers:
+        """Return the number of each of N texts."""
+        longest = self._words * _WORD_CHARS
+        words = text.words(span.start, longest) & self._masks[np.minimum(span.length, longest)]
+        at = self._at[self._places(words, self._multiplier)]
+        same = span.length <= longest
+        for column in range(self._words):
+            same &= words[:, column] == self._texts[at, column]
+        return np.where(same, self._numbers[at], np.uint8(self._other))
+
+
+_PLACE_BITS: Final = 10
+_CHANNELS: Final = _Vocabulary({channel.name: channel.value for channel in Channel}, other=0)
+_TYPES: Final = _Vocabulary({kind.name: kind.value for kind in RecipientType}, other=0)
+_STATUSES: Final = _Vocabulary(
+    {"": Status.NONE, "ONAY": Status.ONAY, "RET": Status.RET, "RED": Status.RET}, other=Status.UNKNOWN
+)
+_OTHER_SOURCE: Final = 255
+_SOURCES: Final = _Vocabulary({"": 0, **SOURCE_NUMBERS}, other=_OTHER_SOURCE)
+_KINDS: Final = _Vocabulary({"consent": 1}, other=0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Evidence:
+    """Source and transaction id of N rows as ConsentColumns keeps them; `text` and `texts` for the few others."""
+
+    source: Numbers
+    transaction_form: Numbers
+    transaction: Numbers
+    text: npt.NDArray[np.int32]
+    texts: tuple[tuple[str, str], ...]
+
+
+class PlainConsents:
+    """Reads faultless consents of one source. `brand` is that of --brand, `test_brand` one that is never loaded."""
+
+    def __init__(self, address_key: AddressKey, store_key: StoreKey, *, brand: int | None, test_brand: int) -> None:
+        self._address_key = address_key
+        self._store_key = store_key
+        self._brand = brand
+        self._test_brand = test_brand
+
+    def read(
+        self, rows: ShapedRows, sequence: npt.NDArray[np.int64], *, latest: int
+    ) -> tuple[ConsentColumns | None, Mask]:
+        """Read the consents of rows at these positions, `latest` being the last local second that may be registered.
+
+        Also says which rows they are: bool (N,). None where there is none.
+        """
+        good = np.ones(len(rows), np.bool_)
+        if not _is_consent(rows, given=self._brand):
+            return None, ~good
+        brand, channel, recipient_type, status = self._facts(rows, good)
+        registered, consented = self._times(rows, good, needed=(status == Status.ONAY) & (recipient_type == 1))
+        good &= registered <= latest
+        evidence = _evidence(rows, good)
+        tag = self._tags(rows, channel, good)
+        if not good.any():
+            return None, good
+        columns = ConsentColumns(
+            brand=brand.astype(np.uint32),
+            channel=channel,
+            recipient_type=recipient_type,
+            tag=tag,
+            status=status,
+            registered=registered,
+            consented=consented,
+            source=evidence.source,
+            transaction_form=evidence.transaction_form,
+            transaction=evidence.transaction,
+            text=evidence.text,
+            sequence=sequence,
+            texts=evidence.texts,
+        )
+        return columns if good.all() else columns.take(good), good
+
+    def _facts(self, rows: ShapedRows, good: Mask) -> tuple[npt.NDArray[np.int64], Numbers, Numbers, Numbers]:
+        """Read brand, channel, recipient type and status; clear `good` where one is not right."""
+        text, texts = rows.text, rows.texts
+        brand = np.full(len(rows), self._brand or 0, np.int64)
+        if _BRAND in rows.numbers:
+            brand = rows.numbers[_BRAND]
+        elif _BRAND in texts:
+            brand, right = integers(text, texts[_BRAND])
+            good &= right
+        if self._brand is not None:
+            good &= brand == self._brand
+        good &= (brand > 0) & (brand != self._test_brand)
+        channel = _CHANNELS.numbers(text, texts["type"])
+        good &= channel > 0
+        recipient_type = np.full(len(rows), RecipientType.BIREYSEL, np.uint8)
+        if "recipientType" in texts:
+            recipient_type = _TYPES.numbers(text, texts["recipientType"])
+            good &= recipient_type > 0
+        status = _STATUSES.numbers(text, texts["status"])
+        good &= status != Status.NONE
+        if "kind" in texts:
+            good &= _KINDS.numbers(text, texts["kind"]) > 0
+        return brand, channel, recipient_type, status
+
+    def _times(
+        self, rows: ShapedRows, good: Mask, *, needed: Mask
+    ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+        """Read registration and consent time, the second one absent only where it is not needed."""
+        registered = _seconds(rows.text, rows.texts["creationDate"])
+        good &= registered > 0
+        consented = np.zeros(len(rows), np.int64)
+        if "consentDate" in rows.texts:
+            consented = _seconds(rows.text, rows.texts["consentDate"])
+        good &= (consented > 0) | ((consented == times.ABSENT) & ~needed)
+        return registered, consented
+
+    def _tags(self, rows: ShapedRows, channel: Numbers, good: Mask) -> Numbers:
+        """Make the tags of the good rows; clear `good` where the address is not readable."""
+        tag = np.zeros((len(rows), TAG_BYTES), np.uint8)
+        emails = channel == Channel.EPOSTA
+        for form, as_channel in ((~emails, Channel.MESAJ), (emails, Channel.EPOSTA)):
+            places = np.flatnonzero(form & good)
+            if not places.size:
+                continue
+            span = rows.texts["recipient"]
+            column = _column(rows.text, Span(start=span.start[places], length=span.length[places]))
+            tokens = address.tokens(column, as_channel, self._address_key)
+            good[places] = address.readable(tokens)
+            tag[places] = self._store_key.tags(tokens)
+        return tag
+
+
+def _is_consent(rows: ShapedRows, *, given: int | None) -> bool:
+    """Say whether rows of this shape may be consents: the needed fields are there, each as text, and no others."""
+    named = rows.texts.keys() | rows.numbers.keys()
+    fits = rows.texts.keys() >= _NEEDED and named & _KNOWN <= _TEXTS | {_BRAND}
+    return fits and not rows.numbers.keys() & _TEXTS and (_BRAND in named or given is not None)
+
+
+def _seconds(text: Text, span: Span) -> npt.NDArray[np.int64]:
+    """Read local seconds: ABSENT for an empty text, INVALID for all but 19 characters, fractions too."""
+    seconds = times.seconds_of_words(text.words(span.start, times.TIME_WORDS * _WORD_CHARS))
+    return np.where(span.length == times.TIME_CHARS, seconds, np.where(span.length == 0, times.ABSENT, times.INVALID))
+
+
+def _column(text: Text, span: Span) -> TextColumn:
+    """Copy texts out behind one another: what recognises e-mails looks at all that lies between them, too."""
+    offsets = np.cumsum(span.length) - span.length
+    places = np.repeat(span.start - offsets, span.length) + np.arange(span.length.sum())
+    return TextColumn.adjacent(text.padded[places], span.length)
+
+
+_OVER: Final = words_of(b"\xf0" * _WORD_CHARS)[0]
+_NIBBLES: Final = words_of(b"\x0f" * _WORD_CHARS)[0]
+_ONES: Final = words_of(b"\x01" * _WORD_CHARS)[0]
+_ZEROS: Final = words_of(b"0" * _WORD_CHARS)[0]
+_ABOVE_NINE: Final = words_of(bytes([0x80 - 10]) * _WORD_CHARS)[0]
+
+
+def hexadecimal(words: npt.NDArray[np.uint64]) -> tuple[Numbers, Mask]:
+    """Read N texts of 64 characters (N, 8) as the 32 bytes that they write; also say which are lower-case digits."""
+    nibbles = (words & _NIBBLES) + (words >> np.uint64(6) & _ONES) * np.uint64(9)
+    letters = nibbles + _ABOVE_NINE >> np.uint64(7) & _ONES
+    written = nibbles + _ZEROS + letters * np.uint64(ord("a") - ord("0") - 10)
+    right = ((written == words) & (nibbles & _OVER == 0)).all(axis=1)  # from `g` on they would not fit
+    pairs = nibbles << np.uint64(4) | nibbles >> np.uint64(8)  # of each two bytes the first now holds both
+    return np.ascontiguousarray(pairs.view(np.uint8)[:, ::2]), right
+
+
+def _evidence(rows: ShapedRows, good: Mask) -> _Evidence:
+    """Read source and transaction id; clear `good` where one is not right."""
+    count = len(rows)
+    source = np.zeros(count, np.uint8)
+    if "source" in rows.texts:
+        source = _SOURCES.numbers(rows.text, rows.texts["source"])
+    form = np.full(count, NO_TRANSACTION, np.uint8)
+    transaction = np.zeros((count, TRANSACTION_BYTES), np.uint8)
+    if "transactionId" in rows.texts:
+        span = rows.texts["transactionId"]
+        transaction, right = hexadecimal(rows.text.words(span.start, TRANSACTION_ID_MAX_CHARS))
+        right &= span.length == TRANSACTION_ID_MAX_CHARS
+        form = np.where(right, HEX_TRANSACTION, TEXT_TRANSACTION).astype(np.uint8)
+        form[span.length == 0] = NO_TRANSACTION
+        transaction[~right] = 0
+    text = np.zeros(count, np.int32)
+    places: dict[tuple[str, str], int] = {("", ""): 0}
+    for row in np.flatnonzero(good & ((source == _OTHER_SOURCE) | (form == TEXT_TRANSACTION))).tolist():
+        pair = (
+            _one(rows, "source", row) if source[row] == _OTHER_SOURCE else "",
+            _one(rows, "transactionId", row) if form[row] == TEXT_TRANSACTION else "",
+        )
+        if all(len(each) <= TRANSACTION_ID_MAX_CHARS and each.isprintable() for each in pair):
+            text[row] = places.setdefault(pair, len(places))
+        else:
+            good[row] = False
+    source[source == _OTHER_SOURCE] = 0
+    return _Evidence(source=source, transaction_form=form, transaction=transaction, text=text, texts=tuple(places))
+
+
+def _one(rows: ShapedRows, name: str, row: int) -> str:
+    """Return one text; shaped rows are ASCII."""
+    span = rows.texts[name]
+    return rows.text.one(int(span.start[row]), int(span.length[row])).decode("ascii")

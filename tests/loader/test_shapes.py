@@ -1,0 +1,256 @@
+"""Rows read by their shape give exactly what the same rows give when each is decoded and judged."""
+
+import json
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from iyscheck.consent import Channel, Status
+from loader import plain, shapes
+from loader.feed import TEST_BRAND, Feed, Parsed
+from loader.rows import LINE_MAX_BYTES, FeedRow, JsonLines, is_row
+from loader.shapes import Lines, Shapes, Span, Text
+from tests.builders import ADDRESS_KEY, NOW, STORE_KEY
+from tests.loader.feeds import brand_row, consent, lines
+from tests.strategies import accepted_phones, emails, near_emails, near_phones
+
+ANY_SHAPE = 1
+NO_SHAPE = sys.maxsize
+
+
+def parsed(data: bytes, *, fewest: int, brand: int | None = None) -> Parsed:
+    """Read a whole feed, using shapes for so many lines at least."""
+    decoded = JsonLines(fewest).decode(data, first=True)
+    return Feed(ADDRESS_KEY, STORE_KEY, brand=brand).parse(decoded, now_s=NOW, sequence=100)
+
+
+def said(result: Parsed) -> tuple[object, ...]:
+    """Everything that was read, consents in the order of the feed."""
+    changes = [result.consents.change(at) for at in range(len(result.consents))]
+    return (
+        sorted(changes, key=lambda change: change.sequence),
+        result.access,
+        result.brands,
+        result.watermarks,
+        result.rejects,
+        result.rows,
+        result.skipped,
+        result.brands_seen,
+    )
+
+
+def shaped_of(data: bytes) -> int:
+    """Count the lines that are read by their shape."""
+    return sum(map(len, Shapes(is_row, longest=LINE_MAX_BYTES, fewest=ANY_SHAPE).find(Lines.of(data))))
+
+
+MOMENTS: list[object] = [
+    "2025-06-01 12:00:00",
+    "2025-06-01 12:00:00.5",
+    "2025-02-29 12:00:00",
+    "2025-06-01T12:00:00",
+    "2099-01-01 00:00:00",
+    "",
+    "x" * 19,
+]
+VALUES: dict[str, list[object]] = {
+    "brandCode": [1, 600_123, "600123", "0600123", 99_999_999, 2**32 - 1, 2**32, 0, TEST_BRAND, "1x", "", 1.5, None],
+    "recipientType": ["BIREYSEL", "TACIR", "TACIR ", "bireysel", "", "BIREYSEL_", None],
+    "type": [*(channel.name for channel in Channel), "", "MESAJMESAJ", "mesaj", 1],
+    "status": ["ONAY", "RET", "RED", "", "BEKLIYOR", "ONAYONAYONAY", None],
+    "source": ["HS_WEB", "IYS_AHS_HAT_KAPATMA", "IYS_AHS_HAT_KAPATMAXXXXX", "", "S" * 64, "S" * 65, "HS\x7f", "ŞUBE"],
+    "creationDate": [*MOMENTS, None],
+    "consentDate": [*MOMENTS, None],
+    "transactionId": ["ab" * 32, "AB" * 32, "0" * 63 + "g", "", "short-1", "a" * 65, "a\x7f", "\u0661" * 64, None],
+    "kind": ["consent", "brand", "other", "consents!", None],
+    "iysCode": [1, "1"],
+    "retailerAccess": [[1, 2], [], "1"],
+    "completeUntil": MOMENTS,
+    "citizenName": ["A B", "Ayşe", 'a"b', "a\\b", 7, 0, 12_345_678, 123_456_789, -1, True, None],
+}
+others: dict[str, st.SearchStrategy[Any]] = {name: st.sampled_from(values) for name, values in VALUES.items()}
+others["recipient"] = accepted_phones | emails() | near_phones | near_emails
+
+
+@st.composite
+def flat_rows(draw: st.DrawFn) -> list[dict[str, object]]:
+    """Rows of a few shapes: İYS's own with fields changed, dropped, added and put in another order."""
+    base = consent(brand=600_123)
+    common = draw(st.fixed_dictionaries({}, optional={name: others[name] for name in ("kind", "citizenName")}))
+    dropped = draw(st.sets(st.sampled_from(sorted(base)), max_size=2))
+    rows = []
+    for _ in range(draw(st.integers(1, 6))):
+        changed = draw(st.fixed_dictionaries({}, optional=others)) if draw(st.booleans()) else {}
+        row = {name: value for name, value in (base | common).items() if name not in dropped} | changed
+        rows.append(row)
+    return rows
+
+
+def written(rows: Sequence[dict[str, object]], *, spaced: bool, unicode: bool) -> bytes:
+    """Write rows as JSON Lines in one of the usual spellings."""
+    separators = (", ", ": ") if spaced else (",", ":")
+    return b"".join(
+        json.dumps(row, separators=separators, ensure_ascii=not unicode).encode("utf-8", "surrogatepass") + b"\n"
+        for row in rows
+    )
+
+
+@st.composite
+def damaged(draw: st.DrawFn) -> bytes:
+    """Feeds in which a few bytes were changed, dropped or doubled."""
+    data = bytearray(written(draw(flat_rows()), spaced=draw(st.booleans()), unicode=draw(st.booleans())))
+    for _ in range(draw(st.integers(0, 3))):
+        at = draw(st.integers(0, len(data) - 1))
+        piece = draw(
+            st.sampled_from([b"", b'"', b"\\", b"{", b"}", b",", b":", b"0", b" ", b"\n", b"\r", b"\t", b"\x00"])
+        )
+        data[at : at + draw(st.integers(0, 1))] = piece
+    return bytes(data)
+
+
+class TestSameAsDecoded:
+    """Whatever a feed holds, reading by shapes changes nothing."""
+
+    @settings(max_examples=400, deadline=None)
+    @given(damaged(), st.sampled_from([None, 600_123]))
+    def test_any_feed(self, data: bytes, brand: int | None) -> None:
+        """Changes, registers, rejects and numbers are those of decoding each line."""
+        assert said(parsed(data, fewest=ANY_SHAPE, brand=brand)) == said(parsed(data, fewest=NO_SHAPE, brand=brand))
+
+    @pytest.mark.parametrize("brand", [None, 600_123])
+    def test_each_value(self, brand: int | None) -> None:
+        """Each odd value of each field gives what it gives when it is decoded, also where a key is left out."""
+        usual = consent(brand=600_123)
+        rows = [usual | {name: value} for name, values in VALUES.items() for value in values]
+        rows += [{name: value for name, value in usual.items() if name != dropped} for dropped in usual]
+        data = lines([usual] * 3 + rows)
+
+        assert said(parsed(data, fewest=ANY_SHAPE, brand=brand)) == said(parsed(data, fewest=NO_SHAPE, brand=brand))
+
+    @pytest.mark.parametrize("usual", [consent(brand=600_123), {"recipient": "a@b.de", "brandCode": 1} | {"last": 77}])
+    def test_each_byte(self, usual: dict[str, object]) -> None:
+        """Wherever one byte of a line is another one, doubled or missing, the line is read as when it is decoded."""
+        line = json.dumps(usual).encode()
+        damage = [bytes([byte]) for byte in b'"\\{}[],: 0x\t']
+        changed = [line[:at] + piece + line[at + 1 :] for at in range(len(line)) for piece in [b"", *damage]]
+        doubled = [line[:at] + line[at : at + 1] + line[at:] for at in range(len(line))]
+        data = b"\n".join([line, line, *changed, *doubled])
+
+        assert said(parsed(data, fewest=ANY_SHAPE)) == said(parsed(data, fewest=NO_SHAPE))
+
+    @settings(max_examples=150, deadline=None)
+    @given(st.lists(damaged(), min_size=1, max_size=4))
+    def test_chunks(self, chunks: list[bytes]) -> None:
+        """What was learned from one chunk does not mislead in the next."""
+        shaped, decoded = JsonLines(ANY_SHAPE), JsonLines(NO_SHAPE)
+        feed = Feed(ADDRESS_KEY, STORE_KEY)
+        for at, data in enumerate(chunks):
+            one, other = (
+                feed.parse(form.decode(data, first=at == 0), now_s=NOW, sequence=0) for form in (shaped, decoded)
+            )
+            assert said(one) == said(other)
+
+    @settings(max_examples=300, deadline=None)
+    @given(damaged())
+    def test_accepted(self, data: bytes) -> None:
+        """A line that has a shape is a row to the decoder, and one JSON object with each value where it was found."""
+        for rows in Shapes(is_row, longest=LINE_MAX_BYTES, fewest=ANY_SHAPE).find(Lines.of(data + b"\n")):
+            for at, line in enumerate(rows.lines(np.ones(len(rows), np.bool_))):
+                assert is_row(line)
+                whole = msgspec.json.decode(line)
+                texts = {name: text_at(rows.text, span, at) for name, span in rows.texts.items()}
+                numbers = {name: column[at].item() for name, column in rows.numbers.items()}
+                assert whole == texts | numbers
+
+    def test_usual_feed(self) -> None:
+        """The lines of an ordinary feed have shapes: nothing of it is decoded."""
+        data = lines([consent(recipient=f"+9053210000{at:02}") for at in range(50)])
+
+        decoded = JsonLines().decode(data, first=True)
+
+        assert (decoded.rows, [len(rows) for rows, _ in decoded.shaped]) == ([], [50])
+        assert len(parsed(data, fewest=shapes.FEWEST).consents) == 50
+
+    def test_blank_lines(self) -> None:
+        """Blank lines are no rows and keep their line numbers."""
+        bad = consent(creationDate="x")
+        data = b"\n".join([lines([consent()] * 20), b"", b"  ", lines([bad]), lines([brand_row()]), b"{", b""])
+
+        assert said(parsed(data, fewest=ANY_SHAPE)) == said(parsed(data, fewest=NO_SHAPE))
+
+    def test_long_line(self) -> None:
+        """A line that is too long is a reject, whatever its shape."""
+        data = lines([consent(), consent(citizenName="x"), consent(citizenName="x" * LINE_MAX_BYTES)])
+
+        (reject,) = parsed(data, fewest=ANY_SHAPE).rejects
+
+        assert (reject.line, reject.fault.reason.value) == (2, "LINE_TOO_LONG")
+
+    def test_twice(self) -> None:
+        """Of a key that is there twice the decoder takes the last value; such lines have no shape."""
+        line = lines([consent()]).replace(b'"status":', b'"status":"RET","status":')
+
+        assert shaped_of(line * 3) == 0
+        assert parsed(line * 3, fewest=ANY_SHAPE).consents.status.tolist() == [Status.ONAY] * 3
+
+
+def text_at(text: Text, span: Span, row: int) -> str:
+    """Return one text of a span."""
+    return text.one(int(span.start[row]), int(span.length[row])).decode()
+
+
+class TestPieces:
+    """The array operations that read single fields."""
+
+    @settings(max_examples=200, deadline=None)
+    @given(st.lists(st.text("0123456789:/ ax", max_size=10), max_size=8))
+    def test_integers(self, texts: list[str]) -> None:
+        """Whole numbers of 1 to 8 digits without a leading zero are read, and nothing else is."""
+        data = "".join(texts).encode()
+        starts = np.cumsum([0, *map(len, texts)])[:-1].astype(np.int64) + shapes.MARGIN
+        lengths = np.array([*map(len, texts)], np.int64)
+
+        numbers, right = shapes.integers(Text.of(data), Span(start=starts, length=lengths))
+
+        expected = [text.isdecimal() and text[0] != "0" and len(text) <= 8 for text in texts]
+        assert right.tolist() == expected
+        assert [n for n, is_right in zip(numbers.tolist(), expected, strict=True) if is_right] == [
+            int(text) for text, is_right in zip(texts, expected, strict=True) if is_right
+        ]
+
+    @settings(max_examples=200, deadline=None)
+    @given(st.lists(st.text("0123456789abcdef", min_size=64, max_size=64) | st.binary(min_size=64, max_size=64)))
+    def test_hexadecimal(self, texts: list[str | bytes]) -> None:
+        """64 lower-case digits are the 32 bytes that they write; any other byte shows."""
+        raw = [text.encode() if isinstance(text, str) else text for text in texts]
+
+        packed, right = plain.hexadecimal(np.frombuffer(b"".join(raw), np.uint64).reshape(-1, 8))
+
+        assert right.tolist() == [set(text) <= set(b"0123456789abcdef") for text in raw]
+        for row, text in zip(packed[right], [text for text, fits in zip(raw, right, strict=True) if fits], strict=True):
+            assert row.tobytes().hex().encode() == text
+
+    @pytest.mark.parametrize("place", range(64))
+    def test_one_wrong_digit(self, place: int) -> None:
+        """Each single character is looked at: of all 256 bytes there only the digits are right."""
+        texts = np.full((256, 64), ord("a"), np.uint8)
+        texts[:, place] = np.arange(256)
+
+        _, right = plain.hexadecimal(texts.view(np.uint64))
+
+        assert np.flatnonzero(right).tolist() == list(b"0123456789abcdef")
+
+
+def test_fields() -> None:
+    """Every field of a row is known to the reading by shapes, so that none is overlooked."""
+    known = {info.encode_name for info in msgspec.structs.fields(FeedRow)}
+
+    assert plain._TEXTS | {plain._BRAND} == known - {
+        "retailerAccess", "iysCode", "active", "channels", "legacyDeadline", "completeUntil"
+    }  # fmt: skip
