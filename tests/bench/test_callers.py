@@ -141,7 +141,7 @@ class TestChanges:
         with serving(command, core=CORE, log=tmp_path / "server.log") as other:
             before = Watcher(target=other.target, consents=CONSENTS, keys=keys).sequence()["sequence"]
             changer = product.Changer(str(tmp_path / "store"), keys, CONSENTS, str(tmp_path / "plain"))
-            changed = changer.apply(500, 1)
+            changed = changer.apply(500, 1, keep=True)
             put = changer.put()
             after = Watcher(target=other.target, consents=CONSENTS, keys=keys).sequence()["sequence"]
 
