@@ -11,7 +11,6 @@ from types import FrameType
 from typing import Annotated, Final, NoReturn
 
 import msgspec
-import structlog
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
@@ -289,6 +288,8 @@ def _stop_on_signals() -> threading.Event:
 
 
 def _log_json() -> None:
+    import structlog
+
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,

@@ -24,6 +24,7 @@ from iyscheck.change import (
     evidence_columns,
 )
 from iyscheck.consent import CLOCK_TOLERANCE_S, Channel, LegacyDeadline, RecipientType, Status
+from iyscheck.kernel import Kernel
 from iyscheck.keys import AddressKey, StoreKey
 from loader import times
 from loader.plain import PlainConsents
@@ -57,6 +58,8 @@ _KINDS: Final = {
     "brand": Kind.BRAND,
     "watermark": Kind.WATERMARK,
 }
+_CHANNEL: Final = {channel.value: channel for channel in Channel}  # ten times as fast as Channel(…)
+_RECIPIENT_TYPE: Final = {kind.value: kind for kind in RecipientType}
 _CHANNELS: Final[dict[str | None, int]] = {channel.name: channel.value for channel in Channel}
 _TYPES: Final[dict[str | None, int]] = {None: RecipientType.BIREYSEL} | {
     kind.name: kind.value for kind in RecipientType
@@ -216,6 +219,7 @@ class _Columns:
     consented: npt.NDArray[np.int64]
     tag: npt.NDArray[np.uint8]
     readable: npt.NDArray[np.bool_]
+    listed: npt.NDArray[np.bool_]
     fault: npt.NDArray[np.int64]
     faults: list[Fault] = field(default_factory=list)
     lists: _Lists = field(default_factory=_Lists)
@@ -237,11 +241,18 @@ class _Columns:
 class Feed:
     """Turns decoded chunks of one source into changes. `brand` is that of --brand."""
 
-    def __init__(self, address_key: AddressKey, store_key: StoreKey, *, brand: int | None = None) -> None:
+    def __init__(
+        self,
+        address_key: AddressKey,
+        store_key: StoreKey,
+        *,
+        brand: int | None = None,
+        kernel: Kernel = Kernel.NUMPY,
+    ) -> None:
         self._address_key = address_key
         self._store_key = store_key
         self._brand = brand
-        self._plain = PlainConsents(address_key, store_key, brand=brand, test_brand=TEST_BRAND)
+        self._plain = PlainConsents(address_key, store_key, brand=brand, test_brand=TEST_BRAND, kernel=kernel)
 
     def parse(self, decoded: Decoded, *, now_s: float, sequence: int) -> Parsed:
         """Read a chunk: `now_s` is the clock in UTC seconds, `sequence` the position before it.
@@ -297,6 +308,7 @@ class Feed:
             consented=times.local_seconds([row.consent_date for row in rows]),
             tag=np.zeros((count, TAG_BYTES), np.uint8),
             readable=np.zeros(count, np.bool_),
+            listed=np.array([row.retailer_access is not None for row in rows], np.bool_),
             fault=np.zeros(count, np.int64),
         )
 
@@ -389,9 +401,8 @@ def _judge(columns: _Columns, local_now: int) -> None:
     if not all(map(_is_transaction_id, (row.transaction_id for row in rows))):
         wrong = np.array([not _is_transaction_id(row.transaction_id) for row in rows])
         columns.reject(consent & wrong, TRANSACTION_INVALID)
-    lists = np.array([row.retailer_access is not None for row in rows], np.bool_)
-    columns.reject((columns.kind == Kind.RETAILER_ACCESS) & ~lists, RETAILERS_MISSING)
-    columns.reject(columns.among(keyed & lists, lambda row: columns.lists.of(row) is None), RETAILERS_INVALID)
+    columns.reject((columns.kind == Kind.RETAILER_ACCESS) & ~columns.listed, RETAILERS_MISSING)
+    columns.reject(columns.among(keyed & columns.listed, lambda row: columns.lists.of(row) is None), RETAILERS_INVALID)
 
 
 def _is_source(text: str) -> bool:
@@ -430,14 +441,13 @@ def _access(columns: _Columns, good: npt.NDArray[np.bool_]) -> list[RetailerAcce
     return [
         RetailerAccess(
             brand=int(columns.brand[at]),
-            channel=Channel(columns.channel[at]),
-            recipient_type=RecipientType(columns.recipient_type[at]),
+            channel=_CHANNEL[columns.channel[at]],
+            recipient_type=_RECIPIENT_TYPE[columns.recipient_type[at]],
             tag=columns.tag[at].tobytes(),
             registered=int(columns.registered[at]),
             retailers=columns.lists.of(columns.rows[at]) or frozenset(),
         )
-        for at in np.flatnonzero(good & keyed).tolist()
-        if columns.rows[at].retailer_access is not None
+        for at in np.flatnonzero(good & keyed & columns.listed).tolist()
     ]
 
 

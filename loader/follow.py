@@ -4,8 +4,6 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-import structlog
-
 from iyscheck.errors import SourceError, StoreFullError
 from iyscheck.store.writer import Writer
 from loader import source as sources
@@ -43,6 +41,8 @@ class Follower:
         self._done: dict[str, tuple[int, int]] = {}
         self._bad: dict[str, tuple[int, int]] = {}
         self._waiting: dict[str, tuple[int, int]] = {}
+        import structlog  # with what it brings a tenth of the start of every other command
+
         self._log = structlog.get_logger("loader")
 
     def run(self) -> Report:

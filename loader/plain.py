@@ -16,6 +16,7 @@ from iyscheck import address
 from iyscheck.address import TextColumn
 from iyscheck.change import (
     HEX_TRANSACTION,
+    LOCAL_SECONDS_MAX,
     NO_TRANSACTION,
     SOURCE_NUMBERS,
     TAG_BYTES,
@@ -25,8 +26,9 @@ from iyscheck.change import (
     ConsentColumns,
 )
 from iyscheck.consent import Channel, RecipientType, Status
+from iyscheck.kernel import Kernel
 from iyscheck.keys import AddressKey, StoreKey
-from loader import times
+from loader import loops, times
 from loader.rows import FeedRow
 from loader.shapes import ShapedRows, Span, Text, integers, words_of
 
@@ -62,6 +64,7 @@ class _Vocabulary:
         texts = np.frombuffer(b"".join(name.encode().ljust(size, b"\0") for name in numbers), np.uint64)
         self._texts = texts.reshape(-1, self._words)
         self._numbers = np.array([*numbers.values()], np.uint8)
+        self._sizes = np.array([*map(len, numbers)], np.int64)
         # Multipliers are tried until each text has a place of its own: then one comparison decides.
         self._multiplier = next(
             np.uint64(odd)
@@ -79,8 +82,20 @@ class _Vocabulary:
             mixed ^= mixed >> np.uint64(32)
         return mixed * multiplier >> np.uint64(64 - _PLACE_BITS)
 
-    def numbers(self, text: Text, span: Span) -> Numbers:
+    def numbers(self, text: Text, span: Span, kernel: Kernel) -> Numbers:
         """Return the number of each of N texts."""
+        if kernel is Kernel.NUMBA:
+            found = np.full(len(span.start), self._other, np.uint8)
+            loops.vocabulary(
+                text.padded,
+                span.start,
+                span.length,
+                self._texts.view(np.uint8),
+                self._sizes,
+                self._numbers,
+                found,
+            )
+            return found
         longest = self._words * _WORD_CHARS
         words = text.words(span.start, longest) & self._masks[np.minimum(span.length, longest)]
         at = self._at[self._places(words, self._multiplier)]
@@ -115,7 +130,10 @@ class _Evidence:
 class PlainConsents:
     """Reads faultless consents of one source. `brand` is that of --brand, `test_brand` one that is never loaded."""
 
-    def __init__(self, address_key: AddressKey, store_key: StoreKey, *, brand: int | None, test_brand: int) -> None:
+    def __init__(
+        self, address_key: AddressKey, store_key: StoreKey, *, brand: int | None, test_brand: int, kernel: Kernel
+    ) -> None:
+        self._kernel = kernel
         self._address_key = address_key
         self._store_key = store_key
         self._brand = brand
@@ -134,7 +152,7 @@ class PlainConsents:
         brand, channel, recipient_type, status = self._facts(rows, good)
         registered, consented = self._times(rows, good, needed=(status == Status.ONAY) & (recipient_type == 1))
         good &= registered <= latest
-        evidence = _evidence(rows, good)
+        evidence = _evidence(rows, good, self._kernel)
         tag = self._tags(rows, channel, good)
         if not good.any():
             return None, good
@@ -167,27 +185,27 @@ class PlainConsents:
         if self._brand is not None:
             good &= brand == self._brand
         good &= (brand > 0) & (brand != self._test_brand)
-        channel = _CHANNELS.numbers(text, texts["type"])
+        channel = _CHANNELS.numbers(text, texts["type"], self._kernel)
         good &= channel > 0
         recipient_type = np.full(len(rows), RecipientType.BIREYSEL, np.uint8)
         if "recipientType" in texts:
-            recipient_type = _TYPES.numbers(text, texts["recipientType"])
+            recipient_type = _TYPES.numbers(text, texts["recipientType"], self._kernel)
             good &= recipient_type > 0
-        status = _STATUSES.numbers(text, texts["status"])
+        status = _STATUSES.numbers(text, texts["status"], self._kernel)
         good &= status != Status.NONE
         if "kind" in texts:
-            good &= _KINDS.numbers(text, texts["kind"]) > 0
+            good &= _KINDS.numbers(text, texts["kind"], self._kernel) > 0
         return brand, channel, recipient_type, status
 
     def _times(
         self, rows: ShapedRows, good: Mask, *, needed: Mask
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Read registration and consent time, the second one absent only where it is not needed."""
-        registered = _seconds(rows.text, rows.texts["creationDate"])
+        registered = _seconds(rows.text, rows.texts["creationDate"], self._kernel)
         good &= registered > 0
         consented = np.zeros(len(rows), np.int64)
         if "consentDate" in rows.texts:
-            consented = _seconds(rows.text, rows.texts["consentDate"])
+            consented = _seconds(rows.text, rows.texts["consentDate"], self._kernel)
         good &= (consented > 0) | ((consented == times.ABSENT) & ~needed)
         return registered, consented
 
@@ -200,8 +218,13 @@ class PlainConsents:
             if not places.size:
                 continue
             span = rows.texts["recipient"]
-            column = _column(rows.text, Span(start=span.start[places], length=span.length[places]))
-            tokens = address.tokens(column, as_channel, self._address_key)
+            chosen = Span(start=span.start[places], length=span.length[places])
+            if self._kernel is Kernel.NUMBA and as_channel is not Channel.EPOSTA:
+                ends = chosen.start + chosen.length  # the loop over phones looks at nothing between them
+                column = TextColumn(data=rows.text.padded, starts=chosen.start, ends=ends)
+            else:
+                column = _column(rows.text, chosen)
+            tokens = address.tokens(column, as_channel, self._address_key, self._kernel)
             good[places] = address.readable(tokens)
             tag[places] = self._store_key.tags(tokens)
         return tag
@@ -214,8 +237,13 @@ def _is_consent(rows: ShapedRows, *, given: int | None) -> bool:
     return fits and not rows.numbers.keys() & _TEXTS and (_BRAND in named or given is not None)
 
 
-def _seconds(text: Text, span: Span) -> npt.NDArray[np.int64]:
+def _seconds(text: Text, span: Span, kernel: Kernel) -> npt.NDArray[np.int64]:
     """Read local seconds: ABSENT for an empty text, INVALID for all but 19 characters, fractions too."""
+    if kernel is Kernel.NUMBA:
+        found = np.zeros(len(span.start), np.int64)
+        months, days = times.MONTHS, times.DAYS_IN_MONTHS
+        loops.seconds(text.padded, span.start, span.length, months, days, LOCAL_SECONDS_MAX, found)
+        return found
     seconds = times.seconds_of_words(text.words(span.start, times.TIME_WORDS * _WORD_CHARS))
     return np.where(span.length == times.TIME_CHARS, seconds, np.where(span.length == 0, times.ABSENT, times.INVALID))
 
@@ -244,18 +272,22 @@ def hexadecimal(words: npt.NDArray[np.uint64]) -> tuple[Numbers, Mask]:
     return np.ascontiguousarray(pairs.view(np.uint8)[:, ::2]), right
 
 
-def _evidence(rows: ShapedRows, good: Mask) -> _Evidence:
+def _evidence(rows: ShapedRows, good: Mask, kernel: Kernel) -> _Evidence:
     """Read source and transaction id; clear `good` where one is not right."""
     count = len(rows)
     source = np.zeros(count, np.uint8)
     if "source" in rows.texts:
-        source = _SOURCES.numbers(rows.text, rows.texts["source"])
+        source = _SOURCES.numbers(rows.text, rows.texts["source"], kernel)
     form = np.full(count, NO_TRANSACTION, np.uint8)
     transaction = np.zeros((count, TRANSACTION_BYTES), np.uint8)
     if "transactionId" in rows.texts:
         span = rows.texts["transactionId"]
-        transaction, right = hexadecimal(rows.text.words(span.start, TRANSACTION_ID_MAX_CHARS))
-        right &= span.length == TRANSACTION_ID_MAX_CHARS
+        if kernel is Kernel.NUMBA:
+            right = np.zeros(count, np.bool_)
+            loops.hexadecimal(rows.text.padded, span.start, span.length, transaction, right)
+        else:
+            transaction, right = hexadecimal(rows.text.words(span.start, TRANSACTION_ID_MAX_CHARS))
+            right &= span.length == TRANSACTION_ID_MAX_CHARS
         form = np.where(right, HEX_TRANSACTION, TEXT_TRANSACTION).astype(np.uint8)
         form[span.length == 0] = NO_TRANSACTION
         transaction[~right] = 0

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from iyscheck.errors import SourceUnreadableError
+from iyscheck.kernel import Kernel
 from loader.shapes import FEWEST, Lines, ShapedRows, Shapes
 
 LINE_MAX_BYTES: Final = 2**20
@@ -168,8 +169,8 @@ _ELEMENTS: Final[dict[str, tuple[type, ...]]] = {"retailerAccess": (int, str), "
 class JsonLines:
     """One JSON object a line; blank lines are no rows. Make one for each source: it learns the shapes of its lines."""
 
-    def __init__(self, fewest_of_shape: int = FEWEST) -> None:
-        self._shapes = Shapes(is_row, longest=LINE_MAX_BYTES, fewest=fewest_of_shape)
+    def __init__(self, fewest_of_shape: int = FEWEST, kernel: Kernel = Kernel.NUMPY) -> None:
+        self._shapes = Shapes(is_row, longest=LINE_MAX_BYTES, fewest=fewest_of_shape, kernel=kernel)
 
     def decode(self, data: bytes, *, first: bool) -> Decoded:
         """Decode a chunk of whole lines."""

@@ -14,9 +14,14 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from iyscheck.kernel import Kernel
+from loader import loops
+from loader.loops import INTEGER_MAX_CHARS
+
 MARGIN: Final = 64
 """Bytes before and after the text, so that windows of up to this length may begin and end anywhere."""
-INTEGER_MAX_CHARS: Final = 8
+COPIED_BYTES: Final = 2**20
+"""Of a larger chunk the few lines at its very edges are decoded, and there need be no margins around it."""
 
 _BLOCK_BYTES: Final = 2**21
 """Lines looked at together: their arrays stay in the cache (bench/cases/test_loading.py)."""
@@ -39,14 +44,21 @@ def words_of(text: bytes) -> npt.NDArray[np.uint64]:
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Text:
-    """The bytes of a chunk between two margins. Its `repr` shows none of them."""
+    """The bytes of a chunk, from `first` on, perhaps between two margins. Its `repr` shows none of them."""
 
     padded: npt.NDArray[np.uint8]
+    first: int
 
     @classmethod
-    def of(cls, data: bytes) -> "Text":
-        """Lay a chunk out."""
-        return cls(padded=np.frombuffer(b"".join((bytes(MARGIN), data, bytes(MARGIN))), np.uint8))
+    def of(cls, data: bytes, *, copied_up_to: int = COPIED_BYTES) -> "Text":
+        """Lay a chunk out, with margins unless it is too large to be worth the copy."""
+        if len(data) > copied_up_to:
+            return cls(padded=np.frombuffer(data, np.uint8), first=0)
+        return cls(padded=np.frombuffer(b"".join((bytes(MARGIN), data, bytes(MARGIN))), np.uint8), first=MARGIN)
+
+    def has_room(self, starts: Places, ends: Places) -> npt.NDArray[np.bool_]:
+        """Say around which lines windows may begin and end anywhere."""
+        return (starts >= _WORD) & (ends + MARGIN <= self.padded.size)
 
     def one(self, start: int, length: int) -> bytes:
         """Return one piece of the text."""
@@ -99,11 +111,14 @@ class Lines:
     ends: Places
 
     @classmethod
-    def of(cls, data: bytes) -> "Lines":
+    def of(cls, data: bytes, *, copied_up_to: int = COPIED_BYTES) -> "Lines":
         """Find the lines."""
-        text = Text.of(data)
-        ends = np.flatnonzero(text.padded == _NEWLINE)
-        return cls(text=text, starts=np.append(MARGIN, ends[:-1] + 1), ends=ends)
+        text = Text.of(data, copied_up_to=copied_up_to)
+        parts = range(0, len(text.padded), _BLOCK_BYTES)  # in the cache, as in find
+        ends = np.concatenate(
+            [np.flatnonzero(text.padded[part : part + _BLOCK_BYTES] == _NEWLINE) + part for part in parts]
+        )
+        return cls(text=text, starts=np.append(text.first, ends[:-1] + 1), ends=ends)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +139,16 @@ _LINE_END: Final = -2
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """What all lines of a shape share. `strings` name the opening quotes; `integers` the runs before and after."""
+    """What all lines of a shape share. `strings` name the opening quotes; `integers` the runs before and after.
+
+    `values` are all of them in their order, True for a string.
+    """
 
     quotes: int
     runs: tuple[_Run, ...]
     strings: tuple[tuple[str, int], ...]
     integers: tuple[tuple[str, int, int], ...]
+    values: tuple[tuple[str, bool], ...]
 
 
 def _shape_of(line: bytes) -> _Shape | None:
@@ -142,14 +161,14 @@ def _shape_of(line: bytes) -> _Shape | None:
     runs: list[_Run] = []
     strings: list[tuple[str, int]] = []
     integers: list[tuple[str, int, int]] = []
-    names: set[str] = set()
+    values: dict[str, bool] = {}
     quote, anchor, run_start = 0, (_LINE_START, 0), 0
     while True:
         pair = _PAIR.match(line, at, end)
-        if pair is None or pair[1].decode() in names:
+        if pair is None or pair[1].decode() in values:
             return None
         name = pair[1].decode()
-        names.add(name)
+        values[name] = pair[2] is None
         if pair[2] is None:
             opening = line.rindex(b'"', 0, line.rindex(b'"', 0, pair.end()))
             runs.append(_Run(*anchor, line[run_start : opening + 1]))
@@ -172,7 +191,7 @@ def _shape_of(line: bytes) -> _Shape | None:
     runs.append(_Run(*anchor, line[run_start:]))
     if max(len(run.literal) for run in runs) > MARGIN:
         return None
-    return _Shape(quote, tuple(runs), tuple(strings), tuple(integers))
+    return _Shape(quote, tuple(runs), tuple(strings), tuple(integers), tuple(values.items()))
 
 
 class Shapes:
@@ -183,11 +202,19 @@ class Shapes:
     than `fewest`.
     """
 
-    def __init__(self, accepts: Callable[[bytes], bool], *, longest: int, fewest: int = FEWEST) -> None:
+    def __init__(
+        self,
+        accepts: Callable[[bytes], bool],
+        *,
+        longest: int,
+        fewest: int = FEWEST,
+        kernel: Kernel = Kernel.NUMPY,
+    ) -> None:
         self._accepts = accepts
         self._longest = longest
         self._fewest = fewest
-        self._known: dict[int, list[_Shape]] = {}
+        self._kernel = kernel
+        self._known: list[_Shape] = []
 
     def find(self, lines: Lines) -> list[ShapedRows]:
         """Find shaped lines. Raises nothing, whatever they hold."""
@@ -195,32 +222,35 @@ class Shapes:
         first = 0
         while first < len(lines.ends):
             beyond = max(int(np.searchsorted(lines.ends, lines.starts[first] + _BLOCK_BYTES)), first + 1)
-            block = _Block(lines, slice(first, beyond))
-            block.counts[lines.ends[first:beyond] - lines.starts[first:beyond] > self._longest] = -1
-            found += self._in_block(block)
+            starts, ends = lines.starts[first:beyond], lines.ends[first:beyond]
+            sought = (ends - starts <= self._longest) & lines.text.has_room(starts, ends)
+            if self._kernel is Kernel.NUMPY:
+                block = _Block(lines, slice(first, beyond))
+                block.counts[~sought] = -1
+                for quotes in np.flatnonzero(np.bincount(block.counts[block.counts >= 0]) >= self._fewest).tolist():
+                    self._among(block, np.flatnonzero(block.counts == quotes), quotes, found)
+            else:
+                self._among(_Rows(lines, slice(first, beyond)), np.flatnonzero(sought), None, found)
             first = beyond
         return found
 
-    def _in_block(self, block: "_Block") -> list[ShapedRows]:
-        found: list[ShapedRows] = []
-        for quotes in np.flatnonzero(np.bincount(block.counts[block.counts >= 0]) >= self._fewest).tolist():
-            left = np.flatnonzero(block.counts == quotes)
-            known = self._known.setdefault(quotes, [])
-            for shape in known:
+    def _among(self, block: "_Block | _Rows", left: Places, quotes: int | None, found: list[ShapedRows]) -> None:
+        """Add to what was found those of some lines that have a shape, learning new ones; all with so many quotes."""
+        for shape in self._known:
+            if quotes in (None, shape.quotes):
                 left = self._matched(block, shape, left, found)
-            for _ in range(_TRIES):
-                if len(left) < self._fewest or sum(map(len, self._known.values())) >= _SHAPES_MAX:
-                    break
-                line = block.line(int(left[0]))
-                learned = _shape_of(line)
-                if learned is None or not self._accepts(line):
-                    left = left[1:]
-                    continue
-                known.append(learned)
-                left = self._matched(block, learned, left, found)
-        return found
+        for _ in range(_TRIES):
+            if len(left) < self._fewest or len(self._known) >= _SHAPES_MAX:
+                break
+            line = block.line(int(left[0]))
+            learned = _shape_of(line) if line.isascii() and b"\\" not in line else None
+            if learned is None or not self._accepts(line):
+                left = left[1:]
+                continue
+            self._known.append(learned)
+            left = self._matched(block, learned, left, found)
 
-    def _matched(self, block: "_Block", shape: _Shape, lines: Places, found: list[ShapedRows]) -> Places:
+    def _matched(self, block: "_Block | _Rows", shape: _Shape, lines: Places, found: list[ShapedRows]) -> Places:
         """Add those of the lines that have the shape to what was found; return the others."""
         if len(lines) < self._fewest:
             return lines
@@ -228,6 +258,50 @@ class Shapes:
         if len(rows):
             found.append(rows)
         return lines[~fits]
+
+
+class _Rows:
+    """Some lines of a chunk, for the compiled loop."""
+
+    def __init__(self, lines: Lines, part: slice) -> None:
+        self._text = lines.text
+        self._starts = lines.starts[part]
+        self._ends = lines.ends[part]
+        self._first = part.start
+
+    def line(self, number: int) -> bytes:
+        """Return one line."""
+        return self._text.padded[self._starts[number] : self._ends[number]].tobytes()
+
+    def read(self, shape: _Shape, chosen: Places) -> tuple[ShapedRows, npt.NDArray[np.bool_]]:
+        """Read those of the chosen lines that have the shape; also say which of all these have it."""
+        starts, ends = self._starts[chosen], self._ends[chosen]
+        fits = np.zeros(len(chosen), np.bool_)
+        places, lengths, numbers = np.zeros((3, len(shape.values), len(chosen)), np.int64)
+        loops.match(
+            self._text.padded,
+            starts,
+            ends,
+            np.frombuffer(b"".join(run.literal for run in shape.runs), np.uint8),
+            np.cumsum([len(run.literal) for run in shape.runs], dtype=np.int64),
+            np.array([is_text for _, is_text in shape.values], np.bool_),
+            fits,
+            places,
+            lengths,
+            numbers,
+        )
+        rows = ShapedRows(
+            text=self._text,
+            line=chosen + self._first,
+            span=Span(start=starts, length=ends - starts),
+            texts={
+                name: Span(start=places[at], length=lengths[at])
+                for at, (name, is_text) in enumerate(shape.values)
+                if is_text
+            },
+            numbers={name: numbers[at] for at, (name, is_text) in enumerate(shape.values) if not is_text},
+        )
+        return rows if fits.all() else take(rows, fits), fits
 
 
 class _Block:
@@ -323,7 +397,7 @@ def integers(text: Text, span: Span) -> tuple[npt.NDArray[np.int64], npt.NDArray
     """Read whole numbers of 1 to 8 digits, the first not 0; also say which of the spans are such."""
     right = (span.length >= 1) & (span.length <= INTEGER_MAX_CHARS)
     length = np.where(right, span.length, 1)
-    ends = np.where(right, span.start + length, MARGIN)
+    ends = np.where(right, span.start + length, _WORD)
     digits = text.words(ends - _WORD, _WORD)[:, 0] ^ _ZEROS
     surplus = ((_WORD - length) * 8).astype(np.uint64)
     digits = digits >> surplus << surplus  # the first character is the lowest byte: what precedes it becomes 0

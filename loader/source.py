@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 
+import numpy as np
 import zstandard
 
 from iyscheck.errors import SourceChangedError, SourceUnreadableError
@@ -94,14 +95,26 @@ class LineReader:
                 break
             lines += self._pieces[-1].count(b"\n")
             size += len(self._pieces[-1])
-        data = b"".join(self._pieces)
-        if not data:
+        if not size:
             return None
-        cut = _after_lines(data, min(lines, max_lines)) if lines >= max_lines or not self._ended else len(data)
-        self._pieces = [data[cut:]] if cut < len(data) else []
-        data = data[:cut]
+        if lines < max_lines and self._ended:
+            data, self._pieces = b"".join(self._pieces), []
+        else:
+            data = self._cut(max(lines - max_lines, 0))
         self._consume(data)
-        return Chunk(data=data, lines=data.count(b"\n") + (not data.endswith(b"\n")), first=first)
+        return Chunk(data=data, lines=min(lines, max_lines) + (not data.endswith(b"\n")), first=first)
+
+    def _cut(self, surplus: int) -> bytes:
+        """Take whole lines, all but the last `surplus` ones and what follows them."""
+        rest: list[bytes] = []
+        while (ends := self._pieces[-1].count(b"\n")) <= surplus:
+            surplus -= ends
+            rest.append(self._pieces.pop())
+        last = self._pieces.pop()
+        cut = _after_lines(last, ends - surplus)
+        data = b"".join((*self._pieces, last[:cut]))
+        self._pieces = [piece for piece in (last[cut:], *reversed(rest)) if piece]
+        return data
 
     def at_end(self) -> bool:
         """Say whether everything is consumed."""
@@ -139,11 +152,8 @@ class LineReader:
 
 def _after_lines(data: bytes, lines: int) -> int:
     """Find where the first `lines` lines end."""
-    end = len(data)
-    surplus = data.count(b"\n") - lines
-    for _ in range(surplus + 1):
-        end = data.rindex(b"\n", 0, end)
-    return end + 1
+    ends = np.flatnonzero(np.frombuffer(data, np.uint8) == NEWLINE)
+    return int(ends[lines - 1]) + 1
 
 
 class _ZstdStream(io.RawIOBase):

@@ -92,8 +92,8 @@ def _days_in_months() -> npt.NDArray[np.int64]:
 
 _YEAR_MIN: Final = 1970
 _YEARS: Final = 2107 - _YEAR_MIN
-_FIRST_SECONDS: Final = _first_seconds()
-_DAYS_IN_MONTHS: Final = _days_in_months()
+MONTHS: Final = _first_seconds()
+DAYS_IN_MONTHS: Final = _days_in_months()
 
 
 def seconds_of_words(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
@@ -117,8 +117,8 @@ def seconds_of_words(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
     valid &= pair(0, 5) <= _MONTHS
     month = np.where(valid, month, 0)
     day, hour, minute, second = pair(1, 0), pair(1, 3), pair(1, 6), pair(2, 1)
-    valid &= (day >= 1) & (day <= _DAYS_IN_MONTHS[month]) & (hour < 24) & (minute < 60) & (second < 60)  # noqa: PLR2004 - clock
-    seconds = _FIRST_SECONDS[month] + (day - 1) * DAY_S + (hour * 60 + minute) * 60 + second
+    valid &= (day >= 1) & (day <= DAYS_IN_MONTHS[month]) & (hour < 24) & (minute < 60) & (second < 60)  # noqa: PLR2004 - clock
+    seconds = MONTHS[month] + (day - 1) * DAY_S + (hour * 60 + minute) * 60 + second
     valid &= (seconds > 0) & (seconds <= LOCAL_SECONDS_MAX)
     return np.where(valid, seconds, INVALID)
 

@@ -3,7 +3,9 @@
 Each registry keeps its own registration time: newest wins, on a tie the restrictive one.
 """
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import lmdb
 
@@ -39,28 +41,40 @@ class Registries:
         merged = new if stored is None else merge_brand(layout.decode_brand(key, stored), new)
         self.txn.put(key, layout.encode_brand(merged), db=database)
 
-    def put_access(self, new: RetailerAccess) -> None:
-        """Register which retailers may use a consent: newest wins, on a tie what both allow."""
-        key, database = _access_key(new), self.databases[layout.ACCESS]
-        value = read(self.txn, key, database)
-        merged = new
-        if value is not None:
-            registered, old_list = layout.decode_access(key, value)
-            stored = RetailerAccess(
-                brand=new.brand,
-                channel=new.channel,
-                recipient_type=new.recipient_type,
-                tag=new.tag,
-                registered=registered,
-                retailers=self._list(old_list).retailers,
-            )
-            merged = merge_access(stored, new)
-            if merged is stored:
-                return
-            self._use_list(stored.retailers, -1)
-        self._use_list(merged.retailers, 1)
-        list_id = layout.list_id(merged.retailers)
-        self.txn.put(key, layout.encode_access(key, merged.registered, list_id), db=database)
+    def put_access(self, accesses: Sequence[RetailerAccess]) -> None:
+        """Register which retailers may use consents: newest wins, on a tie what both allow."""
+        database = self.databases[layout.ACCESS]
+        users: Counter[frozenset[int]] = Counter()
+        ids: dict[frozenset[int], bytes] = {}  # many consents share few lists
+        lists: dict[bytes, frozenset[int]] = {}
+        for new in accesses:
+            key = _access_key(new)
+            value = read(self.txn, key, database)
+            merged = new
+            if value is not None:
+                stored = self._stored_access(new, key, value, lists)
+                merged = merge_access(stored, new)
+                if merged is stored:
+                    continue
+                users[stored.retailers] -= 1
+            if merged.retailers not in ids:
+                ids[merged.retailers] = layout.list_id(merged.retailers)
+                lists[ids[merged.retailers]] = merged.retailers
+            users[merged.retailers] += 1
+            access = layout.encode_access(key, merged.registered, ids[merged.retailers])
+            self.txn.put(key, access, db=database)
+        for retailers, more in users.items():
+            if more:
+                self._use_list(retailers, more)
+
+    def _stored_access(
+        self, new: RetailerAccess, key: bytes, value: bytes, lists: dict[bytes, frozenset[int]]
+    ) -> RetailerAccess:
+        """Read what is registered for a consent; `lists` are those known by id, to which those read are added."""
+        registered, list_id = layout.decode_access(key, value)
+        if list_id not in lists:
+            lists[list_id] = self._list(list_id).retailers
+        return replace(new, registered=registered, retailers=lists[list_id])
 
     def _list(self, list_id: bytes) -> RetailerList:
         value = read(self.txn, list_id, self.databases[layout.LISTS])

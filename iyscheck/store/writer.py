@@ -74,8 +74,7 @@ class Filling:
             raise ValueError("lists of retailers come before the records of a fill")  # the index has a bit of them
         for brand in brands:
             self._registries.put_brand(brand)
-        for each in access:
-            self._registries.put_access(each)
+        self._registries.put_access(access)
 
     def append(self, changes: ConsentColumns) -> None:
         """Write records whose keys rise and lie beyond those written before. Raises ValueError where they do not."""
@@ -193,8 +192,7 @@ class Writer:
                 txn.put_brand(brand)
             written = records.apply(txn.txn, txn.databases[layout.RECORDS], batch.consents)
             txn.add_counts(written.counts)
-            for access in batch.access:
-                txn.put_access(access)
+            txn.put_access(batch.access)
             self._index(txn, written, batch.access)
             return _concluded(
                 txn,

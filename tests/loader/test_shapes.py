@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iyscheck.consent import Channel, Status
+from iyscheck.kernel import Kernel
 from loader import plain, shapes
 from loader.feed import TEST_BRAND, Feed, Parsed
 from loader.rows import LINE_MAX_BYTES, FeedRow, JsonLines, is_row
@@ -24,10 +25,18 @@ ANY_SHAPE = 1
 NO_SHAPE = sys.maxsize
 
 
-def parsed(data: bytes, *, fewest: int, brand: int | None = None) -> Parsed:
+def parsed(data: bytes, *, fewest: int = ANY_SHAPE, brand: int | None = None, kernel: Kernel = Kernel.NUMPY) -> Parsed:
     """Read a whole feed, using shapes for so many lines at least."""
-    decoded = JsonLines(fewest).decode(data, first=True)
-    return Feed(ADDRESS_KEY, STORE_KEY, brand=brand).parse(decoded, now_s=NOW, sequence=100)
+    decoded = JsonLines(fewest, kernel).decode(data, first=True)
+    feed = Feed(ADDRESS_KEY, STORE_KEY, brand=brand, kernel=kernel)
+    return feed.parse(decoded, now_s=NOW, sequence=100)
+
+
+def assert_same(data: bytes, *, brand: int | None = None) -> None:
+    """Both kernels read by shapes what decoding each line gives."""
+    decoded = said(parsed(data, fewest=NO_SHAPE, brand=brand))
+    for kernel in Kernel:
+        assert said(parsed(data, brand=brand, kernel=kernel)) == decoded
 
 
 def said(result: Parsed) -> tuple[object, ...]:
@@ -121,7 +130,7 @@ class TestSameAsDecoded:
     @given(damaged(), st.sampled_from([None, 600_123]))
     def test_any_feed(self, data: bytes, brand: int | None) -> None:
         """Changes, registers, rejects and numbers are those of decoding each line."""
-        assert said(parsed(data, fewest=ANY_SHAPE, brand=brand)) == said(parsed(data, fewest=NO_SHAPE, brand=brand))
+        assert_same(data, brand=brand)
 
     @pytest.mark.parametrize("brand", [None, 600_123])
     def test_each_value(self, brand: int | None) -> None:
@@ -131,7 +140,7 @@ class TestSameAsDecoded:
         rows += [{name: value for name, value in usual.items() if name != dropped} for dropped in usual]
         data = lines([usual] * 3 + rows)
 
-        assert said(parsed(data, fewest=ANY_SHAPE, brand=brand)) == said(parsed(data, fewest=NO_SHAPE, brand=brand))
+        assert_same(data, brand=brand)
 
     @pytest.mark.parametrize("usual", [consent(brand=600_123), {"recipient": "a@b.de", "brandCode": 1} | {"last": 77}])
     def test_each_byte(self, usual: dict[str, object]) -> None:
@@ -142,25 +151,26 @@ class TestSameAsDecoded:
         doubled = [line[:at] + line[at : at + 1] + line[at:] for at in range(len(line))]
         data = b"\n".join([line, line, *changed, *doubled])
 
-        assert said(parsed(data, fewest=ANY_SHAPE)) == said(parsed(data, fewest=NO_SHAPE))
+        assert_same(data)
 
     @settings(max_examples=150, deadline=None)
     @given(st.lists(damaged(), min_size=1, max_size=4))
     def test_chunks(self, chunks: list[bytes]) -> None:
         """What was learned from one chunk does not mislead in the next."""
-        shaped, decoded = JsonLines(ANY_SHAPE), JsonLines(NO_SHAPE)
+        forms = [JsonLines(NO_SHAPE), *(JsonLines(ANY_SHAPE, kernel) for kernel in Kernel)]
         feed = Feed(ADDRESS_KEY, STORE_KEY)
         for at, data in enumerate(chunks):
-            one, other = (
-                feed.parse(form.decode(data, first=at == 0), now_s=NOW, sequence=0) for form in (shaped, decoded)
+            decoded, *others = (
+                said(feed.parse(form.decode(data, first=at == 0), now_s=NOW, sequence=0)) for form in forms
             )
-            assert said(one) == said(other)
+            assert others == [decoded, decoded]
 
     @settings(max_examples=300, deadline=None)
-    @given(damaged())
-    def test_accepted(self, data: bytes) -> None:
+    @given(damaged(), st.sampled_from(Kernel))
+    def test_accepted(self, data: bytes, kernel: Kernel) -> None:
         """A line that has a shape is a row to the decoder, and one JSON object with each value where it was found."""
-        for rows in Shapes(is_row, longest=LINE_MAX_BYTES, fewest=ANY_SHAPE).find(Lines.of(data + b"\n")):
+        known = Shapes(is_row, longest=LINE_MAX_BYTES, fewest=ANY_SHAPE, kernel=kernel)
+        for rows in known.find(Lines.of(data + b"\n")):
             for at, line in enumerate(rows.lines(np.ones(len(rows), np.bool_))):
                 assert is_row(line)
                 whole = msgspec.json.decode(line)
@@ -168,21 +178,32 @@ class TestSameAsDecoded:
                 numbers = {name: column[at].item() for name, column in rows.numbers.items()}
                 assert whole == texts | numbers
 
-    def test_usual_feed(self) -> None:
+    @pytest.mark.parametrize("kernel", Kernel)
+    def test_usual_feed(self, kernel: Kernel) -> None:
         """The lines of an ordinary feed have shapes: nothing of it is decoded."""
         data = lines([consent(recipient=f"+9053210000{at:02}") for at in range(50)])
 
-        decoded = JsonLines().decode(data, first=True)
+        decoded = JsonLines(kernel=kernel).decode(data, first=True)
 
         assert (decoded.rows, [len(rows) for rows, _ in decoded.shaped]) == ([], [50])
-        assert len(parsed(data, fewest=shapes.FEWEST).consents) == 50
+        assert len(parsed(data, fewest=shapes.FEWEST, kernel=kernel).consents) == 50
+
+    def test_large_chunk(self) -> None:
+        """A chunk that is too large to be copied is read in place, but for the lines at its very edges."""
+        data = lines([consent(recipient=f"+90532{number:07}") for number in range(5_000)])
+        assert len(data) > shapes.COPIED_BYTES
+
+        decoded = JsonLines().decode(data, first=True)
+
+        assert (len(decoded.rows), [len(rows) for rows, _ in decoded.shaped]) == (2, [4_998])
+        assert_same(data)
 
     def test_blank_lines(self) -> None:
         """Blank lines are no rows and keep their line numbers."""
         bad = consent(creationDate="x")
         data = b"\n".join([lines([consent()] * 20), b"", b"  ", lines([bad]), lines([brand_row()]), b"{", b""])
 
-        assert said(parsed(data, fewest=ANY_SHAPE)) == said(parsed(data, fewest=NO_SHAPE))
+        assert_same(data)
 
     def test_long_line(self) -> None:
         """A line that is too long is a reject, whatever its shape."""
