@@ -20,6 +20,7 @@ is named by the word it begins at, and its buckets are aligned to cache lines. E
 on both kernels.
 """
 
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -106,12 +107,15 @@ def blank(count: int) -> Words:
     return np.zeros(count * FRAME_WORDS, np.uint64)
 
 
-def working_copy(values: list[bytes]) -> Words:
+def working_copy(values: Sequence[bytes]) -> Words:
     """Lay pages out as a working copy that can be written to."""
-    memory = np.empty((len(values), FRAME_WORDS), np.uint64)
-    memory[:, :LEAD_WORDS] = 0
-    memory[:, LEAD_WORDS:] = np.frombuffer(b"".join(values), np.uint64).reshape(-1, PAGE_WORDS)
-    return memory.reshape(-1)
+    memory = np.empty(len(values) * FRAME_WORDS, np.uint64)
+    data = memory.view(np.uint8).data
+    first = LEAD_WORDS * 8
+    for value in values:  # one copy each; joining them first makes three
+        data[first : first + PAGE_BYTES] = value
+        first += FRAME_WORDS * 8
+    return memory
 
 
 def starts_of(numbers: npt.NDArray[np.int64]) -> Starts:
