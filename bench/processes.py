@@ -75,12 +75,14 @@ def wait_until(ready: Callable[[], str | None], process: subprocess.Popen[bytes]
 
 @contextmanager
 def serving(command: Sequence[str], *, core: int, log: Path, checkout: Checkout = HERE) -> Iterator["Serving"]:
-    """Run a server that logs a JSON line `{"event": "serving", "listen": ...}`; gives where it listens."""
+    """Run a server that logs `{"event": "serving", "listen": ...}`, or its port on a line alone."""
 
     def listening() -> str | None:
         for line in log.read_text(errors="replace").splitlines():
             if '"event": "serving"' in line:
                 return line
+            if line.isdigit():
+                return json.dumps({"listen": f"127.0.0.1:{line}"})
         return None
 
     with running(command, core=core, log=log, checkout=checkout) as process:

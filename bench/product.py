@@ -210,21 +210,21 @@ class Changer:
         self._plain = peer.open_plain(plain) if plain else None
         self._last: list[tuple[bytes, bytes]] = []
 
-    def apply(self, size: int, number: int) -> dict[str, float]:
+    def apply(self, size: int, number: int, *, keep: bool = False) -> dict[str, float]:
         """Commit `size` random changes in random order, durably; `at` is when that was done (seconds since 1970).
 
-        Afterwards, untimed, what was written is fetched for `put`.
+        With `keep` what was written is fetched afterwards, untimed, for `put`.
         """
         columns = self._changes(size, number)
         started = time.perf_counter()
         sequence = _commit(self._writer, columns, f"changes {size} {number}")
         seconds, at = time.perf_counter() - started, time.time()
-        if self._plain is not None:
+        if keep:
             self._last = self._written(columns)
         return {"seconds": seconds, "changes": len(columns), "sequence": sequence, "at": at}
 
     def put(self) -> dict[str, float]:
-        """Put the records of the last `apply` into the plain file: sorted already, one durable commit."""
+        """Put the records of the last `apply` with `keep` into the plain file: sorted already, one durable commit."""
         from bench.peers import plain as peer
 
         if self._plain is None:

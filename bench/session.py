@@ -128,7 +128,7 @@ class Session:
     def echo(self) -> Serving:
         """Return the bare echo server."""
         if not self._echo:
-            command = HERE.command("-m", "bench.peers.echo")
+            command = HERE.command("-m", "bench.echo")
             log = self.folder / "echo.log"
             self._echo.append(self.parts.enter_context(serving(command, core=self.cores[0], log=log)))
         return self._echo[0]

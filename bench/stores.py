@@ -3,6 +3,7 @@
 A stamp beside each says by which code it was made; one made by other code is made anew.
 """
 
+import os
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,6 +66,7 @@ def copied(source: Path, folder: Path) -> Path:
     target = folder / source.name
     shutil.rmtree(target, ignore_errors=True)
     shutil.copytree(source, target, ignore=shutil.ignore_patterns("lock.mdb", "writer.lock"))
+    os.sync()  # else the first durable commit would write the whole copy to the disk
     return target
 
 

@@ -11,6 +11,7 @@ from iyscheck import address
 from iyscheck.change import Brand, ConsentChange, ConsentColumns, RetailerAccess
 from iyscheck.consent import Channel, Policy, RecipientType, Status, local_seconds
 from iyscheck.engine import Engine
+from iyscheck.kernel import Kernel
 from iyscheck.keys import AddressKey, StoreKey
 from iyscheck.store import layout
 from iyscheck.store.layout import SourceState
@@ -163,7 +164,13 @@ class StoreBuilder:
         return Store(self.writer.environment)
 
     def engine(
-        self, *, policy: Policy | None = None, now: float = NOW, takes_addresses: bool = True, answer_ttl_s: int = 300
+        self,
+        *,
+        policy: Policy | None = None,
+        now: float = NOW,
+        takes_addresses: bool = True,
+        answer_ttl_s: int = 300,
+        kernel: Kernel | None = None,
     ) -> Engine:
         """Build an engine beside the open writer, whose clock stands at `now`; do not close it."""
         return Engine(
@@ -173,6 +180,7 @@ class StoreBuilder:
             policy=policy or Policy(),
             answer_ttl_s=answer_ttl_s,
             clock=lambda: now,
+            kernel=kernel,
         )
 
     def close(self) -> None:

@@ -23,11 +23,13 @@ from iyscheck.consent import (
     Status,
     deadlines_missed,
     decide,
+    judge,
     local_seconds,
     permits,
     states,
     verdicts,
 )
+from iyscheck.kernel import Kernel
 
 BOOLEANS = (False, True)
 SENDERS = [
@@ -102,6 +104,40 @@ class TestRule:
                 one = decide(sender, readable=readable, state=state, retailer_listed=listed)
 
                 assert table[int(readable), int(listed), state] == one
+
+    @pytest.mark.parametrize("kernel", Kernel)
+    @settings(max_examples=150, deadline=None)
+    @given(
+        sender=st.sampled_from(SENDERS),
+        rows=st.lists(st.tuples(st.integers(0, 255), st.booleans(), st.booleans()), max_size=40),
+        with_lists=st.booleans(),
+    )
+    def test_judge(
+        self,
+        kernel: Kernel,
+        sender: Sender,
+        rows: list[tuple[int, bool, bool]],
+        with_lists: bool,  # noqa: FBT001 - hypothesis gives it by name
+    ) -> None:
+        """A column gets what `decide` gives each, on both kernels; a state that no record has gets 0, which denies."""
+        state, readable, listed = (np.array([row[part] for row in rows]) for part in range(3))
+        expected = [
+            decide(sender, readable=row[1], state=row[0], retailer_listed=row[2] and with_lists)
+            if row[0] < STATES
+            else 0
+            for row in rows
+        ]
+
+        reasons, counts = judge(
+            verdicts(sender),
+            state.astype(np.uint8),
+            readable.astype(np.bool_),
+            listed.astype(np.bool_) if with_lists else None,
+            kernel,
+        )
+
+        assert reasons.tolist() == expected
+        assert counts.tolist() == [expected.count(number) for number in range(256)]
 
     def test_table_is_read_only(self) -> None:
         """Nobody can change a verdict in the shared table."""

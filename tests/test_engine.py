@@ -30,6 +30,7 @@ from iyscheck.errors import (
     PositionOfOtherLogError,
     QuestionError,
 )
+from iyscheck.kernel import Kernel
 from iyscheck.question import MAX_BATCH_QUESTIONS, MAX_FRAME_RECIPIENTS, Answer, Context, ItemError, Question
 from iyscheck.store.snapshot import Store
 from tests.builders import ADDRESS_KEY, CONSENTED, NOW, REGISTERED, STORE_KEY, StoreBuilder
@@ -155,13 +156,14 @@ class TestManyIsOne:
         valid = [item.envelope.valid_until for item in answer.items if isinstance(item, Answer)]
         assert answer.envelope.valid_until == min(valid, default=NOW + 300)
 
+    @pytest.mark.parametrize("kernel", Kernel)
     @settings(max_examples=80, deadline=None)
-    @given(st.lists(asked_addresses, max_size=15), contexts, policies)
+    @given(recipients=st.lists(asked_addresses, max_size=15), context=contexts, policy=policies)
     def test_check_column(
-        self, builder: StoreBuilder, recipients: list[str], context: Context, policy: Policy
-    ) -> None:  # fmt: skip
-        """A column of addresses, and one of their tokens, is answered as each recipient alone."""
-        engine = builder.engine(policy=policy)
+        self, builder: StoreBuilder, kernel: Kernel, recipients: list[str], context: Context, policy: Policy
+    ) -> None:
+        """A column of addresses, and one of their tokens, is answered as each recipient alone, on both kernels."""
+        engine = builder.engine(policy=policy, kernel=kernel)
         expected = [engine.check(Question(context=context, address=recipient)).reason for recipient in recipients]
         tokens = address.tokens(recipients, context.channel, ADDRESS_KEY)
 

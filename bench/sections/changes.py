@@ -1,5 +1,6 @@
 """Random changes to a store: their rate beside plain LMDB puts, when readers see them, and what they do to its size."""
 
+import shutil
 from contextlib import ExitStack
 from itertools import count
 from pathlib import Path
@@ -23,6 +24,8 @@ def measure(session: Session) -> Section:
         folder = session.clean(f"changes-{size}")
         kept = session.stores.store(size)
         _sizes(section, kept, size, "after bulk load", size)
+        session.say(f"changing 20 % of {size:,} consents")
+        _change_a_fifth(session, section, kept, size)
         session.say(f"copying the store of {size:,} consents")
         store, plain = copied(kept, folder), copied(session.stores.plain(size), folder)
         arguments = {"store": str(store), "keys": session.keys, "consents": size, "plain": str(plain)}
@@ -31,19 +34,33 @@ def measure(session: Session) -> Section:
             for commit in COMMITS:
                 _rates(session, section, changer, size, commit, numbers)
             _visible(session, section, changer, store, size, numbers)
-            changed = (session.plan.rounds + 1) * sum(COMMITS) + VISIBLE_COMMITS * COMMITS[0]
-            while changed < size * CHANGED_SHARE:
-                changed += round(changer.call("apply", size=COMMITS[-1], number=next(numbers))["changes"])
-            consents = changer.call("size")["consents"]
-        _sizes(section, store, size, "after changing 20 %", round(consents))
     return section
+
+
+def _change_a_fifth(session: Session, section: Section, kept: Path, size: int) -> None:
+    """Commit a fifth as many random changes as there are consents: the size afterwards, and the longest commit."""
+    store = copied(kept, session.clean(f"fifth-{size}"))
+    arguments = {"store": str(store), "keys": session.keys, "consents": size}
+    with session.remote("bench.product:Changer", arguments, core=session.cores[0]) as changer:
+        commits = range(1, round(size * CHANGED_SHARE) // COMMITS[-1] + 1)
+        seconds = [changer.call("apply", size=COMMITS[-1], number=number)["seconds"] for number in commits]
+        consents = changer.call("size")["consents"]
+    _sizes(section, store, size, "after changing 20 %", round(consents))
+    shutil.rmtree(store)
+    name = f"commit of {COMMITS[-1]:,} while changing 20 %, {short(size)}"
+    taken = [Run(each * 1e3) for each in seconds]
+    section.measure(name, "ms", taken, only_command(NAME), consents=size, changes_per_commit=COMMITS[-1])
+    longest = f"longest {name}"
+    section.measure(longest, "ms", [max(taken, key=lambda run: run.value)], only_command(NAME), consents=size)
+    section.rows.append(Row(name=f"Longest commit of {COMMITS[-1]:,}, {short(size)}", ours=longest, unit="ms"))
 
 
 def _rates(session: Session, section: Section, changer: Remote, size: int, commit: int, numbers: "count[int]") -> None:
     """Alternate a commit of ours and one of plain LMDB with the same records; the first of each is warm-up."""
     ours, plain = [], []
     for number in range(session.plan.rounds + 1):
-        applied, put = changer.call("apply", size=commit, number=next(numbers)), changer.call("put")
+        applied = changer.call("apply", size=commit, number=next(numbers), keep=True)
+        put = changer.call("put")
         if number:
             ours.append(Run(applied["changes"] / applied["seconds"]))
             plain.append(Run(put["changes"] / put["seconds"]))

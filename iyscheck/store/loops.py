@@ -1,7 +1,7 @@
 """The loops of `pages.py` for numba; imported only where it is installed and asked for. Same results, bit for bit.
 
 A look-up waits for memory, not for arithmetic: each one reads a cache line of a file far larger than any cache. So
-the loop goes over its block twice: first it works out all lines and has the processor fetch them, then it reads them.
+the loop has the processor fetch the line of one row while it reads that of a row some way behind, which has come.
 """
 
 from typing import Any, Final
@@ -17,7 +17,7 @@ from numba.extending import intrinsic
 from iyscheck.kernel import Compiled
 
 # Literals, since numba compiles a copy of them in; `pages.py` explains and a test compares.
-_BLOCK: Final = 64  # lines on their way at once; 16 are slower, 32 to 256 alike
+_AHEAD: Final = 64  # lines on their way; 16 are slower, 32 to 128 alike
 _HEADER: Final = 6
 _BUCKETS: Final = 63
 _SLOTS: Final = 8
@@ -28,6 +28,7 @@ _SMALLEST: Final = np.uint64(0x100)
 _HALF: Final = np.uint64(32)
 _LOW: Final = np.uint64(2**32 - 1)
 _EMPTY: Final = np.uint64(0)
+_NOWHERE: Final = ~_EMPTY
 
 Words = npt.NDArray[np.uint64]
 Integers = npt.NDArray[np.int64]
@@ -35,35 +36,59 @@ Integers = npt.NDArray[np.int64]
 _part: Final = numba.njit(error_model="numpy")  # of the loops below; compiled and kept with them
 
 
+# What numba cannot say itself, said to LLVM: mypy sees neither its types nor that numba gives the typing context.
+
+
+def _address(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ANN401 - numba's, which have no names
+    data = context.make_array(signature.args[0])(context, builder, args[0]).data
+    return builder.gep(data, [args[1]])
+
+
+def _call(builder: Any, name: str, result: Any, args: list[Any]) -> Any:  # noqa: ANN401 - the same
+    kind = ir.FunctionType(result, [argument.type for argument in args])
+    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)  # type: ignore[no-untyped-call]
+
+
 @intrinsic
-def _fetch(_: Any, array: Any, index: Any) -> Any:  # noqa: ANN401 - numba's own types have no names here
+def _fetch_line(_: Any, array: Any, index: Any) -> Any:  # noqa: ANN401 - the same
     """Have the processor fetch the cache line of one element."""
 
     def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ANN401 - the same
-        data = context.make_array(signature.args[0])(context, builder, args[0]).data
-        byte, word = ir.IntType(8).as_pointer(), ir.IntType(32)
-        place = builder.bitcast(builder.gep(data, [args[1]]), byte)
-        kind = ir.FunctionType(ir.VoidType(), [byte, word, word, word])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")  # type: ignore[no-untyped-call] # of numba
-        builder.call(function, [place, word(0), word(3), word(1)])  # to read, into all caches, data
+        place = builder.bitcast(_address(context, builder, signature, args), ir.IntType(8).as_pointer())
+        to_read_into_all_caches_data = [ir.IntType(32)(number) for number in (0, 3, 1)]
+        _call(builder, "llvm.prefetch.p0", ir.VoidType(), [place, *to_read_into_all_caches_data])
         return context.get_dummy_value()
 
     return types.void(array, index), generate
 
 
-_prefetch: Any = _fetch  # to callers it has neither numba's signature nor its types
+@intrinsic
+def _least_difference(_: Any, array: Any, index: Any, word: Any) -> Any:  # noqa: ANN401 - the same
+    """Return the least of the eight words from `index` on, each XOR `word`, all eight at once."""
+
+    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ANN401 - the same
+        eight = ir.VectorType(ir.IntType(64), _SLOTS)
+        line = builder.load(builder.bitcast(_address(context, builder, signature, args), eight.as_pointer()), align=8)
+        one = builder.insert_element(ir.Constant(eight, ir.Undefined), args[2], ir.IntType(32)(0))
+        spread = builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(ir.IntType(32), _SLOTS), [0] * _SLOTS))
+        return _call(builder, "llvm.vector.reduce.umin.v8i64", ir.IntType(64), [builder.xor(line, spread)])
+
+    return types.uint64(array, index, word), generate
 
 
-@_part
-def _place(half: np.uint64, salt: np.uint64) -> np.uint64:
-    """Turn a big-endian half into its number; numba has no byte swap, but LLVM sees one in this."""
-    pairs = ((half & np.uint64(0x00FF00FF00FF00FF)) << np.uint64(8)) | (
-        (half >> np.uint64(8)) & np.uint64(0x00FF00FF00FF00FF)
-    )
-    fours = ((pairs & np.uint64(0x0000FFFF0000FFFF)) << np.uint64(16)) | (
-        (pairs >> np.uint64(16)) & np.uint64(0x0000FFFF0000FFFF)
-    )
-    return ((fours << _HALF) | (fours >> _HALF)) + salt
+@intrinsic
+def _swap_bytes(_: Any, word: Any) -> Any:  # noqa: ANN401 - the same
+    """Turn the bytes of a word around."""
+
+    def generate(_: Any, builder: Any, _signature: Any, args: Any) -> Any:  # noqa: ANN401 - the same
+        return builder.bswap(args[0])
+
+    return types.uint64(word), generate
+
+
+_prefetch: Any = _fetch_line
+_nearest: Any = _least_difference
+_swapped: Any = _swap_bytes
 
 
 @_part
@@ -79,6 +104,12 @@ def _find(memory: Words, start: np.int64, bucket: np.int64, sought: np.uint64) -
     return np.int64(-1)
 
 
+@_part
+def _home(place: np.uint64) -> np.uint64:
+    """Return the home bucket of a place."""
+    return ((place & _LOW) * np.uint64(_BUCKETS)) >> _HALF
+
+
 @Compiled
 def look_up(
     memory: Words,
@@ -90,43 +121,40 @@ def look_up(
 ) -> None:
     """Fill in the states of N tags, given as native words (N, 2)."""
     shards = np.uint64(table.size)
-    rows = np.empty(_BLOCK, np.int64)
-    lines = np.empty(_BLOCK, np.uint64)  # unsigned: numba tests signed indices for being negative
-    buckets = np.empty(_BLOCK, np.uint64)
-    prints = np.empty(_BLOCK, np.uint64)
-    further = np.empty(_BLOCK, np.int64)
-    for first in range(0, halves.shape[0], _BLOCK):
-        count = 0
-        for row in range(first, min(first + _BLOCK, halves.shape[0])):
-            place = _place(halves[row, 0], place_salt)
+    lines = np.empty(_AHEAD, np.uint64)  # unsigned: numba tests signed indices for being negative
+    prints = np.empty(_AHEAD, np.uint64)
+    further = np.empty(halves.shape[0], np.int64)
+    left = 0
+    for step in range(halves.shape[0] + _AHEAD):
+        waiting = step % _AHEAD
+        row = step - _AHEAD
+        if row >= 0:
+            line, sought = lines[waiting], prints[waiting]
+            if line == _NOWHERE:
+                states[row] = _UNANSWERED
+            else:
+                nearest = _nearest(memory, line, sought)  # no branch: it would be guessed wrong as often as right
+                found = nearest <= _STATE
+                states[row] = np.uint8(nearest) if found else np.uint8(0)
+                further[left] = row
+                left += 1 if (not found) & (memory[line + np.uint64(_SLOTS - 1)] != _EMPTY) else 0
+        if step < halves.shape[0]:
+            place = _swapped(halves[step, 0]) + place_salt  # the first half is big-endian
             start = table[((place >> _HALF) * shards) >> _HALF]
             if start < 0:
-                states[row] = _UNANSWERED
-                continue
-            bucket = ((place & _LOW) * np.uint64(_BUCKETS)) >> _HALF
-            line = np.uint64(start) + np.uint64(_HEADER) + bucket * np.uint64(_SLOTS)
-            _prefetch(memory, line)
-            rows[count] = row
-            lines[count] = line
-            buckets[count] = bucket
-            prints[count] = max((halves[row, 1] ^ print_salt) & _PRINT, _SMALLEST)
-            count += 1
-        left = 0
-        for i in range(count):
-            line, sought = lines[i], prints[i]
-            nearest = ~_EMPTY
-            for slot in range(_SLOTS):  # no branch in here: it would be guessed wrong as often as right
-                nearest = min(nearest, memory[line + np.uint64(slot)] ^ sought)
-            found = nearest <= _STATE
-            states[rows[i]] = np.uint8(nearest) if found else np.uint8(0)
-            further[left] = i
-            left += 1 if (not found) & (memory[line + np.uint64(_SLOTS - 1)] != _EMPTY) else 0
-        for k in range(left):
-            i = further[k]
-            home = np.int64(buckets[i])
-            at = _find(memory, np.int64(lines[i]) - _HEADER - home * _SLOTS, home, prints[i])
-            if at >= 0:
-                states[rows[i]] = np.uint8(memory[at] & _STATE)
+                lines[waiting] = _NOWHERE
+            else:
+                line = np.uint64(start) + np.uint64(_HEADER) + _home(place) * np.uint64(_SLOTS)
+                _prefetch(memory, line)
+                lines[waiting] = line
+                prints[waiting] = max((halves[step, 1] ^ print_salt) & _PRINT, _SMALLEST)
+    for k in range(left):
+        row = further[k]
+        place = _swapped(halves[row, 0]) + place_salt
+        start = table[((place >> _HALF) * shards) >> _HALF]
+        at = _find(memory, start, np.int64(_home(place)), max((halves[row, 1] ^ print_salt) & _PRINT, _SMALLEST))
+        if at >= 0:
+            states[row] = np.uint8(memory[at] & _STATE)
 
 
 @_part

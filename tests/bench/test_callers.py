@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from bench import product
+from bench import echo, product
 from bench.callers import StreamCaller, UnaryCaller, Watcher, WrongAnswersError
 from bench.frames import Kind
-from bench.peers import echo, plain
+from bench.peers import plain
 from bench.processes import HERE, ProcessError, Remote, Serving, running, serving
 
 CONSENTS = 2_000
@@ -35,8 +35,8 @@ def _server(site: Path) -> Iterator[Serving]:
 @pytest.fixture(name="bare", scope="module")
 def _bare() -> Iterator[str]:
     """The echo server."""
-    server, listen = echo.start()
-    yield listen
+    server, port = echo.serve("127.0.0.1:0", 8)
+    yield f"127.0.0.1:{port}"
     server.stop(0).wait()
 
 
@@ -141,7 +141,7 @@ class TestChanges:
         with serving(command, core=CORE, log=tmp_path / "server.log") as other:
             before = Watcher(target=other.target, consents=CONSENTS, keys=keys).sequence()["sequence"]
             changer = product.Changer(str(tmp_path / "store"), keys, CONSENTS, str(tmp_path / "plain"))
-            changed = changer.apply(500, 1)
+            changed = changer.apply(500, 1, keep=True)
             put = changer.put()
             after = Watcher(target=other.target, consents=CONSENTS, keys=keys).sequence()["sequence"]
 

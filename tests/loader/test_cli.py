@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from iyscheck.store import layout
+from iyscheck.store.environment import open_writer
 from iyscheck.store.snapshot import Store
 from tests.loader.feeds import Command, brand_row, consent, lines, position, watermark_row
 
@@ -56,6 +58,27 @@ class TestLoad:
         assert command.run("verify").stdout == b"1 records read, 0 faults.\n"
         assert command.run("verify", "--json").returncode == 0
         assert b"complete until 2026-01-01T00:00:00Z" in command.run("status").stdout
+
+    def test_rebuild_index(self, command: Command) -> None:
+        """A damaged page is found by `verify`, which says what mends it, and that mends it."""
+        write(command, "a.jsonl", brand_row(), *(consent(recipient=f"+90532{n:07d}") for n in range(300)))
+        command.run("load", "a.jsonl")
+        environment = open_writer(command.path / "store")
+        with environment.lmdb.begin(write=True) as txn, txn.cursor(environment.databases[layout.INDEX]) as cursor:
+            assert cursor.last()
+            cursor.put(cursor.key(), bytes(4080))
+        environment.close()
+
+        found = command.run("verify")
+        rebuilt = command.run("rebuild-index")
+        again = json.loads(command.run("rebuild-index", "--json").stdout)
+
+        assert found.returncode == 1
+        assert b"is damaged: run 'iyscheck-loader rebuild-index'" in found.stdout
+        assert rebuilt.returncode == 0
+        assert rebuilt.stdout.startswith(b"The index has 300 consents in 16 pages (65,536 bytes); built in ")
+        assert (again["consents"], again["shards"], again["bytes"]) == (300, 16, 65_536)
+        assert command.run("verify").stdout == b"300 records read, 0 faults.\n"
 
     def test_no_watermark(self, command: Command) -> None:
         """A load that moved no watermark prints the command that would, and that one does."""

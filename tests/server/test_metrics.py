@@ -1,4 +1,6 @@
 import re
+import subprocess
+import sys
 import time
 
 import grpc
@@ -7,7 +9,10 @@ import pytest
 from iyscheck import wire
 from iyscheck.consent import Channel, RecipientType
 from iyscheck.errors import StoreUnreadableError
+from iyscheck.kernel import Kernel
 from iyscheck.question import Context, Question
+from iyscheck.store import layout
+from iyscheck.store.environment import open_writer
 from iyscheck.v1 import consent_check_pb2 as v1
 from tests.builders import ADDRESS_KEY, STORE_KEY, tag_of
 from tests.server.conftest import CONSENTED, REFUSED, UNKNOWN, Served, Site, serve
@@ -76,6 +81,38 @@ def test_state(site: Site) -> None:
         assert served.metric("consent_build_info") == 1
         for bucket in ("1e-05", "5e-05", "0.0001", "0.0003", "0.0006", "0.0008", "0.001"):
             assert f'le="{bucket}"' in text
+
+
+def test_damaged_index(site: Site) -> None:
+    """Pages that cannot be taken are counted, and so is who is answered from the records for that, rightly."""
+    environment = open_writer(site.path / "store")
+    with environment.lmdb.begin(write=True) as txn:
+        txn.drop(environment.databases[layout.INDEX], delete=False)
+    environment.close()
+    keys = (f"--{name}={site.path / name.replace('-', '.')}" for name in ("address-key", "store-key"))
+    rebuild = [sys.executable, "-m", "loader", "rebuild-index", f"--store={site.path / 'store'}", *keys]
+    frame = wire.frame(QUESTIONS["consented"][0].context, addresses=[CONSENTED, REFUSED, UNKNOWN])
+    with serve(site, metrics_listen="127.0.0.1:0") as served:
+        (damaged,) = served.stub.StreamCheck(iter([frame]), timeout=5)
+        pages, lost = served.metric("consent_index_pages"), served.metric("consent_index_pages_not_taken")
+        from_records = served.metric("consent_index_fallback_recipients_total")
+        subprocess.run(rebuild, check=True, capture_output=True)
+        (mended,) = served.stub.StreamCheck(iter([frame]), timeout=5)
+
+        assert list(damaged.reasons) == list(mended.reasons) == [1, 69, 68]
+        assert pages == lost > 0
+        assert from_records >= 3
+        assert served.metric("consent_index_pages_not_taken") == 0
+        assert served.metric("consent_index_fallback_recipients_total") == from_records
+
+
+def test_kernel(site: Site) -> None:
+    """What runs the inner loops is in log, metrics and server info."""
+    with serve(site, metrics_listen="127.0.0.1:0") as served:
+        info = served.stub.GetServerInfo(v1.GetServerInfoRequest(), timeout=5)
+
+        assert info.kernel == Kernel.best() == served.server.describe()["kernel"]
+        assert served.metric("consent_build_info", kernel=info.kernel) == 1
 
 
 def test_no_plaintext(site: Site) -> None:
