@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from iyscheck.change import ConsentChange, ConsentColumns, supersedes
 from iyscheck.errors import SourceUnreadableError
+from iyscheck.kernel import Kernel
 from iyscheck.store import index, layout, records
 from iyscheck.store.layout import SourceState
 from iyscheck.store.snapshot import Store
