@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from iyscheck.errors import InputError, IyscheckError, SettingsError
+from iyscheck.kernel import Kernel
 from iyscheck.keys import AddressKey, StoreKey
 from iyscheck.store.snapshot import Store
 from iyscheck.store.verification import verify as verified
@@ -24,7 +25,7 @@ from loader import times
 from loader.feed import BRAND_MAX
 from loader.follow import POLL_S, Follower
 from loader.metrics import FeedMetrics
-from loader.run import ALL_BRANDS, COMMIT_ROWS, Commit, Loader, Options, check_watermark, source_name
+from loader.run import ALL_BRANDS, COMMIT_ROWS, Commit, Loader, Options, check_watermark, kernel_for, source_name
 from loader.status import print_status, status_of
 from loader.summary import again, moved, print_json, print_report, texts
 
@@ -94,12 +95,13 @@ def load(  # noqa: PLR0913, PLR0917 - each parameter is a flag of the command
             source=source,
             watermarks=_asked(brand, complete_until, date),
             commit_rows=commit_rows,
+            kernel=kernel_for(files),
         )
         for _, until in options.watermarks:
             check_watermark(until, time.time())  # before even a store is made
         keys = AddressKey.load(address_key), StoreKey.load(store_key)
         stop = _stop_on_signals()
-        with _writer(store, keys) as writer, _progress(files, quiet=as_json) as watch:
+        with _writer(store, keys, options.kernel) as writer, _progress(files, quiet=as_json) as watch:
             loader = Loader(writer, address_key=keys[0], store_key=keys[1], options=options, stop=stop, watch=watch)
             report = loader.load(files)
         print_report(report, as_json=as_json, command=again(files, store, brand, source))
@@ -132,12 +134,14 @@ def follow(  # noqa: PLR0913, PLR0917 - each parameter is a flag of the command
     with _errors(as_json=as_json):
         if not directory.is_dir():
             raise SettingsError("DIR", f"'{directory}' is not a directory.", fix="Make it, or correct the path.")
-        options = Options(rejects=rejects or _rejects_directory(store), brand=brand, commit_rows=commit_rows)
+        options = Options(
+            rejects=rejects or _rejects_directory(store), brand=brand, commit_rows=commit_rows, kernel=Kernel.best()
+        )
         keys = AddressKey.load(address_key), StoreKey.load(store_key)
         stop = _stop_on_signals()
         _log_json()
         metrics = FeedMetrics()
-        with _writer(store, keys) as writer, _listening(metrics, metrics_listen):
+        with _writer(store, keys, options.kernel) as writer, _listening(metrics, metrics_listen):
             reader = Store(writer.environment)
             loader = Loader(
                 writer,
@@ -271,8 +275,8 @@ def _rejects_directory(store: Path) -> Path:
     return store.absolute().with_name(store.absolute().name + ".rejects")
 
 
-def _writer(store: Path, keys: tuple[AddressKey, StoreKey]) -> Writer:
-    return Writer.open(store, address_key_id=keys[0].key_id, store_key_id=keys[1].key_id)
+def _writer(store: Path, keys: tuple[AddressKey, StoreKey], kernel: Kernel = Kernel.NUMPY) -> Writer:
+    return Writer.open(store, address_key_id=keys[0].key_id, store_key_id=keys[1].key_id, kernel=kernel)
 
 
 def _stop_on_signals() -> threading.Event:

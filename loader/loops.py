@@ -23,8 +23,6 @@ _SPACE: Final = ord(" ")
 _BEYOND_ASCII: Final = 0x80
 _0: Final = ord("0")
 _9: Final = ord("9")
-_A: Final = ord("a")
-_F: Final = ord("f")
 _HYPHEN: Final = ord("-")
 _COLON: Final = ord(":")
 _TIME_CHARS: Final = 19
@@ -146,30 +144,3 @@ def seconds(
             moment = months[which] + (day - 1) * _DAY_S + (hour * 60 + minute) * 60 + second
             if 0 < moment <= latest:
                 found[row] = moment
-
-
-@Compiled
-def hexadecimal(data: Bytes, starts: Places, lengths: Places, found: Bytes, right: Mask) -> None:
-    """Write the bytes that lower-case digits of the full length say, uint8 (N, size); say which texts are such.
-
-    The rows of others are left as zeros.
-    """
-    size = found.shape[1]
-    for row in range(starts.size):
-        fitting = lengths[row] == 2 * size
-        if fitting:
-            for byte in range(size):
-                written = 0
-                for place in range(starts[row] + 2 * byte, starts[row] + 2 * byte + 2):
-                    character = data[place]
-                    if _0 <= character <= _9:
-                        written = written * 16 + character - _0
-                    elif _A <= character <= _F:
-                        written = written * 16 + character - _A + 10
-                    else:
-                        fitting = False
-                found[row, byte] = written
-            if not fitting:
-                for byte in range(size):
-                    found[row, byte] = 0
-        right[row] = fitting

@@ -282,12 +282,8 @@ def _evidence(rows: ShapedRows, good: Mask, kernel: Kernel) -> _Evidence:
     transaction = np.zeros((count, TRANSACTION_BYTES), np.uint8)
     if "transactionId" in rows.texts:
         span = rows.texts["transactionId"]
-        if kernel is Kernel.NUMBA:
-            right = np.zeros(count, np.bool_)
-            loops.hexadecimal(rows.text.padded, span.start, span.length, transaction, right)
-        else:
-            transaction, right = hexadecimal(rows.text.words(span.start, TRANSACTION_ID_MAX_CHARS))
-            right &= span.length == TRANSACTION_ID_MAX_CHARS
+        transaction, right = hexadecimal(rows.text.words(span.start, TRANSACTION_ID_MAX_CHARS))
+        right &= span.length == TRANSACTION_ID_MAX_CHARS
         form = np.where(right, HEX_TRANSACTION, TEXT_TRANSACTION).astype(np.uint8)
         form[span.length == 0] = NO_TRANSACTION
         transaction[~right] = 0

@@ -10,6 +10,7 @@ the process at any moment, start it again, and the store is as if it had never s
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Self
@@ -20,6 +21,7 @@ import numpy as np
 from iyscheck.change import ConsentColumns, Position
 from iyscheck.consent import CLOCK_TOLERANCE_S
 from iyscheck.errors import SettingsError, SourceError, WatermarkError
+from iyscheck.kernel import Kernel
 from iyscheck.keys import AddressKey, StoreKey
 from iyscheck.store.layout import SourceState
 from iyscheck.store.writer import Applied, Batch, Writer
@@ -36,6 +38,8 @@ COMMIT_ROWS: Final = 50_000
 FILL_BYTES: Final = 2**24
 """From this size of a file on an empty store is filled in one sorted transaction: more than one commit's worth."""
 ALL_BRANDS: Final = 0
+KERNEL_BYTES: Final = 2**28
+"""From this size of the files on it pays to get numba ready: about 0.6 s, for 0.9 µs less a row."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +53,7 @@ class Options:
     commit_rows: int = COMMIT_ROWS
     fill_bytes: int = FILL_BYTES
     run_rows: int = RUN_ROWS
+    kernel: Kernel = Kernel.NUMPY
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -167,7 +172,7 @@ class Loader:
             else:
                 run = _SourceRun(
                     writer=self._writer,
-                    feed=Feed(*self._keys, brand=self._options.brand),
+                    feed=Feed(*self._keys, brand=self._options.brand, kernel=self._options.kernel),
                     options=self._options,
                     clock=self._clock,
                     stop=self._stop,
@@ -252,7 +257,7 @@ class _SourceRun:
         """Load from the resume point to the end, or until told to stop; say whether it is finished."""
         size, mtime_ns = (0, 0) if path == STDIN else sources.stamp(path)
         with sources.opened(path) as reader:
-            form = sources.format_of(path, reader.head())
+            form = sources.format_of(path, reader.head(), self.options.kernel)
             reader.skip(self.state.bytes, self.state.sha256 or reader.sha256)
             rejects = RejectsFile.open(self.options.rejects, self.state.name, length=self.state.rejects_bytes)
             self.state = msgspec.structs.replace(self.state, file_size=size, file_mtime_ns=mtime_ns)
@@ -467,6 +472,15 @@ def source_name(path: str) -> str:
     """Name the source that a path is: its absolute path, bytes that are not UTF-8 written as escapes."""
     name = STDIN if path == STDIN else str(Path(path).absolute())
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def kernel_for(paths: list[str]) -> Kernel:
+    """Choose the compiled loops, which take a moment to get ready, where there is enough for them to do."""
+    size = 0
+    for path in paths:
+        with suppress(SourceError):  # what cannot be read is told when its turn comes
+            size += sum(sources.stamp(file)[0] for file in sources.files_of(path) if file != STDIN)
+    return Kernel.best() if size >= KERNEL_BYTES else Kernel.NUMPY
 
 
 def rejects_path(directory: Path, name: str) -> Path:

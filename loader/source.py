@@ -19,6 +19,7 @@ import numpy as np
 import zstandard
 
 from iyscheck.errors import SourceChangedError, SourceUnreadableError
+from iyscheck.kernel import Kernel
 from loader.rows import BOM, CSV_COLUMNS, NEWLINE, DailyCsv, Format, JsonLines
 
 STDIN: Final = "-"
@@ -216,12 +217,12 @@ def _decompressed(file: BinaryIO, path: str) -> _Readable:
     return buffered
 
 
-def format_of(path: str, head: bytes) -> Format:
+def format_of(path: str, head: bytes, kernel: Kernel = Kernel.NUMPY) -> Format:
     """Tell the daily CSV from JSON Lines, by the name or else by the first line."""
     name = path.removesuffix(".gz").removesuffix(".zst")
     first = head.removeprefix(BOM).split(bytes([NEWLINE]), 1)[0].strip()
     looks_like_csv = not first.startswith(b"{") and first.count(b",") >= len(CSV_COLUMNS) - 1
-    return DailyCsv.starting(head) if name.endswith(".csv") or looks_like_csv else JsonLines()
+    return DailyCsv.starting(head) if name.endswith(".csv") or looks_like_csv else JsonLines(kernel=kernel)
 
 
 def files_of(path: str) -> list[str]:

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from iyscheck.change import ConsentChange, ConsentColumns, supersedes
 from iyscheck.errors import SourceUnreadableError
+from iyscheck.kernel import Kernel
 from iyscheck.store import index, layout, records
 from iyscheck.store.layout import SourceState
 from iyscheck.store.snapshot import Store
@@ -23,7 +24,7 @@ from iyscheck.store.writer import Writer
 from loader.ahead import ahead
 from loader.feed import Feed
 from loader.rows import JsonLines
-from loader.run import Commit, Loader, Options, Report
+from loader.run import Commit, Loader, Options, Report, kernel_for
 from loader.runs import Runs
 from tests.builders import ADDRESS_KEY, DERIVED, NOW, STORE_KEY, StoreBuilder, a_change, an_access
 from tests.loader.feeds import Desk, brand_row, consent, lines, watermark_row
@@ -314,6 +315,19 @@ class TestLoading:
                 a_loader(writer, options, watch=steps.append).load([path])
 
         assert [step.durable for step in steps] == [True] * 6
+
+
+class TestKernel:
+    """Compiled loops are got ready only where they pay."""
+
+    def test_by_size(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """The sizes of all files decide; what cannot be looked at, and a pipe, count for nothing."""
+        monkeypatch.setattr("loader.run.KERNEL_BYTES", 20)
+        for name in ("a.jsonl", "b.jsonl"):
+            (tmp_path / name).write_bytes(b"x" * 10)
+
+        assert kernel_for([str(tmp_path)]) is Kernel.best()
+        assert kernel_for([str(tmp_path / "a.jsonl"), str(tmp_path / "missing"), "-"]) is Kernel.NUMPY
 
 
 class TestAhead:
