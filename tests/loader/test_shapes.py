@@ -186,7 +186,9 @@ class TestSameAsDecoded:
         decoded = JsonLines(kernel=kernel).decode(data, first=True)
 
         assert (decoded.rows, [len(rows) for rows, _ in decoded.shaped]) == ([], [50])
-        assert len(parsed(data, fewest=shapes.FEWEST, kernel=kernel).consents) == 50
+        consents = plain.PlainConsents(ADDRESS_KEY, STORE_KEY, brand=None, test_brand=TEST_BRAND, kernel=kernel)
+        for rows, ordinals in decoded.shaped:
+            assert consents.read(rows, ordinals, latest=NOW)[1].all()
 
     def test_large_chunk(self) -> None:
         """A chunk that is too large to be copied is read in place, but for the lines at its very edges."""
