@@ -8,6 +8,7 @@ Of one consent the greatest change stays, by the same order as everywhere, where
 import tempfile
 from bisect import bisect_right
 from collections.abc import Generator
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, Final, Self
 
@@ -49,12 +50,17 @@ class Runs:
         self._waiting: list[ConsentColumns] = []
         self._waiting_rows = 0
         self._spilled: list[_Run] = []
+        self._spilling: Future[_Run] | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="runs")
         self.rows = 0
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._thread.shutdown()
+        if self._spilling is not None and self._spilling.exception() is None:
+            self._spilled.append(self._spilling.result())
         for run in self._spilled:
             run.close()
 
@@ -64,11 +70,22 @@ class Runs:
         self._waiting_rows += len(changes)
         self._waiting.append(changes)
         if self._waiting_rows >= self._run_rows:
-            self._spilled.append(_Run.write(self._directory, self._sorted()))
+            self._settle()
+            # Beside the reading of the next run: what waits is two runs at most.
+            waiting, self._waiting, self._waiting_rows = self._waiting, [], 0
+            self._spilling = self._thread.submit(_spilled, self._directory, waiting)
+
+    def _settle(self) -> None:
+        """Wait for the run that is being written, and raise what went wrong with it."""
+        spilling, self._spilling = self._spilling, None
+        if spilling is not None:
+            self._spilled.append(spilling.result())
 
     def merged(self) -> Generator[ConsentColumns, None, None]:
         """Give back the changes that stay: keys rise within and between chunks. Nothing may be added any more."""
-        last = self._sorted()
+        self._settle()
+        last = _sorted(self._waiting)
+        self._waiting, self._waiting_rows = [], 0
         if not self._spilled:
             for first in range(0, len(last), self._merged_rows):
                 yield last.take(slice(first, first + self._merged_rows))
@@ -83,12 +100,13 @@ class Runs:
             end = min(head.last_key for head in heads)
             yield records.newest(ConsentColumns.join([head.until(end) for head in heads]))
 
-    def _sorted(self) -> ConsentColumns:
-        if not self._waiting:
-            return ConsentColumns.of(())
-        changes = ConsentColumns.join(self._waiting)
-        self._waiting, self._waiting_rows = [], 0
-        return records.newest(changes)
+
+def _sorted(waiting: list[ConsentColumns]) -> ConsentColumns:
+    return records.newest(ConsentColumns.join(waiting)) if waiting else ConsentColumns.of(())
+
+
+def _spilled(directory: Path, waiting: list[ConsentColumns]) -> "_Run":
+    return _Run.write(directory, _sorted(waiting))
 
 
 class _Run:

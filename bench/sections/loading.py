@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import time
+from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -20,18 +21,20 @@ UNIT = "rows/s"
 
 
 def measure(session: Session) -> Section:
-    """Time whole processes, their start included, on one core, alternating."""
+    """Time whole processes, their start included, alternating: the loader as it is started, and on one core."""
     section = session.section(NAME)
     folder = session.clean("loading")
     feed, rows = make_feed(folder, session.plan.feed_rows)
     own: list[Run] = []
     sides = {
-        "load into an empty store": partial(_load, session, folder, feed, rows, own),
+        "load into an empty store": partial(_load, session, folder, feed, rows, own, None),
+        "load into an empty store, one core": partial(_load, session, folder, feed, rows, [], session.cores[0]),
         "parse only, msgspec structs": partial(_parse, session, feed, rows, "struct"),
         "parse only, msgspec dicts": partial(_parse, session, feed, rows, "dict"),
     }
     commands = {
         "load into an empty store": "python -m loader load consents.jsonl --store ... --json",
+        "load into an empty store, one core": "taskset -c 0 python -m loader load consents.jsonl --store ... --json",
         "parse only, msgspec structs": "python -m bench.peers.parse consents.jsonl struct",
         "parse only, msgspec dicts": "python -m bench.peers.parse consents.jsonl dict",
     }
@@ -52,6 +55,11 @@ def measure(session: Session) -> Section:
             ours="load into an empty store",
             peer="parse only, msgspec dicts",
         ),
+        Row(
+            name="Loading on one core ÷ parsing into structs",
+            ours="load into an empty store, one core",
+            peer="parse only, msgspec structs",
+        ),
     ]  # fmt: skip - a table
     return section
 
@@ -65,13 +73,13 @@ def make_feed(folder: Path, consents: int) -> tuple[Path, int]:
         return feed, sum(1 for _ in file)
 
 
-def _load(session: Session, folder: Path, feed: Path, rows: int, own: list[Run]) -> Run:
+def _load(session: Session, folder: Path, feed: Path, rows: int, own: list[Run], core: int | None) -> Run:
     store = folder / "store"
     shutil.rmtree(store, ignore_errors=True)
     shutil.rmtree(folder / "store.rejects", ignore_errors=True)
     product.make_keys(session.stores.keys)
     command = HERE.command(*product.loader_arguments(store, session.stores.keys, "load", str(feed), "--json"))
-    seconds, said = timed(command, session.cores[0])
+    seconds, said = timed(command, core)
     report = json.loads(said)
     own.append(Run(float(report["rows_per_second"])))
     return Run(rows / seconds)
@@ -84,10 +92,10 @@ def _parse(session: Session, feed: Path, rows: int, how: str) -> Run:
     return Run(rows / seconds)
 
 
-def timed(command: list[str], core: int, folder: Path = HERE.folder) -> tuple[float, str]:
-    """Run a command to its end; its seconds, its start included, and what it printed."""
+def timed(command: list[str], core: int | None, folder: Path = HERE.folder) -> tuple[float, str]:
+    """Run a command to its end, on a core or wherever; its seconds, its start included, and what it printed."""
     started = time.perf_counter()
-    with on_core(core):
+    with nullcontext() if core is None else on_core(core):
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - started
     if done.returncode:

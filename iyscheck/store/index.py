@@ -134,41 +134,38 @@ class Index:
 
     def record(self, changes: ConsentColumns, access: Sequence[RetailerAccess], *, added: int) -> None:
         """Bring the index up to date with what was just written: changes of different consents, and access lists."""
-        keys = layout.column_of_keys(changes)
-        found = self.entries(changes, keys)
-        lists = {layout.encode_key(each.brand, each.channel, each.recipient_type, each.tag) for each in access}
-        others = sorted(lists.difference(keys))
-        found = joined([found, *self._at(others)])
+        found = self.entries(changes)
+        if access:
+            lists = {layout.encode_key(each.brand, each.channel, each.recipient_type, each.tag) for each in access}
+            others = lists.difference(layout.column_of_keys(changes))
+            found = joined([found, *self._listed_at(sorted(others))])
         self.apply(found, added=added)
 
-    def entries(self, changes: ConsentColumns, keys: Sequence[bytes] | None = None) -> Entries:
-        """Turn N changes that are written into entries; `keys` are theirs, if they are known."""
-        has_list = self._listed(layout.column_of_keys(changes) if keys is None else keys)
+    def entries(self, changes: ConsentColumns) -> Entries:
+        """Turn N changes that are written into entries."""
+        has_list = np.zeros(len(changes), np.bool_)
+        runs, lengths = _context_runs(changes)
+        with_lists = {context for context in set(runs) if self._has_lists(context)}  # most have none at all
+        if with_lists:
+            get, database = self._txn.get, self._databases[layout.ACCESS]
+            rows = np.flatnonzero(np.repeat([context in with_lists for context in runs], lengths))
+            keys = layout.column_of_keys(changes.take(rows))
+            has_list[rows] = [get(key, db=database) is not None for key in keys]
         return entries_of(changes, states(changes.status, changes.consented, changes.registered, has_list))
 
-    def _listed(self, keys: Sequence[bytes]) -> npt.NDArray[np.bool_]:
-        """Say which of N consents have a list of retailers; most contexts have none at all."""
-        database = self._databases[layout.ACCESS]
-        with_lists = {
-            prefix
-            for prefix in {key[:_PREFIX_BYTES] for key in keys}
-            if next(self._between(layout.ACCESS, prefix, 0, _PLACES), None) is not None
-        }
-        has_list = np.zeros(len(keys), np.bool_)
-        if with_lists:
-            get = self._txn.get
-            has_list[:] = [key[:_PREFIX_BYTES] in with_lists and get(key, db=database) is not None for key in keys]
-        return has_list
+    def _has_lists(self, context: tuple[int, int, int]) -> bool:
+        prefix = layout.key_prefix(*context)
+        return next(self._between(layout.ACCESS, prefix, 0, _PLACES), None) is not None
 
-    def _at(self, keys: Sequence[bytes]) -> Iterator[Entries]:
-        """Read the consents at some keys as entries, those that there are."""
+    def _listed_at(self, keys: Sequence[bytes]) -> Iterator[Entries]:
+        """Read the consents at keys that have a list of retailers as entries, those that there are."""
         for key in keys:
             value = read(self._txn, key, self._databases[layout.RECORDS])
             if value is not None:
                 brand, channel, recipient_type, tag = layout.decode_key(key)
                 salt, print_salt = pages.salts(brand, channel, recipient_type)
                 tags = np.frombuffer(tag, np.uint8).reshape(1, TAG_BYTES)
-                state = states_of_records([key], [value], self._listed([key]))
+                state = states_of_records([key], [value], np.ones(1, np.bool_))
                 yield Entries(
                     pages.places(tags, np.uint64(salt)), pages.fingerprints(tags, np.uint64(print_salt)) | state
                 )
