@@ -140,9 +140,10 @@ def blocks(column: TextColumn, channel: Channel, kernel: Kernel = Kernel.NUMPY) 
 
 # --- One address, by regular expressions ------------------------------------------------------------------
 
-_WITHOUTSEPARATORS: Final = str.maketrans("", "", " -.()")
+_WITHOUT_SEPARATORS: Final = str.maketrans("", "", " -.()")
 _ASCII_LOWER: Final = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz")
 _ASCII_SPACE: Final = " \t\n\r\v\f"
+_CANONICAL_TURKISH: Final = re.compile(r"\+90[2-9][0-9]{9}")
 _TURKISH: Final = re.compile(r"(?:\+900?|00900?|90|0|)([2-9][0-9]{9})")
 _FOREIGN: Final = re.compile(r"\+(?!90)[1-9][0-9]{6,14}")
 _EMAIL: Final = re.compile(
@@ -158,7 +159,9 @@ def canonical(address: str, channel: Channel) -> str | None:
         email = address.strip(_ASCII_SPACE).translate(_ASCII_LOWER)
         fits = SHORTEST_EMAIL <= len(email) <= LONGEST_EMAIL and _EMAIL.fullmatch(email)
         return email if fits else None
-    number = address.translate(_WITHOUTSEPARATORS)
+    if _CANONICAL_TURKISH.fullmatch(address):  # as most are spelt, and half the work
+        return address
+    number = address.translate(_WITHOUT_SEPARATORS)
     if turkish := _TURKISH.fullmatch(number):
         return f"+90{turkish[1]}"
     return number if _FOREIGN.fullmatch(number) else None
