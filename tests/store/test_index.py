@@ -85,7 +85,11 @@ class Model:
 def read_states(found: View, context: int, numbers: range, kernel: Kernel) -> list[int]:
     """Look the consents of one context up in a view."""
     tags = b"".join(tag_of_number(number) for number in numbers if number % len(CONTEXTS) == context)
-    states = found.states(*CONTEXTS[context], np.frombuffer(tags, np.uint8).reshape(-1, 16), kernel)
+    column, by_state = np.frombuffer(tags, np.uint8).reshape(-1, 16), np.frombuffer(bytes(range(255, -1, -1)), np.uint8)
+    states = found.states(CONTEXTS[context], column, kernel)
+    meant, counts = found.meanings(CONTEXTS[context], column, kernel, bytes(16), by_state)
+    assert meant.tolist() == (255 - states).tolist()  # the way of columns without a retailer
+    assert counts.tolist() == np.bincount(meant, minlength=256).tolist()
     return [int(each) for each in states]
 
 
@@ -389,7 +393,7 @@ class TestDamage:
             builder.writer.rebuild_index()
             found = View(environment, None)
             tags = np.frombuffer(tag_of_number(1), np.uint8).reshape(1, 16)
-            states = found.states(1, Channel.MESAJ, RecipientType.BIREYSEL, tags, Kernel.NUMPY).tolist()
+            states = found.states((1, Channel.MESAJ, RecipientType.BIREYSEL), tags, Kernel.NUMPY).tolist()
             found.close()
 
         assert states == [Status.UNKNOWN]
@@ -452,7 +456,7 @@ class TestWriter:
             builder.brand().writer.apply(a_batch(changes, brands=[a_brand()]), layout.SourceState(name="a"))
             tags = np.frombuffer(b"".join(change.tag for change in changes), np.uint8).reshape(-1, 16)
             found = View(builder.writer.environment, None)
-            states = found.states(1, Channel.MESAJ, RecipientType.BIREYSEL, tags, Kernel.NUMPY)
+            states = found.states((1, Channel.MESAJ, RecipientType.BIREYSEL), tags, Kernel.NUMPY)
             answered = found.from_records
             found.close()
 
