@@ -123,7 +123,8 @@ def show(section: Section, console: Console) -> None:
         middle = f"{median(each.values):,.3g}" if each.values else each.missing
         spread = f"{min(each.values):,.3g} - {max(each.values):,.3g}" if each.values else ""
         met = {True: "[green]met[/]", False: "[red]not met[/]", None: ""}[each.met]
-        table.add_row(each.row.name, each.target, f"{middle} {each.row.unit}", spread, met)
+        name = f"{each.row.name} ({each.unanswered})" if each.unanswered else each.row.name
+        table.add_row(name, each.target, f"{middle} {each.row.unit}", spread, met)
     if section.rows:
         console.print(table)
     for absent in section.absent:

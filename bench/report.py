@@ -68,7 +68,7 @@ def markdown(sections: Iterable[Section], drawn: Sequence[str], kind: str) -> st
 def _targets(found: Sequence[Verdict]) -> str:
     rows = [
         (
-            each.row.name,
+            f"{each.row.name} ({each.unanswered})" if each.unanswered else each.row.name,
             each.target,
             each.row.aim or "",
             _number(median(each.values), each.row.unit) if each.values else each.missing,
@@ -99,6 +99,7 @@ def _measures(measures: Sequence[Measure]) -> str:
     rows = []
     for measure in measures:
         latencies = [measure.latency(percentile) for percentile in LATENCIES]
+        told = [measure.unanswered] if measure.unanswered else []
         rows.append(
             (
                 measure.name,
@@ -106,7 +107,7 @@ def _measures(measures: Sequence[Measure]) -> str:
                 f"{_number(min(measure.values))} - {_number(max(measure.values))}",
                 str(len(measure.runs)),
                 *("" if each is None else f"{each:.3f}" for each in latencies),
-                ", ".join(f"{name} {value}" for name, value in measure.setting.items()),
+                ", ".join((*(f"{name} {value}" for name, value in measure.setting.items()), *told)),
                 f"`{measure.command}`",
             )
         )

@@ -11,6 +11,7 @@ from pathlib import Path
 from rich.console import Console
 
 from bench import machine, product
+from bench.arrivals import PERCENTILES, UNANSWERED
 from bench.measures import Row, Run, Section
 from bench.peers import redis
 from bench.peers.programs import AbsentError
@@ -20,7 +21,6 @@ from bench.stores import Stores
 HIT_RATE = 0.9
 FRAME = 10_000
 WINDOW = 4
-PERCENTILES = ("p50", "p90", "p99", "p99.9", "max")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,7 +184,14 @@ class Session:
 
 def run_of(answer: dict[str, float], value: str = "rate") -> Run:
     """Turn a generator's answer into a run."""
-    return Run(answer[value], {name: answer[name] for name in PERCENTILES if name in answer})
+    return Run(
+        answer[value],
+        {name: answer[name] for name in PERCENTILES if name in answer},
+        asked=int(answer.get("asked", 0)),
+        unanswered={
+            name.removeprefix(UNANSWERED): int(count) for name, count in answer.items() if name.startswith(UNANSWERED)
+        },
+    )
 
 
 def peer(section: Section, name: str, start: Callable[[], None]) -> bool:

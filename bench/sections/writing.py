@@ -71,10 +71,11 @@ def _alternate(session: Session, callers: Callers, feeder: "Feeder") -> dict[str
     for number in range(session.plan.rounds * 2):
         state = ("idle", "writing")[(number + number // 2) % 2]
         before, began = callers.watcher.call("sequence")["sequence"], time.perf_counter()
-        with feeder.feeding(state == "writing"):
+        with feeder.feeding(wanted=state == "writing"):
             runs[f"stream, {state}"].append(run_of(callers.streamer.call("closed", window=WINDOW, **session.timing())))
             for who, caller in (("check", callers.asker), ("echo", callers.echo)):
-                asked = caller.call("paced", rate=UNARY_RATE, seconds=session.plan.unary_s, warm_s=0.5)
+                timing = {"seconds": session.plan.unary_s, "warm_s": 0.5}
+                asked = caller.call("paced", rate=UNARY_RATE, exactly=False, **timing)  # the answers change meanwhile
                 runs[f"{who}, {state}"].append(run_of(asked))
             seconds = time.perf_counter() - began
             applied = callers.watcher.call("sequence")["sequence"] - before
@@ -128,7 +129,7 @@ class Feeder:
         self._files = files
 
     @contextmanager
-    def feeding(self, wanted: bool) -> Iterator[None]:  # noqa: FBT001 - an idle run goes the same way
+    def feeding(self, *, wanted: bool) -> Iterator[None]:
         """Feed for the time of the block, or do nothing for as long."""
         over = threading.Event()
         feeder = threading.Thread(target=self._feed, args=(over,))

@@ -61,6 +61,19 @@ class TestReport:
         assert "A Processor, 2 cores" in text
         assert "1.500" in text
 
+    def test_refused(self, tmp_path: Path) -> None:
+        """How many requests were not answered stands in the row and beside the setting."""
+        section = Section(name="unary", facts=FACTS)
+        run = Run(90, {"p99": 1.0}, asked=100, unanswered={"CANCELLED": 10})
+        section.measure("open loop: Check", "checks/s", [run], "run me", loop="open")
+        section.rows.append(Row(name="p99", ours="open loop: Check", of="p99", unit="ms"))
+        Results(kind="standard", sections={"unary": section}).write(files("standard", tmp_path)[0])
+
+        text = write("standard", tmp_path).read_text()
+
+        assert "| p99 (10 of 100 not answered: CANCELLED 10) | reported |" in text
+        assert "| loop open, 10 of 100 not answered: CANCELLED 10 |" in text
+
     def test_charts(self, tmp_path: Path) -> None:
         """Every chart that the report shows is there, and drawing it again changes no byte."""
         recorded(tmp_path)
