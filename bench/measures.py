@@ -98,11 +98,15 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Section(msgspec.Struct, kw_only=True):
-    """One part of a run: its measures and rows, what was absent, and the machine it was taken on."""
+    """One part of a run: its measures and rows, what was absent, and the machine it was taken on.
+
+    `failed` is the error that ended it; what it had measured until then is kept.
+    """
 
     name: str
     facts: dict[str, str]
     seconds: float = 0.0
+    failed: str = ""
     measures: list[Measure] = []
     rows: list[Row] = []
     absent: list[str] = []

@@ -57,6 +57,7 @@ def markdown(sections: Iterable[Section], drawn: Sequence[str], kind: str) -> st
     parts = [
         "# Figures",
         _INTRODUCTION.format(flag=flag),
+        *_failures(kept),
         "## Targets",
         _targets(verdicts(kept)),
         *(f"![{name}]({name})" for name in drawn),
@@ -81,15 +82,24 @@ def _targets(found: Sequence[Verdict]) -> str:
     return _table(("figure", "target", "aim", "median", "spread", "runs", ""), rows)
 
 
+def _failures(sections: Sequence[Section]) -> list[str]:
+    """Say first what is missing."""
+    failed = [f"- {section.name}: {section.failed}" for section in sections if section.failed]
+    return ["**Failed**, so that their figures are missing or not all there:", "\n".join(failed)] if failed else []
+
+
 def _section(section: Section) -> str:
     facts: dict[str, object] = dict(section.facts)
     parts = [
         f"## {section.name.capitalize()}",
         _MACHINE.format_map(defaultdict(str, facts, seconds=section.seconds)),  # an older run may lack a fact
     ]
+    if section.failed:
+        parts.append(f"**Failed**: {section.failed}")
     if section.absent:
         parts.append("**Absent**\n\n" + "\n".join(f"- {text}" for text in section.absent))
-    parts.append(_measures(section.measures))
+    if section.measures:
+        parts.append(_measures(section.measures))
     if section.notes:
         parts.append("\n".join(f"- {text}" for text in section.notes))
     return "\n\n".join(parts)

@@ -98,6 +98,8 @@ class Session:
     parts: ExitStack
     cores: tuple[int, int]
     stores: Stores = field(init=False)
+    begun: dict[str, Section] = field(default_factory=dict)
+    """Sections that have begun: what one of them has measured when it fails."""
     _ours: dict[int, Serving] = field(default_factory=dict)
     _echo: list[Serving] = field(default_factory=list)
     _redis: list[redis.Redis] = field(default_factory=list)
@@ -172,7 +174,14 @@ class Session:
 
     def section(self, name: str) -> Section:
         """Begin a section."""
-        return Section(name=name, facts=machine.facts() | {"loops": product.kernel()})
+        self.begun[name] = Section(name=name, facts=machine.facts() | {"loops": product.kernel()})
+        return self.begun[name]
+
+    def renew(self) -> None:
+        """End all servers and peers: after a failure the next section starts its own."""
+        self.parts.close()
+        for started in (self._ours, self._echo, self._redis):
+            started.clear()
 
     def clean(self, name: str) -> Path:
         """Return a new, empty folder."""
