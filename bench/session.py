@@ -5,14 +5,14 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rich.console import Console
 
 from bench import machine, product
 from bench.arrivals import PERCENTILES, UNANSWERED
-from bench.measures import Row, Run, Section
+from bench.measures import Run, Section
 from bench.peers import redis
 from bench.peers.programs import AbsentError
 from bench.processes import HERE, Remote, Serving, serving
@@ -46,18 +46,6 @@ class Plan:
         return max(self.sizes)
 
 
-QUICK = Plan(
-    kind="quick",
-    sizes=(1_000_000,),
-    rounds=3,
-    seconds=0.5,
-    warm_s=0.2,
-    feed_rows=200_000,
-    singles=20_000,
-    unary_s=1.0,
-    recipients=400_000,
-    frame_sizes=(1, 100, 10_000, 50_000),
-)  # fmt: skip - what is how large
 STANDARD = Plan(
     kind="standard",
     sizes=(1_000_000, 20_000_000),
@@ -69,16 +57,19 @@ STANDARD = Plan(
     unary_s=4.0,
     recipients=2_000_000,
 )  # fmt: skip - what is how large
-FULL = Plan(
-    kind="full",
-    sizes=(1_000_000, 20_000_000),
-    rounds=7,
-    seconds=3.0,
-    warm_s=1.0,
-    feed_rows=4_000_000,
-    singles=200_000,
-    unary_s=4.0,
-    recipients=2_000_000,
+FULL = replace(STANDARD, kind="full", rounds=7)
+QUICK = replace(
+    STANDARD,
+    kind="quick",
+    sizes=STANDARD.sizes[:1],
+    rounds=3,
+    seconds=0.5,
+    warm_s=0.2,
+    feed_rows=200_000,
+    singles=20_000,
+    unary_s=1.0,
+    recipients=400_000,
+    frame_sizes=(1, 100, 10_000, 50_000),
 )  # fmt: skip - what is how large
 
 
@@ -172,6 +163,10 @@ class Session:
         """Return how long a run is."""
         return {"seconds": self.plan.seconds, "warm_s": self.plan.warm_s}
 
+    def closed(self, caller: Remote, **how: int) -> Run:
+        """Run a generator's closed loop: frames with a `window`, single checks with a `concurrency`."""
+        return run_of(caller.call("closed", **how, **self.timing()))
+
     def section(self, name: str) -> Section:
         """Begin a section."""
         self.begun[name] = Section(name=name, facts=machine.facts() | {"loops": product.kernel()})
@@ -203,6 +198,12 @@ def run_of(answer: dict[str, float], value: str = "rate") -> Run:
     )
 
 
+def keep_frames(section: Section, name: str, runs: Sequence[Run], consents: int, **setting: object) -> None:
+    """Keep runs of frames as they are everywhere but where their size or hit rate is what is measured."""
+    usual = {"consents": consents, "hit_rate": HIT_RATE, "frame": FRAME}
+    section.measure(name, "recipients/s", runs, only_command(section.name), **usual, **setting)
+
+
 def peer(section: Section, name: str, start: Callable[[], None]) -> bool:
     """Try to start a peer; one that cannot be had is reported as absent."""
     try:
@@ -211,11 +212,6 @@ def peer(section: Section, name: str, start: Callable[[], None]) -> bool:
         section.absent.append(f"{name}: {error}")
         return False
     return True
-
-
-def reported(section: Section, ours: str, name: str, unit: str, of: str = "") -> None:
-    """Add a row that has no bound."""
-    section.rows.append(Row(name=name, ours=ours, of=of, unit=unit))
 
 
 def only_command(section: str) -> str:

@@ -28,7 +28,9 @@ def measure(session: Session) -> Section:
         closed = {
             1: {f"{name}, one at a time": partial(_alone, session, caller) for name, caller in callers.items()},
             CONCURRENCY: {
-                f"{name}, {CONCURRENCY} at once, Python client": partial(_many, session, caller)
+                f"{name}, {CONCURRENCY} at once, Python client": partial(
+                    session.closed, caller, concurrency=CONCURRENCY
+                )
                 for name, caller in callers.items()
             },
         }
@@ -46,10 +48,6 @@ def _alone(session: Session, caller: Remote) -> Run:
     return run_of(caller.call("one_by_one", **session.timing()))
 
 
-def _many(session: Session, caller: Remote) -> Run:
-    return run_of(caller.call("closed", concurrency=CONCURRENCY, **session.timing()))
-
-
 def _open_loop(session: Session, section: Section, callers: Mapping[str, Remote]) -> None:
     """Ask both at the same rates: shares of what the slower one answered for seconds on end, a moment ago.
 
@@ -64,7 +62,9 @@ def _open_loop(session: Session, section: Section, callers: Mapping[str, Remote]
     section.notes.append(f"Open loops ask both at shares of what the slower one sustains ({UNIT}: {said})")
     for percent in SHARES:
         rate = min(found.values()) * percent / 100
-        sides = {name: partial(_paced, caller, rate, timing, name == "Check") for name, caller in callers.items()}
+        sides = {
+            name: partial(_paced, caller, rate, timing, exactly=name == "Check") for name, caller in callers.items()
+        }
         for name, runs in alternate(session.plan.rounds, sides).items():
             section.measure(
                 _open_name(name, percent),
@@ -78,7 +78,7 @@ def _open_loop(session: Session, section: Section, callers: Mapping[str, Remote]
             )  # fmt: skip - name, runs, setting
 
 
-def _paced(caller: Remote, rate: float, timing: Mapping[str, float], exactly: bool) -> Run:  # noqa: FBT001 - of a partial
+def _paced(caller: Remote, rate: float, timing: Mapping[str, float], *, exactly: bool) -> Run:
     return run_of(caller.call("paced", rate=rate, exactly=exactly, **timing))
 
 
