@@ -395,7 +395,7 @@ class TestStreams:
             assert served.metric("grpc_server_handled_total", grpc_code="Canceled") > 0
 
     def test_reflection(self, site: Site) -> None:
-        """Reflection lists the service, more of its streams than allowed starve nothing, and those that end make room."""
+        """Reflection lists the service, too many of its streams starve nothing, and those that end make room."""
         with serve(site, max_streams=1, unary_workers=1) as served:
             stub: Any = reflection_pb2_grpc.ServerReflectionStub(served.channel)
             ask = reflection_pb2.ServerReflectionRequest(list_services="*")
