@@ -130,7 +130,7 @@ def test_killed_fills(tmp_path: Path) -> None:
     feed.write_bytes(a_feed(FILL_ROWS))
     assert feed.stat().st_size > FILL_BYTES
     load_in_commits(feed, tmp_path / "calm")
-    load = ("load", "feed.jsonl", "--source", "feed", "--store")
+    load = ("load", "feed.jsonl", "--source", "feed", "--commit-rows", "2000", "--store")
     began = time.monotonic()
     assert command.run(*load, "filled").returncode == 1
     undisturbed_s = time.monotonic() - began
