@@ -323,11 +323,15 @@ class TestKernel:
     def test_by_size(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """The sizes of all files decide; what cannot be looked at, and a pipe, count for nothing."""
         monkeypatch.setattr("loader.run.KERNEL_BYTES", 20)
-        for name in ("a.jsonl", "b.jsonl"):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "-").write_bytes(b"x" * 20)  # not what the pipe is
+        (tmp_path / "feeds").mkdir()
+        for name in ("feeds/a.jsonl", "feeds/b.jsonl"):
             (tmp_path / name).write_bytes(b"x" * 10)
 
-        assert kernel_for([str(tmp_path)]) is Kernel.best()
-        assert kernel_for([str(tmp_path / "a.jsonl"), str(tmp_path / "missing"), "-"]) is Kernel.NUMPY
+        assert kernel_for(["feeds"]) is Kernel.best()
+        assert kernel_for(["feeds/a.jsonl", "missing", "feeds/b.jsonl"]) is Kernel.best()
+        assert kernel_for(["feeds/a.jsonl", "missing", "-"]) is Kernel.NUMPY
 
 
 class TestAhead:
