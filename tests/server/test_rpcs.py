@@ -348,6 +348,20 @@ def _held_open(frames: "queue.Queue[bytes | None]") -> Iterator[bytes]:
         yield frame
 
 
+class TestOverload:
+    """More calls at once than the server can take."""
+
+    def test_burst(self, served: Served) -> None:
+        """Each call of a burst is answered or refused as too many, which its client knows to ask again."""
+        check: Any = served.channel.unary_unary("/iyscheck.v1.ConsentCheckService/Check")
+        data = wire.check_request(QUESTIONS["token"][0]).SerializeToString()
+        ended = [call.exception() for call in [check.future(data, timeout=30) for _ in range(6_000)]]
+        codes = {grpc.StatusCode.OK if error is None else error.code() for error in ended}
+
+        assert grpc.StatusCode.OK in codes
+        assert codes <= {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}
+
+
 class TestStreams:
     """Streams hold threads, so their number is limited and checks have their own."""
 
