@@ -304,7 +304,11 @@ class _SourceRun:
         finished = False
         failure: SourceError | None = None
         totals = _Totals()
-        with self.writer.filling() as filling, Runs(self.writer.path, run_rows=self.options.run_rows) as runs:
+        options = self.options
+        with (
+            self.writer.filling() as filling,
+            Runs(self.writer.path, run_rows=options.run_rows, kernel=options.kernel) as runs,
+        ):
             try:
                 for piece in pieces:
                     parsed = self._taken_in(piece, form, rejects, self.report.position.sequence + totals.rows)

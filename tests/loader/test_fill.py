@@ -17,6 +17,7 @@ from iyscheck.change import ConsentChange, ConsentColumns, supersedes
 from iyscheck.errors import SourceUnreadableError
 from iyscheck.kernel import Kernel
 from iyscheck.store import index, layout, records
+from iyscheck.store.encoded import EncodedChanges
 from iyscheck.store.layout import SourceState
 from iyscheck.store.snapshot import Store
 from iyscheck.store.verification import verify
@@ -143,7 +144,7 @@ class TestRuns:
             for batch in numbered:
                 runs.add(ConsentColumns.of(batch))
 
-            merged = [chunk.change(at) for chunk in runs.merged() for at in range(len(chunk))]
+            merged = [chunk.columns().change(at) for chunk in runs.merged() for at in range(len(chunk))]
 
             assert list(Path(directory).iterdir()) == []
         expected = newest([change for batch in numbered for change in batch])
@@ -156,7 +157,7 @@ class TestRuns:
 
             (merged,) = runs.merged()
 
-        assert merged.tag[:, 0].tolist() == [1, 2]
+        assert merged.columns().tag[:, 0].tolist() == [1, 2]
 
 
 def then_failing(changes: ConsentColumns) -> Generator[ConsentColumns, None, None]:
@@ -173,7 +174,7 @@ class TestFilling:
         changes = ConsentColumns.of([a_change()])
         with StoreBuilder(tmp_path / "store") as builder:
             with builder.writer.filling() as filling:
-                filling.append(changes)
+                filling.append(EncodedChanges.of(changes))
             with pytest.raises(ZeroDivisionError):
                 builder.writer.fill(then_failing(changes), SourceState(name="x"), rows=1)
             assert builder.writer.is_empty
@@ -205,7 +206,7 @@ class TestFilling:
         with StoreBuilder(tmp_path / "store") as builder:
             with builder.writer.filling() as filling:
                 for chunk in chunks:
-                    filling.append(chunk)
+                    filling.append(EncodedChanges.of(chunk))
                 applied = filling.finish(SourceState(name="x"), rows=5, taken=4)
 
             assert (applied.applied, applied.superseded, applied.position.sequence) == (3, 1, 5)
@@ -217,7 +218,7 @@ class TestFilling:
         """A list of retailers behind a record is refused: the index would not know of it."""
         change = a_change()
         with StoreBuilder(tmp_path / "store") as builder, builder.writer.filling() as filling:
-            filling.append(ConsentColumns.of([change]))
+            filling.append(EncodedChanges.of(ConsentColumns.of([change])))
 
             with pytest.raises(ValueError, match="come before"):
                 filling.register([], [an_access(change, [7])])

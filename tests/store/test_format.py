@@ -18,6 +18,7 @@ from iyscheck.errors import StoreCorruptError
 from iyscheck.kernel import Kernel
 from iyscheck.question import Evidence
 from iyscheck.store import layout, pages
+from iyscheck.store.encoded import EncodedChanges
 from iyscheck.store.layout import RetailerList, SourceState
 from tests.builders import NOW, REGISTERED, a_brand, a_change
 from tests.strategies import brands, consent_changes, retailer_sets
@@ -43,8 +44,7 @@ BIND: dict[str, Decoder] = {
 
 def record(change: ConsentChange) -> bytes:
     """Encode one record."""
-    columns = ConsentColumns.of([change])
-    return layout.encode_records(layout.encode_keys(columns), columns)[0]
+    return EncodedChanges.of(ConsentColumns.of([change])).records()[0]
 
 
 def checked(key: bytes, body: bytes) -> bytes:
@@ -187,15 +187,14 @@ class TestGolden:
 class TestRoundTrips:
     """What is written is what is read."""
 
+    @pytest.mark.parametrize("kernel", Kernel)
     @ROUND_TRIP
-    @given(st.lists(consent_changes, max_size=8))
-    def test_records(self, changes: list[ConsentChange]) -> None:
+    @given(changes=st.lists(consent_changes, max_size=8))
+    def test_records(self, kernel: Kernel, changes: list[ConsentChange]) -> None:
         """Each record of a column reads back as its change, alone and by columns."""
-        columns = ConsentColumns.of(changes)
-        packed = layout.encode_keys(columns)
-        keys = layout.rows_bytes(packed)
+        encoded = EncodedChanges.of(ConsentColumns.of(changes), kernel)
 
-        values = layout.encode_records(packed, columns)
+        keys, values = encoded.keys(), encoded.records()
 
         assert [layout.decode_record(key, value) for key, value in zip(keys, values, strict=True)] == changes
         rows = layout.decode_columns(keys, values)
