@@ -24,7 +24,7 @@ RUN_ROWS: Final = 2**19
 
 Few, since nothing else goes on while the last of them are; many, since each run has its files and its place in memory.
 """
-MERGED_ROWS: Final = 2**16
+MERGED_ROWS: Final = 2**17
 """Changes that are read and merged together, of all runs."""
 HEAD_ROWS: Final = 2**13
 """Changes that are read of one run at least, however many runs there are."""
