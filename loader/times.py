@@ -106,7 +106,11 @@ def seconds_of_words(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
 
     The result is local seconds, or INVALID.
     """
-    parts = [words[:, 0] ^ PATTERN[0], words[:, 1] ^ PATTERN[1], words[:, 2] & _LAST_MASK ^ PATTERN[2]]
+    parts: list[npt.NDArray[np.uint64]] = [
+        words[:, 0] ^ PATTERN[0],
+        words[:, 1] ^ PATTERN[1],
+        words[:, 2] & _LAST_MASK ^ PATTERN[2],
+    ]
     wrong = np.zeros(len(words), np.uint64)
     for part, too_much in zip(parts, TOO_MUCH, strict=True):
         wrong |= (part + too_much) | part

@@ -35,6 +35,8 @@ _WORDS: Final = np.dtype(
     }
 )
 """What keys are ordered by, as numbers; `prefix` has the first two bytes of the tag as well."""
+_TOGETHER: Final = 16
+"""Fewer records of the same tail are checked one by one."""
 _PREFIX_SHIFT: Final = np.uint64(16)
 
 
@@ -73,14 +75,23 @@ class EncodedChanges:
         layout.write_keys(rows["key"], columns)
         layout.write_records(rows["record"], columns)
         rows["tail"] = 0
-        memory = rows.view(np.uint8).reshape(len(rows), ROW_DTYPE.itemsize)
-        rows["record"]["check"] = layout.record_checks(memory, kernel)
+        rows["record"]["check"] = layout.record_checks(_memory(rows), b"", kernel)
         tails = [b""]
-        for at in np.flatnonzero((columns.source == 0) | (columns.transaction_form == TEXT_TRANSACTION)).tolist():
-            rows["tail"][at] = len(tails)
-            tails.append(layout.encode_tail(columns, at))
-            body = rows["record"][at].tobytes()[layout.CHECKED_FROM :] + tails[-1]
-            rows["record"]["check"][at] = layout.record_check(rows["key"][at].tobytes(), body)
+        # Most tails are the same few: only what cannot be said by columns, often just that there is no source.
+        kinds = columns.text * 4 + (columns.source == 0) * 2 + (columns.transaction_form == TEXT_TRANSACTION)
+        tailed = np.flatnonzero(kinds & 3)
+        tailed = tailed[np.argsort(kinds[tailed], kind="stable")]
+        for same in np.split(tailed, np.flatnonzero(np.diff(kinds[tailed])) + 1) if tailed.size else ():
+            tails.append(layout.encode_tail(columns, int(same[0])))
+            rows["tail"][same] = len(tails) - 1
+            # Ids that are no hexadecimal digits differ from row to row, so these may be many and small.
+            if len(same) >= _TOGETHER:
+                checks = layout.record_checks(_memory(rows.view(_ITEM)[same]), tails[-1], kernel)
+                rows["record"]["check"][same] = checks
+                continue
+            for at in same.tolist():
+                body = rows["record"][at].tobytes()[layout.CHECKED_FROM :] + tails[-1]
+                rows["record"]["check"][at] = layout.record_check(rows["key"][at].tobytes(), body)
         return cls(rows=rows, tails=tails)
 
     @classmethod
@@ -102,7 +113,9 @@ class EncodedChanges:
 
     def columns(self) -> ConsentColumns:
         """Decode the changes."""
-        return layout.columns_of(self.rows["key"], self.rows["record"], [self.tails[at] for at in self.rows["tail"]])
+        return layout.columns_of(
+            self.rows["key"], self.rows["record"], [self.tails[at] for at in self.rows["tail"].tolist()]
+        )
 
     def facts(self) -> Facts:
         """Decode what counts and index need."""
@@ -127,7 +140,8 @@ class EncodedChanges:
 
     def key(self, row: int) -> bytes:
         """Return the key of one change."""
-        return self.rows["key"][row].tobytes()
+        key: bytes = self.rows["key"][row].tobytes()
+        return key
 
     def keys(self) -> list[bytes]:
         """Return the keys as the store has them."""
@@ -138,6 +152,12 @@ class EncodedChanges:
         """Return the records as the store has them."""
         records: list[bytes] = self.rows.view(_PARTS)["record"].tolist()
         if len(self.tails) > 1:
-            for at in np.flatnonzero(self.rows["tail"]).tolist():
-                records[at] += self.tails[self.rows["tail"][at]]
+            tailed = np.flatnonzero(self.rows["tail"])
+            for at, tail in zip(tailed.tolist(), self.rows["tail"][tailed].tolist(), strict=True):
+                records[at] += self.tails[tail]
         return records
+
+
+def _memory(rows: npt.NDArray[np.void]) -> npt.NDArray[np.uint8]:
+    """See rows as bytes, uint8 (N, size of a row)."""
+    return rows.view(np.uint8).reshape(len(rows), ROW_DTYPE.itemsize)

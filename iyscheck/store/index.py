@@ -57,8 +57,8 @@ DROPPED_PER_COMMIT: Final = 4096
 _GROUP: Final = 256
 _PARTS: Final = 64
 _PART_SHIFT: Final = np.uint64(58)
-_PARTED_ROWS: Final = 2**21
-"""Entries that wait in memory, 16 bytes each."""
+_PARTED_ROWS: Final = 2**22
+"""Entries that wait in memory, 16 bytes each: 64 MB."""
 _PREFIX_BYTES: Final = layout.KEY_BYTES - TAG_BYTES
 _PLACES: Final = 2**64
 
@@ -150,24 +150,23 @@ class Index:
         beyond = 0
         for context, length in zip(runs, lengths.tolist(), strict=True):
             first, beyond = beyond, beyond + length
-            prefix = layout.key_prefix(*context)
-            if next(self._between(layout.ACCESS, prefix, 0, _PLACES), None) is not None:  # most have none at all
-                tags = changes.tag[first:beyond]
-                has_list[first:beyond] = self._have_lists(layout.column_keys(*context, tags))
+            has_list[first:beyond] = self._have_lists(context, changes.tag[first:beyond])
         return entries_of(changes, states(changes.status, changes.consented, changes.registered, has_list))
 
-    def _have_lists(self, keys: list[bytes]) -> list[bool]:
-        """Say of which consents there is a list of retailers; the keys rise."""
+    def _have_lists(self, context: tuple[int, int, int], tags: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+        """Say which consents of one context, whose tags rise, have a list of retailers."""
+        database = self._databases[layout.ACCESS]
+        first, last = (layout.encode_key(*context, tags[at].tobytes()) for at in (0, -1))
         # Where consents lie close together it is quicker to walk the lists between them than to look for each.
-        with self._txn.cursor(self._databases[layout.ACCESS]) as cursor:
-            if not cursor.set_range(keys[0]):
-                return [False] * len(keys)
-            walked = takewhile(lambda key: key <= keys[-1], cast("Iterator[bytes]", cursor.iternext(values=False)))
-            listed = set(islice(walked, len(keys) + 1))
-        if len(listed) <= len(keys):
-            return [key in listed for key in keys]
-        get, database = self._txn.get, self._databases[layout.ACCESS]
-        return [get(key, db=database) is not None for key in keys]
+        with self._txn.cursor(database) as cursor:
+            if not cursor.set_range(first):
+                return np.zeros(len(tags), np.bool_)
+            walked = takewhile(lambda key: key <= last, cast("Iterator[bytes]", cursor.iternext(values=False)))
+            listed = list(islice(walked, len(tags) + 1))
+        if len(listed) <= len(tags):
+            return _among(tags, np.frombuffer(b"".join(listed), np.uint8).reshape(-1, layout.KEY_BYTES)[:, -TAG_BYTES:])
+        get = self._txn.get
+        return np.array([get(key, db=database) is not None for key in layout.column_keys(*context, tags)], np.bool_)
 
     def _listed_at(self, keys: Sequence[bytes]) -> Iterator[Entries]:
         """Read the consents at keys that have a list of retailers as entries, those that there are."""
@@ -505,6 +504,18 @@ def states_of_records(
         rows["status"], rows["consented"].astype(np.int64), rows["registered"].astype(np.int64), has_retailers
     )
     found[~intact] = Status.UNKNOWN
+    return found
+
+
+def _among(tags: npt.NDArray[np.uint8], chosen: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """Say of each of N rising tags, uint8 (N, 16), whether it is one of the chosen, uint8 (M, 16)."""
+    found = np.zeros(len(tags), np.bool_)
+    ours, theirs = (np.ascontiguousarray(some).view(">u8").astype(np.uint64) for some in (tags, chosen))
+    at, beyond = (np.searchsorted(ours[:, 0], theirs[:, 0], side) for side in ("left", "right"))
+    while (left := at < beyond).any():  # once, but for tags that no cipher made
+        at, beyond, theirs = at[left], beyond[left], theirs[left]
+        found[at[ours[at, 1] == theirs[:, 1]]] = True
+        at = at + 1
     return found
 
 

@@ -67,6 +67,8 @@ RECORD_BYTES: Final = _RECORD.size
 """Length of a record without its rare tail."""
 CHECKED_FROM: Final = 4
 """Where the body of a record begins: all behind its check."""
+CHECKED_AT_ONCE_MAX_BYTES: Final = 128
+"""Key and body that the compiled loop can check; `digests` knows the shorter half of the hash only."""
 _TRANSACTION_AT: Final = RECORD_BYTES - 32
 _NUMBER: Final = struct.Struct(">Q")
 _CODE: Final = struct.Struct(">I")
@@ -180,13 +182,19 @@ def write_records(records: npt.NDArray[np.void], columns: ConsentColumns) -> Non
     _copy_bytes(records["transaction"], columns.transaction)
 
 
-def record_checks(rows: npt.NDArray[np.uint8], kernel: Kernel = Kernel.NUMPY) -> npt.NDArray[np.uint32]:
-    """Return the checks of N records without tail, uint32 (N,).
+def record_checks(
+    rows: npt.NDArray[np.uint8], tail: bytes = b"", kernel: Kernel = Kernel.NUMPY
+) -> npt.NDArray[np.uint32]:
+    """Return the checks of N records that have the same tail or none, uint32 (N,).
 
-    A row is a key and its record, whose own check is of no matter, and perhaps more: uint8 (N, at least 77).
+    A row is a key and a record without its tail, whose own check is of no matter, and perhaps more: uint8 (N, at
+    least 77).
     """
     body, end = KEY_BYTES + CHECKED_FROM, KEY_BYTES + RECORD_BYTES
-    if kernel is Kernel.NUMBA:
+    if tail:
+        tails = np.broadcast_to(np.frombuffer(tail, np.uint8), (len(rows), len(tail)))
+        rows, end = np.concatenate((rows[:, :end], tails), axis=1), end + len(tail)
+    if kernel is Kernel.NUMBA and end - CHECKED_FROM <= CHECKED_AT_ONCE_MAX_BYTES:
         from iyscheck.store.digests import digests
 
         found = np.empty(len(rows), np.uint64)

@@ -5,7 +5,7 @@ import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iyscheck.store import digests
+from iyscheck.store import digests, layout
 
 FEWEST = digests.SHORTEST
 MOST = digests.LONGEST
@@ -30,6 +30,10 @@ class TestDigests:
         assert found.tolist() == [
             xxhash.xxh3_64_intdigest(row[:before] + row[before + gap : size + gap]) for row in rows
         ]
+
+    def test_most(self) -> None:
+        """The store leaves to the library what is longer than the loop can take."""
+        assert digests.LONGEST == layout.CHECKED_AT_ONCE_MAX_BYTES
 
     def test_every_length(self) -> None:
         """Each length has the library's digest."""

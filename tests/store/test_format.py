@@ -202,6 +202,19 @@ class TestRoundTrips:
         assert rows["registered"].tolist() == [change.registered for change in changes]
         assert rows["consented"].tolist() == [change.consented for change in changes]
 
+    @pytest.mark.parametrize("kernel", Kernel)
+    @ROUND_TRIP
+    @given(changes=st.lists(consent_changes, max_size=6), times=st.sampled_from([1, 15, 16, 17]))
+    def test_repeated_tails(self, kernel: Kernel, changes: list[ConsentChange], times: int) -> None:
+        """Records that share a tail, however many, read back as their changes, and so do their columns."""
+        repeated = [replace(change, sequence=at) for at in range(times) for change in changes]
+        encoded = EncodedChanges.of(ConsentColumns.of(repeated), kernel)
+
+        read = [layout.decode_record(*item) for item in zip(encoded.keys(), encoded.records(), strict=True)]
+
+        columns = encoded.columns()
+        assert read == repeated == [columns.change(at) for at in range(len(columns))]
+
     @ROUND_TRIP
     @given(consent_changes)
     def test_evidence(self, change: ConsentChange) -> None:
