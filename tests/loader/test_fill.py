@@ -130,8 +130,11 @@ class TestRuns:
         st.lists(st.lists(consent_changes, max_size=6), max_size=8),
         st.integers(1, 12),
         st.integers(1, 5),
+        st.sampled_from(Kernel),
     )
-    def test_any_changes(self, batches: list[list[ConsentChange]], run_rows: int, merged_rows: int) -> None:
+    def test_any_changes(
+        self, batches: list[list[ConsentChange]], run_rows: int, merged_rows: int, kernel: Kernel
+    ) -> None:
         """Keys rise within and between chunks, each is there once, and its greatest change stayed."""
         numbered = [
             [replace(change, sequence=100 * at + place) for place, change in enumerate(batch)]
@@ -139,7 +142,7 @@ class TestRuns:
         ]
         with (
             tempfile.TemporaryDirectory() as directory,
-            Runs(Path(directory), run_rows=run_rows, merged_rows=merged_rows) as runs,
+            Runs(Path(directory), run_rows=run_rows, merged_rows=merged_rows, kernel=kernel) as runs,
         ):
             for batch in numbered:
                 runs.add(ConsentColumns.of(batch))
@@ -149,6 +152,22 @@ class TestRuns:
             assert list(Path(directory).iterdir()) == []
         expected = newest([change for batch in numbered for change in batch])
         assert merged == [stays for _, stays in sorted(expected.items())]
+
+    def test_tails(self, tmp_path: Path) -> None:
+        """Sources and transaction ids that no column can say come back with their changes, from each of many runs."""
+        changes = [
+            replace(a_change(tag=bytes([number % 7, number]) + bytes(14)), source=source, transaction_id=text)
+            for number, (source, text) in enumerate(
+                [("", ""), ("HS_NEU", "kısa".encode().hex()), ("HS_WEB", "t-1"), ("HS_WEB", "ab" * 32)] * 6
+            )
+        ]
+        with Runs(tmp_path, run_rows=5, merged_rows=3) as runs:
+            for at in range(0, len(changes), 2):
+                runs.add(ConsentColumns.of(changes[at : at + 2]))
+
+            merged = [chunk.columns().change(at) for chunk in runs.merged() for at in range(len(chunk))]
+
+        assert merged == sorted(changes, key=lambda change: change.tag)
 
     def test_small_source(self, tmp_path: Path) -> None:
         """What fits into one run is sorted in memory: no file is made for it."""
