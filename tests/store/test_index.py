@@ -16,8 +16,8 @@ import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iyscheck.change import ConsentChange
-from iyscheck.consent import Channel, Reason, RecipientType, Status, state
+from iyscheck.change import ConsentChange, ConsentColumns
+from iyscheck.consent import Channel, Reason, RecipientType, Status, state, states
 from iyscheck.errors import StoreCorruptError, StoreError
 from iyscheck.kernel import Kernel
 from iyscheck.question import Context
@@ -244,6 +244,28 @@ class TestHistories:
                     run.check()
             finally:
                 run.close()
+
+    @settings(max_examples=100, deadline=None)
+    @given(
+        st.sets(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=9),
+        st.sets(st.tuples(st.integers(0, 3), st.integers(0, 3)), max_size=12),
+    )
+    def test_lists(self, consents: set[tuple[int, int]], lists: set[tuple[int, int]]) -> None:
+        """A consent's entry says that there is a list of retailers exactly where there is one, also of equal halves."""
+
+        def change_of(halves: tuple[int, int]) -> ConsentChange:
+            return a_change(tag=halves[0].to_bytes(8) + halves[1].to_bytes(8))
+
+        changes = ConsentColumns.of([change_of(halves) for halves in sorted(consents)])
+        with TemporaryDirectory() as directory, StoreBuilder(Path(directory) / "store") as builder:
+            access = [an_access(change_of(halves), [7]) for halves in lists]
+            builder.writer.apply(a_batch(access=access), layout.SourceState(name="test"))
+            with builder.writer.environment.lmdb.begin() as txn:
+                found = Index(txn, builder.writer.environment.databases, Kernel.NUMPY).entries(changes)
+
+        has_list = [halves in lists for halves in sorted(consents)]
+        expected = states(changes.status, changes.consented, changes.registered, np.array(has_list))
+        assert (found.words & np.uint64(0xFF)).tolist() == expected.tolist()
 
     @pytest.mark.parametrize("kernel", Kernel)
     def test_growth(self, tmp_path: Path, kernel: Kernel) -> None:
