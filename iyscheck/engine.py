@@ -66,6 +66,8 @@ from iyscheck.question import (
     ServerInfo,
 )
 from iyscheck.store import layout
+from iyscheck.store.environment import DATA_FILE
+from iyscheck.store.mapping import FileMapping
 from iyscheck.store.snapshot import BrandView, Snapshot, Store, StoreStats
 from iyscheck.store.view import IndexStats, View, Views
 
@@ -152,6 +154,7 @@ class Engine:
         self._views = Views(store.environment)
         with store.snapshot() as snapshot:
             self._see(snapshot)
+        self._mapping: FileMapping | None = None
 
     @classmethod
     def open(
@@ -176,7 +179,7 @@ class Engine:
             address_key_id=address_key.key_id if address_key else None,
         )
         try:
-            return cls(
+            engine = cls(
                 store,
                 store_key=store_key,
                 address_key=address_key,
@@ -187,6 +190,8 @@ class Engine:
         except BaseException:
             store.close()
             raise
+        engine._mapping = FileMapping(store.environment.path / DATA_FILE)
+        return engine
 
     def __enter__(self) -> Self:
         return self
@@ -196,6 +201,8 @@ class Engine:
 
     def close(self) -> None:
         """Close the store; no check may be running."""
+        if self._mapping is not None:
+            self._mapping.close()
         self._views.close()
         self._store.close()
 

@@ -1,0 +1,72 @@
+"""The page tables of a store's map, filled ahead.
+
+A store is read where it lies in memory. But the first touch of a place costs a page fault, some microseconds, although
+the page is there: over 20 M consents most single checks met one. So a thread of its own has the system map what
+is in memory. It reads nothing from disk: what is not in memory stays as it is, however large the store.
+"""
+
+import ctypes
+import os
+import threading
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+
+_POPULATE_READ: Final = 22  # MADV_POPULATE_READ, Linux 5.14; earlier ones refuse it, and nothing is mapped ahead
+_PART_BYTES: Final = 2**21
+_PAGE_BYTES: Final = 4096
+_LOOK_S: Final = 5.0
+"""How often to look whether the file has grown."""
+
+
+class FileMapping:
+    """Maps the pages of an open store's file ahead, in a thread, until closed."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="iyscheck-mapping", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop; the file must stay mapped until then."""
+        self._closing.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        # Who could not write a file is told that all of it is in memory, and would read all of it.
+        start = start_of(self._file) if os.access(self._file, os.W_OK) else None
+        done = 0
+        while start is not None:
+            end = self._file.stat().st_size // _PAGE_BYTES * _PAGE_BYTES
+            for at in range(done, end, _PART_BYTES):
+                if self._closing.is_set():
+                    return
+                map_resident(start + at, min(_PART_BYTES, end - at))
+            done = max(done, end)
+            if self._closing.wait(_LOOK_S):
+                return
+
+
+def map_resident(address: int, size: int) -> None:
+    """Have the system map what is in memory of a range of this process's map of a file; both in whole pages."""
+    system = ctypes.CDLL(None)
+    pages = np.zeros(size // _PAGE_BYTES, np.uint8)
+    if system.mincore(ctypes.c_void_p(address), ctypes.c_size_t(size), pages.ctypes.data_as(ctypes.c_void_p)):
+        return
+    resident = np.concatenate(([0], pages & 1, [0])).astype(np.int8)
+    begins, ends = (np.flatnonzero(np.diff(resident) == step).tolist() for step in (1, -1))
+    for begin, end in zip(begins, ends, strict=True):
+        run, length = ctypes.c_void_p(address + begin * _PAGE_BYTES), ctypes.c_size_t((end - begin) * _PAGE_BYTES)
+        system.madvise(run, length, _POPULATE_READ)
+
+
+def start_of(file: Path) -> int | None:
+    """Find where this process has mapped a file from its beginning on; None if it has not."""
+    name = os.fsencode(file.resolve())
+    for line in Path("/proc/self/maps").read_bytes().splitlines():
+        addresses, _, offset, _, _, *mapped = line.split(maxsplit=5)
+        if mapped == [name] and int(offset, 16) == 0:
+            return int(addresses.partition(b"-")[0], 16)
+    return None
