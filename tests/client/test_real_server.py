@@ -114,7 +114,7 @@ class TestRealServer:
     @given(batch=st.lists(questions, max_size=12), keyed=st.booleans())
     @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     def test_all_ways_agree(self, site: Site, batch: list[Question], *, keyed: bool) -> None:
-        """Single checks (alone, together), batches and columns, by address or by token, give the engine's own reasons."""
+        """Single checks, alone or together, batches and columns, by address or token, give the engine's own reasons."""
         target = site.without_key.address if keyed else site.with_key.address
         expected = [site.with_key.engine.check(question).reason for question in batch]
 
