@@ -16,8 +16,8 @@ from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 import msgspec
 
 from iyscheck.change import Position
-from iyscheck.client.calls import ColumnCall, checked
-from iyscheck.client.columns import FIRST_BACKOFF_S, FRAME_SIZE, LAST_BACKOFF_S
+from iyscheck.client.calls import GATHERED, ColumnCall, checked
+from iyscheck.client.columns import FIRST_BACKOFF_S, LAST_BACKOFF_S
 from iyscheck.consent import Channel, MessageClass, RecipientType
 from iyscheck.errors import QuestionError, ServiceFailedError
 from iyscheck.question import Context
@@ -119,7 +119,7 @@ class Ledger(Generic[W]):
 
     def __init__(self, *, capacity: int = CAPACITY, lines: int = 1, window: int = WINDOW) -> None:
         self.outstanding = 0
-        self.frame_size = FRAME_SIZE
+        self.frame_size = GATHERED
         self._capacity = capacity
         self._window = window
         self._gathering: dict[Key, Batch[W]] = {}
