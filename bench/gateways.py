@@ -88,7 +88,7 @@ class Gateway:
 
         async def run() -> dict[str, float]:
             async with grpc.aio.insecure_channel(self._echo, options=OPTIONS) as channel:
-                check = channel.unary_unary(CHECK)
+                check: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(CHECK)
                 question = self._question
                 return await self._tasks(lambda _: check(question), callers, seconds, warm_s)
 
@@ -153,7 +153,7 @@ class Gateway:
     def threads_plain(self, *, callers: int, seconds: float, warm_s: float) -> dict[str, float]:
         """Ask the echo server from threads, a unary call for each question."""
         with grpc.insecure_channel(self._echo, options=OPTIONS) as channel:
-            check = channel.unary_unary(CHECK)
+            check: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(CHECK)
             return self._threads(lambda _: check(self._question, timeout=_TIMEOUT_S), callers, seconds, warm_s)
 
     def threads_unary(self, *, callers: int, seconds: float, warm_s: float) -> dict[str, float]:

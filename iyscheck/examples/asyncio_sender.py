@@ -30,9 +30,9 @@ async def deliver(checks: AsyncBatching, brand: int, number: int, address: str) 
     return f"{number}\tsend\t{answer.reason.name}"
 
 
-async def send_all(server: str, key: AddressKey, brand: int, addresses: list[str]) -> list[str]:
+async def send_all(server: str, key: AddressKey, brand: int, addresses: list[str], timeout_s: float) -> list[str]:
     """Deliver to all, as many at once as there are."""
-    async with AsyncClient(server, address_key=key, timeout_s=10) as client, client.batching() as checks:
+    async with AsyncClient(server, address_key=key, timeout_s=timeout_s) as client, client.batching() as checks:
         return await asyncio.gather(
             *(deliver(checks, brand, number, address) for number, address in enumerate(addresses, 1))
         )
@@ -42,10 +42,13 @@ def main(
     brand: Annotated[int, typer.Option(help="İYS brandCode of the sending brand.")],
     address_key: Annotated[Path, typer.Option(help="File of the address key: only tokens leave this process.")],
     server: Annotated[str, typer.Option(help="HOST:PORT of iyscheck.")] = "127.0.0.1:50051",
+    timeout: Annotated[
+        float, typer.Option(min=0.001, help="Seconds that a check may take, its wait for room too.")
+    ] = 10,
 ) -> None:
     """Check SMS recipients from standard input, one address a line."""
     addresses = [line.rstrip("\n") for line in sys.stdin]
-    for outcome in asyncio.run(send_all(server, AddressKey.load(address_key), brand, addresses)):
+    for outcome in asyncio.run(send_all(server, AddressKey.load(address_key), brand, addresses, timeout)):
         print(outcome)
 
 

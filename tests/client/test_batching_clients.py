@@ -584,6 +584,7 @@ class TestQuestions:
         (first, second) = together(service.target, numbered(3), [Call()])
 
         assert {cast("ServiceError", outcome).code for outcome in first} == {"WRONG_FRAME"}
+        assert len({id(outcome) for outcome in first}) == 3  # one error raised thrice would collect three traces
         assert reasons(second) == [expected(Call())]
 
 

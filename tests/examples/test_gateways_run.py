@@ -81,7 +81,7 @@ class TestExamples:
 
     def test_unanswered(self, site: Site) -> None:
         """Without a server nothing is sent."""
-        ran = site.run("asyncio_sender", *site.flags, "--server=127.0.0.1:1", text="+905321000001\n")
+        ran = site.run("asyncio_sender", *site.flags, "--server=127.0.0.1:1", "--timeout=0.5", text="+905321000001\n")
 
         assert ran.stdout == "1\tskip\tUNAVAILABLE\n", ran.stderr
 
