@@ -84,9 +84,10 @@ class Calls(RuleBasedStateMachine):
     @rule(kind=st.integers(0, 7), patience=st.integers(1, 40))
     def call(self, kind: int, patience: int) -> None:
         """Somebody asks, if there is room."""
-        alive = sum(not caller.done() for caller in self.callers)
+        flying = [caller for line in self.flying for batch in line for caller in batch.waiters]
+        queued = [caller for caller in self.callers if not caller.done() and caller not in flying]
         room = self.ledger.room()
-        assert room > 0 or alive + sum(len(batch.waiters) for line in self.flying for batch in line) >= CAPACITY
+        assert room > 0 or len(queued) + len(flying) == CAPACITY  # those who left take no room in the queue
         if room:
             caller = Caller(key_of(kind), f"recipient {len(self.callers)}", self.now + patience)
             self.callers.append(caller)
@@ -99,12 +100,13 @@ class Calls(RuleBasedStateMachine):
         if waiting:
             waiting[number % len(waiting)].left = True
 
-    @rule()
-    def send(self) -> None:
-        """A frame leaves by the line that has most room, never longer than allowed."""
-        line = self.ledger.roomy(range(LINES))
-        batch = None if line is None else self.ledger.take(line, self.now)
-        if line is not None and batch is not None:
+    @rule(line=st.integers(0, LINES - 1))
+    def send(self, line: int) -> None:
+        """A frame leaves by a line with room, never longer than allowed, with nobody in it who is gone."""
+        loads = [len(flying) for flying in self.flying]
+        assert self.ledger.roomy(range(LINES)) == (None if min(loads) == WINDOW else loads.index(min(loads)))
+        batch = self.ledger.take(line, self.now)
+        if batch is not None:
             assert 1 <= len(batch.waiters) <= self.ledger.frame_size
             assert not any(caller.done() for caller in batch.waiters)
             self.flying[line].append(batch)
@@ -207,14 +209,10 @@ class Calls(RuleBasedStateMachine):
         assert sorted(map(id, alive)) == sorted(id(caller) for caller in self.callers if not caller.done())
 
     def teardown(self) -> None:
-        """When all lines answer, everybody who still waits gets an answer, in the order of arrival for each key."""
-        turns: dict[Key, list[int]] = {}
+        """When all lines answer, everybody who still waits gets an answer."""
         while self.ledger.waiting or any(self.flying):
-            self.send()
             for line in range(LINES):
-                if self.flying[line]:
-                    batch = self.flying[line][0]
-                    turns.setdefault(batch.waiters[0].key, []).append(batch.frame_id)
+                self.send(line)
                 self.answer(line)
         assert all(caller.done() for caller in self.callers)
         assert self.ledger.outstanding == 0
@@ -260,6 +258,28 @@ class TestOrder:
         ledger.give_back(0)
 
         assert self.taken(ledger) == [["1.0"], ["2.1"], ["1.0"]]
+
+    def test_two_broken_lines(self) -> None:
+        """What comes back last leaves first: it has waited on its way for no less."""
+        ledger: Ledger[Caller] = Ledger(lines=2)
+        self.put(ledger, 1, 2)
+        ledger.take(0, 0)
+        ledger.take(1, 0)
+
+        ledger.give_back(1)
+        ledger.give_back(0)
+
+        assert self.taken(ledger) == [["1.0"], ["2.1"]]
+
+    def test_stuck(self) -> None:
+        """The oldest frame of a line says whether it is stuck."""
+        ledger: Ledger[Caller] = Ledger(lines=2)
+        self.put(ledger, 1, 2, 3)
+        ledger.take(0, 0)
+        ledger.take(0, 5)
+        ledger.take(1, 5)
+
+        assert [ledger.stuck(since) for since in (0, 3, 6)] == [[], [0], [0, 1]]
 
     def test_long_batch(self) -> None:
         """A batch longer than a frame leaves in parts, before anything else."""
