@@ -142,6 +142,7 @@ def _charts(sections: dict[str, Section], folder: Path, kind: str) -> list[str]:
     for name, title, unit in (
         ("stream", "Bulk checks, one server core", "recipients/s"),
         ("unary", "Single checks over gRPC, one server core", "checks/s"),
+        ("reach", "Single checks from one gateway process, one server core", "checks/s"),
         ("embedded", "Single checks in process", "checks/s"),
         ("loading", "Loading into an empty store, one core", "rows/s"),
     ):

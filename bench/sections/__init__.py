@@ -13,6 +13,7 @@ from bench.sections import (
     large,
     loading,
     postgres,
+    reach,
     stream,
     tests,
     unary,
@@ -23,6 +24,7 @@ from bench.session import Session
 SECTIONS: Final[dict[str, Callable[[Session], Section]]] = {
     "stream": stream.measure,
     "unary": unary.measure,
+    "reach": reach.measure,
     "frames": frames.measure,
     "embedded": embedded.measure,
     "inprocess": inprocess.measure,

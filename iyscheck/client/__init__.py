@@ -1,7 +1,9 @@
 """Clients of an iyscheck server: `Client` for threads, `AsyncClient` for asyncio; neither shows gRPC or protobuf."""
 
 from iyscheck.client.aio import AsyncClient
+from iyscheck.client.aio_batching import AsyncBatching
 from iyscheck.client.columns import ColumnResult, FrameResult
 from iyscheck.client.sync import Client
+from iyscheck.client.sync_batching import Batching
 
-__all__ = ["AsyncClient", "Client", "ColumnResult", "FrameResult"]
+__all__ = ["AsyncBatching", "AsyncClient", "Batching", "Client", "ColumnResult", "FrameResult"]

@@ -12,6 +12,8 @@ import numpy.typing as npt
 
 from iyscheck.change import Position
 from iyscheck.client import calls, failures
+from iyscheck.client.aio_batching import AsyncBatching
+from iyscheck.client.batching import CAPACITY
 from iyscheck.client.columns import FRAME_SIZE, WINDOW, ColumnResult, Flight, FrameResult, joined
 from iyscheck.consent import Channel, MessageClass, RecipientType
 from iyscheck.errors import ServiceError
@@ -183,6 +185,21 @@ class AsyncClient:
         )
         async for result in self._fly(flight, timeout_s or self._batch_timeout_s):
             yield result
+
+    def batching(self, *, connections: int = 1, capacity: int = CAPACITY) -> AsyncBatching:
+        """Make single checks travel together: `async with client.batching() as checks: await checks.check(...)`.
+
+        More connections help where the server has several workers. At most `capacity` calls are outstanding.
+        """
+        return AsyncBatching(
+            self._conversation,
+            self._limits,
+            target=self._target,
+            timeout_s=self._timeout_s,
+            frame_timeout_s=self._batch_timeout_s,
+            connections=connections,
+            capacity=capacity,
+        )
 
     async def server_info(self, *, timeout_s: float | None = None) -> ServerInfo:
         """Ask the server for its limits, key ids, policy and freshness."""

@@ -4,7 +4,7 @@ Only texts of an iyscheck server are repeated (they hold no address by contract)
 not. `google.rpc.ErrorInfo` gives the code, `google.rpc.BadRequest` the field.
 """
 
-from typing import TYPE_CHECKING, Final, cast
+from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 DOMAIN: Final = "iyscheck.v1"
 BATCH_TOO_LARGE: Final = "BATCH_TOO_LARGE"
+WRONG_FRAME: Final = "WRONG_FRAME"
+CLOSED: Final = "CLIENT_CLOSED"
 _FAILED_WRITE: Final = "Internal error from Core"
 _STATUS_KEY: Final = "grpc-status-details-bin"
 
@@ -64,6 +66,15 @@ def failure(error: grpc.RpcError, *, target: str, timeout_s: float) -> ServiceEr
     return _unexplained(status, kind, target=target, timeout_s=timeout_s)
 
 
+def failure_of(error: grpc.RpcError | ServiceError, *, target: str, timeout_s: float) -> ServiceError:
+    """Turn what ended a stream into our error, if it is not one already."""
+    if isinstance(error, ServiceError):
+        return error
+    failed = failure(error, target=target, timeout_s=timeout_s)
+    failed.__cause__ = error
+    return failed
+
+
 def _unexplained(status: grpc.StatusCode, kind: type[ServiceError], *, target: str, timeout_s: float) -> ServiceError:
     if status is grpc.StatusCode.DEADLINE_EXCEEDED:
         return late(target=target, timeout_s=timeout_s)
@@ -74,10 +85,10 @@ def _unexplained(status: grpc.StatusCode, kind: type[ServiceError], *, target: s
     return kind(f"The call to {target} ended with {status.name}.", code=status.name)
 
 
-def late(*, target: str, timeout_s: float) -> ServiceUnavailableError:
+def late(*, target: str, timeout_s: float | None = None) -> ServiceUnavailableError:
     """Make the error of an answer that did not come in time."""
     return ServiceUnavailableError(
-        f"{target} did not answer within {timeout_s:g} s.",
+        f"{target} did not answer {'in time' if timeout_s is None else f'within {timeout_s:g} s'}.",
         code="DEADLINE_EXCEEDED",
         fix="Try again, or allow more time.",
     )
@@ -86,6 +97,23 @@ def late(*, target: str, timeout_s: float) -> ServiceUnavailableError:
 def unfinished(*, target: str) -> ServiceUnavailableError:
     """Make the error of a stream that ended before everything was answered."""
     return ServiceUnavailableError(f"{target} ended the stream too early.", code="STREAM_ENDED", fix="Try again.")
+
+
+def closed() -> ServiceUnavailableError:
+    """Make the error of a call that was not over when its client was closed, or came later."""
+    return ServiceUnavailableError("The client is closed.", code=CLOSED)
+
+
+ErrorT = TypeVar("ErrorT", bound=Exception)
+
+
+def again(error: ErrorT) -> ErrorT:
+    """Make the same error for another call: one that is raised in many places collects the traces of all."""
+    if not isinstance(error, ServiceError):
+        return error
+    made = type(error)(error.message, code=error.code, field=error.field, fix=error.fix)
+    made.__cause__ = error.__cause__
+    return made
 
 
 def refused_frame(error: ItemError) -> ServiceError:

@@ -13,7 +13,9 @@ import numpy.typing as npt
 
 from iyscheck.change import Position
 from iyscheck.client import calls, failures
+from iyscheck.client.batching import CAPACITY
 from iyscheck.client.columns import FRAME_SIZE, WINDOW, ColumnResult, Flight, FrameResult, joined
+from iyscheck.client.sync_batching import Batching
 from iyscheck.consent import Channel, MessageClass, RecipientType
 from iyscheck.errors import ServiceError
 from iyscheck.keys import AddressKey
@@ -184,6 +186,21 @@ class Client:
             window=window,
         )
         return self._fly(flight, timeout_s or self._batch_timeout_s)
+
+    def batching(self, *, connections: int = 1, capacity: int = CAPACITY) -> Batching:
+        """Make single checks travel together: `with client.batching() as checks: checks.check(...)`, in many threads.
+
+        More connections help where the server has several workers. At most `capacity` calls are outstanding.
+        """
+        return Batching(
+            self._conversation,
+            self._limits,
+            target=self._target,
+            timeout_s=self._timeout_s,
+            frame_timeout_s=self._batch_timeout_s,
+            connections=connections,
+            capacity=capacity,
+        )
 
     def server_info(self, *, timeout_s: float | None = None) -> ServerInfo:
         """Ask the server for its limits, key ids, policy and freshness."""

@@ -139,12 +139,12 @@ class Service(ConsentCheckServiceServicer):
 
 
 @contextmanager
-def serving() -> Iterator[Service]:
-    """Serve on a free port of the loopback."""
+def serving(port: int = 0) -> Iterator[Service]:
+    """Serve on a free port of the loopback, or on this one."""
     made = Service()
     server = grpc.server(futures.ThreadPoolExecutor(8), options=[("grpc.so_reuseport", 0)])
     add_ConsentCheckServiceServicer_to_server(made, server)
-    made.port = server.add_insecure_port("127.0.0.1:0")
+    made.port = server.add_insecure_port(f"127.0.0.1:{port}")
     server.start()
     try:
         yield made

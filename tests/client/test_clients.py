@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from iyscheck import address as addresses
 from iyscheck import client as client_package
 from iyscheck.change import Position
-from iyscheck.client import AsyncClient, Client, ColumnResult, FrameResult, columns
+from iyscheck.client import AsyncBatching, AsyncClient, Batching, Client, ColumnResult, FrameResult, columns
 from iyscheck.consent import Channel, Reason, RecipientType
 from iyscheck.errors import (
     QuestionError,
@@ -82,7 +82,7 @@ class TestShape:
             ours, theirs = (inspect.signature(methods[name]) for methods in (sync, aio))
             assert ours.parameters == theirs.parameters, name
 
-    @pytest.mark.parametrize("kind", [Client, AsyncClient, ColumnResult, FrameResult])
+    @pytest.mark.parametrize("kind", [Client, AsyncClient, Batching, AsyncBatching, ColumnResult, FrameResult])
     def test_no_transport_types(self, kind: type) -> None:
         """No annotation of the public surface names a type of gRPC or protobuf."""
         functions = [
@@ -96,7 +96,14 @@ class TestShape:
 
     def test_exports(self) -> None:
         """The package exports the clients and what they give."""
-        assert client_package.__all__ == ["AsyncClient", "Client", "ColumnResult", "FrameResult"]
+        assert client_package.__all__ == [
+            "AsyncBatching",
+            "AsyncClient",
+            "Batching",
+            "Client",
+            "ColumnResult",
+            "FrameResult",
+        ]
 
 
 class TestAnswers:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from iyscheck import address as addresses
 from iyscheck.change import Position
-from iyscheck.client import Client
+from iyscheck.client import Batching, Client
 from iyscheck.consent import Channel, MessageClass, Reason, RecipientType, Status
 from iyscheck.errors import ServiceError, ServiceRefusedError, ServiceUnavailableError
 from iyscheck.keys import AddressKey
@@ -66,7 +66,7 @@ def _served(path: Path) -> Iterator[Site]:
             yield Site(with_key=first, without_key=second, log=log)
 
 
-def asked(client: Client, question: Question, **more: Position | float) -> Answer:
+def asked(client: Client | Batching, question: Question, **more: Position | float) -> Answer:
     """Ask a question by itself."""
     context = question.context
     return client.check(
@@ -114,7 +114,7 @@ class TestRealServer:
     @given(batch=st.lists(questions, max_size=12), keyed=st.booleans())
     @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     def test_all_ways_agree(self, site: Site, batch: list[Question], *, keyed: bool) -> None:
-        """Single checks, batches and columns, by address or by token, give the engine's own reasons."""
+        """Single checks, alone or together, batches and columns, by address or token, give the engine's own reasons."""
         target = site.without_key.address if keyed else site.with_key.address
         expected = [site.with_key.engine.check(question).reason for question in batch]
 
@@ -132,8 +132,11 @@ class TestRealServer:
                 )
                 for question in batch
             ]
+            with client.batching() as checks:
+                together = [asked(checks, question) for question in batch]
 
         assert [answer.reason for answer in single] == expected
+        assert [answer.reason for answer in together] == expected
         assert [answer.reason for answer in many] == expected
         assert [column.reasons.tolist() for column in columns] == [[reason] for reason in expected]
 

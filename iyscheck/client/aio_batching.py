@@ -1,0 +1,321 @@
+"""Single checks that travel together, for asyncio. `sync_batching` is the same for threads.
+
+A call costs one future, three appends and one look-up; everything else is done once for a frame. Frames go over
+`grpc.aio` from the loop itself: a lone call waits for no other thread.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from itertools import islice
+from time import monotonic
+from types import TracebackType
+from typing import Final, Self, TypeAlias
+
+import grpc
+import grpc.aio
+
+from iyscheck.change import Position
+from iyscheck.client import calls, failures
+from iyscheck.client.batching import MAX_CONNECTIONS, Batch, Key, Kinds, Ledger, Patience, require
+from iyscheck.consent import Channel, MessageClass, RecipientType
+from iyscheck.errors import ServiceError, ServiceUnavailableError
+from iyscheck.question import Answer, ServerInfo
+from iyscheck.v1 import consent_check_pb2 as pb
+from iyscheck.v1.consent_check_pb2_grpc import ConsentCheckServiceStub
+
+_GRAIN_S: Final = 0.005
+"""Deadlines are looked at no more often: one timer for all calls, instead of one for each."""
+
+Future: TypeAlias = "asyncio.Future[Answer]"
+Stream: TypeAlias = "grpc.aio.StreamStreamCall[pb.StreamCheckRequest, pb.StreamCheckResponse]"
+Outbox: TypeAlias = "asyncio.Queue[pb.StreamCheckRequest | None]"
+
+
+class AsyncBatching:
+    """Answers single checks from frames that they share; made by `AsyncClient.batching`, used as `async with`.
+
+    Belongs to one event loop. An answer carries reason and envelope, the same envelope for all of a frame, and never
+    evidence. A call waits for room where too many are outstanding; it ends at its deadline, be it queued or on its way.
+    Leaving the block waits until every call is over; leaving it by an exception fails those that are not.
+    """
+
+    def __init__(
+        self,
+        conversation: calls.Conversation,
+        limits: Callable[[], Awaitable[ServerInfo]],
+        *,
+        target: str,
+        timeout_s: float,
+        frame_timeout_s: float,
+        connections: int,
+        capacity: int,
+    ) -> None:
+        require("connections", connections, MAX_CONNECTIONS)
+        require("capacity", capacity)
+        self._conversation = conversation
+        self._limits = limits
+        self._target = target
+        self._timeout_s = timeout_s
+        self._frame_timeout_s = frame_timeout_s
+        self._connections = connections
+        self._capacity = capacity
+        self._ledger: Ledger[Future] = Ledger(capacity=capacity, lines=connections)
+        self._kinds = Kinds()
+        self._outboxes: dict[int, Outbox] = {}
+        self._streams: dict[int, Stream] = {}
+        self._stuck: set[int] = set()
+        self._queue: dict[asyncio.Future[None], None] = {}
+        self._open = False
+        self._flushing = False
+        self._alarm: asyncio.TimerHandle | None = None
+        self._alarm_at = float("inf")
+        self._alarm_rang: float | None = None
+        self._trouble: ServiceError | None = None
+
+    async def __aenter__(self) -> Self:
+        self._loop = asyncio.get_running_loop()
+        self._work = asyncio.Event()
+        self._over = asyncio.Event()
+        self._channels = [
+            grpc.aio.insecure_channel(self._target, options=calls.SEPARATE_CHANNEL_OPTIONS)
+            for _ in range(self._connections)
+        ]
+        self._tasks = [self._loop.create_task(self._serve(line)) for line in range(self._connections)]
+        self._open = True
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            for turn in self._queue:
+                if not turn.done():
+                    turn.set_exception(failures.closed())
+        await self.close()
+
+    async def close(self) -> None:
+        """Take no more calls, wait until the outstanding ones are answered or out of time, and end the connections."""
+        if not self._open:
+            return
+        self._open = False
+        try:
+            self._settled()
+            await self._over.wait()
+        finally:
+            self._fail(self._ledger.alive(), failures.closed())
+            if self._alarm is not None:
+                self._alarm.cancel()
+            for task in self._tasks:
+                task.cancel()
+            ended = await asyncio.gather(*self._tasks, return_exceptions=True)  # none ends by itself
+            for channel in self._channels:
+                await channel.close()
+        for error in ended:
+            if isinstance(error, Exception):
+                raise error
+
+    def check(  # noqa: PLR0913 - a question in keywords
+        self,
+        *,
+        brand: int,
+        channel: Channel,
+        recipient_type: RecipientType,
+        address: str | None = None,
+        token: bytes | None = None,
+        address_key_id: bytes | None = None,
+        message_class: MessageClass = MessageClass.COMMERCIAL,
+        retailer: int | None = None,
+        min_position: Position | None = None,
+        timeout_s: float | None = None,
+    ) -> Awaitable[Answer]:
+        """Ask about one recipient, given by `address` or by `token` (16 bytes, with the 8-byte id of its key).
+
+        Raises QuestionError at once; awaiting the answer can raise what `AsyncClient.check_column` raises.
+        """
+        recipient: str | bytes
+        if token is None and type(address) is str:  # as nearly always
+            recipient, key_id = address, None
+        else:
+            recipient, key_id = self._conversation.recipient(address, token, address_key_id)
+        key = (brand, channel, recipient_type, message_class, retailer, min_position, key_id)
+        call = self._kinds[key]
+        deadline = monotonic() + (timeout_s or self._timeout_s)
+        if self._queue or self._ledger.outstanding >= self._capacity or not self._open:
+            return self._check_later(key, call, recipient, deadline)
+        return self._put(key, call, recipient, deadline)
+
+    def _put(self, key: Key, call: calls.ColumnCall, recipient: str | bytes, deadline: float) -> Future:
+        answer: Future = self._loop.create_future()
+        self._ledger.put(key, call, recipient, answer, deadline)
+        if deadline < self._alarm_at:
+            self._set_alarm(deadline)
+        if not self._flushing:
+            # Not at once: whatever else is asked in this turn of the loop shall travel with it.
+            self._flushing = True
+            self._loop.call_soon(self._flush)
+        return answer
+
+    # --- Room and time ----------------------------------------------------------------------------------------
+
+    async def _check_later(self, key: Key, call: calls.ColumnCall, recipient: str | bytes, deadline: float) -> Answer:
+        """Wait for room, in the order of arrival and within the deadline, and ask then."""
+        if not self._open:
+            raise failures.closed()
+        if self._queue or not self._ledger.room():
+            await self._wait_for_room(deadline)
+        return await self._put(key, call, recipient, deadline)
+
+    async def _wait_for_room(self, deadline: float) -> None:
+        turn: asyncio.Future[None] = self._loop.create_future()
+        self._queue[turn] = None  # until it has its room: whoever comes meanwhile stands behind it
+        try:
+            async with asyncio.timeout(max(deadline - monotonic(), 0)):
+                await turn
+        except TimeoutError:
+            raise self._late() from None
+        finally:
+            del self._queue[turn]
+            self._loop.call_soon(self._settled)
+
+    def _settled(self) -> None:
+        """Let in whom there is room for now, and let a close go on when nobody waits any more."""
+        if self._queue:
+            for turn in islice(self._queue, self._ledger.room()):
+                if not turn.done():
+                    turn.set_result(None)
+        elif not self._open and not self._ledger.alive():
+            self._over.set()
+
+    def _set_alarm(self, at: float) -> None:
+        now = monotonic()
+        at = max(at, now if self._alarm_rang is None else self._alarm_rang + _GRAIN_S)
+        if at >= self._alarm_at:
+            return
+        if self._alarm is not None:
+            self._alarm.cancel()
+        self._alarm_at = at
+        self._alarm = self._loop.call_later(max(at - now, 0), self._on_alarm)
+
+    def _on_alarm(self) -> None:
+        """Fail the calls whose time is up, and break lines that owe an answer for too long."""
+        self._alarm, self._alarm_at, self._alarm_rang = None, float("inf"), monotonic()
+        late, soonest = self._ledger.expired(self._alarm_rang)
+        self._fail(late, self._late())
+        for line in self._ledger.stuck(self._alarm_rang - self._frame_timeout_s):
+            if line in self._streams:
+                self._stuck.add(line)
+                self._streams[line].cancel()
+        if soonest is not None:
+            self._set_alarm(soonest)
+        self._settled()
+
+    def _late(self) -> ServiceError:
+        return failures.late(target=self._target) if self._trouble is None else self._trouble
+
+    def _fail(self, waiters: Iterable[Future], error: Exception) -> None:
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_exception(failures.again(error))
+
+    # --- Frames -----------------------------------------------------------------------------------------------
+
+    def _flush(self) -> None:
+        """Send what has gathered, as far as the lines have room."""
+        self._flushing = False
+        ledger = self._ledger
+        while ledger.waiting and (line := ledger.roomy(self._outboxes)) is not None:
+            batch = ledger.take(line, monotonic())
+            if batch is not None:
+                self._send(line, batch)
+        if ledger.waiting:
+            self._work.set()
+
+    def _send(self, line: int, batch: Batch[Future]) -> None:
+        try:
+            batch.request = self._conversation.gathered_request(batch.frame_id, batch.recipients, batch.call)
+        except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to these calls and to nobody else
+            self._ledger.withdraw(line, batch)
+            self._fail(batch.waiters, error)
+            self._settled()
+            return
+        self._outboxes[line].put_nowait(batch.request)
+
+    def _landed(self, line: int, response: pb.StreamCheckResponse) -> None:
+        """Hand out the answers of a frame, or its error."""
+        batch = self._ledger.land(line, response.frame_id)
+        waiters, call = batch.waiters, batch.call
+        self._trouble = None
+        try:
+            answers = self._conversation.gathered_answers(
+                batch.request, len(waiters), response, call.context.message_class
+            )
+        except Exception as error:
+            self._fail(waiters, error)
+            if not isinstance(error, ServiceError):
+                raise
+            if error.code == failures.BATCH_TOO_LARGE:
+                self._conversation.limits = None
+                raise failures.unfinished(target=self._target) from error  # the next stream learns the new limits
+        else:
+            for waiter, answer in zip(waiters, answers, strict=True):
+                if not waiter.done():
+                    waiter.set_result(answer)
+        if self._queue or not self._open:
+            self._settled()
+
+    # --- Lines ------------------------------------------------------------------------------------------------
+
+    async def _serve(self, line: int) -> None:
+        """Keep a line going: a new stream whenever the last one has ended and there is something to ask."""
+        stub, patience = ConsentCheckServiceStub(self._channels[line]), Patience()
+        while True:
+            if not self._ledger.waiting:
+                self._work.clear()
+            await self._work.wait()
+            try:
+                self._ledger.frame_size = calls.gathered_size(await self._limits())
+            except ServiceError as error:
+                self._broken(error, self._ledger.write_off_queue)
+            else:
+                try:
+                    await self._converse(line, stub, patience)
+                except (grpc.RpcError, ServiceError) as error:
+                    self._broken(error, lambda: self._ledger.write_off(line))
+                    self._ledger.give_back(line)
+                    self._flush()
+            if self._ledger.waiting:
+                await asyncio.sleep(patience.next_s())
+
+    async def _converse(self, line: int, stub: ConsentCheckServiceStub, patience: Patience) -> None:
+        outbox: Outbox = asyncio.Queue()
+        stream = stub.StreamCheck(_sent(outbox))
+        self._outboxes[line], self._streams[line] = outbox, stream
+        try:
+            self._flush()
+            while isinstance(response := await stream.read(), pb.StreamCheckResponse):
+                self._landed(line, response)
+                patience.answered()
+                self._flush()
+        except asyncio.CancelledError:
+            if line not in self._stuck:
+                raise
+        finally:
+            self._stuck.discard(line)
+            del self._outboxes[line], self._streams[line]
+            outbox.put_nowait(None)
+            stream.cancel()
+        raise failures.unfinished(target=self._target)
+
+    def _broken(self, error: grpc.RpcError | ServiceError, lost: Callable[[], list[Future]]) -> None:
+        """Fail what is lost if it would fail again; else it stays owed, and out of time it fails for this reason."""
+        failed = failures.failure_of(error, target=self._target, timeout_s=self._frame_timeout_s)
+        if isinstance(failed, ServiceUnavailableError):
+            self._trouble = failed if self._ledger.outstanding else None  # an idle stream may well end
+        else:
+            self._fail(lost(), failed)
+            self._settled()
+
+
+async def _sent(outbox: Outbox) -> AsyncIterator[pb.StreamCheckRequest]:
+    while (request := await outbox.get()) is not None:
+        yield request

@@ -1,0 +1,1 @@
+"""Gateways in a page each, to start yours from. Each runs: `python -m iyscheck.examples.asyncio_sender --help`."""

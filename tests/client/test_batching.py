@@ -1,0 +1,342 @@
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from iyscheck.change import Position
+from iyscheck.client.batching import Batch, Key, Kinds, Ledger, Patience, require
+from iyscheck.consent import Channel, MessageClass, RecipientType
+from iyscheck.errors import QuestionError, ServiceFailedError
+
+CAPACITY, LINES, WINDOW = 12, 2, 2
+WAIT_S = 10
+
+
+@dataclass(eq=False)
+class Caller:
+    """Somebody who waits, and every outcome that was given for the call."""
+
+    key: Key
+    recipient: str
+    deadline: float
+    outcomes: list[str] = field(default_factory=list)
+    left: bool = False
+
+    def done(self) -> bool:
+        """Over, or gone away."""
+        return self.left or bool(self.outcomes)
+
+
+def key_of(number: int) -> Key:
+    """Keys that differ in one field each."""
+    base: Key = (1, Channel.MESAJ, RecipientType.BIREYSEL, MessageClass.COMMERCIAL, None, None, None)
+    others: dict[int, tuple[int, object]] = {
+        1: (0, 2),
+        2: (1, Channel.ARAMA),
+        3: (2, RecipientType.TACIR),
+        4: (3, MessageClass.DELIVERY),
+        5: (4, 66),
+        6: (5, Position(bytes(16), 3)),
+        7: (6, bytes(8)),
+    }
+    if number not in others:
+        return base
+    place, value = others[number]
+    return (*base[:place], value, *base[place + 1 :])  # type: ignore[return-value] # as long as the base
+
+
+def served(batch: Batch[Caller]) -> list[str]:
+    """What a server answers: for each recipient its own question."""
+    call = batch.call
+    context = call.context
+    shared = (
+        context.brand,
+        context.channel,
+        context.recipient_type,
+        context.message_class,
+        context.retailer,
+        call.min_position,
+        call.address_key_id,
+    )
+    return [f"{shared} {recipient!r}" for recipient in batch.recipients]
+
+
+class Calls(RuleBasedStateMachine):
+    """A ledger under calls, cancellations, deadlines, broken lines and answers in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ledger: Ledger[Caller] = Ledger(capacity=CAPACITY, lines=LINES, window=WINDOW)
+        self.ledger.frame_size = 4
+        self.kinds = Kinds()
+        self.callers: list[Caller] = []
+        self.flying: list[list[Batch[Caller]]] = [[] for _ in range(LINES)]
+        self.now = 0.0
+
+    def give(self, batch: Batch[Caller], outcomes: list[str]) -> None:
+        """Hand out outcomes as the shells do."""
+        for caller, outcome in zip(batch.waiters, outcomes, strict=True):
+            if not caller.done():
+                caller.outcomes.append(outcome)
+
+    @rule(kind=st.integers(0, 7), patience=st.integers(1, 40))
+    def call(self, kind: int, patience: int) -> None:
+        """Somebody asks, if there is room."""
+        flying = [caller for line in self.flying for batch in line for caller in batch.waiters]
+        queued = [caller for caller in self.callers if not caller.done() and caller not in flying]
+        room = self.ledger.room()
+        assert room > 0 or len(queued) + len(flying) == CAPACITY  # those who left take no room in the queue
+        if room:
+            caller = Caller(key_of(kind), f"recipient {len(self.callers)}", self.now + patience)
+            self.callers.append(caller)
+            self.ledger.put(caller.key, self.kinds[caller.key], caller.recipient, caller, caller.deadline)
+
+    @rule(number=st.integers(0))
+    def leave(self, number: int) -> None:
+        """Somebody gives up."""
+        waiting = [caller for caller in self.callers if not caller.done()]
+        if waiting:
+            waiting[number % len(waiting)].left = True
+
+    @rule(line=st.integers(0, LINES - 1))
+    def send(self, line: int) -> None:
+        """A frame leaves by a line with room, never longer than allowed, with nobody in it who is gone."""
+        loads = [len(flying) for flying in self.flying]
+        assert self.ledger.roomy(range(LINES)) == (None if min(loads) == WINDOW else loads.index(min(loads)))
+        batch = self.ledger.take(line, self.now)
+        if batch is not None:
+            assert 1 <= len(batch.waiters) <= self.ledger.frame_size
+            assert not any(caller.done() for caller in batch.waiters)
+            self.flying[line].append(batch)
+
+    @precondition(lambda self: any(self.flying))
+    @rule(line=st.integers(0, LINES - 1))
+    def answer(self, line: int) -> None:
+        """The reply whose turn it is comes in."""
+        if self.flying[line]:
+            batch = self.flying[line].pop(0)
+            assert self.ledger.land(line, batch.frame_id) is batch
+            self.give(batch, served(batch))
+
+    @precondition(lambda self: any(self.flying))
+    @rule(line=st.integers(0, LINES - 1))
+    def answer_out_of_turn(self, line: int) -> None:
+        """A reply whose turn it is not is refused, and nothing is handed out."""
+        owed = self.flying[line]
+        wrong = owed[-1].frame_id if len(owed) > 1 else 10**9
+        with pytest.raises(ServiceFailedError, match="turn"):
+            self.ledger.land(line, wrong)
+
+    @rule(line=st.integers(0, LINES - 1))
+    def lose_stream(self, line: int) -> None:
+        """A line breaks: what it owes is asked again, before anything else."""
+        self.ledger.give_back(line)
+        self.flying[line].clear()
+
+    @rule(line=st.integers(0, LINES - 1))
+    def lose_all(self, line: int) -> None:
+        """A line fails for good: its calls fail with it, and no others."""
+        owed = [caller for batch in self.flying[line] for caller in batch.waiters]
+        lost = self.ledger.write_off(line)
+        assert lost == owed
+        self.flying[line].clear()
+        for caller in lost:
+            if not caller.done():
+                caller.outcomes.append("failed")
+
+    @precondition(lambda self: any(self.flying))
+    @rule(line=st.integers(0, LINES - 1))
+    def refuse_to_make(self, line: int) -> None:
+        """The frame that was taken last could not be made: its calls fail, and no others."""
+        if self.flying[line]:
+            batch = self.flying[line].pop()
+            self.ledger.withdraw(line, batch)
+            self.give(batch, ["failed"] * len(batch.waiters))
+
+    @rule()
+    def lose_queue(self) -> None:
+        """No line can be had: all that is not on its way fails."""
+        flying = {id(caller) for line in self.flying for batch in line for caller in batch.waiters}
+        for caller in self.ledger.write_off_queue():
+            assert id(caller) not in flying
+            if not caller.done():
+                caller.outcomes.append("failed")
+
+    @rule(seconds=st.integers(0, 15))
+    def pass_time(self, seconds: int) -> None:
+        """Whoever has no time left is found, whoever has is not, and the next deadline is named."""
+        self.now += seconds
+        late, soonest = self.ledger.expired(self.now)
+        waiting = [caller for caller in self.callers if not caller.done()]
+        assert {id(caller) for caller in late} == {id(each) for each in waiting if each.deadline <= self.now}
+        for caller in late:
+            caller.outcomes.append("late")
+        others = [caller.deadline for caller in self.callers if not caller.done()]
+        assert soonest is not None if others else True
+        assert soonest is None or self.now < soonest <= min(others, default=soonest)
+
+    @rule(seconds=st.integers(0, 15))
+    def look_for_stuck_lines(self, seconds: int) -> None:
+        """A line is stuck if its oldest frame was sent too long ago."""
+        since = self.now - seconds
+        stuck = [line for line, owed in enumerate(self.flying) if owed and owed[0].sent < since]
+        assert self.ledger.stuck(since) == stuck
+
+    @invariant()
+    def every_outcome_is_ones_own(self) -> None:
+        """Nobody gets two outcomes, or the answer to another question."""
+        for caller in self.callers:
+            assert len(caller.outcomes) <= 1
+            assert caller.outcomes in ([], ["failed"], ["late"], [f"{caller.key} {caller.recipient!r}"])
+
+    @invariant()
+    def memory_is_bounded(self) -> None:
+        """The ledger holds no more than its capacity, and knows how much it holds."""
+        held = list(self.ledger._all())
+        assert self.ledger.outstanding == sum(len(batch.waiters) for batch in held) <= CAPACITY
+        for batch in held:
+            assert len(batch.waiters) == len(batch.recipients) == len(batch.deadlines)
+        for line, flying in enumerate(self.flying):
+            assert list(self.ledger._lines[line]) == flying
+            assert len(flying) <= WINDOW
+
+    @invariant()
+    def nobody_is_lost(self) -> None:
+        """Whoever still waits is in the ledger, once."""
+        alive = self.ledger.alive()
+        assert sorted(map(id, alive)) == sorted(id(caller) for caller in self.callers if not caller.done())
+
+    def teardown(self) -> None:
+        """When all lines answer, everybody who still waits gets an answer."""
+        while self.ledger.waiting or any(self.flying):
+            for line in range(LINES):
+                self.send(line)
+                self.answer(line)
+        assert all(caller.done() for caller in self.callers)
+        assert self.ledger.outstanding == 0
+        self.every_outcome_is_ones_own()
+
+
+Calls.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+TestCalls = Calls.TestCase
+
+
+class TestOrder:
+    """Nobody waits behind those who came later."""
+
+    def put(self, ledger: Ledger[Caller], *kinds: int) -> None:
+        """Put calls of some kinds."""
+        for number, kind in enumerate(kinds):
+            key = key_of(kind)
+            ledger.put(key, Kinds()[key], f"{kind}.{number}", Caller(key, f"{number}", 1), 1)
+
+    def taken(self, ledger: Ledger[Caller]) -> list[list[str | bytes]]:
+        """Take and land all frames."""
+        frames = []
+        while (batch := ledger.take(0, 0)) is not None:
+            frames.append(batch.recipients)
+            ledger.land(0, batch.frame_id)
+        return frames
+
+    def test_first_key_first(self) -> None:
+        """Calls of one key leave together, keys in the order in which they came."""
+        ledger: Ledger[Caller] = Ledger()
+        self.put(ledger, 1, 2, 1, 3, 2)
+
+        assert self.taken(ledger) == [["1.0", "1.2"], ["2.1", "2.4"], ["3.3"]]
+
+    def test_returned_first(self) -> None:
+        """What comes back from a broken line leaves before what has gathered since, in its old order."""
+        ledger: Ledger[Caller] = Ledger(window=2)
+        self.put(ledger, 1, 2)
+        ledger.take(0, 0)
+        ledger.take(0, 0)
+        self.put(ledger, 1)
+
+        ledger.give_back(0)
+
+        assert self.taken(ledger) == [["1.0"], ["2.1"], ["1.0"]]
+
+    def test_two_broken_lines(self) -> None:
+        """What comes back last leaves first: it has waited on its way for no less."""
+        ledger: Ledger[Caller] = Ledger(lines=2)
+        self.put(ledger, 1, 2)
+        ledger.take(0, 0)
+        ledger.take(1, 0)
+
+        ledger.give_back(1)
+        ledger.give_back(0)
+
+        assert self.taken(ledger) == [["1.0"], ["2.1"]]
+
+    def test_stuck(self) -> None:
+        """The oldest frame of a line says whether it is stuck."""
+        ledger: Ledger[Caller] = Ledger(lines=2)
+        self.put(ledger, 1, 2, 3)
+        ledger.take(0, 0)
+        ledger.take(0, 5)
+        ledger.take(1, 5)
+
+        assert [ledger.stuck(since) for since in (0, 3, 6)] == [[], [0], [0, 1]]
+
+    def test_long_batch(self) -> None:
+        """A batch longer than a frame leaves in parts, before anything else."""
+        ledger: Ledger[Caller] = Ledger()
+        ledger.frame_size = 2
+        self.put(ledger, 1, 1, 2, 1)
+
+        assert self.taken(ledger) == [["1.0", "1.1"], ["1.3"], ["2.2"]]
+
+
+class TestKinds:
+    """What calls share is checked once and remembered."""
+
+    def test_remembers(self) -> None:
+        """The same key gives the same object."""
+        kinds = Kinds()
+
+        assert kinds[key_of(0)] is kinds[key_of(0)]
+        assert kinds[key_of(5)].context.retailer == 66
+
+    def test_bounded(self) -> None:
+        """However many keys are asked for, few are kept."""
+        kinds = Kinds()
+
+        for brand in range(1, 5_000):
+            assert kinds[(brand, *key_of(0)[1:])].context.brand == brand
+
+        assert len(kinds) <= 1_000
+
+    @pytest.mark.parametrize("place", range(6), ids=["brand", "channel", "type", "class", "retailer", "position"])
+    def test_wrong(self, place: int) -> None:
+        """A part that cannot be right is refused each time it is asked for."""
+        key = key_of(0)
+        wrong = (*key[:place], 99 if place in {1, 2, 3} else 1.5, *key[place + 1 :])
+        kinds = Kinds()
+
+        for _ in range(2):
+            with pytest.raises((QuestionError, TypeError)):
+                kinds[wrong]  # type: ignore[index] # it is wrong
+
+
+class TestSizes:
+    """Small parts."""
+
+    def test_patience(self) -> None:
+        """Pauses grow to half a second, for ever, and begin anew after an answer."""
+        patience = Patience()
+
+        pauses = [patience.next_s() for _ in range(2_000)]
+        patience.answered()
+
+        assert pauses[:5] == [0.05, 0.1, 0.2, 0.4, 0.5]
+        assert set(pauses[5:]) == {0.5}
+        assert patience.next_s() == 0.05
+
+    @pytest.mark.parametrize("number", [0, -1, 65])
+    def test_require(self, number: int) -> None:
+        """A size that cannot be is refused by its name."""
+        with pytest.raises(QuestionError, match="connections"):
+            require("connections", number, 64)

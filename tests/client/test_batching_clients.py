@@ -1,0 +1,772 @@
+import asyncio
+import inspect
+import threading
+import time
+import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Protocol, cast
+
+import grpc
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from iyscheck.change import Position
+from iyscheck.client import AsyncBatching, AsyncClient, Batching, Client
+from iyscheck.consent import Channel, MessageClass, Reason, RecipientType
+from iyscheck.errors import (
+    QuestionError,
+    ServiceError,
+    ServiceFailedError,
+    ServiceRefusedError,
+    ServiceUnavailableError,
+)
+from iyscheck.keys import AddressKey
+from iyscheck.question import Answer
+from iyscheck.v1 import consent_check_pb2 as pb
+from tests.client.fake_server import KEY_ID, LOG, Service, abort, envelope, serving
+
+ADDRESS = "+905000000002"
+REASONS: list[int] = [1, 2, 3, *range(64, 74)]
+Frames = Iterator[pb.StreamCheckRequest]
+Replies = Iterator[pb.StreamCheckResponse]
+Outcome = Answer | Exception
+
+
+@dataclass(frozen=True)
+class Call:
+    """One call as a caller makes it."""
+
+    address: str | None = ADDRESS
+    brand: int = 1
+    channel: Channel = Channel.MESAJ
+    recipient_type: RecipientType = RecipientType.BIREYSEL
+    message_class: MessageClass = MessageClass.COMMERCIAL
+    retailer: int | None = None
+    min_position: Position | None = None
+    token: bytes | None = None
+    address_key_id: bytes | None = None
+    timeout_s: float | None = None
+
+    def ask(self, checks: Batching) -> Answer:
+        """Make the call."""
+        return checks.check(**{name: getattr(self, name) for name in self.__dataclass_fields__})
+
+
+@dataclass(frozen=True)
+class Setting:
+    """How the clients are set up."""
+
+    address_key: AddressKey | None = None
+    timeout_s: float = 5
+    batch_timeout_s: float = 5
+    monotonic: bool = False
+    connections: int = 1
+    capacity: int = 10_000
+
+
+class Together(Protocol):
+    """Makes calls at the same time, round after round over one client, and gives what each came to."""
+
+    def __call__(self, target: str, *rounds: list[Call], setting: Setting = ...) -> list[list[Outcome]]:
+        """Ask."""
+
+
+def together_sync(target: str, *rounds: list[Call], setting: Setting = Setting()) -> list[list[Outcome]]:
+    """Ask from as many threads as there are calls."""
+
+    def one(checks: Batching, call: Call) -> Outcome:
+        try:
+            return call.ask(checks)
+        except Exception as error:  # noqa: BLE001 - it is what the call came to
+            return error
+
+    with (
+        Client(
+            target,
+            address_key=setting.address_key,
+            timeout_s=setting.timeout_s,
+            batch_timeout_s=setting.batch_timeout_s,
+            monotonic=setting.monotonic,
+        ) as client,
+        client.batching(connections=setting.connections, capacity=setting.capacity) as checks,
+        ThreadPoolExecutor(max(map(len, rounds)) or 1) as pool,
+    ):
+        return [list(pool.map(lambda call: one(checks, call), calls)) for calls in rounds]
+
+
+def together_async(target: str, *rounds: list[Call], setting: Setting = Setting()) -> list[list[Outcome]]:
+    """Ask from as many tasks as there are calls."""
+
+    async def one(checks: AsyncBatching, call: Call) -> Answer:
+        return await cast("asyncio.Future[Answer]", call.ask(cast("Batching", checks)))
+
+    async def run() -> list[list[Outcome]]:
+        async with (
+            AsyncClient(
+                target,
+                address_key=setting.address_key,
+                timeout_s=setting.timeout_s,
+                batch_timeout_s=setting.batch_timeout_s,
+                monotonic=setting.monotonic,
+            ) as client,
+            client.batching(connections=setting.connections, capacity=setting.capacity) as checks,
+        ):
+            return [
+                cast(
+                    "list[Outcome]",
+                    await asyncio.gather(*(one(checks, call) for call in calls), return_exceptions=True),
+                )
+                for calls in rounds
+            ]
+
+    return asyncio.run(run())
+
+
+@pytest.fixture(params=[together_sync, together_async], ids=["sync", "async"])
+def together(request: pytest.FixtureRequest) -> Together:
+    """Each of the two clients."""
+    return cast("Together", request.param)
+
+
+def numbered(count: int, **more: object) -> list[Call]:
+    """Calls about different recipients."""
+    return [Call(address=f"+90500000{number:04}", **more) for number in range(count)]  # type: ignore[arg-type] # fields
+
+
+def reason_of(brand: int, channel: int, kind: int, sort: int, retailer: int, recipient: bytes) -> int:
+    """Another rule for the server: each question of a frame, asked of another frame, would be answered otherwise."""
+    text = f"{brand} {int(channel)} {int(kind)} {int(sort)} {retailer} ".encode() + recipient
+    reason: int = REASONS[zlib.crc32(text) % len(REASONS)]
+    return reason
+
+
+def expected(call: Call) -> int:
+    """What a call must be answered."""
+    recipient = call.token if call.token is not None else (call.address or "").encode()
+    return reason_of(
+        call.brand, call.channel, call.recipient_type, call.message_class, call.retailer or 0, recipient
+    )  # fmt: skip - the fields of a frame
+
+
+def recipients(request: pb.StreamCheckRequest) -> list[bytes]:
+    """Whom a frame asks about."""
+    if request.addresses:
+        return [address.encode() for address in request.addresses]
+    return [request.tokens[first : first + 16] for first in range(0, len(request.tokens), 16)]
+
+
+def told_apart(request: pb.StreamCheckRequest) -> pb.StreamCheckResponse:
+    """Answer by that rule."""
+    shared = request.brand_code, request.channel, request.recipient_type, request.message_class, request.retailer_code
+    reasons = bytes(reason_of(*shared, recipient) for recipient in recipients(request))
+    return pb.StreamCheckResponse(frame_id=request.frame_id, reasons=reasons, envelope=envelope(request.frame_id))
+
+
+def reasons(outcomes: list[Outcome]) -> list[object]:
+    """What the calls came to: a reason, or the error itself."""
+    return [outcome.reason if isinstance(outcome, Answer) else outcome for outcome in outcomes]
+
+
+@dataclass
+class Moody:
+    """Does with each frame, whichever stream it comes by, what the next mood says; answers when there are no more."""
+
+    moods: list[str]
+    refused: set[bytes] = field(default_factory=set)
+    broken: set[bytes] = field(default_factory=set)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def __call__(self, requests: Frames, context: grpc.ServicerContext) -> Replies:
+        """Serve a stream."""
+        for request in requests:
+            with self.lock:
+                mood = self.moods.pop(0) if self.moods else "answers"
+            reply = told_apart(request)
+            if mood == "is slow":
+                time.sleep(0.01)
+            elif mood == "breaks":
+                context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
+            elif mood == "ends":
+                return
+            elif mood == "answers and breaks":
+                yield reply
+                context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
+            elif mood == "is full":
+                abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED")
+            elif mood == "refuses":
+                self.refused.update(recipients(request))
+                error = pb.ItemError(reason="POSITION_OF_OTHER_LOG", message="of another log")
+                reply = pb.StreamCheckResponse(frame_id=request.frame_id, error=error)
+            elif mood == "forgets one":
+                self.broken.update(recipients(request))
+                reply.reasons = reply.reasons[1:]
+            yield reply
+
+
+MOODS = ["answers", "is slow", "breaks", "ends", "answers and breaks", "is full", "refuses", "forgets one"]
+
+calls = st.builds(
+    Call,
+    brand=st.integers(1, 2),
+    channel=st.sampled_from(Channel),
+    recipient_type=st.sampled_from(RecipientType),
+    message_class=st.sampled_from([MessageClass.COMMERCIAL, MessageClass.DELIVERY]),
+    retailer=st.sampled_from([None, 66, 67]),
+    min_position=st.sampled_from([None, None, Position(LOG, 0)]),
+)
+
+
+def made_distinct(asked: list[Call], tokens: list[bool]) -> list[Call]:
+    """Give each call its own recipient: an address or a token."""
+    distinct = []
+    for number, call in enumerate(asked):
+        if tokens[number % len(tokens)]:
+            rest: dict[str, object] = {"address": None, "token": number.to_bytes(16, "big"), "address_key_id": KEY_ID}
+        else:
+            rest = {"address": f"+9050000{number:05}"}
+        distinct.append(Call(**{name: getattr(call, name) for name in Call.__dataclass_fields__} | rest))
+    return distinct
+
+
+class TestOwnAnswers:
+    """Whatever happens, every call gets its own answer or its own error, once."""
+
+    @given(
+        asked=st.lists(calls, min_size=1, max_size=40),
+        tokens=st.lists(st.booleans(), min_size=1, max_size=3),
+        moods=st.lists(st.sampled_from(MOODS), max_size=6),
+        longest=st.integers(1, 12),
+        connections=st.integers(1, 3),
+        capacity=st.sampled_from([1, 3, 10, 10_000]),
+    )
+    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    def test_moods(
+        self,
+        together: Together,
+        *,
+        asked: list[Call],
+        tokens: list[bool],
+        moods: list[str],
+        longest: int,
+        connections: int,
+        capacity: int,
+    ) -> None:
+        """Broken, ended, full and slow streams show in no answer; a refused or broken frame fails its calls alone."""
+        asked = made_distinct(asked, tokens)
+        with serving() as service:
+            moody = Moody(moods)
+            service.frames, service.limits.max_frame_recipients = moody, longest
+
+            (outcomes,) = together(
+                service.target, asked, setting=Setting(timeout_s=20, connections=connections, capacity=capacity)
+            )
+
+        for call, outcome in zip(asked, outcomes, strict=True):
+            recipient = call.token or (call.address or "").encode()
+            if recipient in moody.refused:
+                assert isinstance(outcome, ServiceRefusedError)
+                assert outcome.code == "POSITION_OF_OTHER_LOG"
+            elif recipient in moody.broken:
+                assert isinstance(outcome, ServiceFailedError)
+            else:
+                assert isinstance(outcome, Answer), outcome
+                assert outcome.reason == expected(call)
+                assert outcome.message_class == call.message_class
+
+    def test_restart(self, together: Together) -> None:
+        """A server that is killed with frames on their way, and comes again at its address, is not noticed."""
+        asked = numbered(30)
+        arrived, gone = threading.Event(), threading.Event()
+
+        def dying(requests: Frames, context: grpc.ServicerContext) -> Replies:
+            context.add_callback(gone.set)
+            yield told_apart(next(requests))
+            next(requests)
+            arrived.set()
+            gone.wait(10)
+
+        with ThreadPoolExecutor(1) as pool:
+            with serving() as first:
+                first.frames = dying
+                asking = pool.submit(together, first.target, asked, asked, asked, setting=Setting(timeout_s=20))
+                assert arrived.wait(10)
+            with serving(first.port) as second:
+                second.frames = Moody([])
+                rounds = asking.result()
+
+        for outcomes in rounds:
+            assert reasons(outcomes) == [expected(call) for call in asked]
+
+    def test_evidence(self, service: Service, together: Together) -> None:
+        """An answer carries reason, class and envelope, the same envelope object for all of a frame, never evidence."""
+        service.frames = Moody([])
+
+        (outcomes,) = together(service.target, numbered(20, message_class=MessageClass.DELIVERY))
+
+        answers = [cast("Answer", outcome) for outcome in outcomes]
+        assert {answer.evidence for answer in answers} == {None}
+        assert {answer.message_class for answer in answers} == {MessageClass.DELIVERY}
+        envelopes = {id(answer.envelope): answer.envelope.decision_id for answer in answers}
+        assert len(envelopes) == len(set(envelopes.values())) < 20
+
+    def test_token_without_key(self, service: Service, together: Together) -> None:
+        """Tokens travel as they are, beside addresses that the client's key turns into tokens."""
+        key = AddressKey(bytes(32))
+        token = b"t" * 16
+
+        ((by_token, by_address, unreadable),) = together(
+            service.target,
+            [Call(address=None, token=token, address_key_id=KEY_ID), Call(), Call(address="no number")],
+            setting=Setting(address_key=key),
+        )
+
+        sent = {
+            (frame.address_key_id, row)
+            for frame in service.requests
+            if isinstance(frame, pb.StreamCheckRequest)
+            for row in recipients(frame)
+        }
+        assert reasons([by_token, by_address, unreadable]) == [
+            Reason.CONSENTED,
+            Reason.CONSENTED,
+            Reason.INVALID_ADDRESS,
+        ]
+        assert (KEY_ID, token) in sent
+        assert {key_id for key_id, _ in sent} == {KEY_ID, key.key_id}
+        assert not any(frame.addresses for frame in service.requests if isinstance(frame, pb.StreamCheckRequest))
+
+    def test_unknown_reason(self, service: Service, together: Together) -> None:
+        """A reason that this version does not know is a no."""
+
+        def future_reason(requests: Frames, _: grpc.ServicerContext) -> Replies:
+            for request in requests:
+                yield pb.StreamCheckResponse(frame_id=request.frame_id, reasons=b"\x20", envelope=envelope())
+
+        service.frames = future_reason
+
+        ((outcome,),) = together(service.target, [Call()])
+
+        assert isinstance(outcome, Answer)
+        assert outcome.reason is Reason.UNSPECIFIED
+        assert not outcome.permitted
+
+
+class TestGathering:
+    """Calls that come together travel together, without anybody waiting for others to come."""
+
+    def test_few_frames(self, service: Service, together: Together) -> None:
+        """What gathers while a frame is on its way leaves as one."""
+        moody = service.frames = Moody(["is slow"] * 200)
+
+        together(service.target, *[numbered(50)] * 4)
+
+        assert 200 - len(moody.moods) <= 40  # frames for 200 calls
+
+    def test_mixed(self, service: Service, together: Together) -> None:
+        """Each frame holds what differs in nothing else."""
+        service.frames = Moody([])
+        asked = [
+            Call(address=f"+9050000{number:05}", brand=1 + number % 2, retailer=(None, 66)[number // 2 % 2])
+            for number in range(40)
+        ]
+
+        (outcomes,) = together(service.target, asked)
+
+        assert reasons(outcomes) == [expected(call) for call in asked]
+
+    def test_several_connections(self, service: Service, together: Together) -> None:
+        """With several connections frames travel by all of them."""
+        peers: set[str] = set()
+
+        def noted(requests: Frames, context: grpc.ServicerContext) -> Replies:
+            for request in requests:
+                peers.add(context.peer())
+                time.sleep(0.02)
+                yield told_apart(request)
+
+        service.frames = noted
+        asked = [Call(address=f"+9050000{number:05}", brand=1 + number) for number in range(12)]
+
+        outcomes = together(service.target, asked, asked, asked, setting=Setting(connections=3))
+
+        assert [reasons(each) for each in outcomes] == [[expected(call) for call in asked]] * 3
+        assert len(peers) == 3
+
+    def test_new_limits(self, service: Service, together: Together) -> None:
+        """When the server takes only smaller frames from now on, one frame fails and the next ones are smaller."""
+        strict = threading.Event()
+
+        def limited(requests: Frames, _: grpc.ServicerContext) -> Replies:
+            for request in requests:
+                reply = told_apart(request)
+                if strict.is_set() and len(reply.reasons) > 3:
+                    service.limits.max_frame_recipients = 3
+                    error = pb.ItemError(reason="BATCH_TOO_LARGE", message="too many")
+                    reply = pb.StreamCheckResponse(frame_id=request.frame_id, error=error)
+                yield reply
+                time.sleep(0.02)  # so that calls gather
+                strict.set()
+
+        service.frames = limited
+        asked = numbered(30)
+
+        first, second, third = together(service.target, asked, asked, asked)
+
+        failed = [each for each in first + second if not isinstance(each, Answer)]
+        assert len(failed) > 0
+        assert {getattr(each, "code", each) for each in failed} == {"BATCH_TOO_LARGE"}
+        assert reasons(third) == [expected(call) for call in asked]
+
+
+class TestTime:
+    """A call ends at its deadline, wherever it is."""
+
+    def test_silent_server(self, service: Service, together: Together) -> None:
+        """Calls on their way and calls that still gather fail when their time is up, each by its own."""
+        over = threading.Event()
+
+        def silent(requests: Frames, _: grpc.ServicerContext) -> Replies:
+            for _request in requests:
+                over.wait(10)
+            yield from ()
+
+        service.frames = silent
+        asked = [Call(brand=1 + number, timeout_s=0.1 if number % 2 else 0.3) for number in range(8)]
+
+        started = time.monotonic()
+        (outcomes,) = together(service.target, asked)
+        over.set()
+
+        assert time.monotonic() - started >= 0.3
+        assert {type(outcome) for outcome in outcomes} == {ServiceUnavailableError}
+        assert {cast("ServiceError", outcome).code for outcome in outcomes} == {"DEADLINE_EXCEEDED"}
+
+    def test_stuck_stream(self, service: Service, together: Together) -> None:
+        """A stream that owes an answer for longer than a frame may take is left for a new one."""
+        over = threading.Event()
+
+        def first_is_silent(requests: Frames, _: grpc.ServicerContext) -> Replies:
+            for request in requests:
+                if service.streams == 1:
+                    over.wait(10)
+                yield told_apart(request)
+
+        service.frames = first_is_silent
+
+        rounds = together(service.target, *[[Call(timeout_s=0.1)]] * 4, [Call()], setting=Setting(batch_timeout_s=0.2))
+        over.set()
+
+        assert isinstance(rounds[0][0], ServiceUnavailableError)
+        assert reasons(rounds[-1]) == [expected(Call())]
+
+    def test_nobody_there(self, together: Together) -> None:
+        """Without a server a call fails when its time is up, and says that nobody is there."""
+        with serving() as gone:
+            pass
+
+        ((outcome,),) = together(gone.target, [Call(timeout_s=0.5)])
+
+        assert isinstance(outcome, ServiceUnavailableError)
+        assert outcome.code == "UNAVAILABLE"
+
+    def test_not_an_iyscheck_server(self, together: Together) -> None:
+        """A server that knows no stream is no reason to wait."""
+        server = grpc.server(ThreadPoolExecutor(2))
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+
+        started = time.monotonic()
+        ((outcome,),) = together(f"127.0.0.1:{port}", [Call(timeout_s=30)])
+        server.stop(0).wait()
+
+        assert isinstance(outcome, ServiceRefusedError)
+        assert time.monotonic() - started < 30
+
+
+class TestBounds:
+    """Memory is bounded, and those who find no room wait for it."""
+
+    @pytest.mark.parametrize("capacity", [1, 7])
+    def test_back_pressure(self, service: Service, together: Together, capacity: int) -> None:
+        """Never more calls than allowed are with the server, and all are answered."""
+        most = 0
+
+        def counted(requests: Frames, _: grpc.ServicerContext) -> Replies:
+            nonlocal most
+            for request in requests:
+                most = max(most, len(recipients(request)))
+                yield told_apart(request)
+
+        service.frames = counted
+        asked = numbered(40)
+
+        (outcomes,) = together(service.target, asked, setting=Setting(capacity=capacity))
+
+        assert reasons(outcomes) == [expected(call) for call in asked]
+        assert most <= capacity
+
+    def test_no_room(self, service: Service, together: Together) -> None:
+        """A call that finds no room in its time fails, and so leaves room for others."""
+        over = threading.Event()
+
+        def silent(requests: Frames, _: grpc.ServicerContext) -> Replies:
+            for request in requests:
+                over.wait(10)
+                yield told_apart(request)
+
+        service.frames = silent
+        asked = numbered(6, timeout_s=0.2)
+
+        (outcomes,) = together(service.target, asked, setting=Setting(capacity=2))
+        over.set()
+
+        assert {type(outcome) for outcome in outcomes} == {ServiceUnavailableError}
+
+    @pytest.mark.parametrize(("name", "value"), [("connections", 0), ("connections", 65), ("capacity", 0)])
+    def test_sizes(self, name: str, value: int) -> None:
+        """A number of connections or calls that cannot be is refused."""
+        with Client("127.0.0.1:1") as client, pytest.raises(QuestionError, match=name):
+            client.batching(**{name: value})
+
+
+class TestQuestions:
+    """A call that cannot be right harms only itself."""
+
+    @pytest.mark.parametrize(
+        ("call", "field"),
+        [
+            (Call(address=None), "address"),
+            (Call(token=bytes(16), address_key_id=KEY_ID), "address"),
+            (Call(address=5), "address"),  # type: ignore[arg-type] # it is wrong
+            (Call(address=None, token=bytes(15), address_key_id=KEY_ID), "token"),
+            (Call(address=None, token=bytes(16)), "address_key_id"),
+            (Call(brand=0), "brand"),
+            (Call(retailer=0), "retailer"),
+            (Call(channel=cast("Channel", 9)), "channel"),
+        ],
+        ids=["neither", "both", "number", "short", "no key id", "brand", "retailer", "channel"],
+    )
+    def test_refused(self, service: Service, together: Together, call: Call, field: str) -> None:
+        """What the other calls of its frame ask is answered."""
+        service.frames = Moody([])
+
+        ((wrong, right),) = together(service.target, [call, Call()])
+
+        assert isinstance(wrong, QuestionError)
+        assert wrong.field == field
+        assert reasons([right]) == [expected(Call())]
+
+    def test_unsendable(self, service: Service, together: Together) -> None:
+        """A frame that cannot be made fails its own calls with what went wrong."""
+        service.frames = Moody([])
+        position = Position(cast("bytes", 5), 1)
+
+        ((wrong, right),) = together(service.target, [Call(min_position=position), Call()])
+
+        assert isinstance(wrong, TypeError)
+        assert reasons([right]) == [expected(Call())]
+
+    def test_wrong_frame(self, service: Service, together: Together) -> None:
+        """A reply to a frame whose turn it was not is believed by nobody; the next calls have a new stream."""
+
+        def confused(requests: Frames, _: grpc.ServicerContext) -> Replies:
+            for request in requests:
+                reply = told_apart(request)
+                if service.streams == 1:
+                    reply.frame_id += 1
+                yield reply
+
+        service.frames = confused
+
+        (first, second) = together(service.target, numbered(3), [Call()])
+
+        assert {cast("ServiceError", outcome).code for outcome in first} == {"WRONG_FRAME"}
+        assert len({id(outcome) for outcome in first}) == 3  # one error raised thrice would collect three traces
+        assert reasons(second) == [expected(Call())]
+
+
+class TestMonotonic:
+    """Read your writes, as everywhere else."""
+
+    def test_asks_on(self, service: Service, together: Together) -> None:
+        """A monotonic client asks from the last position it has seen."""
+        together(service.target, [Call()], [Call()], setting=Setting(monotonic=True))
+
+        frames = [frame for frame in service.requests if isinstance(frame, pb.StreamCheckRequest)]
+        assert [frame.HasField("min_position") for frame in frames] == [False, True]
+
+    def test_went_back(self, service: Service, together: Together) -> None:
+        """An answer from before the position that was asked for is an error."""
+        service.frames = lambda requests, _: (
+            pb.StreamCheckResponse(frame_id=each.frame_id, reasons=b"\1", envelope=envelope(9 - each.frame_id))
+            for each in requests
+        )
+
+        _, ((outcome),) = together(service.target, [Call()], [Call()], setting=Setting(monotonic=True))
+
+        assert isinstance(outcome, ServiceFailedError)
+        assert outcome.code == "POSITION_WENT_BACK"
+
+
+class TestEnds:
+    """Closing answers or fails every call, once."""
+
+    def test_leaving_waits(self, service: Service) -> None:
+        """Leaving the block waits until the calls on their way are answered; later calls are refused."""
+        service.frames = Moody(["is slow"] * 10)
+
+        async def run() -> list[Outcome]:
+            async with AsyncClient(service.target, timeout_s=5) as client:
+                async with client.batching() as checks:
+                    asking = [asyncio.ensure_future(ask_async(checks)) for _ in range(5)]
+                    await asyncio.sleep(0)
+                late = await asyncio.gather(ask_async(checks), return_exceptions=True)
+                return [task.result() for task in asking if task.done()] + cast("list[Outcome]", late)
+
+        *answers, late = asyncio.run(run())
+
+        assert reasons(answers) == [expected(Call())] * 5
+        assert cast("ServiceError", late).code == "CLIENT_CLOSED"
+
+    def test_leaving_waits_threads(self, service: Service) -> None:
+        """The same for threads."""
+        service.frames = Moody(["is slow"] * 10)
+
+        with ThreadPoolExecutor(5) as pool, Client(service.target, timeout_s=5) as client:
+            with client.batching() as checks:
+                asking = [pool.submit(Call().ask, checks) for _ in range(5)]
+                while service.streams == 0:
+                    time.sleep(0.001)
+            with pytest.raises(ServiceUnavailableError, match="closed"):
+                Call().ask(checks)
+
+        outcomes = [each.exception() or each.result() for each in asking]
+        closed = [each for each in outcomes if isinstance(each, ServiceError)]  # they came too late
+        assert all(error.code == "CLIENT_CLOSED" for error in closed)
+        assert len(closed) < 5
+
+    def test_leaving_by_exception(self, service: Service) -> None:
+        """Leaving the block by an exception fails the calls on their way at once, and those that wait for room."""
+        over = threading.Event()
+        service.frames = silent_until(over)
+
+        async def leave(asking: list[asyncio.Future[Answer]]) -> None:
+            async with AsyncClient(service.target, timeout_s=30) as client, client.batching(capacity=2) as checks:
+                asking += [asyncio.ensure_future(ask_async(checks)) for _ in range(5)]
+                await asyncio.sleep(0.1)
+                raise KeyError
+
+        async def run() -> list[object]:
+            asking: list[asyncio.Future[Answer]] = []
+            with pytest.raises(KeyError):
+                await leave(asking)
+            return list(await asyncio.gather(*asking, return_exceptions=True))
+
+        outcomes = asyncio.run(run())
+        over.set()
+
+        assert {cast("ServiceError", outcome).code for outcome in outcomes} == {"CLIENT_CLOSED"}
+
+    def test_leaving_by_exception_threads(self, service: Service) -> None:
+        """The same for threads."""
+        over = threading.Event()
+        service.frames = silent_until(over)
+        asking: list[Future[Answer]] = []
+
+        def leave(pool: ThreadPoolExecutor) -> None:
+            with Client(service.target, timeout_s=30) as client, client.batching(capacity=2) as checks:
+                asking.extend(pool.submit(Call().ask, checks) for _ in range(5))
+                time.sleep(0.2)
+                raise KeyError
+
+        with ThreadPoolExecutor(5) as pool:
+            with pytest.raises(KeyError):
+                leave(pool)
+            outcomes = [each.exception() for each in asking]
+        over.set()
+
+        assert {cast("ServiceError", outcome).code for outcome in outcomes} == {"CLIENT_CLOSED"}
+
+    def test_no_threads_left(self, service: Service) -> None:
+        """After a client for threads is closed its threads are gone."""
+        before = threading.active_count()
+
+        with Client(service.target) as client:
+            for _ in range(3):
+                with client.batching(connections=2) as checks:
+                    Call().ask(checks)
+
+        for _ in range(500):  # gRPC ends its own threads in its own time
+            if threading.active_count() <= before + 1:
+                break
+            time.sleep(0.01)
+        assert not [each for each in threading.enumerate() if each.name.startswith("iyscheck-batching")]
+
+    @given(
+        going=st.lists(st.booleans(), min_size=1, max_size=30), moods=st.lists(st.sampled_from(MOODS[:5]), max_size=4)
+    )
+    @settings(max_examples=30, deadline=None)
+    def test_cancelled(self, going: list[bool], moods: list[str]) -> None:
+        """Cancelled calls end as such, all others get their own answers, and nothing stays behind."""
+        asked = numbered(len(going))
+
+        async def run(service: Service) -> tuple[list[object], int]:
+            async with AsyncClient(service.target, timeout_s=20) as client, client.batching(capacity=8) as checks:
+                tasks = [asyncio.ensure_future(ask_async(checks, call)) for call in asked]
+                for turn, (task, goes) in enumerate(zip(tasks, going, strict=True)):
+                    if goes:
+                        await asyncio.sleep(0.001 * (turn % 3))
+                        task.cancel()
+                outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+                rest = await asyncio.gather(*(ask_async(checks, call) for call in asked))
+                return [*reasons(cast("list[Outcome]", outcomes)), *reasons(list(rest))], checks._ledger.outstanding
+
+        with serving() as service:
+            service.frames = Moody(moods)
+            found, outstanding = asyncio.run(run(service))
+
+        for goes, call, outcome in zip(going, asked, found, strict=False):
+            assert outcome == expected(call) or (goes and isinstance(outcome, asyncio.CancelledError))
+        assert found[len(asked) :] == [expected(call) for call in asked]
+        assert outstanding == 0
+
+    def test_gathered_without_tasks(self, service: Service) -> None:
+        """A call for asyncio is an awaitable that has been asked already: many can be gathered without a task each."""
+        service.frames = Moody([])
+
+        async def run() -> list[Answer]:
+            async with AsyncClient(service.target) as client, client.batching() as checks:
+                return await asyncio.gather(
+                    *(cast("asyncio.Future[Answer]", call.ask(cast("Batching", checks))) for call in numbered(100))
+                )
+
+        assert reasons(list(asyncio.run(run()))) == [expected(call) for call in numbered(100)]
+
+
+def silent_until(over: threading.Event) -> Callable[[Frames, grpc.ServicerContext], Replies]:
+    """Take frames and answer none."""
+
+    def silent(requests: Frames, _: grpc.ServicerContext) -> Replies:
+        for _request in requests:
+            over.wait(10)
+        yield from ()
+
+    return silent
+
+
+async def ask_async(checks: AsyncBatching, call: Call = Call()) -> Answer:
+    """Make a call as a task."""
+    return await cast("asyncio.Future[Answer]", call.ask(cast("Batching", checks)))
+
+
+class TestShape:
+    """The two are one."""
+
+    def test_same_parameters(self) -> None:
+        """Both clients take the same parameters to make single checks travel together, and both take the same calls."""
+        for name in ("check", "close"):
+            ours, theirs = (inspect.signature(getattr(kind, name)) for kind in (Batching, AsyncBatching))
+            assert ours.parameters == theirs.parameters
