@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from iyscheck.server import app as server
+from iyscheck.server import operation
 from iyscheck.server.settings import PREFIX, Settings
 
 _commands = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -40,6 +40,7 @@ def serve(  # noqa: PLR0913 - one parameter per setting; they are all named
     legacy_deadline: Annotated[str | None, _option("legacy_deadline")] = None,
     freshness_limit: Annotated[str | None, _option("freshness_limit")] = None,
     answer_ttl: Annotated[str | None, _option("answer_ttl")] = None,
+    workers: Annotated[int | None, _option("workers")] = None,
     max_streams: Annotated[int | None, _option("max_streams")] = None,
     unary_workers: Annotated[int | None, _option("unary_workers")] = None,
     drain_seconds: Annotated[float | None, _option("drain_seconds")] = None,
@@ -58,13 +59,14 @@ def serve(  # noqa: PLR0913 - one parameter per setting; they are all named
         legacy_deadline=legacy_deadline,
         freshness_limit=freshness_limit,
         answer_ttl=answer_ttl,
+        workers=workers,
         max_streams=max_streams,
         unary_workers=unary_workers,
         drain_seconds=drain_seconds,
         log_level=log_level,
         reflection=reflection,
     )
-    raise typer.Exit(server.run(settings, typer.echo if sys.stdout.isatty() else None))
+    raise typer.Exit(operation.run(settings, typer.echo if sys.stdout.isatty() else None))
 
 
 def run(arguments: Sequence[str]) -> None:
