@@ -165,7 +165,7 @@ class Load:
                 self.failures.setdefault(name, []).append(repr(error))
             else:
                 self.answers[name] = self.answers.get(name, 0) + answered
-            self.over.wait(0.01)
+            self.over.wait(0.001)
 
 
 @contextmanager
@@ -198,9 +198,9 @@ def never_back(server: Running) -> Iterator[None]:
 
 
 def sure_callers(target: str, parts: ExitStack, monkeypatch: pytest.MonkeyPatch) -> dict[str, Callable[[], int]]:
-    """Our own clients, with the retries that they bring: singles and columns."""
+    """Our own clients, with the retries that they bring: many singles at once on a connection, columns, newcomers."""
     monkeypatch.setattr(calls, "CHANNEL_OPTIONS", (*calls.CHANNEL_OPTIONS, OWN_CONNECTION))
-    clients = [parts.enter_context(Client(target, timeout_s=20, batch_timeout_s=20)) for _ in range(8)]
+    clients = [parts.enter_context(Client(target, timeout_s=20, batch_timeout_s=20)) for _ in range(4)]
 
     def single(client: Client) -> int:
         assert client.check(**WHO, address=CONSENTED).permitted
@@ -211,10 +211,15 @@ def sure_callers(target: str, parts: ExitStack, monkeypatch: pytest.MonkeyPatch)
         assert result.permitted.tolist() == [True, False] * 50
         return 100
 
+    def newcomer(_: Client) -> int:
+        with Client(target, timeout_s=20) as client:
+            return single(client)
+
     callers: dict[str, Callable[[], int]] = {}
     for number, client in enumerate(clients):
-        ask = column if number % 4 == 0 else single
-        callers[f"{ask.__name__} {number}"] = lambda client=client, ask=ask: ask(client)  # type: ignore[misc] # bound now
+        for ask, times in ((single, 8), (column, 1), (newcomer, 1)):
+            for each in range(times):
+                callers[f"{ask.__name__} {each} of {number}"] = lambda client=client, ask=ask: ask(client)  # type: ignore[misc] # bound now
     return callers
 
 
