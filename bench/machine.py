@@ -43,10 +43,10 @@ def cores() -> tuple[int, int]:
 
 
 @contextmanager
-def on_core(core: int) -> Iterator[None]:
-    """Run this thread on one core for a while; processes started meanwhile stay there."""
+def on_core(*cores: int) -> Iterator[None]:
+    """Run this thread on one core (or a few) for a while; processes started meanwhile stay there."""
     before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, {core})
+    os.sched_setaffinity(0, cores)
     try:
         yield
     finally:

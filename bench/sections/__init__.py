@@ -16,6 +16,7 @@ from bench.sections import (
     stream,
     tests,
     unary,
+    workers,
     writing,
 )
 from bench.session import Session
@@ -23,6 +24,7 @@ from bench.session import Session
 SECTIONS: Final[dict[str, Callable[[Session], Section]]] = {
     "stream": stream.measure,
     "unary": unary.measure,
+    "workers": workers.measure,
     "frames": frames.measure,
     "embedded": embedded.measure,
     "inprocess": inprocess.measure,

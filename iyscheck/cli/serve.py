@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
@@ -27,7 +27,19 @@ def _text(default: object) -> str:
     return str(getattr(default, "name", default)).lower()
 
 
-@_commands.command(context_settings={"help_option_names": ["--help", "-h"]})
+_HELP: Final = """Answer consent checks over gRPC until SIGTERM; a flag wins over its environment variable.
+
+With several workers, SIGHUP replaces them one by one while checks go on.
+
+\b
+Examples:
+  iyscheck serve --store store --store-key keys/store.key --address-key keys/address.key
+  iyscheck serve --workers 4 --listen 127.0.0.1:50051 --metrics-listen 127.0.0.1:9464
+  iyscheck serve --workers 1                # one process, no supervisor
+"""
+
+
+@_commands.command(help=_HELP, context_settings={"help_option_names": ["--help", "-h"]})
 def serve(  # noqa: PLR0913 - one parameter per setting; they are all named
     *,
     store: Annotated[Path | None, _option("store")] = None,
@@ -47,7 +59,7 @@ def serve(  # noqa: PLR0913 - one parameter per setting; they are all named
     log_level: Annotated[str | None, _option("log_level")] = None,
     reflection: Annotated[bool | None, _option("reflection")] = None,
 ) -> None:
-    """Answer consent checks over gRPC until SIGTERM; a flag wins over its environment variable."""
+    """Read the settings and serve. The user's help is `_HELP`."""
     settings = Settings.read(
         store=store,
         store_key=store_key,
