@@ -20,12 +20,14 @@ import grpc
 import msgspec
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from iyscheck.errors import WorkersError
 from iyscheck.server.settings import Settings
+from iyscheck.server.tally import VARIABLE
 from iyscheck.server.worker import Order
 from iyscheck.v1 import consent_check_pb2 as v1
 from iyscheck.v1.consent_check_pb2_grpc import ConsentCheckServiceStub
 
-_ANSWER_S: Final = 5.0
+_ANSWER_S: Final = 2.0
 _LATE_S: Final = 5.0  # after the drain's own time
 _START_S: Final = 600.0  # opening a large store on a cold disk, compiling the loops
 _CHANNEL: Final = (
@@ -33,6 +35,7 @@ _CHANNEL: Final = (
     ("grpc.min_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 100),
 )
+_LONGEST_NAME: Final = 80  # of the 107 bytes that the name of a socket may have
 _PROGRAM: Final = "import sys; sys.path[:] = {path!r}; from iyscheck.server.worker import main; main()"
 
 
@@ -46,8 +49,12 @@ class Folder:
 
 @contextmanager
 def private_folder() -> Iterator[Folder]:
-    """Make a folder for this user only; the end of the block removes it."""
+    """Make a folder for this user only; the end of the block removes it. Raises WorkersError."""
     with tempfile.TemporaryDirectory(prefix="iyscheck-", ignore_cleanup_errors=True) as name:  # mode 0700
+        if len(name) > _LONGEST_NAME:
+            raise WorkersError(
+                f"'{name}' is too long a name for sockets.", fix="Set TMPDIR to a shorter one, or use --workers 1."
+            )
         folder = Folder(path=Path(name), counters=Path(name) / "counters")
         folder.counters.mkdir()
         descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY)
@@ -71,6 +78,7 @@ class Child:
     """A worker as its supervisor sees it: a process, and questions on their way to it."""
 
     def __init__(self, number: int, settings: Settings, folder: Folder, serial: int) -> None:
+        """Start it; `serial` tells it from others with its number. Raises OSError."""
         self.number = number
         self.started_s = time.monotonic()
         self.answered_s: float | None = None
@@ -85,13 +93,15 @@ class Child:
             settings=settings.model_dump(mode="json"),
             folder=str(folder.path),
             control=f"unix:{self._control}",
-            counters=str(folder.counters),
         )
         # As this process finds its modules, whatever the working directory holds (-P) and however we were started.
         program = _PROGRAM.format(path=[path or str(Path.cwd()) for path in sys.path])
         name = f"iyscheck-worker-{number}"  # for people who look at processes
         self.process = subprocess.Popen(  # noqa: S603 - our own program
-            [sys.executable, "-P", "-c", program, name], stdin=subprocess.PIPE, bufsize=0
+            [sys.executable, "-P", "-c", program, name],
+            stdin=subprocess.PIPE,
+            bufsize=0,
+            env=os.environ | {VARIABLE: str(folder.counters)},
         )
         self._lifeline = cast("IO[bytes]", self.process.stdin)
         with suppress(BrokenPipeError):  # it died at once, which the next round finds

@@ -10,7 +10,7 @@ from collections import Counter as Counts
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Final, Self, cast
+from typing import Final, Self
 
 import structlog
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -120,12 +120,10 @@ class Supervisor:
         while not self._over:
             waiting = 0
             for place in self._places:
-                child = cast("Child", place.child)
-                if child.is_dead:
-                    raise WorkersError(
-                        f"Worker {place.number} ended with exit code {child.process.returncode} before it answered.",
-                        fix="Its lines in the log tell why.",
-                    )
+                child = place.child
+                if child is None or child.is_dead:
+                    code = f"ended with exit code {child.process.returncode}" if child else "could not be started"
+                    raise WorkersError(f"Worker {place.number} {code} before it answered.", fix="The log tells why.")
                 if child.answered_s is None:
                     self._await(child)
                     waiting += child.answered_s is None
@@ -156,22 +154,24 @@ class Supervisor:
             if place.successor is None and now >= place.due_s:
                 self.metrics.restarts += 1
                 place.child = self._spawn(place)
+                if place.child is None:
+                    self._lost(place, quick=True)
         elif child.is_dead:
             place.child = None
-            quick = child.answered_s is None or now - child.answered_s < _QUICK_S
-            place.deaths = place.deaths + 1 if quick else 1
-            back_off_s = _BACK_OFF_S[min(place.deaths, len(_BACK_OFF_S)) - 1]
-            place.due_s = now + back_off_s
-            self._bury(child, "worker_died", level="error", deaths=place.deaths, again_in_s=back_off_s)
-            if place.deaths >= MOST_DEATHS:
-                self._log.error("crash_loop", worker=place.number, deaths=place.deaths)
-                raise WorkersError(
-                    f"Worker {place.number} died {place.deaths} times in a row.", fix="Its lines in the log tell why."
-                )
+            self._bury(child, "worker_died", level="error")
+            self._lost(place, quick=child.answered_s is None or now - child.answered_s < _QUICK_S)
         elif child.answered_s is None:
             self._await(child)
         else:
             child.ask()
+
+    def _lost(self, place: Place, *, quick: bool) -> None:
+        """Say when a place may be filled again. Raises WorkersError if that was tried often enough."""
+        place.deaths = place.deaths + 1 if quick else 1
+        if place.deaths >= MOST_DEATHS:
+            self._log.error("crash_loop", worker=place.number, deaths=place.deaths)
+            raise WorkersError(f"Worker {place.number} died {place.deaths} times in a row.", fix="The log tells why.")
+        place.due_s = time.monotonic() + _BACK_OFF_S[min(place.deaths, len(_BACK_OFF_S)) - 1]
 
     def _roll_on(self) -> None:
         """Go on with a rolling restart."""
@@ -182,14 +182,16 @@ class Supervisor:
         if not self._rolling:
             return
         place = self._rolling[0]
-        successor = place.successor
-        if successor is None:
+        if place.successor is None:
             place.successor = self._spawn(place)
-        elif successor.is_dead:
+        successor = place.successor
+        if successor is None or successor.is_dead:
             # What cannot start now is not what runs: the others go on as they are.
             place.successor = None
             self._rolling.clear()
-            self._bury(successor, "rolling_restart_failed", level="error")
+            self._log.error("rolling_restart_failed", worker=place.number)
+            if successor is not None:
+                self._bury(successor, "worker_died", level="error")
         elif successor.answered_s is None:
             self._await(successor)
         else:
@@ -200,9 +202,13 @@ class Supervisor:
             if not self._rolling:
                 self._log.info("rolled", workers=self.pids())
 
-    def _spawn(self, place: Place) -> Child:
+    def _spawn(self, place: Place) -> Child | None:
         self._serial += 1  # a successor listens beside the one it replaces
-        child = Child(place.number, self._settings, self._folder, self._serial)
+        try:
+            child = Child(place.number, self._settings, self._folder, self._serial)
+        except OSError as error:  # no memory, too many processes, or Python itself is being replaced
+            self._log.warning("worker_not_started", worker=place.number, error=type(error).__name__, why=error.strerror)
+            return None
         self._log.info("worker_started", worker=place.number, pid=child.process.pid)
         return child
 

@@ -14,6 +14,8 @@ from prometheus_client.mmap_dict import MmapedDict
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
+VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
+"""Names the folder to prometheus_client, which reads it once, when a process first imports it."""
 _SUMMED: Final = ("counter", "histogram")
 _GONE: Final = "gone"
 

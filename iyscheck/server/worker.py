@@ -14,8 +14,6 @@ from typing import Final
 
 import msgspec
 
-VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
-"""Names the folder of the counters to prometheus_client, which reads it once: nothing here may import it before."""
 FAILED: Final = 2
 _LATE_S: Final = 5.0
 _SAMPLE_S: Final = 0.5
@@ -25,14 +23,13 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     """What a supervisor tells a worker.
 
     Its number, the settings to serve by, a folder that is private to the supervisor, and in it a socket for the
-    supervisor's questions and a folder for counters.
+    supervisor's questions.
     """
 
     worker: int
     settings: dict[str, object]
     folder: str
     control: str
-    counters: str
 
 
 def main() -> None:
@@ -51,22 +48,22 @@ def main() -> None:
         over.set()
 
     threading.Thread(target=hold, name="lifeline", daemon=True).start()
-    os.environ[VARIABLE] = order.counters
     sys.exit(_serve(order, over, orphaned))
 
 
 def _serve(order: Order, over: threading.Event, orphaned: threading.Event) -> int:
+    # Not at the top: they take most of a second, in which signals and the lifeline already have to be heard.
     from iyscheck.errors import IyscheckError
-    from iyscheck.server.app import Server, keep_for_good  # not before the counters' folder is known
+    from iyscheck.server.app import Server, keep_for_good
     from iyscheck.server.boundary import our_frames
     from iyscheck.server.log import open_log, take_over_library_logs
     from iyscheck.server.settings import Settings
 
-    settings = Settings.read(**order.settings)
     who = {"worker": order.worker, "pid": os.getpid()}
-    log = open_log(settings.log_level).bind(**who)
+    log = open_log(str(order.settings.get("log_level", "info"))).bind(**who)
     take_over_library_logs(**who)
     try:
+        settings = Settings.read(**order.settings)
         server = Server.start(settings, log, control=order.control)
     except Exception as error:  # noqa: BLE001 - whatever it is, the log must tell it in our form
         told = str(error) if isinstance(error, IyscheckError) else None

@@ -126,11 +126,17 @@ def is_alive(pid: int) -> bool:
         return False
 
 
+def owners(folder: Path) -> set[str]:
+    """Whose counters lie in the private folder of a supervisor whose TMPDIR is `folder/private`."""
+    return {file.stem.rpartition("_")[2] for file in folder.glob("private/*/counters/*.db")}
+
+
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, Running]]:
     """A running server of two workers, for tests that leave it whole."""
     site = make_site(tmp_path_factory.mktemp("site"))
-    with running(site) as server:
+    (site.path / "private").mkdir()
+    with running(site, TMPDIR=str(site.path / "private")) as server:
         server.wait_for("serving")
         yield site, server
 
@@ -261,8 +267,8 @@ class TestUnderLoad:
         eventually(lambda: server.metric("consent_workers", state="serving") == WORKERS, "a worker is missing")
 
     def test_rolling_restart(self, shared: tuple[Site, Running], monkeypatch: pytest.MonkeyPatch) -> None:
-        """SIGHUP replaces every worker and no check fails; no count gets lost."""
-        _, server = shared
+        """SIGHUP replaces every worker and no check fails; counts stay, files of old workers do not."""
+        site, server = shared
         pids, load, rolled = server.pids(), Load(), len(server.events("rolled"))
         decided = server.metric("consent_check_decisions_total")
         with ExitStack() as parts, never_back(server):
@@ -275,9 +281,22 @@ class TestUnderLoad:
                 eventually(lambda: all(load.answers[name] > asked[name] for name in callers), "a caller has got stuck")
 
         assert not load.failures
+        left = {"gone", *map(str, server.pids())}
+        eventually(lambda: owners(site.path) == left, "files of workers that are gone")
         assert set(server.pids()).isdisjoint(pids)
         assert server.metric("consent_check_decisions_total") >= decided + sum(load.answers.values())
         assert server.metric("consent_workers", state="serving") == WORKERS
+
+    def test_silent_worker(self, shared: tuple[Site, Running]) -> None:
+        """A worker that does not answer is shown as silent for as long, and is not ended: it may be busy."""
+        _, server = shared
+        pids = server.pids()
+        os.kill(pids[1], signal.SIGSTOP)
+        eventually(lambda: server.metric("consent_workers", state="silent") == 1, "nobody noticed")
+        os.kill(pids[1], signal.SIGCONT)
+        eventually(lambda: server.metric("consent_workers", state="serving") == WORKERS, "it stays silent")
+
+        assert server.pids() == pids
 
     def test_failed_rolling_restart(self, shared: tuple[Site, Running]) -> None:
         """Where a successor cannot start the workers that run go on, and the next attempt may succeed."""
@@ -293,6 +312,7 @@ class TestUnderLoad:
         assert server.wait_for("worker_failed")["error"] == "KeyFileError"
         with Client(server.target, timeout_s=20) as client:
             assert client.check(**WHO, address=CONSENTED).permitted
+        assert not [event for event in server.events("worker_draining") if event["pid"] in pids]
 
         server.process.send_signal(signal.SIGHUP)
         server.wait_for("rolled", rolled + 1)
@@ -334,11 +354,10 @@ class TestStart:
             assert not server.events("serving")
             assert not any(is_alive(event["pid"]) for event in server.events("worker_started"))
 
-    @pytest.mark.parametrize("shares", [0, 1], ids=["alone", "shared"])
-    def test_port_taken(self, site: Site, shares: int) -> None:
-        """A port on which another program listens is refused, also when that program would share it."""
+    def test_port_taken(self, site: Site) -> None:
+        """A port on which another program listens is refused, although that program would share it."""
         with socket.socket() as other:
-            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, shares)
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             other.bind(("127.0.0.1", 0))
             other.listen()
             with running(site, f"--listen=127.0.0.1:{other.getsockname()[1]}") as server:
@@ -346,6 +365,18 @@ class TestStart:
 
                 assert "cannot be used: Address already in use" in server.log.read_text()
                 assert not server.events("worker_started")
+
+
+class TestUnstartable:
+    """What cannot be started at all is an error, or a death among others."""
+
+    def test_long_folder(self, site: Site) -> None:
+        """A temporary folder whose name leaves no room for sockets is an error that says what to do."""
+        deep = site.path / ("d" * 100)
+        deep.mkdir()
+        with running(site, TMPDIR=str(deep)) as server:
+            assert server.process.wait(PATIENCE_S) == 2
+            assert "Set TMPDIR to a shorter one" in server.log.read_text()
 
 
 class TestEnd:
