@@ -2,6 +2,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -93,28 +94,49 @@ def test_at_once(tmp_path: Path) -> None:
     assert seen == {7}
 
 
-def test_gauges(tmp_path: Path) -> None:
-    """Of the index the worker that looked last is believed, until it is gone."""
-    program = """
+TAKING = """
 import sys
 from iyscheck.server.metrics import IndexUse
 from iyscheck.store.view import IndexStats
 use = IndexUse()
-for line in sys.argv[1:]:
+for line in sys.stdin:
     pages, lost, recipients = map(int, line.split())
     use.take(IndexStats(pages=pages, pages_not_taken=lost, recipients_from_records=recipients))
+    print("taken", flush=True)
 """
-    tally = Tally(tmp_path)
-    pids = []
-    for states in (["8 3 10", "8 3 15"], ["8 0 5", "8 0 5"]):
-        worker = subprocess.Popen([sys.executable, "-c", program, *states], env={VARIABLE: str(tmp_path)})
-        assert worker.wait(60) == 0
-        pids.append(worker.pid)
 
-    both = shown(tally)
-    tally.settle(pids[1])
-    first = shown(tally)
+
+def test_gauges(tmp_path: Path) -> None:
+    """Of the index the worker that last saw a change is believed, until it is gone; fallbacks are summed."""
+    tally = Tally(tmp_path)
+    with ExitStack() as parts:
+        first, second = (
+            parts.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", TAKING],
+                    env={VARIABLE: str(tmp_path)},
+                    stdin=subprocess.PIPE,
+                    stdout=subprocess.PIPE,
+                    text=True,
+                )
+            )
+            for _ in range(2)
+        )
+
+        def take(worker: "subprocess.Popen[str]", stats: str) -> None:
+            assert worker.stdin is not None
+            assert worker.stdout is not None
+            worker.stdin.write(f"{stats}\n")
+            worker.stdin.flush()
+            assert worker.stdout.readline() == "taken\n"
+
+        take(first, "8 3 10")
+        take(second, "8 0 5")
+        take(first, "8 3 15")  # it has not looked again: others have answered from the mended index
+        both = shown(tally)
+    tally.settle(second.pid)
+    alone = shown(tally)
 
     lost, answered = ("consent_index_pages_not_taken", ""), ("consent_index_fallback_recipients_total", "")
     assert (both[lost], both[answered]) == (0, 20)
-    assert (first[lost], first[answered]) == (3, 20)
+    assert (alone[lost], alone[answered]) == (3, 20)
