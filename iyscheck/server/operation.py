@@ -9,8 +9,8 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from iyscheck.engine import Engine
-from iyscheck.errors import StoreError
 from iyscheck.server.app import Server, description, keep_for_good, open_engine
+from iyscheck.server.boundary import our_frames
 from iyscheck.server.child import private_folder
 from iyscheck.server.cores import usable_cores
 from iyscheck.server.log import open_log, take_over_library_logs
@@ -89,12 +89,12 @@ def _run_workers(
 
 
 def _settle(pid: int, tally: Tally, engine: Engine, log: structlog.typing.FilteringBoundLogger) -> None:
-    """Clean up after a worker that is gone."""
-    tally.settle(pid)
-    try:
-        engine.sweep_readers()
-    except StoreError as error:
-        log.warning("sweep_failed", error=type(error).__name__)  # the workers' own sweeps try again
+    """Clean up after a worker that is gone; what fails must not end those that are there."""
+    for name, clean in (("counters", lambda: tally.settle(pid)), ("reader slots", engine.sweep_readers)):
+        try:
+            clean()
+        except Exception as error:  # noqa: BLE001 - whatever it is: a full disk, a damaged file or store
+            log.error("not_cleaned_up", what=name, pid=pid, error=type(error).__name__, at=our_frames(error))  # noqa: TRY400 - our form
 
 
 def _tell(

@@ -4,6 +4,7 @@ Everything happens in one thread, in rounds: who has died, who answers now, who 
 workers wake it.
 """
 
+import logging
 import threading
 import time
 from collections import Counter as Counts
@@ -158,7 +159,7 @@ class Supervisor:
                     self._lost(place, quick=True)
         elif child.is_dead:
             place.child = None
-            self._bury(child, "worker_died", level="error")
+            self._bury(child, "worker_died", level=logging.ERROR)
             self._lost(place, quick=child.answered_s is None or now - child.answered_s < _QUICK_S)
         elif child.answered_s is None:
             self._await(child)
@@ -175,9 +176,9 @@ class Supervisor:
 
     def _roll_on(self) -> None:
         """Go on with a rolling restart."""
-        if self._roll:
+        if self._roll and not self._rolling:  # asked for in the middle of one, it follows: the code may be newer
             self._roll = False
-            self._rolling = deque(self._places)  # those that were replaced a moment ago too: their code may be older
+            self._rolling = deque(self._places)
             self._log.info("rolling_restart", workers=len(self._places))
         if not self._rolling:
             return
@@ -191,7 +192,7 @@ class Supervisor:
             self._rolling.clear()
             self._log.error("rolling_restart_failed", worker=place.number)
             if successor is not None:
-                self._bury(successor, "worker_died", level="error")
+                self._bury(successor, "worker_died", level=logging.ERROR)
         elif successor.answered_s is None:
             self._await(successor)
         else:
@@ -231,16 +232,16 @@ class Supervisor:
         for child in self._leaving.copy():
             if child.is_dead:
                 self._leaving.remove(child)
-                self._bury(child, "worker_left", level="info")
+                self._bury(child, "worker_left", level=logging.INFO)
             elif time.monotonic() > child.due_s:
                 self._log.error("worker_never_left", worker=child.number, pid=child.process.pid)
                 child.kill()
 
-    def _bury(self, child: Child, event: str, *, level: str, **more: object) -> None:
+    def _bury(self, child: Child, event: str, *, level: int) -> None:
         child.close()
-        code = child.process.returncode
-        getattr(self._log, level)(event, worker=child.number, pid=child.process.pid, exit_code=code, **more)
-        self._settle(child.process.pid)
+        pid, code = child.process.pid, child.process.returncode
+        self._log.log(level, event, worker=child.number, pid=pid, exit_code=code)
+        self._settle(pid)
 
     def _stop(self) -> None:
         """Drain everybody and wait for them."""

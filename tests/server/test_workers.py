@@ -367,6 +367,27 @@ class TestStart:
                 assert not server.events("worker_started")
 
 
+class TestLibraries:
+    """Libraries log in our form."""
+
+    def test_named(self) -> None:
+        """What a library logs in a worker names the worker, and does not say what its exception said."""
+        code = """
+import logging
+from iyscheck.server.log import take_over_library_logs
+take_over_library_logs(worker=3, pid=7)
+try:
+    raise ValueError("secret")
+except ValueError:
+    logging.getLogger("grpc").exception("secret too")
+"""
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+        line = json.loads(done.stderr)
+        assert (line["worker"], line["pid"], line["event"], line["error"]) == (3, 7, "library", "ValueError")
+        assert "secret" not in done.stderr
+
+
 class TestUnstartable:
     """What cannot be started at all is an error, or a death among others."""
 
