@@ -26,6 +26,7 @@ def port_of(address: str) -> int:
     return int(address.rpartition(":")[2])
 
 
+ADDRESSES_OF_LOCALHOST = ((socket.AF_INET6, "::1"), (socket.AF_INET, "127.0.0.1"))
 ALL_ADDRESSES = ("0.0.0.0", "[::]")  # noqa: S104 - tests of just that
 
 
@@ -102,6 +103,8 @@ def test_absent_family(monkeypatch: pytest.MonkeyPatch) -> None:
                 raise OSError(errno.EAFNOSUPPORT, "not here")
             super().__init__(family, kind)
 
+    both = [(family, socket.SOCK_STREAM, 0, "", (host, 0)) for family, host in ADDRESSES_OF_LOCALHOST]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: both)
     monkeypatch.setattr(socket, "socket", Version4Only)
 
     with Reservation("localhost:0") as taken:
