@@ -3,7 +3,10 @@
 import signal
 import tempfile
 import time
+import traceback
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from statistics import median
 from types import FrameType
@@ -12,6 +15,7 @@ from typing import Annotated, NoReturn
 import msgspec
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -23,6 +27,7 @@ from bench.sections import FULL_ONLY, SECTIONS
 from bench.session import FULL, QUICK, STANDARD, Plan, Session
 
 DATA = Path(tempfile.gettempdir()) / "iyscheck-bench"
+Part = Callable[[Session], Section]
 
 app = typer.Typer(add_completion=False, rich_markup_mode="markdown", pretty_exceptions_enable=False)
 
@@ -61,9 +66,15 @@ def main(
     if report_only:
         console.print(f"written: {report.write(plan.kind)}")
         return
-    measured = measure(plan, names, data, console, against)
+    parts: dict[str, Part] = {name: SECTIONS[name] for name in names}
+    if against:
+        parts = {comparison.NAME: partial(comparison.measure, revision=against)}
+    measured = measure(plan, parts, data, console, kind=comparison.NAME if against else plan.kind)
     if as_json:
         typer.echo(msgspec.json.format(msgspec.json.encode(measured), indent=1).decode())
+    if failed := [section.name for section in measured if section.failed]:
+        console.print(f"[red]failed:[/] {', '.join(failed)}")
+        raise typer.Exit(code=1)
 
 
 def _names(only: list[str] | None, plan: Plan) -> list[str]:
@@ -75,8 +86,10 @@ def _names(only: list[str] | None, plan: Plan) -> list[str]:
     return [name for name in SECTIONS if plan is FULL or name not in FULL_ONLY]
 
 
-def measure(plan: Plan, names: list[str], data: Path, console: Console, against: str) -> list[Section]:
-    """Measure sections, and keep each as soon as it is done."""
+def measure(
+    plan: Plan, parts: Mapping[str, Part], data: Path, console: Console, *, kind: str, folder: Path = report.RESULTS
+) -> list[Section]:
+    """Measure sections, each kept in the raw file of `kind` as soon as it is done; then write the report."""
     data.mkdir(parents=True, exist_ok=True)
     signal.signal(signal.SIGTERM, _end)
     measured: list[Section] = []
@@ -84,24 +97,36 @@ def measure(plan: Plan, names: list[str], data: Path, console: Console, against:
     cores = machine.cores()
     with (
         on_core(cores[1]),
-        tempfile.TemporaryDirectory(prefix="run-", dir=data) as folder,
-        ExitStack() as parts,
+        tempfile.TemporaryDirectory(prefix="run-", dir=data) as own,
+        ExitStack() as started,
         Progress(*columns, console=console, refresh_per_second=1) as progress,
     ):
-        session = Session(plan=plan, data=data, folder=Path(folder), console=progress.console, parts=parts, cores=cores)
-        task = progress.add_task("", total=1 if against else len(names))
-        for name in [comparison.NAME] if against else names:
+        session = Session(plan=plan, data=data, folder=Path(own), console=progress.console, parts=started, cores=cores)
+        task = progress.add_task("", total=len(parts))
+        for name, part in parts.items():
             progress.update(task, description=name)
-            started = time.monotonic()
-            section = comparison.measure(session, against) if against else SECTIONS[name](session)
-            section.seconds = time.monotonic() - started
-            measured.append(section)
-            _keep(section, "against" if against else plan.kind)
-            show(section, progress.console)
+            measured.append(attempt(session, name, part))
+            _keep(measured[-1], kind, folder)
+            show(measured[-1], progress.console)
             progress.advance(task)
-    if not against:
-        console.print(f"report: {report.write(plan.kind)}")
+    if kind == plan.kind:
+        console.print(f"report: {report.write(kind, folder)}")
     return measured
+
+
+def attempt(session: Session, name: str, part: Part) -> Section:
+    """Measure one section; one that fails holds its error and what it had measured, and the run can go on."""
+    started = time.monotonic()
+    try:
+        section = part(session)
+    except Exception as error:  # noqa: BLE001 - whatever ended it, the other sections get their turn
+        section = session.begun.get(name) or session.section(name)
+        text = f"{type(error).__name__}: {error}".partition("\n")[0]
+        section.failed = text.replace(f"{session.folder}/", "")
+        session.console.print(escape(traceback.format_exc()))  # its logs go with the run
+        session.renew()
+    section.seconds = time.monotonic() - started
+    return section
 
 
 def _end(number: int, _: FrameType | None) -> NoReturn:
@@ -109,23 +134,27 @@ def _end(number: int, _: FrameType | None) -> NoReturn:
     raise SystemExit(128 + number)
 
 
-def _keep(section: Section, kind: str) -> None:
-    path, _ = report.files(kind)
+def _keep(section: Section, kind: str, folder: Path) -> None:
+    path, _ = report.files(kind, folder)
     results = Results.read(path, kind)
     results.sections[section.name] = section
     results.write(path)
 
 
 def show(section: Section, console: Console) -> None:
-    """Print what a section came to."""
-    table = Table("figure", "target", "median", "spread", "met", title=f"{section.name} ({section.seconds:.0f} s)")
+    """Print what a section came to, and how long it took."""
+    console.print(f"[bold]{section.name}[/]: {section.seconds:.0f} s")
+    table = Table("figure", "target", "median", "spread", "met")
     for each in report.verdicts([section]):
         middle = f"{median(each.values):,.3g}" if each.values else each.missing
         spread = f"{min(each.values):,.3g} - {max(each.values):,.3g}" if each.values else ""
         met = {True: "[green]met[/]", False: "[red]not met[/]", None: ""}[each.met]
-        table.add_row(each.row.name, each.target, f"{middle} {each.row.unit}", spread, met)
+        name = f"{each.row.name} ({each.unanswered})" if each.unanswered else each.row.name
+        table.add_row(name, each.target, f"{middle} {each.row.unit}", spread, met)
     if section.rows:
         console.print(table)
+    if section.failed:
+        console.print(f"[red]failed after {section.seconds:.0f} s:[/] {escape(section.failed)}")
     for absent in section.absent:
         console.print(f"[yellow]absent:[/] {absent}")
 

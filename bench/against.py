@@ -17,7 +17,7 @@ from bench.machine import ROOT
 from bench.measures import Row, Run, Section, alternate
 from bench.processes import Checkout, ProcessError, Remote, serving
 from bench.sections.loading import make_feed, timed
-from bench.session import FRAME, HIT_RATE, WINDOW, Session, run_of
+from bench.session import FRAME, HIT_RATE, WINDOW, Session
 from bench.stores import Stores, copied
 
 NAME = "against"
@@ -96,16 +96,12 @@ def _reading(session: Session, section: Section, stores: dict[str, Stores]) -> N
                     session.remote("bench.callers:StreamCaller", asked | {"kind": kind, "size": FRAME})
                 )
                 caller.call("verify")
-                streams[f"stream, {kind}, {who}"] = partial(_closed, session, caller, window=WINDOW)
+                streams[f"stream, {kind}, {who}"] = partial(session.closed, caller, window=WINDOW)
             asker = parts.enter_context(session.remote("bench.callers:UnaryCaller", asked | {"kind": "tokens"}))
             asker.call("verify")
-            singles[f"Check, {CONCURRENCY} at once, {who}"] = partial(_closed, session, asker, concurrency=CONCURRENCY)
+            singles[f"Check, {CONCURRENCY} at once, {who}"] = partial(session.closed, asker, concurrency=CONCURRENCY)
         _keep(section, alternate(session.plan.rounds, streams), "recipients/s", session, frame=FRAME, hit_rate=HIT_RATE)
         _keep(section, alternate(session.plan.rounds, singles), "checks/s", session, concurrency=CONCURRENCY)
-
-
-def _closed(session: Session, caller: Remote, **how: int) -> Run:
-    return run_of(caller.call("closed", **how, **session.timing()))
 
 
 def _loading(session: Session, section: Section, stores: dict[str, Stores]) -> None:

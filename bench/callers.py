@@ -7,13 +7,15 @@ echo server; of iyscheck every answer of a first pass is compared, so that the s
 import threading
 import time
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 
 import grpc
 import numpy as np
 
-from bench.arrivals import Arrivals, Latencies, pace, percentiles
+from bench.arrivals import Arrivals, Outcomes, pace, percentiles
 from bench.cohort import Cohort
 from bench.frames import Frames, Kind, Questions
 from iyscheck.v1 import consent_check_pb2 as v1
@@ -31,6 +33,18 @@ _LOST_S = 30.0
 
 class WrongAnswersError(RuntimeError):
     """Answers differ from what they must be: no figure is taken."""
+
+
+def _windowed(payloads: Iterable[bytes], room: threading.Semaphore) -> Iterator[bytes]:
+    """Give each payload when there is room for it; whoever receives an answer makes room."""
+    for payload in payloads:
+        room.acquire()
+        yield payload
+
+
+def _status(error: BaseException) -> str:
+    """Name the status that a call ended with."""
+    return error.code().name if isinstance(error, grpc.Call) else type(error).__name__
 
 
 @dataclass(slots=True)
@@ -68,40 +82,33 @@ class StreamCaller:
 
     def verify(self, *, exactly: bool = True) -> dict[str, float]:
         """Send every frame once and compare each reason; `exactly` false compares only lengths (echo)."""
-        answered, replied_bytes, sent = 0, 0, self._frames
-        window = threading.Semaphore(4)
-
-        def feed() -> Iterator[bytes]:
-            for payload in sent.payloads:
-                window.acquire()
-                yield payload
-
-        for number, data in enumerate(self._call(0)(feed())):
-            window.release()
-            reply = v1.StreamCheckResponse.FromString(data)
-            right = reply.reasons == sent.reasons[number] if exactly else len(reply.reasons) == sent.size
-            if not right or reply.frame_id != number + 1 or reply.HasField("error"):
-                raise WrongAnswersError(f"frame {number + 1}: {reply.error.reason or 'wrong reasons'}")
+        answered, replied_bytes = 0, 0
+        room = threading.Semaphore(4)
+        for number, data in enumerate(self._call(0)(_windowed(self._frames.payloads, room))):
+            room.release()
+            self._compare(number, data, exactly=exactly)
             answered += 1
             replied_bytes += len(data)
-        if answered != len(sent.payloads):
-            raise WrongAnswersError(f"{answered} replies to {len(sent.payloads)} frames")
+        if answered != len(self._frames.payloads):
+            raise WrongAnswersError(f"{answered} replies to {len(self._frames.payloads)} frames")
         return {"frames": answered, "reply_bytes": replied_bytes / answered}
+
+    def _compare(self, number: int, data: bytes, *, exactly: bool) -> None:
+        """Raise WrongAnswersError unless this is the answer to the frame sent as number so."""
+        at = number % len(self._frames.payloads)
+        reply = v1.StreamCheckResponse.FromString(data)
+        right = reply.reasons == self._frames.reasons[at] if exactly else len(reply.reasons) == self._frames.size
+        if not right or reply.frame_id != at + 1 or reply.HasField("error"):
+            raise WrongAnswersError(f"frame {at + 1}: {reply.error.reason or 'wrong reasons'}")
 
     def once(self, *, frames: int, window: int) -> dict[str, float]:
         """Send the first frames once, the channel open already: how fast a server is that has not warmed up."""
         room = threading.Semaphore(window)
-
-        def feed() -> Iterator[bytes]:
-            for payload in self._frames.payloads[:frames]:
-                room.acquire()
-                yield payload
-
         call = self._call(0)
         grpc.channel_ready_future(self._channels[0]).result(_LOST_S)
         taken: list[float] = []
         started = before = time.perf_counter()
-        for _ in call(feed()):
+        for _ in call(_windowed(self._frames.payloads[:frames], room)):
             room.release()
             now = time.perf_counter()
             taken.append(now - before)
@@ -114,13 +121,9 @@ class StreamCaller:
         loops = [_Stream(window=threading.Semaphore(window), at=share * number) for number in range(streams)]
         begin = time.perf_counter() + warm_s
         end = begin + seconds
-        threads = [
-            threading.Thread(target=self._loop, args=(number, loop, begin, end)) for number, loop in enumerate(loops)
-        ]
-        for thread in threads:
-            thread.start()
-        for thread in threads:
-            thread.join(warm_s + seconds + _LOST_S)
+        with ThreadPoolExecutor(streams) as pool:
+            for done in [pool.submit(self._loop, number, loop, begin, end) for number, loop in enumerate(loops)]:
+                done.result()
         taken = np.array([each for loop in loops for each in loop.seconds])
         replies = sum(loop.replies for loop in loops)
         return {"rate": replies * self._frames.size / seconds, "frames": replies, **percentiles(taken)}
@@ -135,7 +138,7 @@ class StreamCaller:
                 yield payloads[loop.at % len(payloads)]
                 loop.at += 1
 
-        for reply in self._call(number)(feed()):
+        for reply in self._call(number)(feed(), timeout=end - clock() + _LOST_S):
             now = clock()
             loop.window.release()
             sent = loop.sent.popleft()
@@ -145,30 +148,34 @@ class StreamCaller:
                 loop.replies += 1
                 loop.seconds.append(now - sent)
 
-    def paced(self, *, rate: float, seconds: float, warm_s: float) -> dict[str, float]:
-        """Send recipients at a fixed rate whatever comes back; latency of frames from when they were due."""
+    def paced(self, *, rate: float, seconds: float, warm_s: float, exactly: bool = True) -> dict[str, float]:
+        """Send recipients at a fixed rate whatever comes back; latency of frames from when they were due.
+
+        Answers are compared when the time is over; `exactly` as in `verify`.
+        """
         frames = rate / self._frames.size
-        warm = round(frames * warm_s)
-        arrivals = Arrivals(start=time.perf_counter() + 0.1, rate=frames, count=warm + round(frames * seconds))
-        latencies = Latencies(arrivals)
-        ready: deque[bytes] = deque()
-        waiting = threading.Semaphore(0)
+        arrivals = Arrivals.soon(rate=frames, seconds=seconds, warm_s=warm_s, clock=time.perf_counter)
+        outcomes = Outcomes(arrivals)
+        ready: SimpleQueue[bytes] = SimpleQueue()
+        replies: list[bytes] = []
 
         def send(number: int) -> None:
-            ready.append(self._frames.payloads[number % len(self._frames.payloads)])
-            waiting.release()
-
-        def feed() -> Iterator[bytes]:
-            for _ in range(arrivals.count):
-                waiting.acquire()
-                yield ready.popleft()
+            ready.put(self._frames.payloads[number % len(self._frames.payloads)])
 
         sender = threading.Thread(target=pace, args=(arrivals, send, time.perf_counter, time.sleep))
         sender.start()
-        for number, _ in enumerate(self._call(0)(feed())):
-            latencies.answered(number, time.perf_counter())
+        try:
+            for number, reply in enumerate(self._call(0)(ready.get() for _ in range(arrivals.count))):
+                outcomes.answered(number, time.perf_counter())
+                replies.append(reply)
+        except grpc.RpcError as error:  # the stream has ended: no later frame is answered
+            for number in range(len(replies), arrivals.count):
+                outcomes.failed(number, _status(error))
         sender.join()
-        return {"rate": rate, "frames": arrivals.count, **latencies.summary(warm)}
+        for number, reply in enumerate(replies):
+            self._compare(number, reply, exactly=exactly)
+        summary = outcomes.summary()
+        return summary | {"rate": summary["rate"] * self._frames.size, "frames": arrivals.count}
 
     def _call(self, number: int) -> "grpc.StreamStreamMultiCallable[bytes, bytes]":
         while len(self._channels) <= number:
@@ -200,14 +207,19 @@ class UnaryCaller:
     def verify(self, *, exactly: bool = True, count: int = 2_000) -> dict[str, float]:
         """Ask some questions and compare each reason; with evidence where there is a record."""
         replied_bytes = 0
-        for payload, reason in zip(self._questions.payloads[:count], self._questions.reasons, strict=False):
+        for number, payload in enumerate(self._questions.payloads[:count]):
             data = self._check(payload)
-            reply = v1.CheckResponse.FromString(data)
-            wrong = reply.reason != reason or reply.HasField("evidence") != (reason != v1.REASON_NO_CONSENT)
-            if exactly and (wrong or not reply.envelope.decision_id):
-                raise WrongAnswersError("a single check was answered wrongly")
+            self._compare(number, data, exactly=exactly)
             replied_bytes += len(data)
         return {"questions": count, "reply_bytes": replied_bytes / count}
+
+    def _compare(self, number: int, data: bytes, *, exactly: bool) -> None:
+        """Raise WrongAnswersError unless this is the answer to question `number`, or any (`exactly` false)."""
+        reason = self._questions.reasons[number % len(self._questions.reasons)]
+        reply = v1.CheckResponse.FromString(data)
+        right = reply.reason == reason and reply.HasField("evidence") == (reason != v1.REASON_NO_CONSENT)
+        if not reply.envelope.decision_id or (exactly and not right):
+            raise WrongAnswersError("a single check was answered wrongly")
 
     def payload(self, folder: str) -> dict[str, float]:
         """Write one question as a gRPC message into a file, for generators that send a file."""
@@ -268,27 +280,37 @@ class UnaryCaller:
             raise WrongAnswersError(failed[0])
         return {"rate": len(taken) / seconds, **percentiles(np.array(taken))}
 
-    def paced(self, *, rate: float, seconds: float, warm_s: float) -> dict[str, float]:
-        """Ask at a fixed rate whatever comes back; latency from when each question was due."""
-        warm = round(rate * warm_s)
-        arrivals = Arrivals(start=time.perf_counter() + 0.1, rate=rate, count=warm + round(rate * seconds))
-        latencies = Latencies(arrivals)
+    def paced(self, *, rate: float, seconds: float, warm_s: float, exactly: bool = True) -> dict[str, float]:
+        """Ask at a fixed rate whatever comes back; latency from when each question was due.
+
+        Questions that are refused or fail are counted by status. Answers are compared when the time is over; `exactly`
+        as in `verify`.
+        """
+        arrivals = Arrivals.soon(rate=rate, seconds=seconds, warm_s=warm_s, clock=time.perf_counter)
+        outcomes = Outcomes(arrivals)
         over = threading.Semaphore(0)
         payloads, future = self._questions.payloads, self._check.future
+        replies: dict[int, bytes] = {}
 
         def send(number: int) -> None:
-            def answered(call: "grpc.Future[bytes]") -> None:
-                if call.exception() is None:
-                    latencies.answered(number, time.perf_counter())
+            def ended(call: "grpc.Future[bytes]") -> None:
+                error = call.exception()
+                if error is None:
+                    outcomes.answered(number, time.perf_counter())
+                    replies[number] = call.result()
+                else:
+                    outcomes.failed(number, _status(error))
                 over.release()
 
-            future(payloads[number % len(payloads)]).add_done_callback(answered)
+            future(payloads[number % len(payloads)]).add_done_callback(ended)
 
         pace(arrivals, send, time.perf_counter, time.sleep)
         for _ in range(arrivals.count):
             if not over.acquire(timeout=_LOST_S):
-                raise WrongAnswersError("questions were not answered")
-        return {"rate": rate, **latencies.summary(warm)}
+                break  # whatever has not ended by now counts as lost
+        for number, reply in replies.copy().items():
+            self._compare(number, reply, exactly=exactly)
+        return outcomes.summary()
 
 
 class Watcher:

@@ -2,8 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bench.measures import Measure
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _STYLE = {"svg.hashsalt": "iyscheck", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 _OURS, _PEER = "#1f77b4", "#999999"
@@ -72,5 +76,5 @@ def _short(number: float) -> str:
     return f"{number:.3g}"
 
 
-def _save(figure, path: Path) -> None:  # type: ignore[no-untyped-def] # noqa: ANN001 - matplotlib's types are not checked
+def _save(figure: "Figure", path: Path) -> None:
     figure.savefig(path, format="svg", metadata={"Date": None})

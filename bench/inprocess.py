@@ -5,6 +5,7 @@ Each case says in `extra_info` what it is and how many items one call handles.
 
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -69,7 +70,7 @@ def test_single(benchmark: BenchmarkFixture, embedded: Embedded, place: str) -> 
 def test_tokenising(benchmark: BenchmarkFixture, embedded: Embedded) -> None:
     """10,000 phone numbers become tokens."""
     column, _, phones = embedded.column(10_000)
-    key = AddressKey.load(os.path.join(os.environ["BENCH_KEYS"], "address.key"))  # noqa: PTH118 - one name
+    key = AddressKey.load(Path(os.environ["BENCH_KEYS"]) / "address.key")
     _case(benchmark, "address.tokens, 10,000 phones", 10_000)
 
     made = benchmark(address.tokens, phones, CONTEXT.channel, key)

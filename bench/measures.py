@@ -4,6 +4,7 @@ A row is the claim of one line under "Must show". Its ratio is taken per pair of
 that slows down for a while slows both sides of a pair.
 """
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from statistics import median
@@ -13,10 +14,16 @@ import msgspec
 
 
 class Run(msgspec.Struct, frozen=True):
-    """One run: its value in the measure's unit, and percentiles of latency in ms where calls were timed."""
+    """One run: its value in the measure's unit, and percentiles of latency in ms where calls were timed.
+
+    Of an open loop also how many requests it asked, and those that were not answered, by the status they ended with:
+    the latencies are of the others.
+    """
 
     value: float
     latency_ms: dict[str, float] = {}
+    asked: int = 0
+    unanswered: dict[str, int] = {}
 
 
 class Measure(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +50,18 @@ class Measure(msgspec.Struct, frozen=True, kw_only=True):
         taken = [run.latency_ms[percentile] for run in self.runs if percentile in run.latency_ms]
         return median(taken) if taken else None
 
+    @property
+    def unanswered(self) -> str:
+        """Say how many requests were not answered, and why; empty where none were sent on a schedule."""
+        asked = sum(run.asked for run in self.runs)
+        statuses: Counter[str] = Counter()
+        for run in self.runs:
+            statuses.update(run.unanswered)
+        if not asked or not statuses:
+            return f"all {asked:,} answered" if asked else ""
+        why = ", ".join(f"{status} {count:,}" for status, count in sorted(statuses.items()))
+        return f"{statuses.total():,} of {asked:,} not answered: {why}"
+
 
 class Row(msgspec.Struct, frozen=True, kw_only=True):
     """A claim: `ours`, divided by `peer` if one is named, is at least (or at most) `bound`.
@@ -67,6 +86,8 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     values: list[float]
     met: bool | None
     missing: str = ""
+    unanswered: str = ""
+    """Of ours, where that is not nothing: a row on latencies is about the requests that were answered."""
 
     @property
     def target(self) -> str:
@@ -77,11 +98,15 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Section(msgspec.Struct, kw_only=True):
-    """One part of a run: its measures and rows, what was absent, and the machine it was taken on."""
+    """One part of a run: its measures and rows, what was absent, and the machine it was taken on.
+
+    `failed` is the error that ended it; what it had measured until then is kept.
+    """
 
     name: str
     facts: dict[str, str]
     seconds: float = 0.0
+    failed: str = ""
     measures: list[Measure] = []
     rows: list[Row] = []
     absent: list[str] = []
@@ -124,7 +149,14 @@ def verdict(row: Row, measures: Mapping[str, Measure]) -> Verdict:
     ours = _values(measures[row.ours], row.of)
     peer = _values(measures[row.peer], row.of) if row.peer else [1.0] * len(ours)
     values = [mine / theirs for mine, theirs in zip(ours, peer, strict=True)]
-    return Verdict(row=row, values=values, met=_met(row, values))
+    refused = any(run.unanswered for run in measures[row.ours].runs)
+    met = _met(row, values)
+    return Verdict(
+        row=row,
+        values=values,
+        met=met and not (row.of and refused),  # who refuses what would be slow has not been fast
+        unanswered=measures[row.ours].unanswered if refused else "",
+    )
 
 
 def _values(measure: Measure, of: str) -> list[float]:

@@ -98,23 +98,28 @@ def serving(
 
     with running(command, core=core, log=log, checkout=checkout) as process:
         said = json.loads(wait_until(listening, process, log))
-        pids = (process.pid, *said.get("workers", ()))
-        yield Serving(pids=pids, target=said["listen"], metrics=said.get("metrics_listen", ""))
+        yield Serving(
+            pid=process.pid,
+            target=said["listen"],
+            metrics=said.get("metrics_listen", ""),
+            workers=tuple(said.get("workers", ())),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Serving:
     """A server that runs."""
 
-    pids: tuple[int, ...]
-    """The process that was started, then its workers if it has any."""
+    pid: int
     target: str
     metrics: str
+    workers: tuple[int, ...] = ()
+    """The processes that answer, where that is not the one that was started."""
 
     def cpu_seconds(self) -> float:
         """Return the processor time that it has used so far, in all its processes."""
         ticks = 0
-        for pid in self.pids:
+        for pid in (self.pid, *self.workers):
             fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
             ticks += int(fields[11]) + int(fields[12])
         return ticks / os.sysconf("SC_CLK_TCK")

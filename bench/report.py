@@ -57,6 +57,7 @@ def markdown(sections: Iterable[Section], drawn: Sequence[str], kind: str) -> st
     parts = [
         "# Figures",
         _INTRODUCTION.format(flag=flag),
+        *_failures(kept),
         "## Targets",
         _targets(verdicts(kept)),
         *(f"![{name}]({name})" for name in drawn),
@@ -68,7 +69,7 @@ def markdown(sections: Iterable[Section], drawn: Sequence[str], kind: str) -> st
 def _targets(found: Sequence[Verdict]) -> str:
     rows = [
         (
-            each.row.name,
+            f"{each.row.name} ({each.unanswered})" if each.unanswered else each.row.name,
             each.target,
             each.row.aim or "",
             _number(median(each.values), each.row.unit) if each.values else each.missing,
@@ -81,15 +82,24 @@ def _targets(found: Sequence[Verdict]) -> str:
     return _table(("figure", "target", "aim", "median", "spread", "runs", ""), rows)
 
 
+def _failures(sections: Sequence[Section]) -> list[str]:
+    """Say first what is missing."""
+    failed = [f"- {section.name}: {section.failed}" for section in sections if section.failed]
+    return ["**Failed**, so that their figures are missing or not all there:", "\n".join(failed)] if failed else []
+
+
 def _section(section: Section) -> str:
     facts: dict[str, object] = dict(section.facts)
     parts = [
         f"## {section.name.capitalize()}",
         _MACHINE.format_map(defaultdict(str, facts, seconds=section.seconds)),  # an older run may lack a fact
     ]
+    if section.failed:
+        parts.append(f"**Failed**: {section.failed}")
     if section.absent:
         parts.append("**Absent**\n\n" + "\n".join(f"- {text}" for text in section.absent))
-    parts.append(_measures(section.measures))
+    if section.measures:
+        parts.append(_measures(section.measures))
     if section.notes:
         parts.append("\n".join(f"- {text}" for text in section.notes))
     return "\n\n".join(parts)
@@ -99,6 +109,7 @@ def _measures(measures: Sequence[Measure]) -> str:
     rows = []
     for measure in measures:
         latencies = [measure.latency(percentile) for percentile in LATENCIES]
+        told = [measure.unanswered] if measure.unanswered else []
         rows.append(
             (
                 measure.name,
@@ -106,7 +117,7 @@ def _measures(measures: Sequence[Measure]) -> str:
                 f"{_number(min(measure.values))} - {_number(max(measure.values))}",
                 str(len(measure.runs)),
                 *("" if each is None else f"{each:.3f}" for each in latencies),
-                ", ".join(f"{name} {value}" for name, value in measure.setting.items()),
+                ", ".join((*(f"{name} {value}" for name, value in measure.setting.items()), *told)),
                 f"`{measure.command}`",
             )
         )

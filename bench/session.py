@@ -5,13 +5,14 @@ import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from rich.console import Console
 
 from bench import machine, product
-from bench.measures import Row, Run, Section
+from bench.arrivals import PERCENTILES, UNANSWERED
+from bench.measures import Run, Section
 from bench.peers import redis
 from bench.peers.programs import AbsentError
 from bench.processes import HERE, Remote, Serving, serving
@@ -20,7 +21,6 @@ from bench.stores import Stores
 HIT_RATE = 0.9
 FRAME = 10_000
 WINDOW = 4
-PERCENTILES = ("p50", "p90", "p99", "p99.9", "max")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -46,18 +46,6 @@ class Plan:
         return max(self.sizes)
 
 
-QUICK = Plan(
-    kind="quick",
-    sizes=(1_000_000,),
-    rounds=3,
-    seconds=0.5,
-    warm_s=0.2,
-    feed_rows=200_000,
-    singles=20_000,
-    unary_s=1.0,
-    recipients=400_000,
-    frame_sizes=(1, 100, 10_000, 50_000),
-)  # fmt: skip - what is how large
 STANDARD = Plan(
     kind="standard",
     sizes=(1_000_000, 20_000_000),
@@ -69,16 +57,19 @@ STANDARD = Plan(
     unary_s=4.0,
     recipients=2_000_000,
 )  # fmt: skip - what is how large
-FULL = Plan(
-    kind="full",
-    sizes=(1_000_000, 20_000_000),
-    rounds=7,
-    seconds=3.0,
-    warm_s=1.0,
-    feed_rows=4_000_000,
-    singles=200_000,
-    unary_s=4.0,
-    recipients=2_000_000,
+FULL = replace(STANDARD, kind="full", rounds=7)
+QUICK = replace(
+    STANDARD,
+    kind="quick",
+    sizes=STANDARD.sizes[:1],
+    rounds=3,
+    seconds=0.5,
+    warm_s=0.2,
+    feed_rows=200_000,
+    singles=20_000,
+    unary_s=1.0,
+    recipients=400_000,
+    frame_sizes=(1, 100, 10_000, 50_000),
 )  # fmt: skip - what is how large
 
 
@@ -98,6 +89,8 @@ class Session:
     parts: ExitStack
     cores: tuple[int, int]
     stores: Stores = field(init=False)
+    begun: dict[str, Section] = field(default_factory=dict)
+    """Sections that have begun: what one of them has measured when it fails."""
     _ours: dict[int, Serving] = field(default_factory=dict)
     _echo: list[Serving] = field(default_factory=list)
     _redis: list[redis.Redis] = field(default_factory=list)
@@ -170,9 +163,20 @@ class Session:
         """Return how long a run is."""
         return {"seconds": self.plan.seconds, "warm_s": self.plan.warm_s}
 
+    def closed(self, caller: Remote, **how: int) -> Run:
+        """Run a generator's closed loop: frames with a `window`, single checks with a `concurrency`."""
+        return run_of(caller.call("closed", **how, **self.timing()))
+
     def section(self, name: str) -> Section:
         """Begin a section."""
-        return Section(name=name, facts=machine.facts() | {"loops": product.kernel()})
+        self.begun[name] = Section(name=name, facts=machine.facts() | {"loops": product.kernel()})
+        return self.begun[name]
+
+    def renew(self) -> None:
+        """End all servers and peers: after a failure the next section starts its own."""
+        self.parts.close()
+        for started in (self._ours, self._echo, self._redis):
+            started.clear()
 
     def clean(self, name: str) -> Path:
         """Return a new, empty folder."""
@@ -184,7 +188,20 @@ class Session:
 
 def run_of(answer: dict[str, float], value: str = "rate") -> Run:
     """Turn a generator's answer into a run."""
-    return Run(answer[value], {name: answer[name] for name in PERCENTILES if name in answer})
+    return Run(
+        answer[value],
+        {name: answer[name] for name in PERCENTILES if name in answer},
+        asked=int(answer.get("asked", 0)),
+        unanswered={
+            name.removeprefix(UNANSWERED): int(count) for name, count in answer.items() if name.startswith(UNANSWERED)
+        },
+    )
+
+
+def keep_frames(section: Section, name: str, runs: Sequence[Run], consents: int, **setting: object) -> None:
+    """Keep runs of frames as they are everywhere but where their size or hit rate is what is measured."""
+    usual = {"consents": consents, "hit_rate": HIT_RATE, "frame": FRAME}
+    section.measure(name, "recipients/s", runs, only_command(section.name), **usual, **setting)
 
 
 def peer(section: Section, name: str, start: Callable[[], None]) -> bool:
@@ -195,11 +212,6 @@ def peer(section: Section, name: str, start: Callable[[], None]) -> bool:
         section.absent.append(f"{name}: {error}")
         return False
     return True
-
-
-def reported(section: Section, ours: str, name: str, unit: str, of: str = "") -> None:
-    """Add a row that has no bound."""
-    section.rows.append(Row(name=name, ours=ours, of=of, unit=unit))
 
 
 def only_command(section: str) -> str:

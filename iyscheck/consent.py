@@ -19,8 +19,6 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from iyscheck.kernel import Compiled, Kernel
-
 RULE_VERSION: Final = 1
 """Raised whenever `decide` changes; part of every policy id."""
 
@@ -272,55 +270,17 @@ def verdicts(sender: Sender) -> npt.NDArray[np.uint8]:
     return table
 
 
-_READABLE_SHIFT: Final = 6
-_LISTED_SHIFT: Final = 5
-_CASES: Final = 256
-_NO_CASE: Final = _CASES - 1
-"""Of a state that no record has: its reason is UNSPECIFIED, which denies."""
+UNREADABLE_STATE: Final = 254
+"""Stands for a recipient without an address, in columns of states. No record has it."""
 
 
-def judge(
-    table: npt.NDArray[np.uint8],
-    states: npt.NDArray[np.uint8],
-    readable: npt.NDArray[np.bool_],
-    listed: npt.NDArray[np.bool_] | None,
-    kernel: Kernel,
-) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
-    """Give N recipients their verdicts: reasons uint8 (N,), and how many got each, int64 (256,).
+def verdicts_by_state(table: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+    """Lay a table of `verdicts` out for columns of state bytes: shape (2, 256), indexed [retailer_listed, state].
 
-    `table` comes from `verdicts`; without a retailer in the question nobody is `listed`.
+    A state that no record has gets UNSPECIFIED, which denies. Read-only.
     """
-    cases = np.zeros(_CASES, np.uint8)
-    cases[: table.size] = table.reshape(-1)
-    if kernel is Kernel.NUMBA:
-        reasons, counts = np.empty(len(states), np.uint8), np.zeros(_CASES, np.int64)
-        _judge(cases, states, readable, np.zeros(0, np.bool_) if listed is None else listed, reasons, counts)
-        return reasons, counts
-    case = states | readable.view(np.uint8) << np.uint8(_READABLE_SHIFT)
-    if listed is not None:
-        case |= listed.view(np.uint8) << np.uint8(_LISTED_SHIFT)
-    case[states >= STATES] = _NO_CASE
-    reasons = cases.take(case)
-    return reasons, np.bincount(reasons, minlength=_CASES)
-
-
-@Compiled
-def _judge(
-    cases: npt.NDArray[np.uint8],
-    states: npt.NDArray[np.uint8],
-    readable: npt.NDArray[np.bool_],
-    listed: npt.NDArray[np.bool_],
-    reasons: npt.NDArray[np.uint8],
-    counts: npt.NDArray[np.int64],
-) -> None:
-    """Fill in the reasons of N recipients and count them."""
-    for row in range(states.size):
-        case = int(states[row])
-        if case >= STATES:
-            case = _NO_CASE
-        else:
-            case |= int(readable[row]) << _READABLE_SHIFT
-            if listed.size:
-                case |= int(listed[row]) << _LISTED_SHIFT
-        reasons[row] = cases[case]
-        counts[cases[case]] += 1
+    by_state = np.full((2, 256), Reason.UNSPECIFIED, np.uint8)
+    by_state[:, :STATES] = table[1]
+    by_state[:, UNREADABLE_STATE] = table[0, :, 0]
+    by_state.setflags(write=False)
+    return by_state

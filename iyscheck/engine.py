@@ -36,8 +36,8 @@ from iyscheck.consent import (
     Reason,
     Sender,
     Status,
-    judge,
     verdicts,
+    verdicts_by_state,
 )
 from iyscheck.errors import (
     AddressKeyMismatchError,
@@ -97,21 +97,22 @@ class _Standing:
     """How a brand stands with one kind of question in one transaction: its watermark and the rule's verdicts.
 
     `prefix` begins the keys of its records; `watermark` makes its data fresh from `earliest` to `latest`, which is
-    asked of the clock anew for each check. `verdicts` holds the flat table of reason numbers for stale and for
-    fresh data, each made when first needed.
+    asked of the clock anew for each check. The verdicts are those for stale and for fresh data: for single checks
+    the flat table of reason numbers, for columns `verdicts_by_state`.
     """
 
-    __slots__ = ("earliest", "latest", "prefix", "verdicts", "watermark")
+    __slots__ = ("by_state", "earliest", "latest", "prefix", "verdicts", "watermark")
 
     def __init__(self, prefix: bytes, watermark: int | None, fresh_between: tuple[float, float]) -> None:
         self.prefix = prefix
         self.watermark = watermark
         self.earliest, self.latest = fresh_between
-        self.verdicts: list[bytes] = [b"", b""]
+        self.verdicts: list[bytes] = []
+        self.by_state: list[npt.NDArray[np.uint8]] = []
 
 
 class _Standings:
-    """What single checks keep of one transaction, so that only the record has to be read."""
+    """What checks keep of one transaction, so that they only have to read states or records."""
 
     __slots__ = ("of", "position")
 
@@ -139,12 +140,14 @@ class Engine:
         self._address_key = address_key
         self.policy = policy
         self._policy_id = policy.policy_id
+        self._nobody = store_key.tag(address.UNREADABLE)
         self._answer_ttl_s = answer_ttl_s
         self._clock = clock
         self.address_key_id = store.meta(layout.META_ADDRESS_KEY_ID)
         self._seen = Position(b"", 0)
         self._seen_lock = threading.Lock()
         self._standings = _Standings(self._seen)
+        self._column_standings = _Standings(self._seen)
         self.kernel = kernel or Kernel.best()
         self._views = Views(store.environment)
         with store.snapshot() as snapshot:
@@ -265,18 +268,24 @@ class Engine:
         self.wait_for(min_position, timeout_s)
         tags = self._store_key.tags(column)
         with self._views.view() as view:
-            self._see(view)
-            brand = view.brand(context.brand)
+            standings = self._column_standings
+            if standings.position is not view.position:
+                self._see(view)
+                standings = self._column_standings = _Standings(view.position)
+            now = self._clock()
+            standing = standings.of.get(context) or self._stand(view, context, standings)
+            unlisted, listed = standing.by_state[standing.earliest <= now <= standing.latest]
             where = (context.brand, context.channel, context.recipient_type)
-            states = view.states(*where, tags, self.kernel)
-            listed = None
-            if context.retailer is not None:
-                listed = np.zeros(recipients, np.bool_)
+            if context.retailer is None:
+                reasons, counts = view.meanings(where, tags, self.kernel, self._nobody, unlisted)
+            else:
+                states = view.states(where, tags, self.kernel, self._nobody)
+                reasons = unlisted.take(states)
                 rows = np.flatnonzero(states & _LIST_BITS == _HAS_LIST)
-                listed[rows] = view.retailer_listed(*where, tags[rows], context.retailer)
-            table = verdicts(self._sender(context, brand))
-            reasons, counts = judge(table, states, address.readable(column), listed, self.kernel)
-            envelope = self._envelope(view.position, brand.watermark)
+                rows = rows[view.retailer_listed(where, tags[rows], context.retailer)]
+                reasons[rows] = listed.take(states[rows])
+                counts = np.bincount(reasons, minlength=256)
+            envelope = self._envelope(view.position, standing.watermark, now)
             return ColumnAnswer(reasons=reasons, counts=counts, envelope=envelope)
 
     def wait_for(self, position: Position | None, timeout_s: float) -> None:
@@ -314,7 +323,8 @@ class Engine:
 
     def fresh(self) -> bool:
         """Say whether the newest watermark is within the limit."""
-        return self._is_fresh(self.freshness().newest_watermark)
+        earliest, latest = self._fresh_between(self.freshness().newest_watermark)
+        return earliest <= self._clock() <= latest
 
     def info(self) -> ServerInfo:
         """Describe limits, keys, policy and freshness."""
@@ -357,11 +367,9 @@ class Engine:
         if standings.position is not snapshot.position:
             self._see(snapshot)
             standings = self._standings = _Standings(snapshot.position)
-        standing = standings.of.get(context)
+        standing = standings.of.get(context) or self._stand(snapshot, context, standings)
         now = self._clock()
-        table = b"" if standing is None else standing.verdicts[standing.earliest <= now <= standing.latest]
-        if standing is None or not table:
-            standing, table = self._stand(snapshot, context, standings, now)
+        table = standing.verdicts[standing.earliest <= now <= standing.latest]
         place, evidence = 0, None  # unreadable, unlisted, no record
         if tag is not None:
             place = _READABLE
@@ -379,21 +387,19 @@ class Engine:
             envelope=self._envelope(snapshot.position, standing.watermark, now),
         )
 
-    def _stand(
-        self, snapshot: Snapshot, context: Context, standings: _Standings, now: float
-    ) -> tuple[_Standing, bytes]:
-        """Make the verdicts for this kind of question and this moment, and keep them for the next check."""
-        view = snapshot.brand(context.brand)
-        sender = self._sender(context, view, now)
-        standing = standings.of.get(context)
-        if standing is None:
-            prefix = layout.key_prefix(context.brand, context.channel, context.recipient_type)
-            standing = _Standing(prefix, view.watermark, self._fresh_between(view.watermark))
-        table = standing.verdicts[sender.fresh] = verdicts(sender).tobytes()
+    def _stand(self, source: Snapshot | View, context: Context, standings: _Standings) -> _Standing:
+        """Make the verdicts for this kind of question, and keep them for the next check."""
+        view = source.brand(context.brand)
+        prefix = layout.key_prefix(context.brand, context.channel, context.recipient_type)
+        standing = _Standing(prefix, view.watermark, self._fresh_between(view.watermark))
+        for fresh in (False, True):
+            table = verdicts(self._sender(context, view, fresh=fresh))
+            standing.verdicts.append(table.tobytes())
+            standing.by_state.append(verdicts_by_state(table))
         if len(standings.of) >= _MOST_STANDINGS:
             standings.of.clear()
         standings.of[context] = standing
-        return standing, table
+        return standing
 
     def _item(
         self,
@@ -419,7 +425,7 @@ class Engine:
             envelope=self._envelope(self._seen, None),
         )
 
-    def _sender(self, context: Context, view: BrandView, now: float | None = None) -> Sender:
+    def _sender(self, context: Context, view: BrandView, *, fresh: bool) -> Sender:
         brand = view.brand
         own_deadline = brand.legacy_deadline if brand else 0
         return Sender(
@@ -427,15 +433,11 @@ class Engine:
             recipient_type=context.recipient_type,
             registered=brand is not None,
             authorised=brand is not None and brand.active and context.channel in brand.channels,
-            fresh=self._is_fresh(view.watermark, now),
+            fresh=fresh,
             names_retailer=context.retailer is not None,
             legacy_deadline=LegacyDeadline(own_deadline) if own_deadline else self.policy.legacy_deadline,
             merchants_need_record=self.policy.merchants_need_record,
         )
-
-    def _is_fresh(self, watermark: int | None, now: float | None = None) -> bool:
-        earliest, latest = self._fresh_between(watermark)
-        return earliest <= (self._clock() if now is None else now) <= latest
 
     def _fresh_between(self, watermark: int | None) -> tuple[float, float]:
         """From when to when a watermark makes data fresh: ahead of our clock one of the two is wrong."""

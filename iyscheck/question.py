@@ -114,6 +114,11 @@ class ColumnAnswer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         """Count the reasons."""
         return cls(reasons=reasons, counts=np.bincount(reasons, minlength=256), envelope=envelope)
 
+    def tally(self) -> list[tuple[int, int]]:
+        """List the reason numbers that were given, and how many recipients got each."""
+        given = self.counts.nonzero()[0]
+        return list(zip(given.tolist(), self.counts[given].tolist(), strict=True))
+
 
 class ServerInfo(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a client must know of a server to split and adapt its questions."""

@@ -268,15 +268,11 @@ def batch_response(answer: BatchAnswer, client_reference: str = "") -> v1.BatchC
 
 def frame_response(frame_id: int, answer: ColumnAnswer) -> v1.StreamCheckResponse:
     """Write the answer to one frame."""
-    return v1.StreamCheckResponse(
-        frame_id=frame_id,
-        reasons=answer.reasons.tobytes(),
-        counts=[
-            v1.ReasonCount(reason=cast("v1.Reason", number), recipients=int(answer.counts[number]))
-            for number in np.flatnonzero(answer.counts).tolist()
-        ],
-        envelope=_envelope_message(answer.envelope),
-    )
+    message = v1.StreamCheckResponse(frame_id=frame_id, reasons=answer.reasons.tobytes())
+    for number, recipients in answer.tally():
+        message.counts.add(reason=cast("v1.Reason", number), recipients=recipients)
+    _write_envelope(message.envelope, answer.envelope)
+    return message
 
 
 def frame_error(frame_id: int, error: IyscheckError) -> v1.StreamCheckResponse:
@@ -360,12 +356,6 @@ def _write_timestamp(message: Timestamp, seconds: float) -> None:
     whole = math.floor(seconds)
     message.seconds = whole
     message.nanos = int((seconds - whole) * _NANO)
-
-
-def _envelope_message(envelope: Envelope) -> v1.Envelope:
-    message = v1.Envelope()
-    _write_envelope(message, envelope)
-    return message
 
 
 def _position_message(position: Position | None) -> v1.Position | None:

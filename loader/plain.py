@@ -28,7 +28,7 @@ from iyscheck.change import (
 from iyscheck.consent import Channel, RecipientType, Status
 from iyscheck.kernel import Kernel
 from iyscheck.keys import AddressKey, StoreKey
-from loader import loops, times
+from loader import times
 from loader.rows import FeedRow
 from loader.shapes import ShapedRows, Span, Text, integers, words_of
 
@@ -64,7 +64,6 @@ class _Vocabulary:
         texts = np.frombuffer(b"".join(name.encode().ljust(size, b"\0") for name in numbers), np.uint64)
         self._texts = texts.reshape(-1, self._words)
         self._numbers = np.array([*numbers.values()], np.uint8)
-        self._sizes = np.array([*map(len, numbers)], np.int64)
         # Multipliers are tried until each text has a place of its own: then one comparison decides.
         self._multiplier = next(
             np.uint64(odd)
@@ -85,13 +84,18 @@ class _Vocabulary:
     def numbers(self, text: Text, span: Span, kernel: Kernel) -> Numbers:
         """Return the number of each of N texts."""
         if kernel is Kernel.NUMBA:
+            from loader import loops
+
             found = np.full(len(span.start), self._other, np.uint8)
             loops.vocabulary(
                 text.padded,
                 span.start,
                 span.length,
-                self._texts.view(np.uint8),
-                self._sizes,
+                self._masks,
+                self._multiplier,
+                np.uint64(64 - _PLACE_BITS),
+                self._at,
+                self._texts,
                 self._numbers,
                 found,
             )
@@ -240,9 +244,20 @@ def _is_consent(rows: ShapedRows, *, given: int | None) -> bool:
 def _seconds(text: Text, span: Span, kernel: Kernel) -> npt.NDArray[np.int64]:
     """Read local seconds: ABSENT for an empty text, INVALID for all but 19 characters, fractions too."""
     if kernel is Kernel.NUMBA:
-        found = np.zeros(len(span.start), np.int64)
-        months, days = times.MONTHS, times.DAYS_IN_MONTHS
-        loops.seconds(text.padded, span.start, span.length, months, days, LOCAL_SECONDS_MAX, found)
+        from loader import loops
+
+        found = np.empty(len(span.start), np.int64)
+        loops.seconds(
+            text.padded,
+            span.start,
+            span.length,
+            times.PATTERN,
+            times.TOO_MUCH,
+            times.MONTHS,
+            times.DAYS_IN_MONTHS,
+            LOCAL_SECONDS_MAX,
+            found,
+        )
         return found
     seconds = times.seconds_of_words(text.words(span.start, times.TIME_WORDS * _WORD_CHARS))
     return np.where(span.length == times.TIME_CHARS, seconds, np.where(span.length == 0, times.ABSENT, times.INVALID))
@@ -282,11 +297,17 @@ def _evidence(rows: ShapedRows, good: Mask, kernel: Kernel) -> _Evidence:
     transaction = np.zeros((count, TRANSACTION_BYTES), np.uint8)
     if "transactionId" in rows.texts:
         span = rows.texts["transactionId"]
-        transaction, right = hexadecimal(rows.text.words(span.start, TRANSACTION_ID_MAX_CHARS))
-        right &= span.length == TRANSACTION_ID_MAX_CHARS
+        if kernel is Kernel.NUMBA:
+            from loader import loops
+
+            right = np.empty(count, np.bool_)
+            loops.hexadecimal(rows.text.padded, span.start, span.length, right, transaction)
+        else:
+            transaction, right = hexadecimal(rows.text.words(span.start, TRANSACTION_ID_MAX_CHARS))
+            right &= span.length == TRANSACTION_ID_MAX_CHARS
+            transaction[~right] = 0
         form = np.where(right, HEX_TRANSACTION, TEXT_TRANSACTION).astype(np.uint8)
         form[span.length == 0] = NO_TRANSACTION
-        transaction[~right] = 0
     text = np.zeros(count, np.int32)
     places: dict[tuple[str, str], int] = {("", ""): 0}
     for row in np.flatnonzero(good & ((source == _OTHER_SOURCE) | (form == TEXT_TRANSACTION))).tolist():

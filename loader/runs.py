@@ -15,36 +15,34 @@ from typing import IO, Final, Self
 import numpy as np
 
 from iyscheck.change import ConsentColumns
-from iyscheck.store import layout, records
+from iyscheck.kernel import Kernel
+from iyscheck.store import records
+from iyscheck.store.encoded import ROW_DTYPE, EncodedChanges
 
-RUN_ROWS: Final = 2**20
-"""Changes of a run: about 100 bytes each, three times while they are sorted."""
-MERGED_ROWS: Final = 2**16
+RUN_ROWS: Final = 2**19
+"""Changes of a run: about 100 bytes each, three times while they are sorted.
+
+Few, since nothing else goes on while the last of them are; many, since each run has its files and its place in memory.
+"""
+MERGED_ROWS: Final = 2**17
 """Changes that are read and merged together, of all runs."""
 HEAD_ROWS: Final = 2**13
 """Changes that are read of one run at least, however many runs there are."""
-
-_FIXED: Final = np.dtype(
-    [
-        ("key", layout.KEY_DTYPE),
-        ("status", "u1"),
-        ("registered", "u4"),
-        ("consented", "u4"),
-        ("source", "u1"),
-        ("transaction_form", "u1"),
-        ("transaction", "u1", (32,)),
-        ("texts", "u2"),  # the bytes that this change takes in the file of texts
-        ("sequence", "i8"),
-    ]
-)
-_LENGTHS_BYTES: Final = 2
 
 
 class Runs:
     """Takes changes in any order, then gives back those that stay, in key order. Close it in any case."""
 
-    def __init__(self, directory: Path, *, run_rows: int = RUN_ROWS, merged_rows: int = MERGED_ROWS) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        run_rows: int = RUN_ROWS,
+        merged_rows: int = MERGED_ROWS,
+        kernel: Kernel = Kernel.NUMPY,
+    ) -> None:
         self._directory = directory
+        self._kernel = kernel
         self._run_rows = run_rows
         self._merged_rows = merged_rows
         self._waiting: list[ConsentColumns] = []
@@ -73,7 +71,7 @@ class Runs:
             self._settle()
             # Beside the reading of the next run: what waits is two runs at most.
             waiting, self._waiting, self._waiting_rows = self._waiting, [], 0
-            self._spilling = self._thread.submit(_spilled, self._directory, waiting)
+            self._spilling = self._thread.submit(_spilled, self._directory, waiting, self._kernel)
 
     def _settle(self) -> None:
         """Wait for the run that is being written, and raise what went wrong with it."""
@@ -81,10 +79,10 @@ class Runs:
         if spilling is not None:
             self._spilled.append(spilling.result())
 
-    def merged(self) -> Generator[ConsentColumns, None, None]:
+    def merged(self) -> Generator[EncodedChanges, None, None]:
         """Give back the changes that stay: keys rise within and between chunks. Nothing may be added any more."""
         self._settle()
-        last = _sorted(self._waiting)
+        last = _sorted(self._waiting, self._kernel)
         self._waiting, self._waiting_rows = [], 0
         if not self._spilled:
             for first in range(0, len(last), self._merged_rows):
@@ -98,78 +96,59 @@ class Runs:
         while heads := [head for head in heads if head.fill()]:
             # Up to the least of their last keys every run has been read: nothing further on can come before it.
             end = min(head.last_key for head in heads)
-            yield records.newest(ConsentColumns.join([head.until(end) for head in heads]))
+            yield records.newest_encoded(EncodedChanges.join([head.until(end) for head in heads]))
 
 
-def _sorted(waiting: list[ConsentColumns]) -> ConsentColumns:
-    return records.newest(ConsentColumns.join(waiting)) if waiting else ConsentColumns.of(())
+def _sorted(waiting: list[ConsentColumns], kernel: Kernel) -> EncodedChanges:
+    return records.newest_encoded(EncodedChanges.join([EncodedChanges.of(columns, kernel) for columns in waiting]))
 
 
-def _spilled(directory: Path, waiting: list[ConsentColumns]) -> "_Run":
-    return _Run.write(directory, _sorted(waiting))
+def _spilled(directory: Path, waiting: list[ConsentColumns], kernel: Kernel) -> "_Run":
+    return _Run.write(directory, _sorted(waiting, kernel))
 
 
 class _Run:
-    """Sorted changes on disk: their fixed parts in one file, their few texts in another."""
+    """Sorted changes on disk: their rows in one file, the few tails in another. A row names the length of its tail."""
 
-    def __init__(self, fixed: IO[bytes], texts: IO[bytes]) -> None:
-        self._fixed = fixed
-        self._texts = texts
+    def __init__(self, rows: IO[bytes], tails: IO[bytes]) -> None:
+        self._rows = rows
+        self._tails = tails
 
     @classmethod
-    def write(cls, directory: Path, changes: ConsentColumns) -> Self:
+    def write(cls, directory: Path, changes: EncodedChanges) -> Self:
         """Write a run and go back to its beginning."""
         run = cls(tempfile.TemporaryFile(dir=directory), tempfile.TemporaryFile(dir=directory))  # noqa: SIM115 - closed by Runs
         try:
-            for first in range(0, len(changes), MERGED_ROWS):
-                run._append(changes.take(slice(first, first + MERGED_ROWS)))
-            run._fixed.seek(0)
-            run._texts.seek(0)
+            rows = changes.rows
+            if len(changes.tails) > 1:
+                rows = rows.view(f"V{ROW_DTYPE.itemsize}").copy().view(ROW_DTYPE)  # in one piece
+                tailed = np.flatnonzero(rows["tail"])
+                tails = [changes.tails[at] for at in rows["tail"][tailed].tolist()]
+                rows["tail"][tailed] = [*map(len, tails)]
+                run._tails.writelines(tails)
+            run._rows.write(rows.view(np.uint8).data)
+            run._rows.seek(0)
+            run._tails.seek(0)
         except BaseException:
             run.close()
             raise
         return run
 
-    def _append(self, changes: ConsentColumns) -> None:
-        rows = np.zeros(len(changes), _FIXED)
-        rows["key"] = layout.encode_keys(changes)
-        for name in ("status", "registered", "consented", "source", "transaction_form", "transaction", "sequence"):
-            rows[name] = getattr(changes, name)
-        for row in np.flatnonzero(changes.text).tolist():
-            parts = [part.encode() for part in changes.texts[changes.text[row]]]
-            rows["texts"][row] = self._texts.write(bytes(map(len, parts)) + b"".join(parts))
-        self._fixed.write(rows.tobytes())
-
-    def read(self, most: int) -> ConsentColumns:
+    def read(self, most: int) -> EncodedChanges:
         """Read at most so many changes on; none at the end."""
-        rows = np.frombuffer(self._fixed.read(most * _FIXED.itemsize), _FIXED)
-        texts: dict[tuple[str, str], int] = {("", ""): 0}
-        text = np.zeros(len(rows), np.int32)
-        for row in np.flatnonzero(rows["texts"]).tolist():
-            parts = self._texts.read(int(rows["texts"][row]))
-            end = _LENGTHS_BYTES + parts[0]
-            pair = (parts[_LENGTHS_BYTES:end].decode(), parts[end:].decode())
-            text[row] = texts.setdefault(pair, len(texts))
-        return ConsentColumns(
-            brand=rows["key"]["brand"].astype(np.uint32),
-            channel=rows["key"]["channel"],
-            recipient_type=rows["key"]["recipient_type"],
-            tag=rows["key"]["tag"],
-            status=rows["status"],
-            registered=rows["registered"].astype(np.int64),
-            consented=rows["consented"].astype(np.int64),
-            source=rows["source"],
-            transaction_form=rows["transaction_form"],
-            transaction=rows["transaction"],
-            text=text,
-            sequence=rows["sequence"],
-            texts=tuple(texts),
-        )
+        rows = np.frombuffer(self._rows.read(most * ROW_DTYPE.itemsize), ROW_DTYPE)
+        tailed = np.flatnonzero(rows["tail"])
+        if not tailed.size:
+            return EncodedChanges(rows=rows)
+        rows = rows.view(f"V{ROW_DTYPE.itemsize}").copy().view(ROW_DTYPE)
+        tails = [b"", *(self._tails.read(length) for length in rows["tail"][tailed].tolist())]
+        rows["tail"][tailed] = np.arange(1, len(tails))
+        return EncodedChanges(rows=rows, tails=tails)
 
     def close(self) -> None:
         """Let go of the files, and of their room on the disk."""
-        self._fixed.close()
-        self._texts.close()
+        self._rows.close()
+        self._tails.close()
 
 
 class _Head:
@@ -178,24 +157,23 @@ class _Head:
     def __init__(self, run: _Run, most: int) -> None:
         self._run = run
         self._most = most
-        self._changes = ConsentColumns.of(())
-        self._keys: list[bytes] = []
+        self._changes = EncodedChanges.join([])
         self._taken = 0
 
     def fill(self) -> bool:
         """Read on if nothing is left; say whether anything is."""
-        if self._taken == len(self._keys):
+        if self._taken == len(self._changes):
             self._changes = self._run.read(self._most)
-            self._keys = layout.rows_bytes(layout.encode_keys(self._changes))
             self._taken = 0
-        return self._taken < len(self._keys)
+        return self._taken < len(self._changes)
 
     @property
     def last_key(self) -> bytes:
         """The greatest key that has been read."""
-        return self._keys[-1]
+        return self._changes.key(len(self._changes) - 1)
 
-    def until(self, end: bytes) -> ConsentColumns:
+    def until(self, end: bytes) -> EncodedChanges:
         """Take all changes up to this key."""
-        first, self._taken = self._taken, bisect_right(self._keys, end)
+        first = self._taken
+        self._taken = bisect_right(range(len(self._changes)), end, lo=first, key=self._changes.key)
         return self._changes.take(slice(first, self._taken))

@@ -15,9 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from iyscheck.kernel import Kernel
-from loader import loops
-from loader.loops import INTEGER_MAX_CHARS
 
+INTEGER_MAX_CHARS: Final = 8
 MARGIN: Final = 64
 """Bytes before and after the text, so that windows of up to this length may begin and end anywhere."""
 COPIED_BYTES: Final = 2**20
@@ -275,14 +274,16 @@ class _Rows:
 
     def read(self, shape: _Shape, chosen: Places) -> tuple[ShapedRows, npt.NDArray[np.bool_]]:
         """Read those of the chosen lines that have the shape; also say which of all these have it."""
+        from loader import loops
+
         starts, ends = self._starts[chosen], self._ends[chosen]
-        fits = np.zeros(len(chosen), np.bool_)
+        fits = np.empty(len(chosen), np.bool_)
         places, lengths, numbers = np.zeros((3, len(shape.values), len(chosen)), np.int64)
-        loops.match(
+        count = loops.match(
             self._text.padded,
             starts,
             ends,
-            np.frombuffer(b"".join(run.literal for run in shape.runs), np.uint8),
+            np.frombuffer(b"".join(run.literal for run in shape.runs) + bytes(_WORD), np.uint8),
             np.cumsum([len(run.literal) for run in shape.runs], dtype=np.int64),
             np.array([is_text for _, is_text in shape.values], np.bool_),
             fits,
@@ -290,18 +291,20 @@ class _Rows:
             lengths,
             numbers,
         )
+        if count < len(chosen):
+            chosen, starts, ends = chosen[fits], starts[fits], ends[fits]
         rows = ShapedRows(
             text=self._text,
             line=chosen + self._first,
             span=Span(start=starts, length=ends - starts),
             texts={
-                name: Span(start=places[at], length=lengths[at])
+                name: Span(start=places[at, :count], length=lengths[at, :count])
                 for at, (name, is_text) in enumerate(shape.values)
                 if is_text
             },
-            numbers={name: numbers[at] for at, (name, is_text) in enumerate(shape.values) if not is_text},
+            numbers={name: numbers[at, :count] for at, (name, is_text) in enumerate(shape.values) if not is_text},
         )
-        return rows if fits.all() else take(rows, fits), fits
+        return rows, fits
 
 
 class _Block:

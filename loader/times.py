@@ -60,12 +60,17 @@ def _word(text: bytes) -> np.uint64:
 
 # A text of 19 characters is three words. XORed with this pattern its digits are their values and its separators 0,
 # and then all of it is checked and read eight characters at a time.
-_PATTERN: Final = (_word(b"0000-00-"), _word(b"00 00:00"), _word(b":00\0\0\0\0\0"))
-_TOO_MUCH: Final = tuple(
-    _word(bytes(0x80 - (10 if character == ord("0") else 1) for character in int(word).to_bytes(8, "little")))
-    for word in _PATTERN
+PATTERN: Final = np.array([_word(b"0000-00-"), _word(b"00 00:00"), _word(b":00\0\0\0\0\0")], np.uint64)
+TOO_MUCH: Final = np.array(
+    [
+        _word(bytes(0x80 - (10 if character == ord("0") else 1) for character in int(word).to_bytes(8, "little")))
+        for word in PATTERN
+    ],
+    np.uint64,
 )
 """Added to a byte, this sets its high bit if it is no digit where one belongs, or not the separator."""
+PATTERN.setflags(write=False)
+TOO_MUCH.setflags(write=False)
 _HIGH_BITS: Final = _word(b"\x80" * 8)
 _LAST_MASK: Final = _word(b"\xff\xff\xff\0\0\0\0\0")
 
@@ -101,9 +106,13 @@ def seconds_of_words(words: npt.NDArray[np.uint64]) -> npt.NDArray[np.int64]:
 
     The result is local seconds, or INVALID.
     """
-    parts = [words[:, 0] ^ _PATTERN[0], words[:, 1] ^ _PATTERN[1], words[:, 2] & _LAST_MASK ^ _PATTERN[2]]
+    parts: list[npt.NDArray[np.uint64]] = [
+        words[:, 0] ^ PATTERN[0],
+        words[:, 1] ^ PATTERN[1],
+        words[:, 2] & _LAST_MASK ^ PATTERN[2],
+    ]
     wrong = np.zeros(len(words), np.uint64)
-    for part, too_much in zip(parts, _TOO_MUCH, strict=True):
+    for part, too_much in zip(parts, TOO_MUCH, strict=True):
         wrong |= (part + too_much) | part
     # Now a byte holds ten times its digit and the next one: the number of two digits where the first of them stands.
     pairs = [part * np.uint64(10) + (part >> np.uint64(8)) for part in parts]

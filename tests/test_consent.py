@@ -13,6 +13,7 @@ from iyscheck.consent import (
     LEGACY_CONSENTS_BEFORE,
     PERMITTING,
     STATES,
+    UNREADABLE_STATE,
     Channel,
     LegacyDeadline,
     MessageClass,
@@ -23,13 +24,12 @@ from iyscheck.consent import (
     Status,
     deadlines_missed,
     decide,
-    judge,
     local_seconds,
     permits,
     states,
     verdicts,
+    verdicts_by_state,
 )
-from iyscheck.kernel import Kernel
 
 BOOLEANS = (False, True)
 SENDERS = [
@@ -105,46 +105,25 @@ class TestRule:
 
                 assert table[int(readable), int(listed), state] == one
 
-    @pytest.mark.parametrize("kernel", Kernel)
-    @settings(max_examples=150, deadline=None)
-    @given(
-        sender=st.sampled_from(SENDERS),
-        rows=st.lists(st.tuples(st.integers(0, 255), st.booleans(), st.booleans()), max_size=40),
-        with_lists=st.booleans(),
-    )
-    def test_judge(
-        self,
-        kernel: Kernel,
-        sender: Sender,
-        rows: list[tuple[int, bool, bool]],
-        with_lists: bool,  # noqa: FBT001 - hypothesis gives it by name
-    ) -> None:
-        """A column gets what `decide` gives each, on both kernels; a state that no record has gets 0, which denies."""
-        state, readable, listed = (np.array([row[part] for row in rows]) for part in range(3))
-        expected = [
-            decide(sender, readable=row[1], state=row[0], retailer_listed=row[2] and with_lists)
-            if row[0] < STATES
-            else 0
-            for row in rows
-        ]
+    def test_by_state(self) -> None:
+        """By its state byte each recipient gets what `decide` gives; a state that no record has gets 0, a denial."""
+        for sender in SENDERS:
+            by_state = verdicts_by_state(verdicts(sender))
+            for listed in BOOLEANS:
+                expected = [0] * 256
+                expected[:STATES] = [
+                    decide(sender, readable=True, state=state, retailer_listed=listed) for state in range(STATES)
+                ]
+                expected[UNREADABLE_STATE] = decide(sender, readable=False, state=0, retailer_listed=listed)
 
-        reasons, counts = judge(
-            verdicts(sender),
-            state.astype(np.uint8),
-            readable.astype(np.bool_),
-            listed.astype(np.bool_) if with_lists else None,
-            kernel,
-        )
-
-        assert reasons.tolist() == expected
-        assert counts.tolist() == [expected.count(number) for number in range(256)]
+                assert by_state[int(listed)].tolist() == expected
 
     def test_table_is_read_only(self) -> None:
         """Nobody can change a verdict in the shared table."""
-        table = verdicts(SENDERS[0])
-
         with pytest.raises(ValueError, match="read-only"):
-            table[0, 0, 0] = Reason.CONSENTED
+            verdicts(SENDERS[0])[0, 0, 0] = Reason.CONSENTED
+        with pytest.raises(ValueError, match="read-only"):
+            verdicts_by_state(verdicts(SENDERS[0]))[0, 0] = Reason.CONSENTED
 
     def test_refusal_never_permits(self) -> None:
         """No commercial sender is permitted a refused, unknown or unreadable recipient."""

@@ -343,8 +343,9 @@ STEPS: tuple[tuple[object, str], ...] = (
     (layout, "decode_list"),
     (layout, "record_check"),
     (iyscheck.engine, "verdicts"),
+    (Engine, "_stand"),
     (Engine, "_sender"),
-    (Engine, "_is_fresh"),
+    (iyscheck.engine, "verdicts_by_state"),
     (Engine, "_fresh_between"),
     (Engine, "_envelope"),
     (Engine, "_see"),
@@ -358,11 +359,11 @@ STEPS_OF_SOME: tuple[tuple[object, str, tuple[Way, ...]], ...] = (
     (view, "_pair", COLUMNS),
     (View, "states", COLUMNS),
     (pages, "look_up", COLUMNS),
+    (pages, "meanings", COLUMNS),
     (pages, "salts", COLUMNS),
     (StoreKey, "tags", (in_batch, in_column, in_token_column)),
     (layout, "decode_evidence", (by_address, by_token, in_batch)),
     (layout, "key_prefix", WAYS),
-    (Engine, "_stand", (by_address, by_token, in_batch)),
     (Snapshot, "retailer_listed", (in_column, in_token_column)),
 )
 """What some ways of asking go through, and which."""
@@ -410,6 +411,22 @@ class TestExceptions:
                 way(engine, ASKED)
         for way in set(WAYS) - set(ways):
             assert way(engine, ASKED) == Reason.CONSENTED
+
+    @pytest.mark.parametrize("owner", [View, pages], ids=["view", "pages"])
+    @pytest.mark.parametrize("way", COLUMNS, ids=lambda way: way.__name__)
+    def test_without_retailer(
+        self, builder: StoreBuilder, monkeypatch: pytest.MonkeyPatch, owner: object, way: Way
+    ) -> None:
+        """A column that names no retailer is looked up another way, whose errors reach the caller too."""
+        engine = builder.engine()
+
+        def raising(*_args: object, **_kwargs: object) -> None:
+            raise Injected
+
+        monkeypatch.setattr(owner, "meanings", raising)
+
+        with pytest.raises(Injected):
+            way(engine, replace(ASKED, retailer=None))
 
     @pytest.mark.parametrize("way", [by_address, in_batch, in_column], ids=lambda way: way.__name__)
     @pytest.mark.parametrize("name", ["token", "tokens"])
@@ -482,11 +499,14 @@ class TestZeros:
         assert way(builder.engine(), ASKED) == Reason.NO_CONSENT
 
     def test_zero_tags(self, builder: StoreBuilder, monkeypatch: pytest.MonkeyPatch) -> None:
-        """Zero-filled tags find no record."""
+        """Zero-filled tags find no record; in columns they are taken for those of no address."""
         monkeypatch.setattr(StoreKey, "tag", lambda _, token: bytes(len(token)))
         monkeypatch.setattr(StoreKey, "tags", lambda _, tokens: np.zeros_like(tokens))
 
-        assert in_every_way(builder.engine(), ASKED) == Reason.NO_CONSENT
+        reasons = {way: way(builder.engine(), ASKED) for way in WAYS}
+
+        assert {reasons[way] for way in COLUMNS} == {Reason.INVALID_ADDRESS}
+        assert {reasons[way] for way in set(WAYS) - set(COLUMNS)} == {Reason.NO_CONSENT}
 
 
 class TestUnknownNumbers:

@@ -24,6 +24,7 @@ from iyscheck.change import HEX_TRANSACTION, SOURCE_NUMBERS, TRANSACTION_BYTES, 
 from iyscheck.kernel import Kernel
 from iyscheck.keys import AddressKey, StoreKey
 from iyscheck.store import layout, records
+from iyscheck.store.encoded import EncodedChanges
 from iyscheck.store.layout import SourceState
 from iyscheck.store.writer import Batch, Writer
 from loader.run import FILL_BYTES, Loader, Options
@@ -56,7 +57,7 @@ def _feed(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
 
 def parsed(path: Path) -> int:
     """Parse only, as the loader's decoder does it."""
-    return parse.parse(path, msgspec.json.Decoder(parse.Row))  # type: ignore[arg-type] # decode_lines gives lists
+    return parse.parse(path, msgspec.json.Decoder(parse.Row))
 
 
 def loaded(path: Path, folder: Path, fill_bytes: int) -> int:
@@ -147,9 +148,8 @@ class Filled:
 
     def put_plainly(self, changes: ConsentColumns) -> float:
         """Put the same records sorted into the plain file, durably; seconds of that alone."""
-        winners = records.newest(changes)
-        keys = layout.encode_keys(winners)
-        items = list(zip(layout.rows_bytes(keys), layout.encode_records(keys, winners), strict=True))
+        winners = EncodedChanges.of(records.newest(changes))
+        items = list(zip(winners.keys(), winners.records(), strict=True))
         return plain.put(self.plain, items)
 
     def apply(self, changes: ConsentColumns) -> float:

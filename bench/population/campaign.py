@@ -26,11 +26,14 @@ _TURKISH: Final[tuple[_Spelling, ...]] = (
     lambda n: f"0090{n}",
 )
 _TURKISH_WEIGHTS: Final = (0.3, 0.25, 0.2, 0.1, 0.05, 0.04, 0.03, 0.03)
-_FOREIGN: Final[_Spelling] = lambda number: f"+{number[:2]} {number[2:]}"  # noqa: E731 - a spelling like the others
 _EMAIL: Final[tuple[_Spelling, ...]] = (str, str.title, str.upper, lambda email: f" {email} ")
 _EMAIL_WEIGHTS: Final = (0.85, 0.07, 0.05, 0.03)
 _INVALID_PHONES: Final = ("", "yok", "0532123456", "+90 1", "0532 123 45 678", "0 (532) l23 45 67", "905321234567x")
 _INVALID_EMAILS: Final = ("", "yok", "ayse@", "ayse.example.com", "ayşe@example.com", "a b@example.com", "@example.com")
+
+
+def _foreign(number: str) -> str:
+    return f"+{number[:2]} {number[2:]}"
 
 
 class Spellings:
@@ -63,6 +66,6 @@ class Spellings:
         how = self._dice.picks(f"{topic} spelling", items, _TURKISH_WEIGHTS).tolist()
         numbers = map(str, self._people.phones(channel, people).tolist())
         return [
-            _TURKISH[way](number[2:]) if number.startswith("90") else _FOREIGN(number)
+            _TURKISH[way](number[2:]) if number.startswith("90") else _foreign(number)
             for way, number in zip(how, numbers, strict=True)
         ]

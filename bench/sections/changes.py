@@ -42,7 +42,7 @@ def _change_a_fifth(session: Session, section: Section, kept: Path, size: int) -
     store = copied(kept, session.clean(f"fifth-{size}"))
     arguments = {"store": str(store), "keys": session.keys, "consents": size}
     with session.remote("bench.product:Changer", arguments, core=session.cores[0]) as changer:
-        commits = range(1, round(size * CHANGED_SHARE) // COMMITS[-1] + 1)
+        commits = range(1, max(1, round(size * CHANGED_SHARE) // COMMITS[-1]) + 1)
         seconds = [changer.call("apply", size=COMMITS[-1], number=number)["seconds"] for number in commits]
         consents = changer.call("size")["consents"]
     _sizes(section, store, size, "after changing 20 %", round(consents))

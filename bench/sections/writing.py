@@ -12,7 +12,7 @@ from bench import product
 from bench.feed import write_changes
 from bench.measures import Row, Run, Section
 from bench.processes import HERE, Remote, running, serving
-from bench.session import FRAME, HIT_RATE, WINDOW, Session, only_command, run_of, short
+from bench.session import HIT_RATE, WINDOW, Session, keep_frames, only_command, run_of, short
 from bench.stores import copied
 
 NAME = "writing"
@@ -71,10 +71,11 @@ def _alternate(session: Session, callers: Callers, feeder: "Feeder") -> dict[str
     for number in range(session.plan.rounds * 2):
         state = ("idle", "writing")[(number + number // 2) % 2]
         before, began = callers.watcher.call("sequence")["sequence"], time.perf_counter()
-        with feeder.feeding(state == "writing"):
-            runs[f"stream, {state}"].append(run_of(callers.streamer.call("closed", window=WINDOW, **session.timing())))
+        with feeder.feeding(wanted=state == "writing"):
+            runs[f"stream, {state}"].append(session.closed(callers.streamer, window=WINDOW))
             for who, caller in (("check", callers.asker), ("echo", callers.echo)):
-                asked = caller.call("paced", rate=UNARY_RATE, seconds=session.plan.unary_s, warm_s=0.5)
+                timing = {"seconds": session.plan.unary_s, "warm_s": 0.5}
+                asked = caller.call("paced", rate=UNARY_RATE, exactly=False, **timing)  # the answers change meanwhile
                 runs[f"{who}, {state}"].append(run_of(asked))
             seconds = time.perf_counter() - began
             applied = callers.watcher.call("sequence")["sequence"] - before
@@ -88,7 +89,7 @@ def _keep(section: Section, runs: dict[str, list[Run]], size: int) -> None:
     command, setting = only_command(NAME), {"consents": size, "hit_rate": HIT_RATE}
     for state in ("idle", "writing"):
         beside = f"loader {state}"
-        section.measure(f"stream, {beside}", "recipients/s", runs[f"stream, {state}"], command, frame=FRAME, **setting)
+        keep_frames(section, f"stream, {beside}", runs[f"stream, {state}"], size)
         section.measure(
             f"Check at {UNARY_RATE}/s, {beside}", "checks/s", runs[f"check, {state}"], command, loop="open", **setting
         )
@@ -128,7 +129,7 @@ class Feeder:
         self._files = files
 
     @contextmanager
-    def feeding(self, wanted: bool) -> Iterator[None]:  # noqa: FBT001 - an idle run goes the same way
+    def feeding(self, *, wanted: bool) -> Iterator[None]:
         """Feed for the time of the block, or do nothing for as long."""
         over = threading.Event()
         feeder = threading.Thread(target=self._feed, args=(over,))

@@ -29,12 +29,17 @@ from iyscheck.server.settings import Settings
 _REFLECTION_STREAMS: Final = 2
 _HEALTH_WORKERS: Final = 2
 _QUEUED_CALLS: Final = 1_000  # beyond this many calls without a thread, gRPC refuses at once
+_WAITING_CALLS: Final = 100_000
 _NOTICE_S: Final = 1.0  # how long balancers get to see NOT_SERVING before new calls are refused
 _NOTICE_SHARE: Final = 0.1
 
 OPTIONS: Final = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    # Calls wait for Python to take them up. From 1,000 on gRPC would cancel some without a word: high enough that
+    # whoever is too many is refused by `maximum_concurrent_rpcs`, which clients understand.
+    ("grpc.server.max_pending_requests", _WAITING_CALLS),
+    ("grpc.server.max_pending_requests_hard_limit", _WAITING_CALLS),
     ("grpc.so_reuseport", 0),  # two servers on one port would share calls without anybody noticing; see `port`
     ("grpc.max_connection_age_ms", 600_000),  # else connection balancers pin clients to old servers
     ("grpc.max_connection_age_grace_ms", 300_000),

@@ -13,8 +13,6 @@ from time import time
 from typing import Final, Literal, Protocol
 
 import grpc
-import numpy as np
-import numpy.typing as npt
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -158,7 +156,7 @@ class Decisions:
             ("decision", "reason", "channel"),
             registry=registry,
         )
-        self._recipients: dict[tuple[Channel, Reason], Counter] = {
+        self._recipients: dict[tuple[int, int], Counter] = {
             (channel, reason): counter.labels("permit" if permits(reason) else "deny", reason.name, channel.name)
             for channel in Channel
             for reason in Reason
@@ -172,11 +170,13 @@ class Decisions:
         """Count recipients with the same answer."""
         self._recipients[channel, reason].inc(recipients)
 
-    def count_column(self, channel: Channel, counts: npt.NDArray[np.int64]) -> None:
-        """Count a frame, given how many recipients got each reason: int64, shape (256,)."""
-        self.observe_size(int(counts.sum()))
-        for number in np.flatnonzero(counts).tolist():
-            self.count(channel, Reason(number), int(counts[number]))
+    def count_column(self, channel: Channel, tally: Iterable[tuple[int, int]]) -> None:
+        """Count a frame, given how many recipients got each reason number."""
+        total = 0
+        for number, recipients in tally:
+            self._recipients[channel, number].inc(recipients)
+            total += recipients
+        self.observe_size(total)
 
     def observe_size(self, recipients: int) -> None:
         """Note the size of a batch or frame."""

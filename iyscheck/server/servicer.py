@@ -89,7 +89,7 @@ class Servicer:
                 )
         except (InputError, KeysError, PositionError) as error:
             return wire.frame_error(request.frame_id, error)
-        self._decisions.count_column(frame.context.channel, answer.counts)
+        self._decisions.count_column(frame.context.channel, answer.tally())
         return wire.frame_response(request.frame_id, answer)
 
     @contextmanager

@@ -18,6 +18,7 @@ is being changed is built anew on the spot.
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice, takewhile
 from pathlib import Path
 from typing import IO, Final, Self, cast
 
@@ -30,6 +31,7 @@ from iyscheck.consent import Status, states
 from iyscheck.errors import StoreCorruptError, StoreError
 from iyscheck.kernel import Kernel
 from iyscheck.store import layout, pages
+from iyscheck.store.encoded import Facts
 from iyscheck.store.environment import read, walk
 from iyscheck.store.layout import IndexState
 
@@ -55,8 +57,8 @@ DROPPED_PER_COMMIT: Final = 4096
 _GROUP: Final = 256
 _PARTS: Final = 64
 _PART_SHIFT: Final = np.uint64(58)
-_PARTED_ROWS: Final = 2**21
-"""Entries that wait in memory, 16 bytes each."""
+_PARTED_ROWS: Final = 2**22
+"""Entries that wait in memory, 16 bytes each: 64 MB."""
 _PREFIX_BYTES: Final = layout.KEY_BYTES - TAG_BYTES
 _PLACES: Final = 2**64
 
@@ -73,14 +75,14 @@ class Entries:
         return len(self.words)
 
 
-def entries_of(changes: ConsentColumns, state: npt.NDArray[np.uint8]) -> Entries:
+def entries_of(changes: ConsentColumns | Facts, state: npt.NDArray[np.uint8]) -> Entries:
     """Turn N consents with their state bytes into entries."""
     runs, lengths = _context_runs(changes)
     salt = np.repeat(np.array([pages.salts(*context) for context in runs], np.uint64).reshape(-1, 2), lengths, axis=0)
     return Entries(pages.places(changes.tag, salt[:, 0]), pages.fingerprints(changes.tag, salt[:, 1]) | state)
 
 
-def _context_runs(changes: ConsentColumns) -> tuple[list[tuple[int, int, int]], npt.NDArray[np.int64]]:
+def _context_runs(changes: ConsentColumns | Facts) -> tuple[list[tuple[int, int, int]], npt.NDArray[np.int64]]:
     """Return brand, channel and recipient type of each run of changes that share them, and how long the runs are."""
     prefix = changes.brand.astype(np.int64) << 16 | changes.channel.astype(np.int64) << 8 | changes.recipient_type
     begins = np.flatnonzero(np.diff(prefix, prepend=-1))
@@ -141,21 +143,30 @@ class Index:
             found = joined([found, *self._listed_at(sorted(others))])
         self.apply(found, added=added)
 
-    def entries(self, changes: ConsentColumns) -> Entries:
-        """Turn N changes that are written into entries."""
+    def entries(self, changes: ConsentColumns | Facts) -> Entries:
+        """Turn N changes that are written, sorted by key, into entries."""
         has_list = np.zeros(len(changes), np.bool_)
         runs, lengths = _context_runs(changes)
-        with_lists = {context for context in set(runs) if self._has_lists(context)}  # most have none at all
-        if with_lists:
-            get, database = self._txn.get, self._databases[layout.ACCESS]
-            rows = np.flatnonzero(np.repeat([context in with_lists for context in runs], lengths))
-            keys = layout.column_of_keys(changes.take(rows))
-            has_list[rows] = [get(key, db=database) is not None for key in keys]
+        beyond = 0
+        for context, length in zip(runs, lengths.tolist(), strict=True):
+            first, beyond = beyond, beyond + length
+            has_list[first:beyond] = self._have_lists(context, changes.tag[first:beyond])
         return entries_of(changes, states(changes.status, changes.consented, changes.registered, has_list))
 
-    def _has_lists(self, context: tuple[int, int, int]) -> bool:
-        prefix = layout.key_prefix(*context)
-        return next(self._between(layout.ACCESS, prefix, 0, _PLACES), None) is not None
+    def _have_lists(self, context: tuple[int, int, int], tags: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+        """Say which consents of one context, whose tags rise, have a list of retailers."""
+        database = self._databases[layout.ACCESS]
+        first, last = (layout.encode_key(*context, tags[at].tobytes()) for at in (0, -1))
+        # Where consents lie close together it is quicker to walk the lists between them than to look for each.
+        with self._txn.cursor(database) as cursor:
+            if not cursor.set_range(first):
+                return np.zeros(len(tags), np.bool_)
+            walked = takewhile(lambda key: key <= last, cast("Iterator[bytes]", cursor.iternext(values=False)))
+            listed = list(islice(walked, len(tags) + 1))
+        if len(listed) <= len(tags):
+            return _among(tags, np.frombuffer(b"".join(listed), np.uint8).reshape(-1, layout.KEY_BYTES)[:, -TAG_BYTES:])
+        get = self._txn.get
+        return np.array([get(key, db=database) is not None for key in layout.column_keys(*context, tags)], np.bool_)
 
     def _listed_at(self, keys: Sequence[bytes]) -> Iterator[Entries]:
         """Read the consents at keys that have a list of retailers as entries, those that there are."""
@@ -496,7 +507,19 @@ def states_of_records(
     return found
 
 
-def check_contexts(known: dict[tuple[int, int], tuple[int, int, int]], changes: ConsentColumns) -> None:
+def _among(tags: npt.NDArray[np.uint8], chosen: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
+    """Say of each of N rising tags, uint8 (N, 16), whether it is one of the chosen, uint8 (M, 16)."""
+    found = np.zeros(len(tags), np.bool_)
+    ours, theirs = (np.ascontiguousarray(some).view(">u8").astype(np.uint64) for some in (tags, chosen))
+    at, beyond = (np.searchsorted(ours[:, 0], theirs[:, 0], side) for side in ("left", "right"))
+    while (left := at < beyond).any():  # once, but for tags that no cipher made
+        at, beyond, theirs = at[left], beyond[left], theirs[left]
+        found[at[ours[at, 1] == theirs[:, 1]]] = True
+        at = at + 1
+    return found
+
+
+def check_contexts(known: dict[tuple[int, int], tuple[int, int, int]], changes: ConsentColumns | Facts) -> None:
     """Refuse a context whose numbers are those of another: the index would take one's consents for the other's.
 
     `known` maps the numbers of contexts met before to the contexts; new ones are added. Raises StoreError.

@@ -26,6 +26,7 @@ from iyscheck.change import (
 )
 from iyscheck.consent import Channel, LegacyDeadline, RecipientType, Status, state
 from iyscheck.errors import StoreCorruptError
+from iyscheck.kernel import Kernel
 from iyscheck.question import Evidence
 
 FORMAT_VERSION: Final = 2
@@ -64,7 +65,10 @@ _PREFIX: Final = struct.Struct(">IBB")
 _RECORD: Final = struct.Struct(">IBBIIQB32s")
 RECORD_BYTES: Final = _RECORD.size
 """Length of a record without its rare tail."""
-_CHECKED_FROM: Final = 4
+CHECKED_FROM: Final = 4
+"""Where the body of a record begins: all behind its check."""
+CHECKED_AT_ONCE_MAX_BYTES: Final = 128
+"""Key and body that the compiled loop can check; `digests` knows the shorter half of the hash only."""
 _TRANSACTION_AT: Final = RECORD_BYTES - 32
 _NUMBER: Final = struct.Struct(">Q")
 _CODE: Final = struct.Struct(">I")
@@ -130,11 +134,22 @@ def decode_key(key: bytes) -> tuple[int, Channel, RecipientType, bytes]:
 def encode_keys(columns: ConsentColumns) -> npt.NDArray[np.void]:
     """Write the keys of N changes as a packed array of KEY_DTYPE."""
     keys = np.empty(len(columns), KEY_DTYPE)
+    write_keys(keys, columns)
+    return keys
+
+
+def write_keys(keys: npt.NDArray[np.void], columns: ConsentColumns) -> None:
+    """Write the keys of N changes into rows of KEY_DTYPE."""
     keys["brand"] = columns.brand
     keys["channel"] = columns.channel
     keys["recipient_type"] = columns.recipient_type
-    keys["tag"] = columns.tag
-    return keys
+    _copy_bytes(keys["tag"], columns.tag)
+
+
+def _copy_bytes(into: npt.NDArray[np.uint8], rows: npt.NDArray[np.uint8]) -> None:
+    """Copy rows of bytes, each as one item: many times as fast as byte by byte along the short axis."""
+    item = f"V{rows.shape[1]}"
+    into.view(item)[:] = np.ascontiguousarray(rows).view(item)
 
 
 def column_of_keys(columns: ConsentColumns) -> list[bytes]:
@@ -156,40 +171,74 @@ def rows_bytes(rows: npt.NDArray[np.void]) -> list[bytes]:
     return listed
 
 
-def encode_records(keys: npt.NDArray[np.void], columns: ConsentColumns) -> list[bytes]:
-    """Write the records of N changes whose keys (KEY_DTYPE) are given, in the same order."""
-    rows = np.empty(len(columns), RECORD_DTYPE)
-    rows["status"] = columns.status
-    rows["source"] = columns.source
-    rows["registered"] = columns.registered
-    rows["consented"] = columns.consented
-    rows["sequence"] = columns.sequence
-    rows["transaction_form"] = columns.transaction_form
-    rows["transaction"] = columns.transaction
-    rows["check"] = _record_checks(_matrix(keys), _matrix(rows))
-    values = rows_bytes(rows)
-    with_tail = (columns.source == 0) | (columns.transaction_form == TEXT_TRANSACTION)
-    for at in np.flatnonzero(with_tail).tolist():
-        source, transaction_id = columns.texts[columns.text[at]]
-        tail = _text(transaction_id) if columns.transaction_form[at] == TEXT_TRANSACTION else b""
-        tail += b"" if columns.source[at] else _text(source)
-        values[at] = _checked(keys[at].tobytes(), values[at][_CHECKED_FROM:] + tail)
-    return values
+def write_records(records: npt.NDArray[np.void], columns: ConsentColumns) -> None:
+    """Write the records of N changes into rows of RECORD_DTYPE, all but their checks and tails."""
+    records["status"] = columns.status
+    records["source"] = columns.source
+    records["registered"] = columns.registered
+    records["consented"] = columns.consented
+    records["sequence"] = columns.sequence
+    records["transaction_form"] = columns.transaction_form
+    _copy_bytes(records["transaction"], columns.transaction)
 
 
-def _matrix(rows: npt.NDArray[np.void]) -> npt.NDArray[np.uint8]:
-    """See packed rows as bytes, uint8 (N, size of a row)."""
-    return rows.view(np.uint8).reshape(len(rows), rows.itemsize)
+def record_checks(
+    rows: npt.NDArray[np.uint8], tail: bytes = b"", kernel: Kernel = Kernel.NUMPY
+) -> npt.NDArray[np.uint32]:
+    """Return the checks of N records that have the same tail or none, uint32 (N,).
 
+    A row is a key and a record without its tail, whose own check is of no matter, and perhaps more: uint8 (N, at
+    least 77).
+    """
+    body, end = KEY_BYTES + CHECKED_FROM, KEY_BYTES + RECORD_BYTES
+    if tail:
+        tails = np.broadcast_to(np.frombuffer(tail, np.uint8), (len(rows), len(tail)))
+        rows, end = np.concatenate((rows[:, :end], tails), axis=1), end + len(tail)
+    if kernel is Kernel.NUMBA and end - CHECKED_FROM <= CHECKED_AT_ONCE_MAX_BYTES:
+        from iyscheck.store.digests import digests
 
-def _record_checks(keys: npt.NDArray[np.uint8], records: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
-    """Return the checks of N records without tail, given as uint8 (N, 22) and (N, 55); uint32 (N,)."""
-    bound = np.empty((len(keys), KEY_BYTES + RECORD_BYTES - _CHECKED_FROM), np.uint8)
-    bound[:, :KEY_BYTES] = keys
-    bound[:, KEY_BYTES:] = records[:, _CHECKED_FROM:]
+        found = np.empty(len(rows), np.uint64)
+        digests(rows, KEY_BYTES, body, end, found)
+        return found.astype(np.uint32)  # the lower half, as record_check takes
+    bound = np.concatenate((rows[:, :KEY_BYTES], rows[:, body:end]), axis=1)
     texts = bound.view(f"V{bound.shape[1]}")[:, 0].tolist()
-    digests = np.fromiter(map(xxhash.xxh3_64_intdigest, texts), np.uint64, len(texts))
-    return digests.astype(np.uint32)  # the lower half, as record_check takes
+    return np.fromiter(map(xxhash.xxh3_64_intdigest, texts), np.uint64, len(texts)).astype(np.uint32)
+
+
+def encode_tail(columns: ConsentColumns, row: int) -> bytes:
+    """Write what follows the fixed part of one record."""
+    source, transaction_id = columns.texts[columns.text[row]]
+    tail = _text(transaction_id) if columns.transaction_form[row] == TEXT_TRANSACTION else b""
+    return tail + (b"" if columns.source[row] else _text(source))
+
+
+def columns_of(keys: npt.NDArray[np.void], records: npt.NDArray[np.void], tails: Sequence[bytes]) -> ConsentColumns:
+    """Read N changes that were written just now: rows of KEY_DTYPE and RECORD_DTYPE and the tails of the records."""
+    texts: dict[tuple[str, str], int] = {("", ""): 0}
+    text = np.zeros(len(keys), np.int32)
+    for row, tail in enumerate(tails):
+        if tail:
+            found = _texts_of(tail)
+            pair = (
+                "" if records["source"][row] else found[-1],
+                found[0] if records["transaction_form"][row] == TEXT_TRANSACTION else "",
+            )
+            text[row] = texts.setdefault(pair, len(texts))
+    return ConsentColumns(
+        brand=keys["brand"].astype(np.uint32),
+        channel=keys["channel"],
+        recipient_type=keys["recipient_type"],
+        tag=keys["tag"],
+        status=records["status"],
+        registered=records["registered"].astype(np.int64),
+        consented=records["consented"].astype(np.int64),
+        source=records["source"],
+        transaction_form=records["transaction_form"],
+        transaction=records["transaction"],
+        text=text,
+        sequence=records["sequence"].astype(np.int64),
+        texts=tuple(texts),
+    )
 
 
 def _text(text: str) -> bytes:
@@ -201,8 +250,8 @@ def intact(key: bytes, value: bytes) -> bool:
     """Say whether a record is exactly what was written for this key."""
     return (
         len(value) >= RECORD_BYTES
-        and _CODE.unpack_from(value)[0] == record_check(key, value[_CHECKED_FROM:])
-        and value[_CHECKED_FROM] in _STATUSES
+        and _CODE.unpack_from(value)[0] == record_check(key, value[CHECKED_FROM:])
+        and value[CHECKED_FROM] in _STATUSES
     )
 
 
@@ -242,11 +291,11 @@ def _facts(key: bytes, value: bytes) -> tuple[Status, int, int, str, str, int]:
         _corrupt("consent record")
     check, number, source_number, registered, consented, sequence, form, transaction = _RECORD.unpack_from(value)
     status, source = _STATUSES.get(number), _SOURCES.get(source_number)
-    if check != record_check(key, value[_CHECKED_FROM:]) or status is None or source is None:
+    if check != record_check(key, value[CHECKED_FROM:]) or status is None or source is None:
         _corrupt("consent record")
     transaction_id = transaction.hex() if form == HEX_TRANSACTION else ""
     if len(value) > RECORD_BYTES or form > HEX_TRANSACTION or not source_number:
-        texts = _tail(value)
+        texts = _texts_of(value[RECORD_BYTES:])
         if form > TEXT_TRANSACTION or len(texts) != (form == TEXT_TRANSACTION) + (not source_number):
             _corrupt("consent record")
         transaction_id = texts[0] if form == TEXT_TRANSACTION else transaction_id
@@ -254,15 +303,15 @@ def _facts(key: bytes, value: bytes) -> tuple[Status, int, int, str, str, int]:
     return status, registered, consented, source, transaction_id, sequence
 
 
-def _tail(value: bytes) -> Sequence[str]:
+def _texts_of(tail: bytes) -> Sequence[str]:
     """Read the texts behind a record's fixed part, each after its length in one byte: transaction id, source."""
-    texts, at = [], RECORD_BYTES
-    while at < len(value):
-        end = at + 1 + value[at]
-        if end > len(value):
+    texts, at = [], 0
+    while at < len(tail):
+        end = at + 1 + tail[at]
+        if end > len(tail):
             _corrupt("consent record")
         try:
-            texts.append(value[at + 1 : end].decode())
+            texts.append(tail[at + 1 : end].decode())
         except UnicodeDecodeError:
             _corrupt("consent record")
         at = end
@@ -279,7 +328,9 @@ def decode_columns(keys: Sequence[bytes], values: Sequence[bytes]) -> npt.NDArra
         fixed[at] = values[at][:RECORD_BYTES]
     rows = np.frombuffer(b"".join(fixed), RECORD_DTYPE)
     packed = np.frombuffer(b"".join(keys), np.uint8).reshape(-1, KEY_BYTES)
-    fits = rows["check"] == _record_checks(packed, _matrix(rows))
+    fits = rows["check"] == record_checks(
+        np.concatenate((packed, rows.view(np.uint8).reshape(-1, RECORD_BYTES)), axis=1)
+    )
     fits &= (rows["status"] > Status.NONE) & (rows["status"] <= Status.UNKNOWN)
     fits[tailed] = True
     if not fits.all():
@@ -411,8 +462,8 @@ def _checked(key: bytes, body: bytes) -> bytes:
 
 
 def _unchecked(key: bytes, value: bytes, what: str) -> bytes:
-    body = value[_CHECKED_FROM:]
-    if len(value) < _CHECKED_FROM or _CODE.unpack_from(value)[0] != record_check(key, body):
+    body = value[CHECKED_FROM:]
+    if len(value) < CHECKED_FROM or _CODE.unpack_from(value)[0] != record_check(key, body):
         _corrupt(what)
     return body
 

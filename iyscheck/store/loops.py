@@ -21,7 +21,9 @@ _AHEAD: Final = 64  # lines on their way; 16 are slower, 32 to 128 alike
 _HEADER: Final = 6
 _BUCKETS: Final = 63
 _SLOTS: Final = 8
+_FRAME: Final = 512
 _UNANSWERED: Final = 255
+_UNREADABLE: Final = 254
 _STATE: Final = np.uint64(0xFF)
 _PRINT: Final = ~_STATE
 _SMALLEST: Final = np.uint64(0x100)
@@ -32,6 +34,7 @@ _NOWHERE: Final = ~_EMPTY
 
 Words = npt.NDArray[np.uint64]
 Integers = npt.NDArray[np.int64]
+Bytes = npt.NDArray[np.uint8]
 
 _part: Final = numba.njit(error_model="numpy")  # of the loops below; compiled and kept with them
 
@@ -110,51 +113,100 @@ def _home(place: np.uint64) -> np.uint64:
     return ((place & _LOW) * np.uint64(_BUCKETS)) >> _HALF
 
 
+@_part
+def _sought(half: np.uint64, salt: np.uint64) -> np.uint64:
+    """Return the fingerprint of a tag's second half."""
+    return max((half ^ salt) & _PRINT, _SMALLEST)
+
+
+@_part
+def _next(line: np.uint64) -> np.uint64:
+    """Return where the bucket after one begins: that at the end of a page's frame is followed by its first."""
+    following = line + np.uint64(_SLOTS)
+    return following - np.uint64(_BUCKETS * _SLOTS) if following % np.uint64(_FRAME) == 0 else following
+
+
+@_part
+def _count(values: Bytes, counts: Integers) -> None:
+    """Count how many of each value there are, int64 (256,)."""
+    # Four tables in turn: in one, each sum would wait for the one before, since values are few.
+    tables = np.zeros((4, 256), np.int64)
+    whole = values.size - values.size % 4
+    for row in range(0, whole, 4):
+        tables[0, values[row]] += 1
+        tables[1, values[row + 1]] += 1
+        tables[2, values[row + 2]] += 1
+        tables[3, values[row + 3]] += 1
+    for row in range(whole, values.size):
+        tables[0, values[row]] += 1
+    for value in range(256):
+        counts[value] = tables[0, value] + tables[1, value] + tables[2, value] + tables[3, value]
+
+
 @Compiled
 def look_up(
     memory: Words,
     table: Integers,
     halves: Words,
-    place_salt: np.uint64,
-    print_salt: np.uint64,
-    states: npt.NDArray[np.uint8],
+    salts: Words,
+    nobody: Words,
+    by_state: Bytes,
+    found: Bytes,
+    counts: Integers,
 ) -> None:
-    """Fill in the states of N tags, given as native words (N, 2)."""
+    """Fill in what `by_state` makes of the states of N tags, given as native words (N, 2), and how many of each.
+
+    `salts` are those of place and fingerprint; `nobody` the two words of the tag that is not looked up, or none.
+    """
     shards = np.uint64(table.size)
+    place_salt, print_salt = salts[0], salts[1]
+    anybody = nobody.size == 0
+    nobody_0, nobody_1 = (np.uint64(0), np.uint64(0)) if anybody else (nobody[0], nobody[1])
     lines = np.empty(_AHEAD, np.uint64)  # unsigned: numba tests signed indices for being negative
     prints = np.empty(_AHEAD, np.uint64)
-    further = np.empty(halves.shape[0], np.int64)
-    left = 0
+    rows = np.empty(halves.shape[0], np.uint64)  # those who need a further bucket, and which
+    further = np.empty(halves.shape[0], np.uint64)
+    left = np.uint64(0)
     for step in range(halves.shape[0] + _AHEAD):
         waiting = step % _AHEAD
         row = step - _AHEAD
         if row >= 0:
             line, sought = lines[waiting], prints[waiting]
             if line == _NOWHERE:
-                states[row] = _UNANSWERED
+                found[row] = by_state[sought]
             else:
                 nearest = _nearest(memory, line, sought)  # no branch: it would be guessed wrong as often as right
-                found = nearest <= _STATE
-                states[row] = np.uint8(nearest) if found else np.uint8(0)
-                further[left] = row
-                left += 1 if (not found) & (memory[line + np.uint64(_SLOTS - 1)] != _EMPTY) else 0
+                hit = nearest <= _STATE
+                found[row] = by_state[nearest if hit else np.uint64(0)]
+                more = (not hit) & (memory[line + np.uint64(_SLOTS - 1)] != _EMPTY)
+                rows[left], further[left] = np.uint64(row), _next(line)
+                _prefetch(memory, further[left] if more else line)
+                left += np.uint64(1) if more else np.uint64(0)
         if step < halves.shape[0]:
             place = _swapped(halves[step, 0]) + place_salt  # the first half is big-endian
             start = table[((place >> _HALF) * shards) >> _HALF]
-            if start < 0:
-                lines[waiting] = _NOWHERE
+            if (not anybody) & (halves[step, 0] == nobody_0) & (halves[step, 1] == nobody_1):
+                lines[waiting], prints[waiting] = _NOWHERE, np.uint64(_UNREADABLE)
+            elif start < 0:
+                lines[waiting], prints[waiting] = _NOWHERE, np.uint64(_UNANSWERED)
             else:
                 line = np.uint64(start) + np.uint64(_HEADER) + _home(place) * np.uint64(_SLOTS)
                 _prefetch(memory, line)
-                lines[waiting] = line
-                prints[waiting] = max((halves[step, 1] ^ print_salt) & _PRINT, _SMALLEST)
-    for k in range(left):
-        row = further[k]
-        place = _swapped(halves[row, 0]) + place_salt
-        start = table[((place >> _HALF) * shards) >> _HALF]
-        at = _find(memory, start, np.int64(_home(place)), max((halves[row, 1] ^ print_salt) & _PRINT, _SMALLEST))
-        if at >= 0:
-            states[row] = np.uint8(memory[at] & _STATE)
+                lines[waiting], prints[waiting] = line, _sought(halves[step, 1], print_salt)
+    for _ in range(_BUCKETS - 1):
+        if left == 0:
+            break
+        going, left = left, np.uint64(0)
+        for k in range(going):
+            row, line = rows[k], further[k]
+            nearest = _nearest(memory, line, _sought(halves[row, 1], print_salt))
+            hit = nearest <= _STATE
+            found[row] = by_state[nearest if hit else np.uint64(0)]
+            more = (not hit) & (memory[line + np.uint64(_SLOTS - 1)] != _EMPTY)
+            rows[left], further[left] = row, _next(line)
+            _prefetch(memory, further[left] if more else line)
+            left += np.uint64(1) if more else np.uint64(0)
+    _count(found, counts)
 
 
 @_part

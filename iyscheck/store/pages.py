@@ -27,6 +27,7 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
+from iyscheck.consent import UNREADABLE_STATE
 from iyscheck.kernel import Kernel
 
 Words = npt.NDArray[np.uint64]
@@ -50,6 +51,8 @@ NOT_TAKEN: Final = -1
 """Stands for a page that a reader could not take."""
 UNANSWERED: Final = 255
 """State of a consent whose page could not be taken: the records must be asked. No record has it."""
+
+_STATES_THEMSELVES: Final = np.frombuffer(bytes(range(256)), np.uint8)
 
 _STATE_BITS: Final = np.uint64(0xFF)
 _FINGERPRINT_BITS: Final = ~_STATE_BITS
@@ -176,29 +179,53 @@ def live(value: bytes | memoryview) -> int:
 # --- Looking up -------------------------------------------------------------------------------------------
 
 
-def look_up(memory: Words, table: Starts, tags: npt.NDArray[np.uint8], salt: tuple[int, int], kernel: Kernel) -> States:
+def look_up(
+    memory: Words,
+    table: Starts,
+    tags: npt.NDArray[np.uint8],
+    salt: tuple[int, int],
+    kernel: Kernel,
+    nobody: bytes | None = None,
+) -> States:
     """Return the states of N tags of one context: 0 without a record, UNANSWERED where the page was not taken.
 
-    `table` names the page of each shard, or NOT_TAKEN.
+    `table` names the page of each shard, or NOT_TAKEN. The tag `nobody` is not looked up: it gets UNREADABLE_STATE.
     """
-    place_salt, fingerprint_salt = np.uint64(salt[0]), np.uint64(salt[1])
+    return meanings(memory, table, tags, salt, kernel, nobody, _STATES_THEMSELVES)[0]
+
+
+def meanings(
+    memory: Words,
+    table: Starts,
+    tags: npt.NDArray[np.uint8],
+    salt: tuple[int, int],
+    kernel: Kernel,
+    nobody: bytes | None,
+    by_state: npt.NDArray[np.uint8],
+) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.int64]]:
+    """Look N tags up and return what `by_state`, uint8 (256,), makes of each state: uint8 (N,); and how many of each.
+
+    The counts are int64 (256,). It takes no longer than `look_up`: it is done while that waits for memory.
+    """
     if kernel is Kernel.NUMBA:
         from iyscheck.store import loops
 
-        states = np.empty(len(tags), np.uint8)
+        found, counts = np.empty(len(tags), np.uint8), np.zeros(256, np.int64)
         halves = np.ascontiguousarray(tags).view(np.uint64)
-        loops.look_up(memory, table, halves, place_salt, fingerprint_salt, states)
-        return states
-    where = places(tags, place_salt)
+        unreadable = np.frombuffer(nobody or b"", np.uint64)
+        loops.look_up(memory, table, halves, np.array(salt, np.uint64), unreadable, by_state, found, counts)
+        return found, counts
+    where = places(tags, np.uint64(salt[0]))
     starts = table[shards_of(where, len(table))]
-    taken = starts >= 0
-    if taken.all():
-        return _states(memory, starts, buckets_of(where), fingerprints(tags, fingerprint_salt))
     states = np.full(len(tags), UNANSWERED, np.uint8)
-    rows = np.flatnonzero(taken)
-    prints = fingerprints(tags[rows], fingerprint_salt)
+    rows = np.flatnonzero(starts >= 0)
+    prints = fingerprints(tags[rows], np.uint64(salt[1]))
     states[rows] = _states(memory, starts[rows], buckets_of(where[rows]), prints)
-    return states
+    if nobody is not None:
+        halves = np.ascontiguousarray(tags).view(np.uint64) == np.frombuffer(nobody, np.uint64)
+        states[halves[:, 0] & halves[:, 1]] = UNREADABLE_STATE
+    found = by_state.take(states)
+    return found, np.bincount(found, minlength=256)
 
 
 def _lines(memory: Words, starts: Starts, buckets: npt.NDArray[np.int64]) -> Words:

@@ -3,6 +3,7 @@
 Columns all the way: only ties of everything but texts that no column can say are decided one by one.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, cast
 
@@ -12,7 +13,9 @@ import numpy.typing as npt
 
 from iyscheck.change import KNOWN_SOURCES, STATUS_PRECEDENCE, TEXT_TRANSACTION, ConsentColumns
 from iyscheck.consent import Status
+from iyscheck.kernel import Kernel
 from iyscheck.store import layout
+from iyscheck.store.encoded import EncodedChanges, Facts
 
 _SOURCE_RANKS: Final = np.array([0, *(sorted(KNOWN_SOURCES).index(name) + 1 for name in KNOWN_SOURCES)], np.uint8)
 """The order of known sources as texts, indexed by their numbers; all of them are ASCII."""
@@ -34,13 +37,15 @@ class Written:
     added: npt.NDArray[np.bool_]
 
 
-def apply(txn: lmdb.Transaction, database: lmdb._Database, columns: ConsentColumns) -> Written:
+def apply(
+    txn: lmdb.Transaction, database: lmdb._Database, columns: ConsentColumns, kernel: Kernel = Kernel.NUMPY
+) -> Written:
     """Write those of N changes that win, in key order. Equal and older ones change nothing."""
     winners = newest(columns)
     keys = layout.encode_keys(winners)
     wins, old_status = _compared(txn, database, keys, winners)
     changes = winners if wins.all() else winners.take(wins)
-    _put(txn, database, keys[wins], changes)
+    _put(txn, database, EncodedChanges.of(changes, kernel))
     return Written(
         applied=len(changes),
         superseded=len(columns) - len(changes),
@@ -71,66 +76,74 @@ def _compared(
 
 
 def append(
-    txn: lmdb.Transaction, database: lmdb._Database, changes: ConsentColumns
+    txn: lmdb.Transaction, database: lmdb._Database, changes: EncodedChanges, facts: Facts
 ) -> dict[tuple[int, int, int, int], int]:
     """Write changes whose keys rise and lie beyond all stored ones; return their counts, as Written has them.
 
     Raises ValueError where they do not.
     """
-    if _put(txn, database, layout.encode_keys(changes), changes, only_beyond=True) != len(changes):
+    if _put(txn, database, changes, only_beyond=True) != len(changes):
         raise ValueError("the keys of a fill must rise")
-    return _differences(changes, np.zeros(len(changes), np.uint8))
+    return _differences(facts, np.zeros(len(changes), np.uint8))
 
 
-def _put(
-    txn: lmdb.Transaction,
-    database: lmdb._Database,
-    keys: npt.NDArray[np.void],
-    changes: ConsentColumns,
-    *,
-    only_beyond: bool = False,
-) -> int:
+def _put(txn: lmdb.Transaction, database: lmdb._Database, changes: EncodedChanges, *, only_beyond: bool = False) -> int:
     """Write the records of changes sorted by key; return how many were written."""
-    listed = layout.rows_bytes(keys)
+    keys = changes.keys()
     with txn.cursor(database) as cursor:
-        beyond = not cursor.last() or bool(listed and cast("bytes", cursor.key()) < listed[0])
+        beyond = not cursor.last() or bool(keys and cast("bytes", cursor.key()) < keys[0])
         if only_beyond and not beyond:
             return 0
-        records = zip(listed, layout.encode_records(keys, changes), strict=True)
-        _, written = cursor.putmulti(records, append=beyond)
+        _, written = cursor.putmulti(zip(keys, changes.records(), strict=True), append=beyond)
         return int(written)
 
 
 def newest(columns: ConsentColumns) -> ConsentColumns:
     """Keep of each consent only its greatest change, sorted by key."""
-    words = _words(columns)
+    tags = np.ascontiguousarray(columns.tag).view(">u8")[:, 0].astype(np.uint64)
+    return columns.take(_order(_prefixes(columns), tags, columns.take))
+
+
+def newest_encoded(changes: EncodedChanges) -> EncodedChanges:
+    """Keep of each consent only its greatest change, sorted by key."""
+    return changes.take(_order(changes.prefixes(), changes.tag_words(), lambda rows: changes.take(rows).columns()))
+
+
+def _order(
+    prefixes: npt.NDArray[np.int64],
+    tags: npt.NDArray[np.uint64],
+    taken: Callable[[npt.NDArray[np.intp]], ConsentColumns],
+) -> npt.NDArray[np.intp]:
+    """Return which of N changes stay, in key order.
+
+    `prefixes` and the upper halves of their tags decide nearly always; `taken` returns those that need a closer look.
+    """
+    words = _words(prefixes, tags)
     order = np.argsort(words)
     ordered = words[order]
     same = ordered[1:] == ordered[:-1]
     if not same.any():
-        return columns.take(order)
+        return order
     # Only these need the whole key and the whole precedence; sorting everybody by them would cost more than the rest.
     repeated = np.zeros(len(order), np.bool_)
     repeated[1:] |= same
     repeated[:-1] |= same
-    again = columns.take(order[repeated])
+    again = taken(order[repeated])
     by_precedence = np.lexsort((*_precedence(again), *_tag_words(again), ordered[repeated]))
     order[repeated] = order[repeated][by_precedence]
     ordered_keys = layout.encode_keys(again)[by_precedence]
     stays = np.ones(len(order), np.bool_)
     stays[np.flatnonzero(repeated)[:-1]] = ordered_keys[1:] != ordered_keys[:-1]
-    return columns.take(order[stays])
+    return order[stays]
 
 
-def _words(columns: ConsentColumns) -> npt.NDArray[np.uint64]:
+def _words(prefixes: npt.NDArray[np.int64], tags: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:
     """Return the beginning of each key as one number in key order: brand, channel and type by rank, then the tag."""
-    prefixes = _prefixes(columns)
     known = np.unique(prefixes)
     bits = np.uint64(max(len(known) - 1, 0).bit_length())
-    _, high = _tag_words(columns)
     if not bits:
-        return high
-    return np.searchsorted(known, prefixes).astype(np.uint64) << (np.uint64(64) - bits) | high >> bits
+        return tags
+    return np.searchsorted(known, prefixes).astype(np.uint64) << (np.uint64(64) - bits) | tags >> bits
 
 
 def _tag_words(columns: ConsentColumns) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
@@ -139,7 +152,7 @@ def _tag_words(columns: ConsentColumns) -> tuple[npt.NDArray[np.uint64], npt.NDA
     return words[:, 1], words[:, 0]
 
 
-def _prefixes(columns: ConsentColumns) -> npt.NDArray[np.int64]:
+def _prefixes(columns: ConsentColumns | Facts) -> npt.NDArray[np.int64]:
     """Return brand, channel and recipient type as one number in key order."""
     return columns.brand.astype(np.int64) << 16 | columns.channel.astype(np.int64) << 8 | columns.recipient_type
 
@@ -194,7 +207,9 @@ def _wins(
     return wins
 
 
-def _differences(changes: ConsentColumns, old_status: npt.NDArray[np.uint8]) -> dict[tuple[int, int, int, int], int]:
+def _differences(
+    changes: ConsentColumns | Facts, old_status: npt.NDArray[np.uint8]
+) -> dict[tuple[int, int, int, int], int]:
     """Count what changes sorted by key add to and take from each brand, channel, type and status."""
     prefixes = _prefixes(changes)
     starts = np.flatnonzero(np.append(True, prefixes[1:] != prefixes[:-1])[: len(prefixes)])

@@ -18,6 +18,7 @@ from iyscheck.change import LOG_ID_BYTES, Brand, ConsentColumns, Position, Retai
 from iyscheck.errors import SourceUnknownError
 from iyscheck.kernel import Kernel
 from iyscheck.store import layout, pages, records
+from iyscheck.store.encoded import EncodedChanges
 from iyscheck.store.environment import Environment, WriterLock, check_keys, open_writer, read, translated, walk
 from iyscheck.store.index import Index, PlaceOrder, check_contexts, read_state
 from iyscheck.store.layout import IndexState, SourceState
@@ -76,13 +77,14 @@ class Filling:
             self._registries.put_brand(brand)
         self._registries.put_access(access)
 
-    def append(self, changes: ConsentColumns) -> None:
+    def append(self, changes: EncodedChanges) -> None:
         """Write records whose keys rise and lie beyond those written before. Raises ValueError where they do not."""
         registries = self._registries
-        check_contexts(self._contexts, changes)
-        self._counts.update(records.append(registries.txn, registries.databases[layout.RECORDS], changes))
+        facts = changes.facts()
+        check_contexts(self._contexts, facts)
+        self._counts.update(records.append(registries.txn, registries.databases[layout.RECORDS], changes, facts))
         self._applied += len(changes)
-        self._entries.add(self._index.entries(changes))
+        self._entries.add(self._index.entries(facts))
 
     def finish(self, source: SourceState, *, rows: int, taken: int | None = None, finished: bool = False) -> Applied:
         """Write index, counts, position and resume point, as `Writer.apply` does after a batch of `rows` feed rows.
@@ -190,7 +192,7 @@ class Writer:
         with self._writing() as txn:
             for brand in batch.brands:
                 txn.put_brand(brand)
-            written = records.apply(txn.txn, txn.databases[layout.RECORDS], batch.consents)
+            written = records.apply(txn.txn, txn.databases[layout.RECORDS], batch.consents, self._kernel)
             txn.add_counts(written.counts)
             txn.put_access(batch.access)
             self._index(txn, written, batch.access)
@@ -230,7 +232,7 @@ class Writer:
         """
         with self.filling() as filling:
             for changes in chunks:
-                filling.append(changes)
+                filling.append(EncodedChanges.of(changes, self._kernel))
             return filling.finish(source, rows=rows)
 
     def accept_rejects(self, source_name: str) -> Applied:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.arrivals import Arrivals, Latencies, pace, percentiles
+from bench.arrivals import Arrivals, Outcomes, pace, percentiles
 
 
 @dataclass
@@ -25,11 +25,11 @@ class Clock:
         self.now += seconds
 
 
-def latencies_of(service_s: list[float], rate: float) -> tuple[Latencies, list[float]]:
+def latencies_of(service_s: list[float], rate: float, warm: int = 0) -> tuple[Outcomes, list[float]]:
     """Ask a server that handles one request after the other, each in its time; latencies, and when each was sent."""
     clock = Clock()
-    arrivals = Arrivals(start=0.0, rate=rate, count=len(service_s))
-    latencies = Latencies(arrivals)
+    arrivals = Arrivals(start=0.0, rate=rate, count=len(service_s), warm=warm)
+    latencies = Outcomes(arrivals)
     sent = []
 
     def send(number: int) -> None:
@@ -68,19 +68,52 @@ class TestCoordinatedOmission:
 
         np.testing.assert_allclose(sent, [number / 100 for number in range(len(service_s))], atol=1e-9)
 
-    def test_unanswered(self) -> None:
-        """A request that was never answered is an error, not a latency that is left out."""
-        latencies = Latencies(Arrivals(start=0.0, rate=10, count=2))
-        latencies.answered(0, 0.1)
-
-        with pytest.raises(ValueError, match="1 requests were never answered"):
-            latencies.summary()
-
     def test_warm_up(self) -> None:
-        """Requests of the warm-up are sent and left out of the summary."""
-        latencies, _ = latencies_of([5.0, 0.0, 0.0], rate=0.1)
+        """Requests of the warm-up are sent and left out of the summary, those without an answer among them too."""
+        latencies, _ = latencies_of([5.0, 0.0, 0.0], rate=0.1, warm=1)
 
-        assert latencies.summary(skip=1)["max"] == 0
+        assert latencies.summary() == pytest.approx(
+            {"rate": 0.1, "asked": 2} | dict.fromkeys(("p50", "p90", "p99", "p99.9", "max"), 0)
+        )
+
+    def test_soon(self) -> None:
+        """A schedule begins after now and holds the requests of the warm-up and of the measured time."""
+        arrivals = Arrivals.soon(rate=10, seconds=2, warm_s=1, clock=lambda: 5.0)
+
+        assert (arrivals.count, arrivals.warm) == (30, 10)
+        assert arrivals.start > 5.0
+
+
+class TestUnanswered:
+    """A request without an answer is a result: counted by the status that it ended with."""
+
+    def test_statuses(self) -> None:
+        """Failures are counted by status, what never ended as lost, and the rate is of answers."""
+        outcomes = Outcomes(Arrivals(start=0.0, rate=10, count=6, warm=1))
+        outcomes.failed(0, "CANCELLED")
+        outcomes.failed(1, "CANCELLED")
+        outcomes.failed(2, "UNAVAILABLE")
+        outcomes.failed(3, "CANCELLED")
+        outcomes.answered(4, 0.9)
+
+        found = outcomes.summary()
+
+        assert found["asked"] == 5
+        assert found["rate"] == 2
+        assert found["max"] == pytest.approx(500)
+        assert {name: count for name, count in found.items() if name.startswith("unanswered")} == {
+            "unanswered CANCELLED": 2,
+            "unanswered UNAVAILABLE": 1,
+            "unanswered LOST": 1,
+        }
+
+    def test_none(self) -> None:
+        """Where nothing was answered there is no measurement, and the error says why."""
+        outcomes = Outcomes(Arrivals(start=0.0, rate=10, count=2))
+        outcomes.failed(0, "UNAVAILABLE")
+
+        with pytest.raises(ValueError, match=r"none of 2 requests .*'UNAVAILABLE': 1, 'LOST': 1"):
+            outcomes.summary()
 
 
 class TestPercentiles:

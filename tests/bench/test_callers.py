@@ -1,8 +1,12 @@
 """Load generators ask a real server, notice wrong answers, and count what came back."""
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import count, islice
 from pathlib import Path
 
+import grpc
 import pytest
 
 from bench import echo, product
@@ -10,6 +14,7 @@ from bench.callers import StreamCaller, UnaryCaller, Watcher, WrongAnswersError
 from bench.frames import Kind
 from bench.peers import plain
 from bench.processes import HERE, ProcessError, Remote, Serving, running, serving
+from iyscheck.server.boundary import SERVICE
 
 CONSENTS = 2_000
 CORE = 0
@@ -38,6 +43,34 @@ def _bare() -> Iterator[str]:
     server, port = echo.serve("127.0.0.1:0", 8)
     yield f"127.0.0.1:{port}"
     server.stop(0).wait()
+
+
+@contextmanager
+def refusing(every: int) -> Iterator[str]:
+    """An echo server that refuses each so-manieth question, and ends a stream after so many frames."""
+    numbers = count(1)
+
+    def check(data: bytes, context: grpc.ServicerContext) -> bytes:
+        if next(numbers) % every == 0:
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "busy")
+        return echo.check(data, context)
+
+    def stream_check(frames: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        yield from echo.stream_check(islice(frames, every), context)
+        context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
+
+    server = grpc.server(ThreadPoolExecutor(1))
+    handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
+        "Check": grpc.unary_unary_rpc_method_handler(check),
+        "StreamCheck": grpc.stream_stream_rpc_method_handler(stream_check),
+    }
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.stop(0).wait()
 
 
 def streamer(target: str, site: Path, kind: Kind = "tokens") -> StreamCaller:
@@ -88,10 +121,33 @@ class TestStream:
 
     def test_paced(self, bare: str, site: Path) -> None:
         """An open loop sends what its rate says, warm-up included."""
-        found = streamer(bare, site).paced(rate=5_000, seconds=0.2, warm_s=0.1)
+        found = streamer(bare, site).paced(rate=5_000, seconds=0.2, warm_s=0.1, exactly=False)
 
         assert found["frames"] == 30
+        assert found["asked"] == 20
+        assert found["rate"] == pytest.approx(5_000)
         assert found["p50"] > 0
+
+    def test_paced_wrong(self, bare: str, server: Serving, site: Path) -> None:
+        """An open loop compares each answer, also when it sends its frames a second time."""
+        streamer(server.target, site).paced(rate=10_000, seconds=0.2, warm_s=0.0)
+
+        with pytest.raises(WrongAnswersError):
+            streamer(bare, site).paced(rate=10_000, seconds=0.2, warm_s=0.0)
+
+    def test_cut(self, site: Path) -> None:
+        """Frames after the end of a stream count as not answered, with the status that ended it."""
+        with refusing(every=15) as target:
+            found = streamer(target, site).paced(rate=5_000, seconds=0.2, warm_s=0.1, exactly=False)
+
+        assert found["asked"] == 20
+        assert found["unanswered UNAVAILABLE"] == 15
+        assert found["rate"] == pytest.approx(1_250)
+
+    def test_gone(self, site: Path) -> None:
+        """A server that is not there fails the loop instead of giving a rate of nothing."""
+        with pytest.raises(grpc.RpcError):
+            streamer("127.0.0.1:1", site).closed(seconds=0.1, warm_s=0.0, window=1)
 
 
 class TestUnary:
@@ -120,9 +176,32 @@ class TestUnary:
 
         alone = caller.one_by_one(seconds=0.1, warm_s=0.05)
         many = caller.closed(concurrency=8, seconds=0.1, warm_s=0.05)
-        paced = caller.paced(rate=200, seconds=0.2, warm_s=0.1)
+        paced = caller.paced(rate=200, seconds=0.2, warm_s=0.1, exactly=False)
 
         assert all(found["rate"] > 0 and found["p50"] > 0 for found in (alone, many, paced))
+        assert paced["asked"] == 40
+        assert paced["rate"] == pytest.approx(200)
+
+    def test_refused(self, site: Path) -> None:
+        """Questions that are refused are counted, and the rate is that of the others."""
+        with refusing(every=4) as target:
+            found = asker(target, site).paced(rate=200, seconds=0.4, warm_s=0.2, exactly=False)
+
+        assert found["asked"] == 80
+        assert found["unanswered RESOURCE_EXHAUSTED"] == 20
+        assert found["rate"] == pytest.approx(150)
+
+    def test_paced_wrong(self, bare: str, server: Serving, site: Path) -> None:
+        """An open loop compares each answer, also when it asks its questions a second time."""
+        asker(server.target, site).paced(rate=1_000, seconds=0.3, warm_s=0.0)
+
+        with pytest.raises(WrongAnswersError):
+            asker(bare, site).paced(rate=1_000, seconds=0.3, warm_s=0.0)
+
+    def test_paced_gone(self, site: Path) -> None:
+        """A server that is not there is no measurement."""
+        with pytest.raises(ValueError, match="none of 20 requests was answered"):
+            asker("127.0.0.1:1", site).paced(rate=100, seconds=0.2, warm_s=0.0)
 
     def test_gone(self, site: Path) -> None:
         """A server that is not there fails the loop instead of counting errors as answers."""

@@ -80,6 +80,26 @@ class TestVerdict:
         assert found.met is None
         assert "Redis MGET" in found.missing
 
+    def test_refused(self) -> None:
+        """A row says how many requests were not answered, and a bound on latency is not met by refusing."""
+        runs = [Run(9, {"p99": 1}, asked=1_000), Run(9, {"p99": 1}, asked=1_000, unanswered={"CANCELLED": 3})]
+        measure = Measure(name="a", unit="x/s", runs=runs, command="true")
+
+        latency = verdict(Row(name="r", ours="a", of="p99", at_most=2), measured(measure))
+        rate = verdict(Row(name="r", ours="a", at_least=9), measured(measure))
+
+        assert latency.unanswered == "3 of 2,000 not answered: CANCELLED 3"
+        assert (latency.met, rate.met) == (False, True)
+
+    def test_all_answered(self) -> None:
+        """A measure says that all requests of an open loop were answered, and nothing of a closed one."""
+        answered = Measure(name="a", unit="x/s", runs=[Run(9, {"p99": 1}, asked=1_000)], command="true")
+
+        found = verdict(Row(name="r", ours="a", of="p99", at_most=2), measured(answered))
+
+        assert (answered.unanswered, a_measure("b", [1]).unanswered) == ("all 1,000 answered", "")
+        assert (found.met, found.unanswered) == (True, "")
+
     def test_unequal(self) -> None:
         """Sides with different numbers of runs did not alternate: that is an error."""
         row = Row(name="r", ours="a", peer="b")

@@ -5,13 +5,15 @@ import sys
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner
 
-from bench.__main__ import app
+from bench.__main__ import Part, app, measure
 from bench.measures import Results, Row, Run, Section
 from bench.peers.programs import AbsentError, program
+from bench.processes import ProcessError
 from bench.report import files, write
-from bench.session import peer
+from bench.session import QUICK, Session, peer
 
 ROOT = Path(__file__).parent.parent.parent
 FACTS = {
@@ -61,6 +63,19 @@ class TestReport:
         assert "A Processor, 2 cores" in text
         assert "1.500" in text
 
+    def test_refused(self, tmp_path: Path) -> None:
+        """How many requests were not answered stands in the row and beside the setting."""
+        section = Section(name="unary", facts=FACTS)
+        run = Run(90, {"p99": 1.0}, asked=100, unanswered={"CANCELLED": 10})
+        section.measure("open loop: Check", "checks/s", [run], "run me", loop="open")
+        section.rows.append(Row(name="p99", ours="open loop: Check", of="p99", unit="ms"))
+        Results(kind="standard", sections={"unary": section}).write(files("standard", tmp_path)[0])
+
+        text = write("standard", tmp_path).read_text()
+
+        assert "| p99 (10 of 100 not answered: CANCELLED 10) | reported |" in text
+        assert "| loop open, 10 of 100 not answered: CANCELLED 10 |" in text
+
     def test_charts(self, tmp_path: Path) -> None:
         """Every chart that the report shows is there, and drawing it again changes no byte."""
         recorded(tmp_path)
@@ -108,6 +123,90 @@ class TestAbsent:
 
         assert not peer(section, "Redis", start)
         assert section.absent == ["Redis: no such thing"]
+
+
+def good(session: Session) -> Section:
+    """Measure something."""
+    section = session.section("good")
+    section.measure("m", "x/s", [Run(1)], "true")
+    return section
+
+
+def bad(session: Session) -> Section:
+    """Measure something, then fail with a text of two lines that names a file of the run."""
+    session.section("bad").measure("m", "x/s", [Run(2)], "true")
+    raise ProcessError(f"it died; see {session.folder}/its.log:\nmore of it")
+
+
+def run(parts: dict[str, Part], folder: Path) -> list[Section]:
+    """Run sections into a folder."""
+    return measure(QUICK, parts, folder / "data", Console(quiet=True), kind="quick", folder=folder / "results")
+
+
+class TestFailure:
+    """A section that fails does not take the others with it."""
+
+    def test_rest(self, tmp_path: Path) -> None:
+        """The sections before and after it are measured and kept."""
+        run({"bad": bad, "good": good}, tmp_path)
+
+        kept = Results.read(tmp_path / "results" / "quick.json", "quick").sections
+
+        assert list(kept) == ["bad", "good"]
+        assert [kept[name].measures[0].values for name in kept] == [[2], [1]]
+        assert (kept["bad"].failed, kept["good"].failed) == ("ProcessError: it died; see its.log:", "")
+
+    def test_told(self, tmp_path: Path) -> None:
+        """The report names it with its error, first of all and where its figures would be."""
+        run({"good": good, "bad": bad}, tmp_path)
+
+        text = (tmp_path / "results" / "quick.md").read_text()
+
+        assert text.index("- bad: ProcessError: it died") < text.index("## Targets")
+        assert "**Failed**: ProcessError: it died; see its.log:\n" in text
+
+    def test_mended(self, tmp_path: Path) -> None:
+        """When it is measured anew without failing nothing is told of the failure."""
+        run({"good": bad}, tmp_path)
+        run({"good": good}, tmp_path)
+
+        assert "Failed" not in (tmp_path / "results" / "quick.md").read_text()
+
+    def test_kept_at_once(self, tmp_path: Path) -> None:
+        """What is done is in the file before the next section begins, so that an interruption loses nothing."""
+
+        def interrupted(_: Session) -> Section:
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            run({"good": good, "bad": interrupted}, tmp_path)
+
+        assert list(Results.read(tmp_path / "results" / "quick.json", "quick").sections) == ["good"]
+
+    def test_renewed(self, tmp_path: Path) -> None:
+        """Servers that were started for a section that fails are ended, and the next section gets its own."""
+        asked = []
+
+        def echo(session: Session) -> Section:
+            asked.append(session.echo().pid)
+            return session.section("echo")
+
+        def fails(session: Session) -> Section:
+            echo(session)
+            raise ProcessError("it died")
+
+        run({"first": echo, "second": fails, "third": echo}, tmp_path)
+
+        assert asked[0] == asked[1] != asked[2]
+        assert not any(Path(f"/proc/{pid}").exists() for pid in asked)
+
+    @pytest.mark.parametrize(("failed", "code"), [("", 0), ("ProcessError: it died", 1)])
+    def test_exit_code(self, monkeypatch: pytest.MonkeyPatch, failed: str, code: int) -> None:
+        """The command ends with 1 where a section has failed, else with 0."""
+        sections = [Section(name="a", facts=FACTS), Section(name="b", facts=FACTS, failed=failed)]
+        monkeypatch.setattr("bench.__main__.measure", lambda *_, **__: sections)
+
+        assert CliRunner().invoke(app, ["--only", "frames"]).exit_code == code
 
 
 class TestCommand:

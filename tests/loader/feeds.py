@@ -103,8 +103,9 @@ class Desk:
 class Command:
     """The command in a process of its own, with a store and keys in one directory."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, program: tuple[str, ...] = ("-m", "loader")) -> None:
         self.path = path
+        self._program = program
         self._started: list[subprocess.Popen[bytes]] = []
         self.environment = {
             "PATH": os.environ["PATH"],
@@ -119,7 +120,7 @@ class Command:
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
         """Start it."""
         process = subprocess.Popen(
-            [sys.executable, "-m", "loader", *arguments],
+            [sys.executable, *self._program, *arguments],
             env=self.environment,
             cwd=self.path,
             stdin=subprocess.DEVNULL,
@@ -139,7 +140,7 @@ class Command:
     def run(self, *arguments: str, stdin: bytes = b"") -> subprocess.CompletedProcess[bytes]:
         """Run it to its end."""
         return subprocess.run(
-            [sys.executable, "-m", "loader", *arguments],
+            [sys.executable, *self._program, *arguments],
             env=self.environment,
             cwd=self.path,
             input=stdin,

@@ -22,6 +22,13 @@ ROWS = 50_000
 FILL_ROWS = 70_000
 KILLS = 30
 FILL_KILLS = 12
+SPILLING = """
+from loader import cli, run
+in_memory = run.Runs
+run.Runs = lambda path, run_rows: in_memory(path, run_rows=5_000)
+cli.main()
+"""
+"""The loader, but that what it sorts goes into files of its own long before a million rows."""
 BAD_LINE = b'{"brandCode": 7, "recipient'
 
 
@@ -125,12 +132,12 @@ def test_killed_loads(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_killed_fills(tmp_path: Path) -> None:
     """A first load that sorts everything leaves nothing when it is killed, and else what commits would have left."""
-    command = Command(tmp_path)
+    command = Command(tmp_path, ("-c", SPILLING))
     feed = tmp_path / "feed.jsonl"
     feed.write_bytes(a_feed(FILL_ROWS))
     assert feed.stat().st_size > FILL_BYTES
     load_in_commits(feed, tmp_path / "calm")
-    load = ("load", "feed.jsonl", "--source", "feed", "--store")
+    load = ("load", "feed.jsonl", "--source", "feed", "--commit-rows", "2000", "--store")
     began = time.monotonic()
     assert command.run(*load, "filled").returncode == 1
     undisturbed_s = time.monotonic() - began

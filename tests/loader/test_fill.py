@@ -17,6 +17,7 @@ from iyscheck.change import ConsentChange, ConsentColumns, supersedes
 from iyscheck.errors import SourceUnreadableError
 from iyscheck.kernel import Kernel
 from iyscheck.store import index, layout, records
+from iyscheck.store.encoded import EncodedChanges
 from iyscheck.store.layout import SourceState
 from iyscheck.store.snapshot import Store
 from iyscheck.store.verification import verify
@@ -129,8 +130,11 @@ class TestRuns:
         st.lists(st.lists(consent_changes, max_size=6), max_size=8),
         st.integers(1, 12),
         st.integers(1, 5),
+        st.sampled_from(Kernel),
     )
-    def test_any_changes(self, batches: list[list[ConsentChange]], run_rows: int, merged_rows: int) -> None:
+    def test_any_changes(
+        self, batches: list[list[ConsentChange]], run_rows: int, merged_rows: int, kernel: Kernel
+    ) -> None:
         """Keys rise within and between chunks, each is there once, and its greatest change stayed."""
         numbered = [
             [replace(change, sequence=100 * at + place) for place, change in enumerate(batch)]
@@ -138,16 +142,32 @@ class TestRuns:
         ]
         with (
             tempfile.TemporaryDirectory() as directory,
-            Runs(Path(directory), run_rows=run_rows, merged_rows=merged_rows) as runs,
+            Runs(Path(directory), run_rows=run_rows, merged_rows=merged_rows, kernel=kernel) as runs,
         ):
             for batch in numbered:
                 runs.add(ConsentColumns.of(batch))
 
-            merged = [chunk.change(at) for chunk in runs.merged() for at in range(len(chunk))]
+            merged = [chunk.columns().change(at) for chunk in runs.merged() for at in range(len(chunk))]
 
             assert list(Path(directory).iterdir()) == []
         expected = newest([change for batch in numbered for change in batch])
         assert merged == [stays for _, stays in sorted(expected.items())]
+
+    def test_tails(self, tmp_path: Path) -> None:
+        """Sources and transaction ids that no column can say come back with their changes, from each of many runs."""
+        changes = [
+            replace(a_change(tag=bytes([number % 7, number]) + bytes(14)), source=source, transaction_id=text)
+            for number, (source, text) in enumerate(
+                [("", ""), ("HS_NEU", "kısa".encode().hex()), ("HS_WEB", "t-1"), ("HS_WEB", "ab" * 32)] * 6
+            )
+        ]
+        with Runs(tmp_path, run_rows=5, merged_rows=3) as runs:
+            for at in range(0, len(changes), 2):
+                runs.add(ConsentColumns.of(changes[at : at + 2]))
+
+            merged = [chunk.columns().change(at) for chunk in runs.merged() for at in range(len(chunk))]
+
+        assert merged == sorted(changes, key=lambda change: change.tag)
 
     def test_small_source(self, tmp_path: Path) -> None:
         """What fits into one run is sorted in memory: no file is made for it."""
@@ -156,7 +176,7 @@ class TestRuns:
 
             (merged,) = runs.merged()
 
-        assert merged.tag[:, 0].tolist() == [1, 2]
+        assert merged.columns().tag[:, 0].tolist() == [1, 2]
 
 
 def then_failing(changes: ConsentColumns) -> Generator[ConsentColumns, None, None]:
@@ -173,7 +193,7 @@ class TestFilling:
         changes = ConsentColumns.of([a_change()])
         with StoreBuilder(tmp_path / "store") as builder:
             with builder.writer.filling() as filling:
-                filling.append(changes)
+                filling.append(EncodedChanges.of(changes))
             with pytest.raises(ZeroDivisionError):
                 builder.writer.fill(then_failing(changes), SourceState(name="x"), rows=1)
             assert builder.writer.is_empty
@@ -205,7 +225,7 @@ class TestFilling:
         with StoreBuilder(tmp_path / "store") as builder:
             with builder.writer.filling() as filling:
                 for chunk in chunks:
-                    filling.append(chunk)
+                    filling.append(EncodedChanges.of(chunk))
                 applied = filling.finish(SourceState(name="x"), rows=5, taken=4)
 
             assert (applied.applied, applied.superseded, applied.position.sequence) == (3, 1, 5)
@@ -217,7 +237,7 @@ class TestFilling:
         """A list of retailers behind a record is refused: the index would not know of it."""
         change = a_change()
         with StoreBuilder(tmp_path / "store") as builder, builder.writer.filling() as filling:
-            filling.append(ConsentColumns.of([change]))
+            filling.append(EncodedChanges.of(ConsentColumns.of([change])))
 
             with pytest.raises(ValueError, match="come before"):
                 filling.register([], [an_access(change, [7])])
@@ -323,11 +343,15 @@ class TestKernel:
     def test_by_size(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """The sizes of all files decide; what cannot be looked at, and a pipe, count for nothing."""
         monkeypatch.setattr("loader.run.KERNEL_BYTES", 20)
-        for name in ("a.jsonl", "b.jsonl"):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "-").write_bytes(b"x" * 20)  # not what the pipe is
+        (tmp_path / "feeds").mkdir()
+        for name in ("feeds/a.jsonl", "feeds/b.jsonl"):
             (tmp_path / name).write_bytes(b"x" * 10)
 
-        assert kernel_for([str(tmp_path)]) is Kernel.best()
-        assert kernel_for([str(tmp_path / "a.jsonl"), str(tmp_path / "missing"), "-"]) is Kernel.NUMPY
+        assert kernel_for(["feeds"]) is Kernel.best()
+        assert kernel_for(["feeds/a.jsonl", "missing", "feeds/b.jsonl"]) is Kernel.best()
+        assert kernel_for(["feeds/a.jsonl", "missing", "-"]) is Kernel.NUMPY
 
 
 class TestAhead:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from iyscheck.consent import Channel, Status
 from iyscheck.kernel import Kernel
-from loader import plain, shapes
+from loader import loops, plain, shapes
 from loader.feed import TEST_BRAND, Feed, Parsed
 from loader.rows import LINE_MAX_BYTES, FeedRow, JsonLines, is_row
 from loader.shapes import Lines, Shapes, Span, Text
@@ -228,6 +228,29 @@ def text_at(text: Text, span: Span, row: int) -> str:
     return text.one(int(span.start[row]), int(span.length[row])).decode()
 
 
+def laid_out(texts: list[bytes]) -> tuple[Text, Span]:
+    """Put texts behind one another, between margins."""
+    lengths = np.array([*map(len, texts)], np.int64)
+    return Text.of(b"".join(texts)), Span(start=np.cumsum(lengths) - lengths + shapes.MARGIN, length=lengths)
+
+
+def nearly(*texts: bytes, longest: int = 20) -> st.SearchStrategy[bytes]:
+    """Give one of some texts, as it is, cut, longer or with one other byte."""
+
+    def changed(text: bytes, at: int, byte: int) -> bytes:
+        return text[:at] + bytes([byte]) + text[at + 1 :]
+
+    whole = st.sampled_from(texts)
+    cut = st.builds(lambda text, size: text[:size], whole, st.integers(0, longest))
+    near = st.sampled_from(b"/019:@`afgAF") | st.integers(0, 255)
+    return (
+        whole
+        | cut
+        | st.builds(bytes.__add__, whole, st.binary(max_size=9))
+        | st.builds(changed, whole, st.integers(0, longest), near)
+    )
+
+
 class TestPieces:
     """The array operations that read single fields."""
 
@@ -277,3 +300,62 @@ def test_fields() -> None:
     assert plain._TEXTS | {plain._BRAND} == known - {
         "retailerAccess", "iysCode", "active", "channels", "legacyDeadline", "completeUntil"
     }  # fmt: skip
+
+
+class TestCompiled:
+    """The compiled loops over single fields, beside the array operations."""
+
+    @settings(max_examples=200, deadline=None)
+    @given(st.lists(nearly(b"0123456789abcdef" * 4, b"f" * 64, b"c0" * 32, b"", longest=64), max_size=6))
+    def test_compiled_hexadecimal(self, raw: list[bytes]) -> None:
+        """The compiled loop reads the same 64 digits, and leaves nothing of any other text."""
+        text, span = laid_out(raw)
+        found, right = np.zeros((len(raw), 32), np.uint8), np.empty(len(raw), np.bool_)
+
+        loops.hexadecimal(text.padded, span.start, span.length, right, found)
+
+        fits = [len(one) == 64 and set(one) <= set(b"0123456789abcdef") for one in raw]
+        assert right.tolist() == fits
+        expected = [one.decode() if is_right else "00" * 32 for one, is_right in zip(raw, fits, strict=True)]
+        assert [row.tobytes().hex() for row in found] == expected
+
+    @settings(max_examples=300, deadline=None)
+    @given(st.lists(nearly(b"2024-02-29 23:59:59", b"2106-02-07 06:28:15", b"1970-91-01 00:00:00", b""), max_size=6))
+    def test_compiled_seconds(self, raw: list[bytes]) -> None:
+        """The compiled loop reads the same times as the array operations."""
+        text, span = laid_out(raw)
+
+        slow, fast = (plain._seconds(text, span, kernel).tolist() for kernel in Kernel)
+
+        assert fast == slow
+
+    @settings(max_examples=300, deadline=None)
+    @given(st.lists(nearly(b"HS_WEB", b"HS_MOBIL", b"IYS_AHS_HAT_KAPATMA", b"HS_FIZIKSEL_ORTAM", b""), max_size=6))
+    def test_compiled_vocabulary(self, raw: list[bytes]) -> None:
+        """The compiled loop knows the same texts as the array operations."""
+        text, span = laid_out(raw)
+
+        slow, fast = (plain._SOURCES.numbers(text, span, kernel).tolist() for kernel in Kernel)
+
+        assert fast == slow
+
+    @settings(max_examples=300, deadline=None)
+    @given(st.lists(st.binary(max_size=20), min_size=1, max_size=6))
+    def test_compiled_match(self, values: list[bytes]) -> None:
+        """A text ends at its first quote, wherever that is, and no byte but printable ASCII stands in it."""
+        found = [
+            [
+                (row, rows.text.one(int(span.start[at]), int(span.length[at])))
+                for at, row in enumerate(rows.line.tolist())
+            ]
+            for rows in Shapes(lambda _: True, longest=LINE_MAX_BYTES, fewest=ANY_SHAPE, kernel=Kernel.NUMBA).find(
+                Lines.of(b"".join(b'{"a":"%b"}\n' % value for value in [b"x", *values] if b"\n" not in value))
+            )
+            for span in [rows.texts["a"]]
+        ]
+
+        whole = [value for value in [b"x", *values] if b"\n" not in value]
+        expected = [
+            (row, value) for row, value in enumerate(whole) if not set(value) & {*b'"\\', *range(32), *range(128, 256)}
+        ]
+        assert [one for some in found for one in some] == expected

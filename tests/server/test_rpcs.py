@@ -348,6 +348,20 @@ def _held_open(frames: "queue.Queue[bytes | None]") -> Iterator[bytes]:
         yield frame
 
 
+class TestOverload:
+    """More calls at once than the server can take."""
+
+    def test_burst(self, served: Served) -> None:
+        """Each call of a burst is answered or refused as too many, which its client knows to ask again."""
+        check: Any = served.channel.unary_unary("/iyscheck.v1.ConsentCheckService/Check")
+        data = wire.check_request(QUESTIONS["token"][0]).SerializeToString()
+        ended = [call.exception() for call in [check.future(data, timeout=30) for _ in range(6_000)]]
+        codes = {grpc.StatusCode.OK if error is None else error.code() for error in ended}
+
+        assert grpc.StatusCode.OK in codes
+        assert codes <= {grpc.StatusCode.OK, grpc.StatusCode.RESOURCE_EXHAUSTED}
+
+
 class TestStreams:
     """Streams hold threads, so their number is limited and checks have their own."""
 
@@ -395,7 +409,7 @@ class TestStreams:
             assert served.metric("grpc_server_handled_total", grpc_code="Canceled") > 0
 
     def test_reflection(self, site: Site) -> None:
-        """Reflection lists the service, and more of its streams than allowed starve nothing."""
+        """Reflection lists the service, too many of its streams starve nothing, and those that end make room."""
         with serve(site, max_streams=1, unary_workers=1) as served:
             stub: Any = reflection_pb2_grpc.ServerReflectionStub(served.channel)
             ask = reflection_pb2.ServerReflectionRequest(list_services="*")
@@ -405,14 +419,30 @@ class TestStreams:
                 yield ask
                 over.wait(10)
 
-            streams = [stub.ServerReflectionInfo(asking(), timeout=10) for _ in range(12)]
-            first = next(streams[0])
+            open_stream = stub.ServerReflectionInfo(asking(), timeout=10)
+            first = next(open_stream)  # it holds one of the two places from now on
+            others = [stub.ServerReflectionInfo(asking(), timeout=10) for _ in range(11)]
+            answered = [_answered(stream) for stream in others]
             answer = served.stub.Check(wire.check_request(QUESTIONS["consented"][0]), timeout=5)
             over.set()
+            again = _eventually(lambda: _answered(stub.ServerReflectionInfo(iter([ask]), timeout=10)))
 
             names = [service.name for service in first.list_services_response.service]
             assert "iyscheck.v1.ConsentCheckService" in names
             assert answer.permitted
+            assert sum(answered) == 1
+            assert again
+
+
+def _answered(stream: Iterator[reflection_pb2.ServerReflectionResponse]) -> bool:
+    """Say whether a stream is answered, or refused since too many are open; any other end is raised."""
+    try:
+        next(stream)
+    except grpc.RpcError as error:
+        if error.code() is not grpc.StatusCode.RESOURCE_EXHAUSTED:
+            raise
+        return False
+    return True
 
 
 def _one_reply(served: Served, frame: bytes) -> bool:

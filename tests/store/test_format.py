@@ -18,6 +18,7 @@ from iyscheck.errors import StoreCorruptError
 from iyscheck.kernel import Kernel
 from iyscheck.question import Evidence
 from iyscheck.store import layout, pages
+from iyscheck.store.encoded import EncodedChanges
 from iyscheck.store.layout import RetailerList, SourceState
 from tests.builders import NOW, REGISTERED, a_brand, a_change
 from tests.strategies import brands, consent_changes, retailer_sets
@@ -43,8 +44,7 @@ BIND: dict[str, Decoder] = {
 
 def record(change: ConsentChange) -> bytes:
     """Encode one record."""
-    columns = ConsentColumns.of([change])
-    return layout.encode_records(layout.encode_keys(columns), columns)[0]
+    return EncodedChanges.of(ConsentColumns.of([change])).records()[0]
 
 
 def checked(key: bytes, body: bytes) -> bytes:
@@ -187,21 +187,33 @@ class TestGolden:
 class TestRoundTrips:
     """What is written is what is read."""
 
+    @pytest.mark.parametrize("kernel", Kernel)
     @ROUND_TRIP
-    @given(st.lists(consent_changes, max_size=8))
-    def test_records(self, changes: list[ConsentChange]) -> None:
+    @given(changes=st.lists(consent_changes, max_size=8))
+    def test_records(self, kernel: Kernel, changes: list[ConsentChange]) -> None:
         """Each record of a column reads back as its change, alone and by columns."""
-        columns = ConsentColumns.of(changes)
-        packed = layout.encode_keys(columns)
-        keys = layout.rows_bytes(packed)
+        encoded = EncodedChanges.of(ConsentColumns.of(changes), kernel)
 
-        values = layout.encode_records(packed, columns)
+        keys, values = encoded.keys(), encoded.records()
 
         assert [layout.decode_record(key, value) for key, value in zip(keys, values, strict=True)] == changes
         rows = layout.decode_columns(keys, values)
         assert rows["status"].tolist() == [change.status for change in changes]
         assert rows["registered"].tolist() == [change.registered for change in changes]
         assert rows["consented"].tolist() == [change.consented for change in changes]
+
+    @pytest.mark.parametrize("kernel", Kernel)
+    @ROUND_TRIP
+    @given(changes=st.lists(consent_changes, max_size=6), times=st.sampled_from([1, 15, 16, 17]))
+    def test_repeated_tails(self, kernel: Kernel, changes: list[ConsentChange], times: int) -> None:
+        """Records that share a tail, however many, read back as their changes, and so do their columns."""
+        repeated = [replace(change, sequence=at) for at in range(times) for change in changes]
+        encoded = EncodedChanges.of(ConsentColumns.of(repeated), kernel)
+
+        read = [layout.decode_record(*item) for item in zip(encoded.keys(), encoded.records(), strict=True)]
+
+        columns = encoded.columns()
+        assert read == repeated == [columns.change(at) for at in range(len(columns))]
 
     @ROUND_TRIP
     @given(consent_changes)

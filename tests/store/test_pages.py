@@ -10,6 +10,7 @@ import xxhash
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from iyscheck.consent import UNREADABLE_STATE
 from iyscheck.kernel import Kernel
 from iyscheck.store import pages
 from iyscheck.store.pages import Words
@@ -194,6 +195,48 @@ class TestKernels:
             assert read[Kernel.NUMPY].tolist() == read[Kernel.NUMBA].tolist()
         assert copies[Kernel.NUMPY].tobytes() == copies[Kernel.NUMBA].tobytes()
 
+    @pytest.mark.parametrize("kernel", Kernel)
+    @settings(max_examples=100, deadline=None)
+    @given(
+        rows=st.lists(st.integers(0, 60), max_size=90),
+        nobody=st.integers(0, 60) | st.none(),
+        by_state=st.binary(min_size=256, max_size=256),
+        hole=st.booleans(),
+    )
+    def test_meanings(
+        self,
+        kernel: Kernel,
+        rows: list[int],
+        nobody: int | None,
+        by_state: bytes,
+        hole: bool,  # noqa: FBT001 - hypothesis gives it by name
+    ) -> None:
+        """Each gets the meaning of its own state; nobody's tag, of no address; all are counted, on both kernels."""
+        tags, memory, table = tags_of(range(61)), pages.blank(2), pages.starts_of(np.arange(2))
+        starts, buckets, words = located(tags, 2)
+        states = np.arange(61, dtype=np.uint64) % 31 + 1
+        pages.fill(memory, starts[:50], buckets[:50], words[:50] | states[:50], Kernel.NUMPY)
+        if hole:
+            table[1] = pages.NOT_TAKEN
+        expected = []
+        for row in rows:
+            state = int(states[row]) if row < 50 else 0
+            state = 255 if hole and starts[row] == pages.starts_of(np.arange(2))[1] else state
+            expected.append(by_state[254 if row == nobody else state])
+
+        found, counts = pages.meanings(
+            memory,
+            table,
+            tags[rows],
+            SALT,
+            kernel,
+            None if nobody is None else tags[nobody].tobytes(),
+            np.frombuffer(by_state, np.uint8),
+        )
+
+        assert found.tolist() == expected
+        assert counts.tolist() == [expected.count(number) for number in range(256)]
+
     def test_literals(self) -> None:
         """The loops' own copies of the layout's numbers are the layout's numbers."""
         from iyscheck.store import loops
@@ -201,7 +244,9 @@ class TestKernels:
         assert loops._HEADER == pages.HEADER_WORDS
         assert loops._BUCKETS == pages.BUCKETS
         assert loops._SLOTS == pages.BUCKET_WORDS
+        assert loops._FRAME == pages.FRAME_WORDS
         assert loops._UNANSWERED == pages.UNANSWERED
+        assert loops._UNREADABLE == UNREADABLE_STATE
         assert loops._PRINT == pages._FINGERPRINT_BITS
         assert loops._SMALLEST == pages._SMALLEST_FINGERPRINT
 
