@@ -171,7 +171,7 @@ class Load:
                 self.failures.setdefault(name, []).append(repr(error))
             else:
                 self.answers[name] = self.answers.get(name, 0) + answered
-            self.over.wait(0.001)
+            self.over.wait(0.005)
 
 
 @contextmanager
@@ -318,6 +318,19 @@ class TestUnderLoad:
         server.wait_for("rolled", rolled + 1)
         assert set(server.pids()).isdisjoint(pids)
 
+    def test_asked_again(self, shared: tuple[Site, Running]) -> None:
+        """SIGHUP in the middle of a rolling restart asks for another one, since the code may be newer by now."""
+        _, server = shared
+        begun, rolled = len(server.events("rolling_restart")), len(server.events("rolled"))
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_for("rolling_restart", begun + 1)
+        server.process.send_signal(signal.SIGHUP)
+        first = server.wait_for("rolled", rolled + 1)["workers"]
+        second = server.wait_for("rolled", rolled + 2)["workers"]
+
+        assert set(first).isdisjoint(second)
+        assert server.pids() == second
+
 
 class TestStart:
     """The server serves when every worker answers, and not before."""
@@ -448,16 +461,21 @@ class TestEnd:
 
     @pytest.mark.crash
     def test_crash_loop(self, site: Site) -> None:
-        """A worker that dies again and again is not started for ever: the server says why and ends with 2."""
-        with running(site) as server:
+        """A worker that dies again and again is not started for ever: the server says why and ends with 2.
+
+        It ends although another worker hangs.
+        """
+        with running(site, "--drain-seconds=0") as server:
             server.wait_for("serving")
             pids = server.pids()
+            os.kill(pids[0], signal.SIGSTOP)
             (site.path / "store.key").unlink()
             os.kill(pids[1], signal.SIGKILL)
 
             assert server.process.wait(PATIENCE_S) == 2
             assert "Worker 1 died 5 times in a row" in server.log.read_text()
             assert [event["exit_code"] for event in server.events("worker_died")] == [-signal.SIGKILL, 2, 2, 2, 2]
+            assert [event["worker"] for event in server.events("worker_never_left")] == [0]
             assert not is_alive(pids[0])
 
 
