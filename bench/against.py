@@ -112,7 +112,7 @@ def _loading(session: Session, section: Section, stores: dict[str, Stores]) -> N
         shutil.rmtree(store, ignore_errors=True)
         shutil.rmtree(feed.parent / "store.rejects", ignore_errors=True)
         command = kept.checkout.command(*product.loader_arguments(store, kept.keys, "load", str(feed), "--json"))
-        return Run(rows / timed(command, session.cores[0], kept.checkout.folder)[0])
+        return Run(rows / timed(command, session.cores[:1], kept.checkout.folder)[0])
 
     runs = alternate(session.plan.rounds, {f"load, {who}": partial(load, kept) for who, kept in stores.items()})
     _keep(section, runs, "rows/s", session, rows=rows)

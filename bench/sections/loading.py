@@ -4,7 +4,6 @@ import json
 import shutil
 import subprocess
 import time
-from contextlib import nullcontext
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -21,22 +20,22 @@ UNIT = "rows/s"
 
 
 def measure(session: Session) -> Section:
-    """Time whole processes, their start included, alternating: the loader as it is started, and on one core."""
+    """Time whole processes, their start included, alternating: the loader on both cores, and on one as the parser is."""
     section = session.section(NAME)
     folder = session.clean("loading")
     feed, rows = make_feed(folder, session.plan.feed_rows)
     own: list[Run] = []
     sides = {
-        "load into an empty store": partial(_load, session, folder, feed, rows, own, None),
-        "load into an empty store, one core": partial(_load, session, folder, feed, rows, [], session.cores[0]),
+        "load into an empty store": partial(_load, session, folder, feed, rows, own, session.cores),
+        "load into an empty store, one core": partial(_load, session, folder, feed, rows, [], session.cores[:1]),
         "parse only, msgspec structs": partial(_parse, session, feed, rows, "struct"),
         "parse only, msgspec dicts": partial(_parse, session, feed, rows, "dict"),
     }
     commands = {
-        "load into an empty store": "python -m loader load consents.jsonl --store ... --json",
+        "load into an empty store": "taskset -c 0,1 python -m loader load consents.jsonl --store ... --json",
         "load into an empty store, one core": "taskset -c 0 python -m loader load consents.jsonl --store ... --json",
-        "parse only, msgspec structs": "python -m bench.peers.parse consents.jsonl struct",
-        "parse only, msgspec dicts": "python -m bench.peers.parse consents.jsonl dict",
+        "parse only, msgspec structs": "taskset -c 0 python -m bench.peers.parse consents.jsonl struct",
+        "parse only, msgspec dicts": "taskset -c 0 python -m bench.peers.parse consents.jsonl dict",
     }
     setting = {"rows": rows, "file_bytes": feed.stat().st_size, "brands": 220}
     for name, runs in alternate(session.plan.rounds, sides).items():
@@ -73,29 +72,29 @@ def make_feed(folder: Path, consents: int) -> tuple[Path, int]:
         return feed, sum(1 for _ in file)
 
 
-def _load(session: Session, folder: Path, feed: Path, rows: int, own: list[Run], core: int | None) -> Run:
+def _load(session: Session, folder: Path, feed: Path, rows: int, own: list[Run], cores: tuple[int, ...]) -> Run:
     store = folder / "store"
     shutil.rmtree(store, ignore_errors=True)
     shutil.rmtree(folder / "store.rejects", ignore_errors=True)
     product.make_keys(session.stores.keys)
     command = HERE.command(*product.loader_arguments(store, session.stores.keys, "load", str(feed), "--json"))
-    seconds, said = timed(command, core)
+    seconds, said = timed(command, cores)
     report = json.loads(said)
     own.append(Run(float(report["rows_per_second"])))
     return Run(rows / seconds)
 
 
 def _parse(session: Session, feed: Path, rows: int, how: str) -> Run:
-    seconds, said = timed(HERE.command("-m", "bench.peers.parse", str(feed), how), session.cores[0])
+    seconds, said = timed(HERE.command("-m", "bench.peers.parse", str(feed), how), session.cores[:1])
     if int(said.split()[0]) != rows:
         raise ProcessError(f"{said.split()[0]} rows were parsed, not {rows}")
     return Run(rows / seconds)
 
 
-def timed(command: list[str], core: int | None, folder: Path = HERE.folder) -> tuple[float, str]:
-    """Run a command to its end, on a core or wherever; its seconds, its start included, and what it printed."""
+def timed(command: list[str], cores: tuple[int, ...], folder: Path = HERE.folder) -> tuple[float, str]:
+    """Run a command to its end on one core or some; its seconds, its start included, and what it printed."""
     started = time.perf_counter()
-    with nullcontext() if core is None else on_core(core):
+    with on_core(*cores):
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - started
     if done.returncode:
