@@ -20,7 +20,7 @@ UNIT = "rows/s"
 
 
 def measure(session: Session) -> Section:
-    """Time whole processes, their start included, alternating: the loader on both cores, and on one as the parser is."""
+    """Time whole processes, their start included, alternating: the loader on both cores, and on one as the parser."""
     section = session.section(NAME)
     folder = session.clean("loading")
     feed, rows = make_feed(folder, session.plan.feed_rows)
