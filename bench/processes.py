@@ -40,10 +40,15 @@ HERE = Checkout()
 
 @contextmanager
 def running(
-    command: Sequence[str], *, core: int, log: Path, checkout: Checkout = HERE, environ: Mapping[str, str] | None = None
+    command: Sequence[str],
+    *,
+    core: int | Sequence[int],
+    log: Path,
+    checkout: Checkout = HERE,
+    environ: Mapping[str, str] | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
-    """Run a program on one core for the time of the block; SIGTERM ends it, SIGKILL if it stays."""
-    with log.open("wb") as output, on_core(core):
+    """Run a program on one core (or some) for the time of the block; SIGTERM ends it, SIGKILL if it stays."""
+    with log.open("wb") as output, on_core(*_cores(core)):
         process = subprocess.Popen(
             command,
             cwd=checkout.folder,
@@ -63,6 +68,10 @@ def running(
             process.wait()
 
 
+def _cores(core: int | Sequence[int]) -> Sequence[int]:
+    return (core,) if isinstance(core, int) else core
+
+
 def wait_until(ready: Callable[[], str | None], process: subprocess.Popen[bytes], log: Path) -> str:
     """Ask until there is an answer. Raises ProcessError if the process ends or takes too long."""
     deadline = time.monotonic() + START_S
@@ -74,7 +83,9 @@ def wait_until(ready: Callable[[], str | None], process: subprocess.Popen[bytes]
 
 
 @contextmanager
-def serving(command: Sequence[str], *, core: int, log: Path, checkout: Checkout = HERE) -> Iterator["Serving"]:
+def serving(
+    command: Sequence[str], *, core: int | Sequence[int], log: Path, checkout: Checkout = HERE
+) -> Iterator["Serving"]:
     """Run a server that logs `{"event": "serving", "listen": ...}`, or its port on a line alone."""
 
     def listening() -> str | None:
@@ -87,7 +98,12 @@ def serving(command: Sequence[str], *, core: int, log: Path, checkout: Checkout 
 
     with running(command, core=core, log=log, checkout=checkout) as process:
         said = json.loads(wait_until(listening, process, log))
-        yield Serving(pid=process.pid, target=said["listen"], metrics=said.get("metrics_listen", ""))
+        yield Serving(
+            pid=process.pid,
+            target=said["listen"],
+            metrics=said.get("metrics_listen", ""),
+            workers=tuple(said.get("workers", ())),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,22 +113,33 @@ class Serving:
     pid: int
     target: str
     metrics: str
+    workers: tuple[int, ...] = ()
+    """The processes that answer, where that is not the one that was started."""
 
     def cpu_seconds(self) -> float:
-        """Return the processor time that it has used so far."""
-        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        """Return the processor time that it has used so far, in all its processes."""
+        ticks = 0
+        for pid in (self.pid, *self.workers):
+            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+            ticks += int(fields[11]) + int(fields[12])
+        return ticks / os.sysconf("SC_CLK_TCK")
 
 
 class Remote:
     """An object in a process of its own on one core; `call` runs one of its methods there."""
 
     def __init__(
-        self, name: str, arguments: Mapping[str, object], *, core: int, log: Path, checkout: Checkout = HERE
+        self,
+        name: str,
+        arguments: Mapping[str, object],
+        *,
+        core: int | Sequence[int],
+        log: Path,
+        checkout: Checkout = HERE,
     ) -> None:
         self._log = log
         command = checkout.command("-m", "bench.worker", name, json.dumps(arguments))
-        with log.open("ab") as errors, on_core(core):
+        with log.open("ab") as errors, on_core(*_cores(core)):
             self._process = subprocess.Popen(
                 command, cwd=checkout.folder, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True
             )

@@ -136,7 +136,7 @@ class Session:
             self._redis.append(self.parts.enter_context(server))
         return self._redis[0]
 
-    def remote(self, name: str, arguments: Mapping[str, object], *, core: int | None = None) -> Remote:
+    def remote(self, name: str, arguments: Mapping[str, object], *, core: int | Sequence[int] | None = None) -> Remote:
         """Start a worker on the client's core (or another)."""
         log = self.folder / f"{name.rpartition(':')[2]}.log"
         return Remote(name, arguments, core=self.cores[1] if core is None else core, log=log)

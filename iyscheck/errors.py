@@ -23,6 +23,7 @@ IyscheckError                     never raised itself
 │   ├── PositionOfOtherLogError   the position belongs to another store
 │   └── NotYetAtPositionError     the store has not come so far yet
 ├── OverloadedError               a limit on concurrent work is reached; try again
+├── WorkersError                  the worker processes of a server do not stay alive
 ├── SourceError                   one feed source
 │   ├── SourceUnreadableError     it cannot be opened, read or decompressed
 │   ├── SourceChangedError        its beginning is not what was loaded before
@@ -197,6 +198,12 @@ class OverloadedError(IyscheckError):
     """A limit on concurrent work is reached; try again in a moment."""
 
     reason: ClassVar[str] = "OVERLOADED"
+
+
+class WorkersError(IyscheckError):
+    """A worker process ended before it answered, or again and again soon after."""
+
+    reason: ClassVar[str] = "WORKERS_FAILED"
 
 
 class SourceError(IyscheckError):

@@ -95,7 +95,7 @@ def test_served(
     benchmark: BenchmarkFixture, keys: tuple[Demo, AddressKey, StoreKey], engine: Engine, form: str
 ) -> None:  # fmt: skip
     """What the server adds to gRPC's own work: bytes of requests to bytes of answers, counted and timed."""
-    metrics = Metrics(engine.kernel)
+    metrics = Metrics()
     servicer = Servicer(engine, metrics.decisions, max_waiters=1)
     service = Boundary(metrics, open_log("error", io.StringIO()), max_streams=1).service(servicer)
     handler = cast("grpc.RpcMethodHandler[bytes, bytes]", service.service(cast("grpc.HandlerCallDetails", _Call())))

@@ -6,6 +6,7 @@ under a percent of a call; the Python generator beside it asks distinct ones.
 
 import re
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from bench.callers import CHECK
@@ -17,9 +18,11 @@ from bench.processes import ProcessError
 CONNECTIONS = 4
 
 
-def command(target: str, payload: Path, *, concurrency: int, seconds: float) -> list[str]:
-    """Write the command line: `concurrency` calls at once, over four connections where they can be shared out."""
-    connections = CONNECTIONS if concurrency % CONNECTIONS == 0 else 1
+def command(
+    target: str, payload: Path, *, concurrency: int, seconds: float, connections: int = CONNECTIONS
+) -> list[str]:
+    """Write the command line: `concurrency` calls at once, over several connections where they can be shared out."""
+    connections = connections if concurrency % connections == 0 else 1
     return [
         program("h2load", "nghttp2-client"),
         "-c",
@@ -39,11 +42,19 @@ def command(target: str, payload: Path, *, concurrency: int, seconds: float) -> 
     ]  # fmt: skip - flags and their values
 
 
-def rate(target: str, payload: Path, *, concurrency: int, seconds: float, core: int) -> Run:
+def rate(
+    target: str,
+    payload: Path,
+    *,
+    concurrency: int,
+    seconds: float,
+    core: int | Sequence[int],
+    connections: int = CONNECTIONS,
+) -> Run:
     """Ask for some seconds; requests per second. Raises AbsentError, and ProcessError where calls fail."""
-    with on_core(core):
+    with on_core(*((core,) if isinstance(core, int) else core)):
         done = subprocess.run(
-            command(target, payload, concurrency=concurrency, seconds=seconds),
+            command(target, payload, concurrency=concurrency, seconds=seconds, connections=connections),
             capture_output=True,
             text=True,
             check=False,

@@ -17,6 +17,7 @@ from bench.sections import (
     stream,
     tests,
     unary,
+    workers,
     writing,
 )
 from bench.session import Session
@@ -25,6 +26,7 @@ SECTIONS: Final[dict[str, Callable[[Session], Section]]] = {
     "stream": stream.measure,
     "unary": unary.measure,
     "reach": reach.measure,
+    "workers": workers.measure,
     "frames": frames.measure,
     "embedded": embedded.measure,
     "inprocess": inprocess.measure,

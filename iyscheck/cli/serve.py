@@ -3,11 +3,11 @@
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 
-from iyscheck.server import app as server
+from iyscheck.server import operation
 from iyscheck.server.settings import PREFIX, Settings
 
 _commands = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -27,7 +27,19 @@ def _text(default: object) -> str:
     return str(getattr(default, "name", default)).lower()
 
 
-@_commands.command(context_settings={"help_option_names": ["--help", "-h"]})
+_HELP: Final = """Answer consent checks over gRPC until SIGTERM; a flag wins over its environment variable.
+
+With several workers, SIGHUP replaces them one by one while checks go on.
+
+\b
+Examples:
+  iyscheck serve --store store --store-key keys/store.key --address-key keys/address.key
+  iyscheck serve --workers 4 --listen 127.0.0.1:50051 --metrics-listen 127.0.0.1:9464
+  iyscheck serve --workers 1                # one process, no supervisor
+"""
+
+
+@_commands.command(help=_HELP, context_settings={"help_option_names": ["--help", "-h"]})
 def serve(  # noqa: PLR0913 - one parameter per setting; they are all named
     *,
     store: Annotated[Path | None, _option("store")] = None,
@@ -40,13 +52,14 @@ def serve(  # noqa: PLR0913 - one parameter per setting; they are all named
     legacy_deadline: Annotated[str | None, _option("legacy_deadline")] = None,
     freshness_limit: Annotated[str | None, _option("freshness_limit")] = None,
     answer_ttl: Annotated[str | None, _option("answer_ttl")] = None,
+    workers: Annotated[int | None, _option("workers")] = None,
     max_streams: Annotated[int | None, _option("max_streams")] = None,
     unary_workers: Annotated[int | None, _option("unary_workers")] = None,
     drain_seconds: Annotated[float | None, _option("drain_seconds")] = None,
     log_level: Annotated[str | None, _option("log_level")] = None,
     reflection: Annotated[bool | None, _option("reflection")] = None,
 ) -> None:
-    """Answer consent checks over gRPC until SIGTERM; a flag wins over its environment variable."""
+    """Read the settings and serve. The user's help is `_HELP`."""
     settings = Settings.read(
         store=store,
         store_key=store_key,
@@ -58,13 +71,14 @@ def serve(  # noqa: PLR0913 - one parameter per setting; they are all named
         legacy_deadline=legacy_deadline,
         freshness_limit=freshness_limit,
         answer_ttl=answer_ttl,
+        workers=workers,
         max_streams=max_streams,
         unary_workers=unary_workers,
         drain_seconds=drain_seconds,
         log_level=log_level,
         reflection=reflection,
     )
-    raise typer.Exit(server.run(settings, typer.echo if sys.stdout.isatty() else None))
+    raise typer.Exit(operation.run(settings, typer.echo if sys.stdout.isatty() else None))
 
 
 def run(arguments: Sequence[str]) -> None:

@@ -57,20 +57,23 @@ _FEW: Final = 16
 
 SERVICE_CONFIG: Final = json.dumps(
     {
-        # Checks read only, so a retry is harmless; other codes than UNAVAILABLE would fail again (AIP-194).
+        # Checks read only, so a retry is harmless; other codes would fail again (AIP-194). CANCELLED, from a server,
+        # is what gRPC makes of calls that reach one while it shuts down: nobody looked at them.
         "methodConfig": [
             {
                 "name": [{"service": _SERVICE, "method": name} for name in ("Check", "BatchCheck", "GetServerInfo")],
                 "retryPolicy": {
-                    "maxAttempts": 3,
+                    "maxAttempts": 5,
                     "initialBackoff": "0.05s",
                     "maxBackoff": "0.5s",
                     "backoffMultiplier": 2,
-                    "retryableStatusCodes": ["UNAVAILABLE"],
+                    "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
                 },
             }
         ],
-        "retryThrottling": {"maxTokens": 10, "tokenRatio": 0.1},
+        # As many as gRPC allows: a worker that dies takes all calls of its connection with it, and half of the tokens
+        # is what may fail at once before nothing is tried again.
+        "retryThrottling": {"maxTokens": 1000, "tokenRatio": 0.1},
         # No client-side health check: a server whose data is stale still answers one-time passwords.
         "loadBalancingConfig": [{"round_robin": {}}],
     }

@@ -45,8 +45,11 @@ _SERVER_FAULTS: Final = ("INTERNAL", "STORE")
 
 
 def breaks_stream(error: grpc.RpcError) -> bool:
-    """Say whether a stream ended in a way that a new stream may not: the server went away, or a write failed."""
-    return error.code() is grpc.StatusCode.UNAVAILABLE or _hides_the_cause(error)
+    """Say whether a stream ended in a way that a new stream may not: the server went away, or a write failed.
+
+    CANCELLED is what gRPC makes of a stream that reaches a server, or is left in one, when it shuts down.
+    """
+    return error.code() in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED) or _hides_the_cause(error)
 
 
 def _hides_the_cause(error: grpc.RpcError) -> bool:

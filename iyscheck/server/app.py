@@ -1,10 +1,9 @@
 """The composition root: the only place that knows all the parts, builds them, runs them and stops them."""
 
 import gc
-import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from types import TracebackType
@@ -15,7 +14,6 @@ import structlog
 from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE
 from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
-from prometheus_client import start_http_server
 
 from iyscheck.engine import Engine
 from iyscheck.errors import SettingsError
@@ -23,8 +21,8 @@ from iyscheck.keys import AddressKey, StoreKey
 from iyscheck.question import MAX_MESSAGE_BYTES
 from iyscheck.server.boundary import SERVICE, Boundary
 from iyscheck.server.health import MAX_WATCHERS, Health
-from iyscheck.server.log import open_log, take_over_library_logs
-from iyscheck.server.metrics import Metrics
+from iyscheck.server.log import open_log
+from iyscheck.server.metrics import Metrics, expose
 from iyscheck.server.servicer import Servicer
 from iyscheck.server.settings import Settings
 
@@ -42,7 +40,7 @@ OPTIONS: Final = (
     # whoever is too many is refused by `maximum_concurrent_rpcs`, which clients understand.
     ("grpc.server.max_pending_requests", _WAITING_CALLS),
     ("grpc.server.max_pending_requests_hard_limit", _WAITING_CALLS),
-    ("grpc.so_reuseport", 0),  # two servers on one port would share calls without anybody noticing
+    ("grpc.so_reuseport", 0),  # two servers on one port would share calls without anybody noticing; see `port`
     ("grpc.max_connection_age_ms", 600_000),  # else connection balancers pin clients to old servers
     ("grpc.max_connection_age_grace_ms", 300_000),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 20_000),
@@ -64,36 +62,44 @@ class Server:
     """A running server: built and started by `start`, ended by `stop` or the end of a `with` block."""
 
     def __init__(
-        self, settings: Settings, engine: Engine, log: structlog.typing.FilteringBoundLogger, parts: ExitStack
+        self,
+        settings: Settings,
+        engine: Engine,
+        log: structlog.typing.FilteringBoundLogger,
+        parts: ExitStack,
+        *,
+        shares_port: bool,
     ) -> None:
         self.settings = settings
         self.engine = engine
+        self.address = self.metrics_address = ""
         self._log = log
         self._parts = parts
-        metrics = Metrics(engine.kernel)
-        metrics.observe_store(engine)
-        self._health = Health(engine, metrics.refresh_seconds, log)
-        self._grpc = self._build(metrics)
-        self.address = self._bind()
-        self.metrics_address = self._serve_metrics(metrics)
+        self._metrics = Metrics()
+        self._health = Health(engine, self._metrics.refresh_seconds, log)
+        self._grpc = self._build(shares_port=shares_port)
 
     @classmethod
-    def start(cls, settings: Settings, log: structlog.typing.FilteringBoundLogger | None = None) -> Self:
-        """Open keys and store and serve. Raises KeyFileError, StoreError, SettingsError (cannot bind)."""
+    def start(
+        cls, settings: Settings, log: structlog.typing.FilteringBoundLogger | None = None, *, control: str = ""
+    ) -> Self:
+        """Open keys and store and serve. Raises KeyFileError, StoreError, SettingsError (cannot bind).
+
+        A server with a `control` address, which only it listens on, shares its port with others that have one, and
+        leaves its metrics to whoever adds them up.
+        """
         with ExitStack() as parts:
-            engine = parts.enter_context(
-                Engine.open(
-                    settings.store,
-                    store_key=StoreKey.load(settings.store_key),
-                    address_key=AddressKey.load(settings.address_key) if settings.address_key else None,
-                    policy=settings.policy,
-                    answer_ttl_s=settings.answer_ttl,
-                )
-            )
-            server = cls(settings, engine, log or open_log(settings.log_level), parts)
+            engine = parts.enter_context(open_engine(settings))
+            server = cls(settings, engine, log or open_log(settings.log_level), parts, shares_port=bool(control))
             parts.callback(server._health.stop)
             server._health.start()
             server._servicer.rehearse()
+            # Last of all: from here on the kernel gives us connections, which should not have to wait.
+            server.address = server._bind(settings.listen)
+            if control:
+                server._bind(control)
+            else:
+                server._serve_metrics()
             server._grpc.start()
             server._parts = parts.pop_all()
             return server
@@ -109,27 +115,23 @@ class Server:
         self._health.drain()
         time.sleep(min(_NOTICE_S, _NOTICE_SHARE * grace_s))
         self._grpc.stop(grace_s).wait()
+        self.sample()
         self._parts.close()
+
+    def sample(self) -> None:
+        """Note in the metrics how the index is used; a server with metrics of its own does so with each scrape."""
+        self._metrics.index.take(self.engine.index_stats())
 
     def describe(self) -> dict[str, object]:
         """Say where the server listens and how fresh its store is."""
-        freshness = self.engine.freshness()
-        newest = freshness.newest_watermark
-        return {
-            "listen": self.address,
-            "metrics_listen": self.metrics_address,
-            "log_id": freshness.position.log_id.hex(),
-            "sequence": freshness.position.sequence,
-            "watermark_age_s": None if newest is None else int(time.time() - newest),
-            "takes_addresses": self.engine.takes_addresses,
-            "kernel": self.engine.kernel.value,
-        }
+        return description(self.engine, self.address, self.metrics_address)
 
-    def _build(self, metrics: Metrics) -> grpc.Server:
-        settings = self.settings
+    def _build(self, *, shares_port: bool) -> grpc.Server:
+        settings, metrics = self.settings, self._metrics
         threads = pool_size(settings.unary_workers, settings.max_streams)
         pool = self._parts.enter_context(ThreadPoolExecutor(threads, thread_name_prefix="rpc"))
-        server = grpc.server(pool, options=OPTIONS, maximum_concurrent_rpcs=threads + _QUEUED_CALLS)
+        options = tuple((dict(OPTIONS) | {"grpc.so_reuseport": int(shares_port)}).items())
+        server = grpc.server(pool, options=options, maximum_concurrent_rpcs=threads + _QUEUED_CALLS)
         # Half of the workers may wait for a position, the other half goes on answering.
         self._servicer = servicer = Servicer(
             self.engine, metrics.decisions, max_waiters=max(1, settings.unary_workers // 2)
@@ -143,31 +145,19 @@ class Server:
             offer(reflected, server)  # type: ignore[no-untyped-call] # the stubs forget its annotations
         return server
 
-    def _bind(self) -> str:
-        listen = self.settings.listen
+    def _bind(self, address: str) -> str:
         try:
-            port = self._grpc.add_insecure_port(listen)
+            port = self._grpc.add_insecure_port(address)
         except RuntimeError:
-            raise SettingsError("listen", f"{listen} cannot be used.", fix="Is another server running there?") from None
-        return f"{listen.rpartition(':')[0]}:{port}"
-
-    def _serve_metrics(self, metrics: Metrics) -> str:
-        listen = self.settings.metrics_listen
-        if not listen:
-            return ""
-        host, _, port = listen.rpartition(":")
-        try:
-            http, thread = start_http_server(int(port), host.strip("[]"), metrics.registry)
-        except OSError as error:
             raise SettingsError(
-                "metrics_listen",
-                f"{listen} cannot be used: {error.strerror}.",
-                fix="Choose another port, or '' for none.",
+                "listen", f"{address} cannot be used.", fix="Is another server running there?"
             ) from None
-        self._parts.callback(thread.join)
-        self._parts.callback(http.server_close)
-        self._parts.callback(http.shutdown)
-        return f"{host}:{http.server_port}"
+        return f"{address.rpartition(':')[0]}:{port}"
+
+    def _serve_metrics(self) -> None:
+        self._metrics.observe_store(self.engine)
+        if self.settings.metrics_listen:
+            self.metrics_address = expose(self._metrics.registry, self.settings.metrics_listen, self._parts)
 
 
 class _Reflection(reflection.ReflectionServicer):
@@ -191,35 +181,33 @@ class _Reflection(reflection.ReflectionServicer):
             self._streams.release()
 
 
-def run(settings: Settings, announce: Callable[[str], None] | None = None) -> int:
-    """Serve until SIGTERM or SIGINT, then drain; returns the exit code.
+def open_engine(settings: Settings) -> Engine:
+    """Open keys and store. Raises KeyFileError, StoreError."""
+    return Engine.open(
+        settings.store,
+        store_key=StoreKey.load(settings.store_key),
+        address_key=AddressKey.load(settings.address_key) if settings.address_key else None,
+        policy=settings.policy,
+        answer_ttl_s=settings.answer_ttl,
+    )
 
-    `announce` gets one line for people. Raises what `Server.start` raises.
-    """
-    log = open_log(settings.log_level)
-    take_over_library_logs()
-    over = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: over.set())
-    server = Server.start(settings, log)
-    # What was built by now lives as long as the process: collections need not walk it again and again.
+
+def keep_for_good() -> None:
+    """Spare what was built by now, which lives as long as the process, from being walked by each collection."""
     gc.collect()
     gc.freeze()
-    described = server.describe()
-    log.info("serving", **described, settings=settings.model_dump(mode="json"))
-    if announce is not None:
-        announce(_sentence(described))
-    over.wait()
-    log.info("draining", seconds=settings.drain_seconds)
-    server.stop(settings.drain_seconds)
-    log.info("stopped")
-    return 0
 
 
-def _sentence(described: dict[str, object]) -> str:
-    age = described["watermark_age_s"]
-    freshness = "no brand has a watermark yet" if age is None else f"its newest watermark is {age} s old"
-    return (
-        f"Serving on {described['listen']}, metrics on {described['metrics_listen'] or 'no port'}; "
-        f"the store is at {described['sequence']} rows, {freshness}."
-    )
+def description(engine: Engine, address: str, metrics_address: str) -> dict[str, object]:
+    """Say where a server listens and how fresh its store is."""
+    freshness = engine.freshness()
+    newest = freshness.newest_watermark
+    return {
+        "listen": address,
+        "metrics_listen": metrics_address,
+        "log_id": freshness.position.log_id.hex(),
+        "sequence": freshness.position.sequence,
+        "watermark_age_s": None if newest is None else int(time.time() - newest),
+        "takes_addresses": engine.takes_addresses,
+        "kernel": engine.kernel.value,
+    }

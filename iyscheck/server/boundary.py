@@ -62,6 +62,7 @@ CODES: Final[dict[type[errors.IyscheckError], grpc.StatusCode]] = {
     errors.PositionOfOtherLogError: _Code.FAILED_PRECONDITION,
     errors.NotYetAtPositionError: _Code.UNAVAILABLE,
     errors.OverloadedError: _Code.RESOURCE_EXHAUSTED,
+    errors.WorkersError: _Code.INTERNAL,
     errors.SourceError: _Code.INTERNAL,
     errors.SourceUnreadableError: _Code.INTERNAL,
     errors.SourceChangedError: _Code.INTERNAL,

@@ -3,6 +3,7 @@
 import json
 import logging
 import sys
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TextIO, cast
 
@@ -26,10 +27,15 @@ def open_log(level: str, stream: TextIO | None = None) -> structlog.typing.Filte
 class _JsonLines(logging.Formatter):
     """Writes what libraries log in our form: the logger and the exception's type, not its text or trace."""
 
+    def __init__(self, who: Mapping[str, object]) -> None:
+        super().__init__()
+        self._who = who
+
     def format(self, record: logging.LogRecord) -> str:
         error = record.exc_info[0] if record.exc_info else None
         return json.dumps(
             {
+                **self._who,
                 "event": "library",
                 "logger": record.name,
                 "at": f"{record.module}:{record.lineno}",
@@ -40,8 +46,11 @@ class _JsonLines(logging.Formatter):
         )
 
 
-def take_over_library_logs() -> None:
-    """Send what libraries such as gRPC warn of through our form; without this they print stack traces."""
+def take_over_library_logs(**who: object) -> None:
+    """Send what libraries such as gRPC warn of through our form; without this they print stack traces.
+
+    `who` is written with each line, as a logger's bound values are.
+    """
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(_JsonLines())
+    handler.setFormatter(_JsonLines(who))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)

@@ -1,23 +1,26 @@
 """What Prometheus sees: RPCs under the names of go-grpc-middleware, decisions, and the state of the store.
 
 The store's gauges are read when a scrape comes. Nothing here ever holds an address, token or brand.
+One server shows everything itself. Of several workers each counts its calls and its use of the index, in files (see
+`tally`), and the supervisor shows their sums beside the one store's state.
 """
 
 from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
 from dataclasses import dataclass
 from platform import python_version
 from time import time
-from typing import Final, Protocol
+from typing import Final, Literal, Protocol
 
 import grpc
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 import iyscheck
 from iyscheck.change import Position
 from iyscheck.consent import RULE_VERSION, Channel, Reason, permits
-from iyscheck.errors import StoreError
+from iyscheck.errors import SettingsError, StoreError
 from iyscheck.kernel import Kernel
 from iyscheck.keys import ADDRESS_FORM
 
@@ -69,7 +72,11 @@ class _IndexStats(Protocol):
 
 
 class Observed(Protocol):
-    """What a scrape asks of the engine; both raise StoreError where the store cannot be read."""
+    """What a scrape asks of the engine; the first two raise StoreError where the store cannot be read."""
+
+    @property
+    def kernel(self) -> Kernel:
+        """What runs the inner loops."""
 
     def freshness(self) -> _Freshness:
         """Position and watermarks from one snapshot."""
@@ -98,9 +105,9 @@ class MethodMetrics:
 
 
 class Metrics:
-    """All metrics of one server, in a registry of their own."""
+    """What one server counts, in a registry of its own."""
 
-    def __init__(self, kernel: Kernel) -> None:
+    def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
         self._started = Counter("grpc_server_started", "RPCs started.", _METHOD_LABELS, registry=registry)
         self._handled = Counter("grpc_server_handled", "RPCs ended.", (*_METHOD_LABELS, "grpc_code"), registry=registry)
@@ -120,15 +127,7 @@ class Metrics:
             registry=registry,
         )
         self.decisions = Decisions(registry)
-        build = Gauge(
-            "consent_build_info",
-            "Versions, as labels of a 1.",
-            ("version", "kernel", "rule_version", "address_form", "grpc_version", "python_version"),
-            registry=registry,
-        )
-        build.labels(
-            iyscheck.__version__, kernel.value, RULE_VERSION, ADDRESS_FORM, grpc.__version__, python_version()
-        ).set(1)
+        self.index = IndexUse()
 
     def method(self, kind: str, service: str, method: str) -> MethodMetrics:
         """Resolve the metrics of one RPC; `kind` is unary or bidi_stream."""
@@ -142,8 +141,9 @@ class Metrics:
         )
 
     def observe_store(self, engine: Observed) -> None:
-        """Let scrapes show an engine's store."""
-        self.registry.register(_StoreCollector(engine))
+        """Let scrapes show an engine's store, and how this process uses its index."""
+        self.registry.register(StoreState(engine))
+        self.registry.register(_IndexNow(engine, self.index))
 
 
 class Decisions:
@@ -183,13 +183,65 @@ class Decisions:
         self._sizes.observe(recipients)
 
 
-class _StoreCollector(Collector):
+class IndexUse:
+    """How whole a process found the decision index; `take` notes what it says now."""
+
+    def __init__(self) -> None:
+        # Whoever looked last knows best: a page may have been mended since others looked. In no registry: one server
+        # takes them when a scrape comes, workers in a rhythm of their own.
+        mode: Literal["livemostrecent"] = "livemostrecent"
+        self._pages = Gauge(
+            "consent_index_pages", "Pages of the decision index in use.", registry=None, multiprocess_mode=mode
+        )
+        self._not_taken = Gauge(
+            "consent_index_pages_not_taken",
+            "Pages that are damaged or missing: rebuild the index.",
+            registry=None,
+            multiprocess_mode=mode,
+        )
+        self._from_records = Counter(
+            "consent_index_fallback_recipients",
+            "Recipients of columns answered from the records because of such pages.",
+            registry=None,
+        )
+        self._taken = (0, 0, 0)
+
+    def take(self, stats: _IndexStats) -> None:
+        """Note the state; what did not change is not set again, since that would make it the most recent."""
+        before = self._taken
+        self._taken = now = (stats.pages, stats.pages_not_taken, stats.recipients_from_records)
+        if now[:2] != before[:2]:
+            self._pages.set(stats.pages)
+            self._not_taken.set(stats.pages_not_taken)
+        self._from_records.inc(now[2] - before[2])
+
+    def collect(self) -> Iterator[Metric]:
+        """Show what was taken."""
+        for metric in (self._pages, self._not_taken, self._from_records):
+            yield from metric.collect()
+
+
+class _IndexNow(Collector):
+    """Takes the use of the index when a scrape comes."""
+
+    def __init__(self, engine: Observed, use: IndexUse) -> None:
+        self._engine = engine
+        self._use = use
+
+    def collect(self) -> Iterator[Metric]:
+        self._use.take(self._engine.index_stats())
+        yield from self._use.collect()
+
+
+class StoreState(Collector):
     """Reads the store when a scrape comes; a store that cannot be read is itself a metric."""
 
     def __init__(self, engine: Observed) -> None:
         self._engine = engine
 
     def collect(self) -> Iterator[Metric]:
+        """Show versions, position, watermarks and size."""
+        yield _build(self._engine.kernel)
         try:
             freshness, stats = self._engine.freshness(), self._engine.stats()
         except StoreError:
@@ -205,7 +257,31 @@ class _StoreCollector(Collector):
                 ages.add_metric([agg], time() - watermark)
         yield ages
         yield from _store_gauges(stats)
-        yield from _index_metrics(self._engine.index_stats())
+
+
+def expose(registry: CollectorRegistry, listen: str, parts: ExitStack) -> str:
+    """Serve a registry to Prometheus on `HOST:PORT` until `parts` end; returns where. Raises SettingsError."""
+    host, _, port = listen.rpartition(":")
+    try:
+        http, thread = start_http_server(int(port), host.strip("[]"), registry)
+    except OSError as error:
+        raise SettingsError(
+            "metrics_listen",
+            f"{listen} cannot be used: {error.strerror}.",
+            fix="Choose another port, or '' for none.",
+        ) from None
+    parts.callback(thread.join)
+    parts.callback(http.server_close)
+    parts.callback(http.shutdown)
+    return f"{host}:{http.server_port}"
+
+
+def _build(kernel: Kernel) -> Metric:
+    labels = ("version", "kernel", "rule_version", "address_form", "grpc_version", "python_version")
+    build = GaugeMetricFamily("consent_build_info", "Versions, as labels of a 1.", labels=labels)
+    versions = (iyscheck.__version__, kernel.value, RULE_VERSION, ADDRESS_FORM, grpc.__version__, python_version())
+    build.add_metric([str(version) for version in versions], 1)
+    return build
 
 
 def _store_gauges(stats: _StoreStats) -> Iterable[Metric]:
@@ -217,18 +293,6 @@ def _store_gauges(stats: _StoreStats) -> Iterable[Metric]:
     slots.add_metric(["used"], stats.readers)
     slots.add_metric(["max"], stats.max_readers)
     yield slots
-
-
-def _index_metrics(stats: _IndexStats) -> Iterable[Metric]:
-    yield GaugeMetricFamily("consent_index_pages", "Pages of the decision index in use.", stats.pages)
-    yield GaugeMetricFamily(
-        "consent_index_pages_not_taken", "Pages that are damaged or missing: rebuild the index.", stats.pages_not_taken
-    )
-    yield CounterMetricFamily(
-        "consent_index_fallback_recipients",
-        "Recipients of columns answered from the records because of such pages.",
-        stats.recipients_from_records,
-    )
 
 
 def _code_name(code: grpc.StatusCode) -> str:

@@ -78,8 +78,9 @@ class Settings(BaseSettings):
         DEFAULT_FRESHNESS_LIMIT_S, ge=1, description="How old a brand's watermark may be, such as 26h."
     )
     answer_ttl: Seconds = Field(DEFAULT_ANSWER_TTL_S, ge=0, description="How long an answer is valid, such as 5m.")
-    max_streams: int = Field(32, ge=1, le=1024, description="Streams open at once.")
-    unary_workers: int = Field(8, ge=1, le=256, description="Threads for single and batch checks.")
+    workers: int = Field(0, ge=0, le=256, description="Processes that answer; 0 = one per usable core.")
+    max_streams: int = Field(32, ge=1, le=1024, description="Streams open at once, in each worker.")
+    unary_workers: int = Field(8, ge=1, le=256, description="Threads for single and batch checks, in each worker.")
     drain_seconds: float = Field(10.0, ge=0, le=3600, description="How long calls may go on after SIGTERM.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
     reflection: bool = Field(default=True, description="Offer gRPC reflection, which grpcurl needs.")

@@ -1,7 +1,9 @@
 import asyncio
 import inspect
 import itertools
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import get_type_hints
 
 import grpc
@@ -30,6 +32,8 @@ from tests.client.fake_server import KEY_ID, LOG, PERMITTED, Service, abort, env
 
 ADDRESS = "+905000000002"
 CONTEXT = Context(brand=1, channel=Channel.MESAJ, recipient_type=RecipientType.BIREYSEL)
+GOING_AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+"""What calls end with that reach a server which shuts down."""
 
 
 def check(client: Client, address: str = ADDRESS, min_position: Position | None = None) -> Answer:
@@ -550,13 +554,14 @@ class TestFailures:
 class TestRetries:
     """Where a retry helps there is one, and an answer is neither missing nor doubled."""
 
-    def test_unary(self, service: Service, ask: Ask) -> None:
-        """A single question is asked again when the server is unavailable for a moment."""
+    @pytest.mark.parametrize("code", GOING_AWAY)
+    def test_unary(self, service: Service, ask: Ask, code: grpc.StatusCode) -> None:
+        """A single question is asked again when the server is unavailable for a moment, or shuts down."""
         failures = iter([True, True, False])
 
         def flaky(_: pb.CheckRequest, context: grpc.ServicerContext) -> pb.CheckResponse:
             if next(failures):
-                context.abort(grpc.StatusCode.UNAVAILABLE, "not now")
+                context.abort(code, "not now")
             return pb.CheckResponse(reason=pb.REASON_CONSENTED, permitted=True, envelope=envelope())
 
         service.reply = flaky
@@ -565,6 +570,26 @@ class TestRetries:
 
         assert answer.permitted
         assert len(service.requests) == 3
+
+    def test_many_at_once(self, service: Service) -> None:
+        """All calls of a connection that fail at once are asked again, not only the first few."""
+        many, lock, seen = 60, threading.Lock(), 0
+
+        def flaky(_: pb.CheckRequest, context: grpc.ServicerContext) -> pb.CheckResponse:
+            nonlocal seen
+            with lock:
+                seen += 1
+                failing = seen <= many
+            if failing:
+                context.abort(grpc.StatusCode.UNAVAILABLE, "going away")
+            return pb.CheckResponse(reason=pb.REASON_CONSENTED, permitted=True, envelope=envelope())
+
+        service.reply = flaky
+
+        with Client(service.target, timeout_s=20) as client, ThreadPoolExecutor(many) as threads:
+            answers = list(threads.map(lambda _: check(client), range(many)))
+
+        assert all(answer.permitted for answer in answers)
 
     def test_not_other_codes(self, service: Service, ask: Ask) -> None:
         """Any other failure is not tried again."""
@@ -576,7 +601,8 @@ class TestRetries:
         assert len(service.requests) == 1
 
     @pytest.mark.parametrize("answered", [0, 1, 2, 3])
-    def test_broken_stream(self, service: Service, ask: Ask, answered: int) -> None:
+    @pytest.mark.parametrize("code", GOING_AWAY)
+    def test_broken_stream(self, service: Service, ask: Ask, answered: int, code: grpc.StatusCode) -> None:
         """What a broken stream left unanswered is asked on the next, and nothing else."""
 
         def breaking(
@@ -585,7 +611,7 @@ class TestRetries:
             broken = service.streams == 1
             for place, request in enumerate(requests):
                 if broken and place == answered:
-                    context.abort(grpc.StatusCode.UNAVAILABLE, "going away")
+                    context.abort(code, "going away")
                 service.requests.append(request)
                 yield frame_reply(request)
 

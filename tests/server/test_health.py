@@ -141,7 +141,7 @@ class TestOnTheWire:
 @contextmanager
 def process(site: Site, *flags: str) -> Iterator[tuple["subprocess.Popen[str]", dict[str, Any]]]:
     """Run `iyscheck serve` and read where it listens; ends it where a test did not."""
-    arguments = ["--store", "store", "--store-key", "store.key", "--address-key", "address.key", *flags]
+    arguments = ["--store", "store", "--store-key", "store.key", "--address-key", "address.key", "--workers=1", *flags]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("IYSCHECK_")}
     root = str(Path(__file__).parents[2])
     code = f"import sys; sys.path.insert(0, {root!r}); from iyscheck.cli.serve import run; run({arguments!r})"
@@ -213,7 +213,7 @@ class TestProcess:
             assert line["sequence"] == 5
             assert line["watermark_age_s"] < 600
             assert line["settings"]["answer_ttl"] == 120
-            assert len(line["settings"]) == 15
+            assert len(line["settings"]) == 16
 
 
 class TestStart:

@@ -11,7 +11,7 @@ def test_defaults() -> None:
 
     assert (settings.listen, settings.metrics_listen) == ("127.0.0.1:50051", "127.0.0.1:9464")
     assert settings.policy == Policy()
-    assert len(Settings.model_fields) <= 15
+    assert len(Settings.model_fields) <= 16
 
 
 def test_environment(monkeypatch: pytest.MonkeyPatch) -> None:
