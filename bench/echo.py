@@ -103,7 +103,7 @@ def serve(listen: str, threads: int) -> tuple[grpc.Server, int]:
 
 def main(
     listen: Annotated[str, typer.Option(help="HOST:PORT; port 0 takes any free one.")] = "127.0.0.1:0",
-    unary_workers: Annotated[int, typer.Option(help="As of `iyscheck serve`.", min=1)] = 8,
+    unary_workers: Annotated[int, typer.Option(help="As of `iyscheck serve`.", min=1)] = 4,
     max_streams: Annotated[int, typer.Option(help="As of `iyscheck serve`.", min=1)] = 32,
 ) -> None:
     """Serve until SIGTERM or SIGINT; prints the port on a line of its own."""

@@ -5,6 +5,7 @@
 
 import io
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, cast
 
@@ -97,7 +98,10 @@ def test_served(
     """What the server adds to gRPC's own work: bytes of requests to bytes of answers, counted and timed."""
     metrics = Metrics()
     servicer = Servicer(engine, metrics.decisions, max_waiters=1)
-    service = Boundary(metrics, open_log("error", io.StringIO()), max_streams=1).service(servicer)
+    boundary = Boundary(
+        metrics, open_log("error", io.StringIO()), max_streams=1, unary_pool=ThreadPoolExecutor(1)
+    )  # fmt: skip - one line of what it takes
+    service = boundary.service(servicer)
     handler = cast("grpc.RpcMethodHandler[bytes, bytes]", service.service(cast("grpc.HandlerCallDetails", _Call())))
     check, context = handler.unary_unary, cast("grpc.ServicerContext", _Call())
     requests = [wire.check_request(question).SerializeToString() for question in questions(form, keys[1], 1.0)]

@@ -136,7 +136,8 @@ class Server:
         self._servicer = servicer = Servicer(
             self.engine, metrics.decisions, max_waiters=max(1, settings.unary_workers // 2)
         )
-        boundary = Boundary(metrics, self._log, max_streams=settings.max_streams)
+        checks = self._parts.enter_context(ThreadPoolExecutor(settings.unary_workers, thread_name_prefix="check"))
+        boundary = Boundary(metrics, self._log, max_streams=settings.max_streams, unary_pool=checks)
         server.add_generic_rpc_handlers((boundary.service(servicer),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, server)
         if settings.reflection:

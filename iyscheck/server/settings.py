@@ -80,7 +80,7 @@ class Settings(BaseSettings):
     answer_ttl: Seconds = Field(DEFAULT_ANSWER_TTL_S, ge=0, description="How long an answer is valid, such as 5m.")
     workers: int = Field(0, ge=0, le=256, description="Processes that answer; 0 = one per usable core.")
     max_streams: int = Field(32, ge=1, le=1024, description="Streams open at once, in each worker.")
-    unary_workers: int = Field(8, ge=1, le=256, description="Threads for single and batch checks, in each worker.")
+    unary_workers: int = Field(4, ge=1, le=256, description="Threads for single and batch checks, in each worker.")
     drain_seconds: float = Field(10.0, ge=0, le=3600, description="How long calls may go on after SIGTERM.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
     reflection: bool = Field(default=True, description="Offer gRPC reflection, which grpcurl needs.")

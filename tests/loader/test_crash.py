@@ -25,7 +25,7 @@ FILL_KILLS = 12
 SPILLING = """
 from loader import cli, run
 in_memory = run.Runs
-run.Runs = lambda path, run_rows: in_memory(path, run_rows=5_000)
+run.Runs = lambda path, run_rows, kernel: in_memory(path, run_rows=5_000, kernel=kernel)
 cli.main()
 """
 """The loader, but that what it sorts goes into files of its own long before a million rows."""

@@ -15,6 +15,7 @@ from grpc_status import rpc_status
 from iyscheck import address, wire
 from iyscheck.change import Position
 from iyscheck.consent import Channel, MessageClass, Reason, RecipientType
+from iyscheck.engine import Engine
 from iyscheck.question import MAX_MESSAGE_BYTES, Context, Question
 from iyscheck.v1 import consent_check_pb2 as v1
 from iyscheck.v1.consent_check_pb2_grpc import ConsentCheckServiceStub
@@ -346,6 +347,28 @@ class TestPositions:
 def _held_open(frames: "queue.Queue[bytes | None]") -> Iterator[bytes]:
     while (frame := frames.get()) is not None:
         yield frame
+
+
+class TestThreads:
+    """Who answers single checks."""
+
+    def test_few(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Single checks are answered by the threads meant for them, however many more there are for streams."""
+        threads: list[str] = []
+        check = Engine.check
+
+        def noted(engine: Engine, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - whatever it is called with
+            threads.append(threading.current_thread().name)
+            return check(engine, *args, **options)
+
+        monkeypatch.setattr(Engine, "check", noted)
+        with serve(site, unary_workers=2, max_streams=20) as served:
+            data = wire.check_request(QUESTIONS["token"][0]).SerializeToString()
+            for _ in range(30):
+                served.call("Check", data)
+
+        assert len(threads) == 30
+        assert set(threads) <= {"check_0", "check_1"}
 
 
 class TestOverload:
