@@ -30,7 +30,7 @@ class AsyncClient:
 
     With an address key it sends tokens only: plaintext never leaves the process. With `monotonic` no answer is
     older than one this client got before. Every call has a deadline: `timeout_s` for single questions,
-    `batch_timeout_s` for each batch and for each frame of a column. Unary calls are tried up to five times where
+    `batch_timeout_s` for each batch and for each frame of a column. Unary calls are tried up to four times where
     the server is unavailable. Every call can raise QuestionError, ServiceUnavailableError, ServiceRefusedError
     and ServiceFailedError; a check that ended in one of them was not answered: do not send.
     """

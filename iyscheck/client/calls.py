@@ -63,7 +63,7 @@ SERVICE_CONFIG: Final = json.dumps(
             {
                 "name": [{"service": _SERVICE, "method": name} for name in ("Check", "BatchCheck", "GetServerInfo")],
                 "retryPolicy": {
-                    "maxAttempts": 5,
+                    "maxAttempts": 4,
                     "initialBackoff": "0.05s",
                     "maxBackoff": "0.5s",
                     "backoffMultiplier": 2,

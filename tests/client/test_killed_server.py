@@ -39,7 +39,7 @@ def site(tmp_path: Path) -> Path:
 @contextmanager
 def killed(site: Path, listen: str = "127.0.0.1:0") -> Iterator[str]:
     """Run the real server until the end of the block, where it gets SIGKILL; yields where it listens."""
-    flags = [f"--store={site / 'store'}", f"--store-key={site / 'store-key'}", f"--listen={listen}"]
+    flags = [f"--store={site / 'store'}", f"--store-key={site / 'store-key'}", f"--listen={listen}", "--workers=1"]
     log = site / f"{time.monotonic_ns()}.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
