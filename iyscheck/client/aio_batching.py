@@ -88,6 +88,7 @@ class AsyncBatching:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if kind is not None:
+            self._fail(self._ledger.alive(), failures.closed())
             for turn in self._queue:
                 if not turn.done():
                     turn.set_exception(failures.closed())
