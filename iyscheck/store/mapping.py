@@ -13,9 +13,10 @@ from typing import Final
 
 import numpy as np
 
+from iyscheck.store.environment import PAGE_BYTES
+
 _POPULATE_READ: Final = 22  # MADV_POPULATE_READ, Linux 5.14; earlier ones refuse it, and nothing is mapped ahead
 _PART_BYTES: Final = 2**21
-_PAGE_BYTES: Final = 4096
 _LOOK_S: Final = 5.0
 """How often to look whether the file has grown."""
 
@@ -39,7 +40,7 @@ class FileMapping:
         start = start_of(self._file) if os.access(self._file, os.W_OK) else None
         done = 0
         while start is not None:
-            end = self._file.stat().st_size // _PAGE_BYTES * _PAGE_BYTES
+            end = self._file.stat().st_size // PAGE_BYTES * PAGE_BYTES
             for at in range(done, end, _PART_BYTES):
                 if self._closing.is_set():
                     return
@@ -52,13 +53,13 @@ class FileMapping:
 def map_resident(address: int, size: int) -> None:
     """Have the system map what is in memory of a range of this process's map of a file; both in whole pages."""
     system = ctypes.CDLL(None)
-    pages = np.zeros(size // _PAGE_BYTES, np.uint8)
+    pages = np.zeros(size // PAGE_BYTES, np.uint8)
     if system.mincore(ctypes.c_void_p(address), ctypes.c_size_t(size), pages.ctypes.data_as(ctypes.c_void_p)):
         return
     resident = np.concatenate(([0], pages & 1, [0])).astype(np.int8)
     begins, ends = (np.flatnonzero(np.diff(resident) == step).tolist() for step in (1, -1))
     for begin, end in zip(begins, ends, strict=True):
-        run, length = ctypes.c_void_p(address + begin * _PAGE_BYTES), ctypes.c_size_t((end - begin) * _PAGE_BYTES)
+        run, length = ctypes.c_void_p(address + begin * PAGE_BYTES), ctypes.c_size_t((end - begin) * PAGE_BYTES)
         system.madvise(run, length, _POPULATE_READ)
 
 

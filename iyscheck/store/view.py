@@ -72,7 +72,7 @@ class IndexStats:
     recipients_from_records: int
 
 
-class _Taker:
+class Taker:
     """Takes pages through one read transaction that was opened with buffers."""
 
     def __init__(self, txn: lmdb.Transaction, environment: Environment, before: PageTable | None) -> None:
@@ -147,6 +147,10 @@ class _Taker:
         if value is None or not pages.sound(value, generation, shard) or pages.overfull(value):
             return pages.NOT_TAKEN
         address = int(np.frombuffer(value, np.uint8).__array_interface__["data"][0])
+        if address % PAGE_BYTES != pages.LEAD_WORDS * 8:
+            return (
+                pages.NOT_TAKEN
+            )  # look-ups go from its last bucket to its first by where these lie in the file's page
         if self._memory is None:
             # The whole map, wherever in it this page is. Nothing but taken pages is ever read through it.
             base = address - address % PAGE_BYTES - MAP_BYTES
@@ -166,7 +170,7 @@ class View:
         self._pin, self._txn = _pair(environment)
         try:
             self.transaction_id = int(self._txn.id())
-            self.table = _Taker(self._pin, environment, before).table()
+            self.table = Taker(self._pin, environment, before).table()
             self._is_whole = not self.table.not_taken
             decoded = Decoded.read(self._txn, environment)
             self._snapshot = Snapshot(self._txn, environment.path, environment.databases, decoded, decoded.position)

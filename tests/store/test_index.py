@@ -25,7 +25,7 @@ from iyscheck.store import index, layout, pages
 from iyscheck.store.index import Index, entries_of
 from iyscheck.store.snapshot import Store
 from iyscheck.store.verification import verify
-from iyscheck.store.view import PageTable, View, Views
+from iyscheck.store.view import PageTable, Taker, View, Views
 from tests.builders import STORE_KEY, StoreBuilder, a_batch, a_brand, a_change, an_access
 
 CONTEXTS = (
@@ -91,6 +91,29 @@ def read_states(found: View, context: int, numbers: range, kernel: Kernel) -> li
     assert meant.tolist() == (255 - states).tolist()  # the way of columns without a retailer
     assert counts.tolist() == np.bincount(meant, minlength=256).tolist()
     return [int(each) for each in states]
+
+
+def test_misplaced_page(tmp_path: Path) -> None:
+    """A sound page that does not lie where LMDB lays pages is not taken: its buckets would be looked for elsewhere."""
+    value = bytes(pages.sealed(pages.blank(1), 7, np.array([3]))[0])
+    memory = np.zeros(4 * pages.PAGE_BYTES, np.uint8)
+    lead = pages.LEAD_WORDS * 8
+    place = -memory.ctypes.data % 4096 + lead
+    with Store.open(filled(tmp_path)) as store, store.environment.lmdb.begin() as txn:
+        for shift in (0, 8, 64, 2048):
+            memory[place + shift : place + shift + len(value)] = np.frombuffer(value, np.uint8)
+            taker = Taker(txn, store.environment, None)
+
+            taken = taker._take(7, 3, memory[place + shift : place + shift + len(value)].data)
+
+            assert (taken == pages.NOT_TAKEN) == (shift != 0)
+
+
+def filled(folder: Path) -> Path:
+    """Make a store of one brand."""
+    with StoreBuilder(folder / "store") as builder:
+        builder.brand(1).commit()
+    return folder / "store"
 
 
 def addresses(table: PageTable) -> dict[int, list[int]]:
