@@ -37,7 +37,10 @@ app.add_typer(keys.app, name="keys")
 )
 def serve(context: typer.Context) -> None:
     """Hand over to the server's own command line, which loads store and gRPC."""
-    from iyscheck.cli import serve as command
+    from iyscheck.server.polling import poll_directly
+
+    poll_directly()
+    from iyscheck.cli import serve as command  # imports gRPC, which looks only then
 
     command.run(context.args)
 
