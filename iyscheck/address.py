@@ -59,6 +59,9 @@ from iyscheck.spelling import (
 UNREADABLE: Final = bytes(BLOCK_BYTES)
 """Block and token of an address that is unreadable, or of the wrong form for its channel."""
 
+_FEW: Final = 64
+"""Up to so many texts, one by one they are blocks sooner: a column takes 30 µs however short it is."""
+
 _EMAIL_BIT: Final = 0x80
 """Set in byte 0 of an e-mail's block, never of a phone's (ASCII), so that the two never share a block."""
 
@@ -113,8 +116,12 @@ def tokens(
     addresses: Sequence[str] | TextColumn, channel: Channel, key: AddressKey, kernel: Kernel = Kernel.NUMPY
 ) -> npt.NDArray[np.uint8]:
     """Make the tokens of a column, uint8 of shape (N, 16); rows that are not accepted are all zero."""
-    column = addresses if isinstance(addresses, TextColumn) else TextColumn.of(addresses)
-    return key.tokens(blocks(column, channel, kernel))
+    if isinstance(addresses, TextColumn):
+        return key.tokens(blocks(addresses, channel, kernel))
+    if 0 < len(addresses) <= _FEW and not isinstance(addresses, str):
+        packed = b"".join([block(address, channel) for address in addresses])
+        return key.tokens(np.frombuffer(packed, np.uint8).reshape(-1, BLOCK_BYTES))
+    return key.tokens(blocks(TextColumn.of(addresses), channel, kernel))
 
 
 def token(address: str, channel: Channel, key: AddressKey) -> bytes:

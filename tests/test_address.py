@@ -150,7 +150,7 @@ class TestPhones:
         """Every accepted spelling of a number gives one token, whatever separators stand in it."""
         spellings = data.draw(st.lists(turkish_spellings(national), min_size=2, max_size=8))
 
-        found = tokens([f"+90{national}", *spellings], channel, KEY, kernel)
+        found = tokens(TextColumn.of([f"+90{national}", *spellings]), channel, KEY, kernel)
 
         assert readable(found).all()
         assert (found == found[0]).all()
@@ -160,7 +160,7 @@ class TestPhones:
     @settings(max_examples=100, deadline=None)
     def test_different_numbers(self, numbers: list[str], kernel: Kernel) -> None:
         """Different numbers have different tokens."""
-        found = tokens(numbers, Channel.MESAJ, KEY, kernel)
+        found = tokens(TextColumn.of(numbers), Channel.MESAJ, KEY, kernel)
 
         assert len({row.tobytes() for row in found}) == len(numbers)
 
@@ -343,10 +343,20 @@ class TestColumns:
         """The array path agrees with the scalar path on right, nearly right and any other texts."""
         column = TextColumn.of(texts)
 
-        found, tokenised = blocks(column, channel, kernel), tokens(texts, channel, KEY, kernel)
+        found, tokenised = blocks(column, channel, kernel), tokens(column, channel, KEY, kernel)
 
         assert [row.tobytes() for row in found] == [block(text, channel) for text in texts]
         assert [row.tobytes() for row in tokenised] == [token(text, channel, KEY) for text in texts]
+
+    @pytest.mark.parametrize("channel", Channel)
+    @pytest.mark.parametrize("size", [1, 2, 63, 64, 65, 200])
+    def test_few(self, size: int, channel: Channel) -> None:
+        """However many texts a list has, it becomes the tokens that each of them has alone."""
+        texts = [(f"+90532{row:07}", f"a{row}@bb.co", f"{row} no address", "\ud800é")[row % 4] for row in range(size)]
+
+        found = tokens(texts, channel, KEY)
+
+        assert [row.tobytes() for row in found] == [token(text, channel, KEY) for text in texts]
 
     @both_kernels
     @given(texts=st.lists(accepted_phones | near_phones, min_size=5, max_size=60))
@@ -428,15 +438,16 @@ class TestColumns:
     @pytest.mark.parametrize("channel", Channel)
     def test_empty(self, channel: Channel, kernel: Kernel) -> None:
         """A column of no rows, and one of empty rows, are answered as such."""
-        assert tokens([], channel, KEY, kernel).shape == (0, 16)
-        assert tokens(["", "", ""], channel, KEY, kernel).tobytes() == UNREADABLE * 3
+        for none, empty in (([], [""] * 3), (TextColumn.of([]), TextColumn.of([""] * 3))):
+            assert tokens(none, channel, KEY, kernel).shape == (0, 16)
+            assert tokens(empty, channel, KEY, kernel).tobytes() == UNREADABLE * 3
 
     @both_kernels
     @given(texts=st.lists(addresses, max_size=20), channel=channels)
     @settings(max_examples=100, deadline=None)
     def test_readable(self, texts: list[str], channel: Channel, kernel: Kernel) -> None:
         """A token is readable if and only if its address has a canonical text."""
-        found = readable(tokens(texts, channel, KEY, kernel))
+        found = readable(tokens(TextColumn.of(texts), channel, KEY, kernel))
 
         assert found.tolist() == [reference(text, channel) is not None for text in texts]
 

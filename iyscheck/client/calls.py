@@ -52,8 +52,6 @@ _KNOWN_REASONS: Final = frozenset(Reason)
 GATHERED: Final = 512
 """Most calls that travel in one frame. With a thousand callers two such frames keep client and server busy at once and
 what one wakes stays in the processor's cache: 1.3 times the rate of one frame for all (bench/sections/reach.py)."""
-_FEW: Final = 16
-"""Up to so many addresses, one by one they are tokens sooner: a column takes 40 µs however short it is."""
 
 SERVICE_CONFIG: Final = json.dumps(
     {
@@ -230,7 +228,7 @@ class Conversation:
         if isinstance(piece, np.ndarray):
             tokens, key_id = piece, call.address_key_id
         elif self._key is not None:
-            tokens, key_id = _tokens(piece, context.channel, self._key), self._key.key_id
+            tokens, key_id = addresses.tokens(piece, context.channel, self._key), self._key.key_id
         else:
             return wire.frame(context, addresses=piece, frame_id=frame_id, min_position=since)
         return wire.frame(context, tokens=tokens, address_key_id=key_id, frame_id=frame_id, min_position=since)
@@ -365,11 +363,3 @@ def cleaned(text: str, channel: Channel) -> str:
     if text.isascii() and len(text) <= _LONGEST_TEXT:
         return text
     return addresses.canonical(text, channel) or ""
-
-
-def _tokens(texts: Sequence[str], channel: Channel, key: AddressKey) -> npt.NDArray[np.uint8]:
-    """Make the tokens of a column, uint8 of shape (N, 16)."""
-    if len(texts) > _FEW:
-        return addresses.tokens(texts, channel, key)
-    packed = b"".join([addresses.token(text, channel, key) for text in texts])
-    return np.frombuffer(packed, np.uint8).reshape(-1, BLOCK_BYTES)
