@@ -119,6 +119,8 @@ def tokens(
     if isinstance(addresses, TextColumn):
         return key.tokens(blocks(addresses, channel, kernel))
     if 0 < len(addresses) <= _FEW and not isinstance(addresses, str):
+        if len(addresses) == 1:
+            return np.frombuffer(bytearray(token(addresses[0], channel, key)), np.uint8).reshape(1, BLOCK_BYTES)
         packed = b"".join([block(address, channel) for address in addresses])
         return key.tokens(np.frombuffer(packed, np.uint8).reshape(-1, BLOCK_BYTES))
     return key.tokens(blocks(TextColumn.of(addresses), channel, kernel))

@@ -5,7 +5,7 @@ A call costs one future, three appends and one look-up; everything else is done 
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from itertools import islice
 from time import monotonic
 from types import TracebackType
@@ -16,7 +16,7 @@ import grpc.aio
 
 from iyscheck.change import Position
 from iyscheck.client import calls, failures
-from iyscheck.client.batching import MAX_CONNECTIONS, Batch, Key, Kinds, Ledger, Patience, require
+from iyscheck.client.batching import MAX_CONNECTIONS, Key, Kinds, Ledger, Patience, require
 from iyscheck.consent import Channel, MessageClass, RecipientType
 from iyscheck.errors import ServiceError, ServiceUnavailableError
 from iyscheck.question import Answer, ServerInfo
@@ -28,7 +28,6 @@ _GRAIN_S: Final = 0.005
 
 Future: TypeAlias = "asyncio.Future[Answer]"
 Stream: TypeAlias = "grpc.aio.StreamStreamCall[pb.StreamCheckRequest, pb.StreamCheckResponse]"
-Outbox: TypeAlias = "asyncio.Queue[pb.StreamCheckRequest | None]"
 
 
 class AsyncBatching:
@@ -61,12 +60,13 @@ class AsyncBatching:
         self._capacity = capacity
         self._ledger: Ledger[Future] = Ledger(capacity=capacity, lines=connections)
         self._kinds = Kinds()
-        self._outboxes: dict[int, Outbox] = {}
+        self._sleepers: dict[int, asyncio.Future[None]] = {}
+        self._full: dict[int, asyncio.Future[None]] = {}
+        self._called: int | None = None
         self._streams: dict[int, Stream] = {}
         self._stuck: set[int] = set()
         self._queue: dict[asyncio.Future[None], None] = {}
         self._open = False
-        self._flushing = False
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = float("inf")
         self._alarm_rang: float | None = None
@@ -150,10 +150,8 @@ class AsyncBatching:
         self._ledger.put(key, call, recipient, answer, deadline)
         if deadline < self._alarm_at:
             self._set_alarm(deadline)
-        if not self._flushing:
-            # Not at once: whatever else is asked in this turn of the loop shall travel with it.
-            self._flushing = True
-            self._loop.call_soon(self._flush)
+        if self._called is None and (self._sleepers or len(self._streams) < self._connections):
+            self._call()
         return answer
 
     # --- Room and time ----------------------------------------------------------------------------------------
@@ -220,30 +218,52 @@ class AsyncBatching:
 
     # --- Frames -----------------------------------------------------------------------------------------------
 
-    def _flush(self) -> None:
-        """Send what has gathered, as far as the lines have room."""
-        self._flushing = False
-        ledger = self._ledger
-        while ledger.waiting and (line := ledger.roomy(self._outboxes)) is not None:
-            batch = ledger.take(line, monotonic())
-            if batch is not None:
-                self._send(line, batch)
-        if ledger.waiting:
-            self._work.set()
+    def _call(self) -> None:
+        """Call a line that can send; if none can, those without a stream, to make one.
 
-    def _send(self, line: int, batch: Batch[Future]) -> None:
-        try:
-            batch.request = self._conversation.gathered_request(batch.frame_id, batch.recipients, batch.call)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to these calls and to nobody else
-            self._ledger.withdraw(line, batch)
-            self._fail(batch.waiters, error)
-            self._settled()
-            return
-        self._outboxes[line].put_nowait(batch.request)
+        It sends in the next turn of the loop: whatever else is asked in this one shall travel with it.
+        """
+        line = self._ledger.roomy(self._sleepers)
+        if line is None:
+            self._work.set()
+        else:
+            self._called = line
+            self._sleepers.pop(line).set_result(None)
+
+    async def _send(self, line: int, stream: Stream) -> None:
+        """Send what has gathered by a line's stream, whenever that has room, until it ends."""
+        ledger = self._ledger
+        while True:
+            if self._called == line:
+                self._called = None
+            batch = ledger.take(line, monotonic())
+            if self._called is None and ledger.waiting:
+                self._call()
+            if batch is None:
+                await self._rest(line)
+                continue
+            try:
+                batch.request = self._conversation.gathered_request(batch.frame_id, batch.recipients, batch.call)
+            except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to these calls and to nobody else
+                ledger.withdraw(line, batch)
+                self._fail(batch.waiters, error)
+                self._settled()
+                continue
+            await stream.write(batch.request)
+
+    async def _rest(self, line: int) -> None:
+        """Wait until the line has room, and then until it is called."""
+        places = self._full if self._ledger.roomy((line,)) is None else self._sleepers
+        places[line] = turn = self._loop.create_future()
+        await turn
 
     def _landed(self, line: int, response: pb.StreamCheckResponse) -> None:
         """Hand out the answers of a frame, or its error."""
         batch = self._ledger.land(line, response.frame_id)
+        if line in self._full:
+            self._sleepers[line] = self._full.pop(line)
+            if self._called is None and self._ledger.waiting:
+                self._call()  # what has gathered leaves before those ask again who have their answers now
         waiters, call = batch.waiters, batch.call
         self._trouble = None
         try:
@@ -283,28 +303,33 @@ class AsyncBatching:
                 except (grpc.RpcError, ServiceError) as error:
                     self._broken(error, lambda: self._ledger.write_off(line))
                     self._ledger.give_back(line)
-                    self._flush()
+                    if self._called is None and self._ledger.waiting:
+                        self._call()
             if self._ledger.waiting:
                 await asyncio.sleep(patience.next_s())
 
     async def _converse(self, line: int, stub: ConsentCheckServiceStub, patience: Patience) -> None:
-        outbox: Outbox = asyncio.Queue()
-        stream = stub.StreamCheck(_sent(outbox))
-        self._outboxes[line], self._streams[line] = outbox, stream
+        stream = self._streams[line] = stub.StreamCheck()
+        sender = self._loop.create_task(self._send(line, stream))
         try:
-            self._flush()
             while isinstance(response := await stream.read(), pb.StreamCheckResponse):
                 self._landed(line, response)
                 patience.answered()
-                self._flush()
         except asyncio.CancelledError:
             if line not in self._stuck:
                 raise
         finally:
             self._stuck.discard(line)
-            del self._outboxes[line], self._streams[line]
-            outbox.put_nowait(None)
+            del self._streams[line]
+            for places in (self._sleepers, self._full):  # before it is cancelled: nobody may call it then
+                places.pop(line, None)
+            if self._called == line:
+                self._called = None
             stream.cancel()
+            sender.cancel()
+            await asyncio.wait((sender,))
+            if not sender.cancelled() and not isinstance(sender.exception(), grpc.RpcError | asyncio.InvalidStateError):
+                sender.result()
         raise failures.unfinished(target=self._target)
 
     def _broken(self, error: grpc.RpcError | ServiceError, lost: Callable[[], list[Future]]) -> None:
@@ -315,8 +340,3 @@ class AsyncBatching:
         else:
             self._fail(lost(), failed)
             self._settled()
-
-
-async def _sent(outbox: Outbox) -> AsyncIterator[pb.StreamCheckRequest]:
-    while (request := await outbox.get()) is not None:
-        yield request
