@@ -20,15 +20,19 @@ BRAND, INACTIVE, STALE = 600_123, 600_124, 600_125
 EARLY = "2024-01-01 09:00:00"
 
 
+def environment() -> dict[str, str]:
+    """The environment of a shell in which this virtual environment is active."""
+    return {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+
+
 def in_environment(*command: str, folder: Path = ROOT, text: bytes = b"") -> "subprocess.CompletedProcess[str]":
     """Run a command as from a shell in which this virtual environment is active."""
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     ran = subprocess.run(
         ["/usr/bin/env", *command],
         cwd=folder,
         input=text,
         capture_output=True,
-        env={**os.environ, "PATH": path},
+        env=environment(),
         timeout=120,
         check=False,
     )
@@ -45,6 +49,14 @@ class Gateway:
         """Run it over lines, or over bytes as they are."""
         text = lines if isinstance(lines, bytes) else "".join(f"{line}\n" for line in lines).encode()
         return in_environment("node", "gateway.js", mode, *arguments, folder=self.folder, text=text)
+
+    def started(self, mode: str, server: str, *arguments: str) -> "subprocess.Popen[str]":
+        """Start it; what it is to ask about comes later."""
+        command = ["/usr/bin/env", "node", "gateway.js", mode, f"--brand={BRAND}", f"--server={server}", *arguments]
+        pipe = subprocess.PIPE
+        return subprocess.Popen(
+            command, cwd=self.folder, env=environment(), stdin=pipe, stdout=pipe, stderr=pipe, text=True
+        )
 
     def asked(self, mode: str, server: str, *arguments: str, lines: list[str]) -> "subprocess.CompletedProcess[str]":
         """Ask a server about the brand of these tests, or what the arguments name instead."""
