@@ -1,6 +1,6 @@
 """The grpcurl lines of README.md do what it says, against a server process and by its reflection.
 
-grpcurl itself comes from no package registry, so each line's request always travels by `buf curl`, another
+grpcurl itself is in none of PyPI, npm and Debian, so each request always travels by `buf curl`, another
 implementation of gRPC and of reflection in Go; where a grpcurl is on the PATH the line runs as it stands, too.
 """
 
