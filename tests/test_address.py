@@ -349,12 +349,13 @@ class TestColumns:
         assert [row.tobytes() for row in tokenised] == [token(text, channel, KEY) for text in texts]
 
     @pytest.mark.parametrize("channel", Channel)
-    @pytest.mark.parametrize("size", [1, 2, 63, 64, 65, 200])
-    def test_few(self, size: int, channel: Channel) -> None:
+    @pytest.mark.parametrize("size", [1, 2, 8, 9, 16, 17, 32, 33, 64, 65, 200])
+    @both_kernels
+    def test_few(self, size: int, channel: Channel, kernel: Kernel) -> None:
         """However many texts a list has, it becomes the tokens that each of them has alone."""
         texts = [(f"+90532{row:07}", f"a{row}@bb.co", f"{row} no address", "\ud800é")[row % 4] for row in range(size)]
 
-        found = tokens(texts, channel, KEY)
+        found = tokens(texts, channel, KEY, kernel)
 
         assert [row.tobytes() for row in found] == [token(text, channel, KEY) for text in texts]
 
