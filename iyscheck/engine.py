@@ -389,6 +389,7 @@ class Engine:
         if context.message_class.exempt:
             exempt = np.full(recipients, Reason.EXEMPT_MESSAGE, np.uint8)
             return ColumnAnswer.of(exempt, self._envelope(self._seen, None))
+        self._store.refuse_closed()  # before loops are compiled: in a forked process that could wait for ever
         column = self._tokens(context, addresses, tokens, address_key_id)
         self.wait_for(min_position, timeout_s)
         tags = self._store_key.tags(column)

@@ -234,6 +234,10 @@ class Store:
         """
         self._environment = self._environment.closed()
 
+    def refuse_closed(self) -> None:
+        """Raise StoreClosedError where the store was closed or this process forked; costs next to nothing."""
+        _ = self._environment.lmdb.begin
+
     def snapshot(self) -> Snapshot:
         """Open a view of everything that is committed now; the end of its `with` block closes it.
 
