@@ -25,7 +25,6 @@ from iyscheck.keys import AddressKey, StoreKey
 from iyscheck.question import Answer, Context, Question
 from iyscheck.store.environment import DATA_FILE, LOCK_FILE
 from iyscheck.store.mapping import start_of
-from iyscheck.store.snapshot import Snapshot
 from tests.builders import ADDRESS_KEY, StoreBuilder
 from tests.embedding import BRAND, MESAJ, PEOPLE, ROOT, ask, ask_all, in_three_ways, make_store, open_engine, run
 from tests.processes import Site, turkish_now
@@ -339,7 +338,7 @@ class TestProcesses:
         assert holder.stdout.readline() == "6\n"
         first.close()
         with open_engine(path) as engine:
-            held: list[Snapshot] = []
+            held: list[object] = []
             with suppress(StoreUnreadableError):
                 while len(held) < 8:
                     held.append(engine._store.snapshot())
