@@ -170,9 +170,10 @@ class TestClosing:
             engine.close()
 
             assert mapped(path)
-            assert snapshot.brand(BRAND).brand is not None
-            assert view.brand(BRAND).brand is not None
-        del snapshot, view
+            assert snapshot.counts()
+            with view.records() as records:
+                assert records.counts()
+        del snapshot, view, records
         wait_until(lambda: not mapped(path))
 
     def test_waiting(self, path: Path) -> None:
@@ -276,6 +277,38 @@ def fork_under_threads(path: str) -> None:
     sys.stdout.write("forked")
 
 
+def fork_while_reading(path: str) -> None:
+    """Fork while a snapshot is open, and compare LMDB's table of readers before and after the child."""
+    with open_engine(path) as engine:
+        ask_all(engine, PEOPLE)
+        with engine._views.view():
+            before = engine._store.environment.lmdb.readers()
+            child = os.fork()
+            if not child:
+                engine.close()
+                del engine
+                gc.collect()
+                os._exit(0)
+            os.waitpid(child, 0)
+            assert engine._store.environment.lmdb.readers() == before
+        assert in_three_ways(engine, PEOPLE[0]) == {Reason.CONSENTED}
+    sys.stdout.write("kept")
+
+
+def fork_then_open(path: str) -> None:
+    """Fork six children that each open the store, and wait for them."""
+    children = []
+    for _ in range(6):
+        child = os.fork()
+        if not child:
+            with open_engine(path) as engine:
+                os._exit(0 if in_three_ways(engine, PEOPLE[0]) == {Reason.CONSENTED} else 1)
+        children.append(child)
+    for child in children:
+        assert os.waitpid(child, 0)[1] == 0
+        sys.stdout.write("opened")
+
+
 def hold_readers(path: str, count: int) -> None:
     """Take reader slots until killed."""
     engine = open_engine(path)
@@ -294,34 +327,16 @@ class TestProcesses:
         assert (ran.returncode, ran.stdout) == (0, "forked"), ran.stderr
 
     def test_kept_snapshot(self, path: Path) -> None:
-        """A child that ends while its parent reads leaves the parent's reader slot alone: its pages are not reused."""
-        with open_engine(path) as engine:
-            ask_all(engine, PEOPLE)
-            with engine._views.view():
-                before = engine._store.environment.lmdb.readers()
-                child = os.fork()
-                if not child:
-                    engine.close()
-                    del engine
-                    gc.collect()
-                    os._exit(0)
-                os.waitpid(child, 0)
-                after = engine._store.environment.lmdb.readers()
+        """A child that ends while its parent reads leaves the parent's reader slots alone: no page is reused."""
+        ran = run(BEGIN + "fork_while_reading(sys.argv[1])", path)
 
-            assert before == after
-            assert in_three_ways(engine, PEOPLE[0]) == {Reason.CONSENTED}
+        assert (ran.returncode, ran.stdout) == (0, "kept"), ran.stderr
 
     def test_open_after_fork(self, path: Path) -> None:
         """Children that open the store themselves after a fork are answered, many at once."""
-        children = []
-        for _ in range(6):
-            child = os.fork()
-            if not child:
-                with open_engine(path) as engine:
-                    os._exit(0 if in_three_ways(engine, PEOPLE[0]) == {Reason.CONSENTED} else 1)
-            children.append(child)
+        ran = run(BEGIN + "fork_then_open(sys.argv[1])", path)
 
-        assert [os.waitpid(child, 0)[1] for child in children] == [0] * 6
+        assert (ran.returncode, ran.stdout) == (0, "opened" * 6), ran.stderr
 
     def test_reader_slots(self, path: Path) -> None:
         """Where all reader slots are taken opening and checking say so; those of killed processes are taken back."""
