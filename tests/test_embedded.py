@@ -179,9 +179,10 @@ class TestSpelling:
 
     def test_plain_numbers(self, engine: Engine) -> None:
         """A number that equals a channel stands for it, also where the number was never seen before."""
-        answer = engine.check(brand=np.int64(BRAND), channel=2, recipient_type=1, address=PEOPLE[0])  # type: ignore[call-overload] # numbers
+        who: dict[str, typing.Any] = {"brand": np.int64(BRAND), "recipient_type": 1, "address": PEOPLE[0]}
 
-        assert answer.reason is Reason.CONSENTED
+        assert engine.check(**who, channel=2).reason is Reason.CONSENTED
+        assert engine.check(**who, channel=3).reason is Reason.INVALID_ADDRESS  # no e-mail
 
     def test_mixed_up(self, engine: Engine) -> None:
         """A prepared question with keywords of another is a mistake, never an answer."""
