@@ -253,7 +253,7 @@ def checked(context: Context) -> Context:
         except TypeError:
             right = False
         if not right:
-            raise QuestionError(field, f"must be a number from 1 to {highest}.", fix=fix)
+            raise QuestionError(field, f"must be from 1 to {highest}.", fix=fix)
     for field, kind in (("channel", Channel), ("recipient_type", RecipientType), ("message_class", MessageClass)):
         if getattr(context, field) not in frozenset(kind):
             raise QuestionError(field, f"is not a {kind.__name__}.")
