@@ -1,27 +1,85 @@
-"""Answers questions from a store: the rule over columns, with evidence and freshness.
+"""Answers questions from a store, in the process that asks: the rule over columns, with evidence and freshness.
 
-The engine knows store and rule and nothing of gRPC; it is also the embedded mode:
+The engine knows store and rule and nothing of gRPC. The server is made of it; a gateway can use it without one:
 
-    with Engine.open("store", store_key=StoreKey.load("store.key"), address_key=AddressKey.load("address.key")) as e:
-        e.check(Question(context=Context(brand=600123, channel=Channel.MESAJ, ...), address="+90532..."))
+```python
+from iyscheck.consent import Channel, Policy, RecipientType
+from iyscheck.engine import Engine
+from iyscheck.errors import IyscheckError
+from iyscheck.keys import AddressKey, StoreKey
+from iyscheck.question import Answer, Context, Question
 
-It is safe from many threads. Whatever it does not know it does not permit: an error is an error, never an answer.
+engine = Engine.open(
+    "store",
+    store_key=StoreKey.load("keys/store.key"),
+    address_key=AddressKey.load("keys/address.key"),
+    policy=Policy(merchants_need_record=True, freshness_limit_s=26 * 3600),
+)
+who = Context(brand=600123, channel=Channel.MESAJ, recipient_type=RecipientType.BIREYSEL)
+numbers = ["+90 532 123 45 67", "0532 123 45 68"]
+
+try:
+    answer = engine.check(
+        brand=600123, channel=Channel.MESAJ, recipient_type=RecipientType.BIREYSEL, address=numbers[0]
+    )
+    may_send = answer.permitted  # until answer.envelope.valid_until
+except IyscheckError:
+    may_send = False  # it was not answered
+
+for item in engine.check_many(Question(context=who, address=number) for number in numbers):
+    print(item.reason.name if isinstance(item, Answer) else item.message)
+
+column = engine.check_column(
+    brand=600123, channel=Channel.MESAJ, recipient_type=RecipientType.BIREYSEL, recipients=numbers
+)
+allowed = [number for number, yes in zip(numbers, column.permitted) if yes]
+engine.close()
+```
+
+Spelling and types are those of `iyscheck.client.Client`: to move between the two, change the line that opens. What
+only a network needs (`frame_size`, `window`, `client_reference`) is not here, and an engine raises its own errors
+where a server sends them. Whatever it does not know it does not permit: an error is an error, never an answer.
+
+- **Threads**: share one engine; nothing needs a lock. Columns release the GIL for most of their time with `[fast]`.
+  In asyncio call `check` as it is, columns through `asyncio.to_thread`.
+- **Processes**: each opens its own, which share the memory of the store. LMDB allows no use across a fork: a child
+  whose parent had the store open is refused with StoreClosedError, also to open it. So open after the fork
+  (`post_fork` of gunicorn, the initializer of a pool), or start processes with 'spawn' or 'forkserver'. Two engines
+  of one process on one store are fine. Each check that runs takes one of 1,024 reader slots; those of killed
+  processes are taken back.
+- **Commits**: each single check and batch reads what is committed when it starts, each frame of a column likewise; no
+  reopening, also after the loader was killed. `min_position` waits for a commit. A brand whose data is older than
+  `freshness_limit_s` is DATA_STALE. A store whose directory is *replaced* is noticed by opening it anew only.
+- **Memory**: the store is mapped, not read: what is used is kept in the system's page cache, once for all processes,
+  and shows as shared memory. An engine itself keeps 8 bytes for each page of the index (of some 300 consents), once a
+  column was asked.
+- **Closing**: leave the `with` block, or call `close`: checks that run in other threads end as they would, later ones
+  raise StoreClosedError. Exempt messages are permitted all the same. An engine that nobody closes harms nothing.
+- **Needs**: leave to read `data.mdb` and to write `lock.mdb`, by the user who asks. On a volume mounted read-only
+  LMDB would read without telling the loader, which then reuses what is being read; so it is refused. Never open or
+  copy the files of a store inside the process that has it open: closing them would drop LMDB's locks.
+- **A server instead** where other languages or machines ask, where those who ask must not hold the store key, or
+  where many short-lived processes do: each would open the store and fill its own caches.
 """
 
 import math
 import os
+import struct
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final, Self
+from itertools import islice
+from operator import index
+from typing import Any, Final, Self, TypeAlias, cast, overload
+from weakref import finalize
 
 import numpy as np
 import numpy.typing as npt
 import uuid_utils
 
 import iyscheck
-from iyscheck import address
+from iyscheck import address as address_form
 from iyscheck.change import Position
 from iyscheck.consent import (
     CLOCK_TOLERANCE_S,
@@ -30,10 +88,12 @@ from iyscheck.consent import (
     RULE_VERSION,
     STATES,
     STATUS_BITS,
+    Channel,
     LegacyDeadline,
     MessageClass,
     Policy,
     Reason,
+    RecipientType,
     Sender,
     Status,
     verdicts,
@@ -59,14 +119,18 @@ from iyscheck.question import (
     Answer,
     BatchAnswer,
     ColumnAnswer,
+    ColumnResult,
     Context,
     Envelope,
+    FrameResult,
     ItemError,
     Question,
     ServerInfo,
+    checked,
+    checked_key_id,
+    joined,
 )
 from iyscheck.store import layout
-from iyscheck.store.environment import DATA_FILE
 from iyscheck.store.mapping import FileMapping
 from iyscheck.store.snapshot import BrandView, Snapshot, Store, StoreStats
 from iyscheck.store.view import IndexStats, View, Views
@@ -76,6 +140,9 @@ _LIST_BITS = np.uint8(STATUS_BITS | RETAILER_BIT)
 _HAS_LIST = np.uint8(Status.ONAY | RETAILER_BIT)
 """Whom the retailer must be looked up for: everybody else has no list, or no consent."""
 TOKEN_BYTES = 16
+
+_COMMERCIAL: Final = MessageClass.COMMERCIAL
+"""A name for each check: looking it up in its class takes 40 ns."""
 
 _MOST_STANDINGS: Final = 10_000
 """Retailers and brand codes are any numbers that callers make up: they must not fill the memory."""
@@ -123,8 +190,17 @@ class _Standings:
         self.of: dict[Context, _Standing] = {}
 
 
+Kind: TypeAlias = tuple[int | None, Channel | None, RecipientType | None, MessageClass, int | None]
+"""Brand, channel, recipient type, message class and retailer of a question in keywords, as they were given."""
+
+
 class Engine:
-    """Checks against one store; open it with `open`."""
+    """Checks against one store; open it with `open`. Safe to share between threads, not across a fork.
+
+    A question in keywords is spelt as `iyscheck.client.Client` spells it and answered with the same types; one that was
+    prepared, a Question or Context, saves a tenth of a microsecond or two. Every check can raise QuestionError,
+    KeysError, PositionError and StoreError (StoreClosedError once it is closed): it was not answered, do not send.
+    """
 
     def __init__(
         self,
@@ -142,7 +218,7 @@ class Engine:
         self._address_key = address_key
         self.policy = policy
         self._policy_id = policy.policy_id
-        self._nobody = store_key.tag(address.UNREADABLE)
+        self._nobody = store_key.tag(address_form.UNREADABLE)
         self._answer_ttl_s = answer_ttl_s
         self._clock = clock
         self.address_key_id = store.meta(layout.META_ADDRESS_KEY_ID)
@@ -155,6 +231,7 @@ class Engine:
         with store.snapshot() as snapshot:
             self._see(snapshot)
         self._mapping: FileMapping | None = None
+        self._contexts: dict[Kind, Context] = {}
 
     @classmethod
     def open(
@@ -167,30 +244,29 @@ class Engine:
         answer_ttl_s: int = DEFAULT_ANSWER_TTL_S,
         kernel: Kernel | None = None,
     ) -> Self:
-        """Open a store for checking. Without the address key only tokens can be asked about.
+        """Open the store in a directory for checking; without the address key only tokens can be asked about.
 
-        `kernel` chooses what runs the inner loops; both give the same answers.
+        `policy` says how old a brand's data may be (26 hours unless told otherwise), whether merchants need a record
+        (no), and which legal deadline counts; an answer is valid for `answer_ttl_s`. `kernel` chooses what runs the
+        inner loops; both give the same answers. Engines of one process on one store share its files.
 
-        Raises StoreMissingError, StoreUnreadableError, StoreFormatError, StoreKeysError.
+        Raises StoreMissingError, StoreUnreadableError, StoreFormatError, StoreKeysError, StoreCorruptError, and
+        StoreClosedError in a process that was forked from one in which the store is open.
         """
-        store = Store.open(
-            path,
-            store_key_id=store_key.key_id,
-            address_key_id=address_key.key_id if address_key else None,
+        engine = cls(
+            Store.open(
+                path,
+                store_key_id=store_key.key_id,
+                address_key_id=address_key.key_id if address_key else None,
+            ),
+            store_key=store_key,
+            address_key=address_key,
+            policy=policy or Policy(),
+            answer_ttl_s=answer_ttl_s,
+            kernel=kernel,
         )
-        try:
-            engine = cls(
-                store,
-                store_key=store_key,
-                address_key=address_key,
-                policy=policy or Policy(),
-                answer_ttl_s=answer_ttl_s,
-                kernel=kernel,
-            )
-        except BaseException:
-            store.close()
-            raise
-        engine._mapping = FileMapping(store.environment.path / DATA_FILE)
+        mapping = engine._mapping = FileMapping(engine._store.environment)
+        finalize(engine, mapping.stop)  # an engine that nobody closes leaves no thread behind either
         return engine
 
     def __enter__(self) -> Self:
@@ -200,7 +276,10 @@ class Engine:
         self.close()
 
     def close(self) -> None:
-        """Close the store; no check may be running."""
+        """Close the store: checks that are running end as they would, later ones raise StoreClosedError.
+
+        Exempt messages are permitted all the same: they do not read the store. Twice does no harm.
+        """
         if self._mapping is not None:
             self._mapping.close()
         self._views.close()
@@ -211,36 +290,89 @@ class Engine:
         """Whether plaintext addresses can be asked about."""
         return self._address_key is not None
 
-    def check(self, question: Question, *, min_position: Position | None = None, timeout_s: float = 1.0) -> Answer:
-        """Answer one question with its evidence.
+    @overload
+    def check(
+        self, question: Question, /, *, min_position: Position | None = None, timeout_s: float = 1.0
+    ) -> Answer: ...
+
+    @overload
+    def check(
+        self,
+        /,
+        *,
+        brand: int,
+        channel: Channel,
+        recipient_type: RecipientType,
+        address: str | None = None,
+        token: bytes | None = None,
+        address_key_id: bytes | None = None,
+        message_class: MessageClass = MessageClass.COMMERCIAL,
+        retailer: int | None = None,
+        min_position: Position | None = None,
+        timeout_s: float = 1.0,
+    ) -> Answer: ...
+
+    def check(  # noqa: PLR0913, PLR0917 - defaults of keyword-only parameters would take 45 ns of each check
+        self,
+        question: Question | None = None,
+        /,
+        brand: int | None = None,
+        channel: Channel | None = None,
+        recipient_type: RecipientType | None = None,
+        address: str | None = None,
+        token: bytes | None = None,
+        address_key_id: bytes | None = None,
+        message_class: MessageClass = _COMMERCIAL,
+        retailer: int | None = None,
+        min_position: Position | None = None,
+        timeout_s: float = 1.0,
+    ) -> Answer:
+        """Answer one question with its evidence; it is given in keywords, or as a Question.
+
+        The recipient is an `address`, or a `token` (16 bytes, with the 8-byte id of its key unless the engine holds
+        that key). Waits up to `timeout_s` for the store to come to `min_position`.
 
         Raises QuestionError, AddressKeyNotHeldError, AddressKeyMismatchError, PositionError, StoreError.
         """
-        context = question.context
-        if context.message_class is not MessageClass.COMMERCIAL and context.message_class.exempt:
+        if question is None:
+            kind = (brand, channel, recipient_type, message_class, retailer)
+            context = self._contexts.get(kind) or self._context(kind)
+            if address.__class__ is not str or token is not None:
+                address_key_id = self._checked_recipient(address, token, address_key_id)
+        else:
+            if (
+                brand is not None
+                or address is not None
+                or token is not None
+                or retailer is not None
+                or message_class is not _COMMERCIAL
+            ):
+                raise TypeError("a Question comes without keywords of its own")
+            context = question.context
+            address, token, address_key_id = question.address, question.token, question.address_key_id
+        if context.message_class is not _COMMERCIAL and context.message_class.exempt:
             return self._exempt(context)
-        token = self._token(question)
+        token = self._token(context.channel, address, token, address_key_id)
         if min_position is not None:
             self.wait_for(min_position, timeout_s)
-        tag = None if token == address.UNREADABLE else self._store_key.tag(token)
+        tag = None if token == address_form.UNREADABLE else self._store_key.tag(token)
         with self._store.snapshot() as snapshot:
             return self._answer(snapshot, context, tag)
 
     def check_many(
         self,
-        questions: Sequence[Question | ItemError],
+        questions: Iterable[Question | ItemError],
         *,
         min_position: Position | None = None,
         timeout_s: float = 1.0,
     ) -> BatchAnswer:
-        """Answer up to 10,000 mixed questions in order, from one snapshot; a bad one becomes its ItemError.
+        """Answer any number of mixed questions in order, from one snapshot; a bad one becomes its ItemError.
 
         An ItemError among the questions stays at its place.
         """
-        if len(questions) > MAX_BATCH_QUESTIONS:
-            raise BatchTooLargeError("questions", maximum=MAX_BATCH_QUESTIONS, actual=len(questions))
+        questions = questions if isinstance(questions, list | tuple) else list(questions)
         tokens = [self._token_or_error(question) for question in questions]
-        readable = [token if isinstance(token, bytes) else address.UNREADABLE for token in tokens]
+        readable = [token if isinstance(token, bytes) else address_form.UNREADABLE for token in tokens]
         packed = self._store_key.tags(_column(b"".join(readable))).tobytes()
         tags = [packed[at : at + TOKEN_BYTES] for at in range(0, len(packed), TOKEN_BYTES)]
         self.wait_for(min_position, timeout_s)
@@ -249,20 +381,60 @@ class Engine:
             items = [self._item(snapshot, *each) for each in zip(questions, tokens, tags, strict=True)]
             return BatchAnswer(items=items, envelope=self._batch_envelope(items, snapshot.position))
 
+    @overload
     def check_column(
         self,
         context: Context,
+        /,
         *,
-        addresses: Sequence[str] | address.TextColumn | None = None,
+        addresses: Sequence[str] | address_form.TextColumn | None = None,
         tokens: npt.NDArray[np.uint8] | None = None,
         address_key_id: bytes | None = None,
         min_position: Position | None = None,
         timeout_s: float = 1.0,
-    ) -> ColumnAnswer:
-        """Answer for N recipients that share a context; give addresses or tokens, uint8 (N, 16).
+    ) -> ColumnAnswer: ...
 
-        Returns one reason number per recipient. Raises what `check` raises, for the frame as a whole.
+    @overload
+    def check_column(
+        self,
+        /,
+        *,
+        brand: int,
+        channel: Channel,
+        recipient_type: RecipientType,
+        recipients: Iterable[str] | npt.NDArray[np.uint8],
+        address_key_id: bytes | None = None,
+        message_class: MessageClass = MessageClass.COMMERCIAL,
+        retailer: int | None = None,
+        min_position: Position | None = None,
+        timeout_s: float = 1.0,
+    ) -> ColumnResult: ...
+
+    def check_column(
+        self,
+        context: Context | None = None,
+        /,
+        *,
+        addresses: Sequence[str] | address_form.TextColumn | None = None,
+        tokens: npt.NDArray[np.uint8] | None = None,
+        address_key_id: bytes | None = None,
+        min_position: Position | None = None,
+        timeout_s: float = 1.0,
+        **asked: Any,  # what the overloads say, typed there
+    ) -> ColumnAnswer | ColumnResult:
+        """Answer for recipients that share everything else: any number in keywords, or one frame of a Context.
+
+        In keywords `recipients` are addresses, or tokens as uint8 of shape (N, 16); they are answered frame by frame,
+        each from the newest commit. A frame has up to 65,536 `addresses` or `tokens`, and one snapshot. Raises what
+        `check` raises, for the column as a whole.
         """
+        if context is None:
+            frames = self.stream_column(
+                address_key_id=address_key_id, min_position=min_position, timeout_s=timeout_s, **asked
+            )
+            return joined(frames)
+        if asked:
+            raise TypeError("a Context comes without keywords of its own")
         if (addresses is None) == (tokens is None):
             raise QuestionError("addresses", "exactly one of addresses and tokens must be given.")
         recipients = len(addresses if addresses is not None else tokens if tokens is not None else ())
@@ -271,6 +443,7 @@ class Engine:
         if context.message_class.exempt:
             exempt = np.full(recipients, Reason.EXEMPT_MESSAGE, np.uint8)
             return ColumnAnswer.of(exempt, self._envelope(self._seen, None))
+        self._store.refuse_closed()  # before loops are compiled: in a forked process that could wait for ever
         column = self._tokens(context, addresses, tokens, address_key_id)
         self.wait_for(min_position, timeout_s)
         tags = self._store_key.tags(column)
@@ -294,6 +467,51 @@ class Engine:
                 counts = np.bincount(reasons, minlength=256)
             envelope = self._envelope(view.position, standing.watermark, now)
             return ColumnAnswer(reasons=reasons, counts=counts, envelope=envelope)
+
+    def stream_column(  # noqa: PLR0913 - a column in keywords
+        self,
+        *,
+        brand: int,
+        channel: Channel,
+        recipient_type: RecipientType,
+        recipients: Iterable[str] | npt.NDArray[np.uint8],
+        address_key_id: bytes | None = None,
+        message_class: MessageClass = MessageClass.COMMERCIAL,
+        retailer: int | None = None,
+        min_position: Position | None = None,
+        timeout_s: float = 1.0,
+    ) -> Iterator[FrameResult]:
+        """Do as `check_column`, but hand out each frame as it is answered; `recipients` may be without end."""
+        kind = (brand, channel, recipient_type, message_class, retailer)
+        context = self._contexts.get(kind) or self._context(kind)
+        if isinstance(recipients, str | bytes):
+            raise QuestionError("recipients", "is one text, not many.", fix="Put it into a list, or use check.")
+        if isinstance(recipients, np.ndarray):
+            address_key_id = checked_key_id(address_key_id or self._own_key_id())
+        return self._frames(context, recipients, address_key_id, min_position, timeout_s)
+
+    def _frames(
+        self,
+        context: Context,
+        recipients: Iterable[str] | npt.NDArray[np.uint8],
+        address_key_id: bytes | None,
+        min_position: Position | None,
+        timeout_s: float,
+    ) -> Iterator[FrameResult]:
+        first = 0
+        for frame in _cut(recipients):
+            if isinstance(frame, np.ndarray):
+                answer = self.check_column(
+                    context,
+                    tokens=frame,
+                    address_key_id=address_key_id,
+                    min_position=min_position,
+                    timeout_s=timeout_s,
+                )
+            else:
+                answer = self.check_column(context, addresses=frame, min_position=min_position, timeout_s=timeout_s)
+            yield FrameResult(first=first, reasons=answer.reasons, envelope=answer.envelope)
+            first += len(frame)
 
     def wait_for(self, position: Position | None, timeout_s: float) -> None:
         """Wait until the store has come to a position.
@@ -368,6 +586,48 @@ class Engine:
         """Free the reader slots of processes that died; returns how many."""
         return self._store.sweep_readers()
 
+    def _context(self, kind: Kind) -> Context:
+        """Make what was asked in keywords into a context, and keep it for the next check. Raises QuestionError."""
+        brand, channel, recipient_type, message_class, retailer = kind
+        given = checked(
+            Context(
+                brand=cast("int", brand),  # each is checked there
+                channel=cast("Channel", channel),
+                recipient_type=cast("RecipientType", recipient_type),
+                message_class=message_class,
+                retailer=retailer,
+            )
+        )
+        context = Context(
+            brand=index(given.brand),
+            channel=Channel(given.channel),  # which a plain number equals
+            recipient_type=RecipientType(given.recipient_type),
+            message_class=MessageClass(given.message_class),
+            retailer=None if retailer is None else index(retailer),
+        )
+        if len(self._contexts) >= _MOST_STANDINGS:
+            self._contexts.clear()
+        self._contexts[kind] = context
+        return context
+
+    def _checked_recipient(
+        self, address: str | None, token: bytes | None, address_key_id: bytes | None
+    ) -> bytes | None:
+        """Check who is asked about in keywords; return the id of the token's key. Raises QuestionError."""
+        if (address is None) == (token is None):
+            raise QuestionError("address", "exactly one of address and token must be given.")
+        if token is None:
+            if not isinstance(address, str):
+                raise QuestionError("address", "is not a text.")
+            return None
+        if not isinstance(token, bytes):
+            raise QuestionError("token", f"must have {TOKEN_BYTES} bytes.")
+        return checked_key_id(address_key_id or self._own_key_id())
+
+    def _own_key_id(self) -> bytes | None:
+        """Return the id of the address key that this process holds, if it does."""
+        return None if self._address_key is None else self._address_key.key_id
+
     def _answer(self, snapshot: Snapshot, context: Context, tag: bytes | None) -> Answer:
         """Answer one commercial question from a snapshot; the tag is None where the address is unreadable."""
         standings = self._standings
@@ -395,9 +655,13 @@ class Engine:
         )
 
     def _stand(self, source: Snapshot | View, context: Context, standings: _Standings) -> _Standing:
-        """Make the verdicts for this kind of question, and keep them for the next check."""
-        view = source.brand(context.brand)
-        prefix = layout.key_prefix(context.brand, context.channel, context.recipient_type)
+        """Make the verdicts for this kind of question, and keep them for the next check. Raises QuestionError."""
+        try:
+            view = source.brand(context.brand)
+            prefix = layout.key_prefix(context.brand, context.channel, context.recipient_type)
+        except (TypeError, ValueError, OverflowError, struct.error):  # no code at all: say which
+            checked(context)
+            raise
         standing = _Standing(prefix, view.watermark, self._fresh_between(view.watermark))
         for fresh in (False, True):
             table = verdicts(self._sender(context, view, fresh=fresh))
@@ -421,7 +685,10 @@ class Engine:
             return token
         if question.context.message_class.exempt:
             return self._exempt(question.context)
-        return self._answer(snapshot, question.context, None if token == address.UNREADABLE else tag)
+        try:
+            return self._answer(snapshot, question.context, None if token == address_form.UNREADABLE else tag)
+        except QuestionError as error:
+            return ItemError(reason=error.reason, field=error.field, message=str(error))
 
     def _exempt(self, context: Context) -> Answer:
         """Answer an exempt question: the store is not read, so that nothing can block a one-time password."""
@@ -479,30 +746,33 @@ class Engine:
         if isinstance(question, ItemError):
             return question
         try:
-            return address.UNREADABLE if question.context.message_class.exempt else self._token(question)
+            context = question.context
+            if context.message_class.exempt:
+                return address_form.UNREADABLE
+            return self._token(context.channel, question.address, question.token, question.address_key_id)
         except (InputError, KeysError) as error:
             field = error.field if isinstance(error, InputError) else ""
             return ItemError(reason=error.reason, field=field, message=str(error))
 
-    def _token(self, question: Question) -> bytes:
-        if (question.address is None) == (question.token is None):
+    def _token(self, channel: Channel, address: str | None, token: bytes | None, address_key_id: bytes | None) -> bytes:
+        if (address is None) == (token is None):
             raise QuestionError("recipient", "exactly one of address and token must be given.")
-        if question.token is not None:
-            self._check_key_id(question.address_key_id)
-            if len(question.token) != TOKEN_BYTES:
-                raise QuestionError("token", f"it has {len(question.token)} bytes, not {TOKEN_BYTES}.")
-            return question.token
-        return address.token(question.address or "", question.context.channel, self._held_key())
+        if token is not None:
+            self._check_key_id(address_key_id)
+            if len(token) != TOKEN_BYTES:
+                raise QuestionError("token", f"it has {len(token)} bytes, not {TOKEN_BYTES}.")
+            return token
+        return address_form.token(address or "", channel, self._held_key())
 
     def _tokens(
         self,
         context: Context,
-        addresses: Sequence[str] | address.TextColumn | None,
+        addresses: Sequence[str] | address_form.TextColumn | None,
         tokens: npt.NDArray[np.uint8] | None,
         address_key_id: bytes | None,
     ) -> npt.NDArray[np.uint8]:
         if tokens is None:
-            return address.tokens(addresses or (), context.channel, self._held_key(), self.kernel)
+            return address_form.tokens(addresses or (), context.channel, self._held_key(), self.kernel)
         self._check_key_id(address_key_id)
         if tokens.dtype != np.uint8 or tokens.ndim != 2 or tokens.shape[1] != TOKEN_BYTES:  # noqa: PLR2004 - a table
             raise QuestionError("tokens", "must be a uint8 array of shape (N, 16).")
@@ -512,7 +782,7 @@ class Engine:
         if self._address_key is None:
             raise AddressKeyNotHeldError(
                 "Plaintext addresses cannot be answered here: the address key is not held.",
-                fix=f"Send tokens made with address key {self.address_key_id.hex()}.",
+                fix=f"Send tokens made with address key {self.address_key_id.hex()}, or open the engine with it.",
             )
         return self._address_key
 
@@ -527,3 +797,16 @@ class Engine:
 
 def _column(packed: bytes) -> npt.NDArray[np.uint8]:
     return np.frombuffer(packed, np.uint8).reshape(-1, TOKEN_BYTES)
+
+
+def _cut(recipients: Iterable[str] | npt.NDArray[np.uint8]) -> Iterator[list[str] | npt.NDArray[np.uint8]]:
+    """Cut a column into frames; nothing of an iterable is read ahead. Raises QuestionError."""
+    if isinstance(recipients, np.ndarray):
+        for first in range(0, max(len(recipients), 1), MAX_FRAME_RECIPIENTS):  # an empty one is looked at too
+            yield recipients[first : first + MAX_FRAME_RECIPIENTS]
+        return
+    rest = iter(recipients)
+    while frame := list(islice(rest, MAX_FRAME_RECIPIENTS)):
+        if not all(isinstance(text, str) for text in frame):
+            raise QuestionError("recipients", "has something that is not a text.")
+        yield frame

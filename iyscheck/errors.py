@@ -18,6 +18,7 @@ IyscheckError                     never raised itself
 │   ├── StoreFormatError          it was written by a newer iyscheck
 │   ├── StoreFullError            the disk is full
 │   ├── StoreBusyError            another loader is writing to it
+│   ├── StoreClosedError          it was closed, or opened before this process was forked
 │   └── StoreCorruptError         a value that no iyscheck wrote
 ├── PositionError                 read-your-writes
 │   ├── PositionOfOtherLogError   the position belongs to another store
@@ -53,6 +54,16 @@ class IyscheckError(Exception):
 
     def __str__(self) -> str:
         return f"{self.message} {self.fix}".rstrip()
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _restored, (type(self), self.args, vars(self))  # through pools of processes, whatever it is made of
+
+
+def _restored(kind: type[IyscheckError], args: tuple[object, ...], state: dict[str, object]) -> IyscheckError:
+    """Make an error again in another process."""
+    error = kind.__new__(kind, *args)
+    vars(error).update(state)
+    return error
 
 
 class InputError(IyscheckError):
@@ -168,6 +179,12 @@ class StoreBusyError(StoreError):
     """Another loader is writing to this store."""
 
     reason: ClassVar[str] = "STORE_BUSY"
+
+
+class StoreClosedError(StoreError):
+    """The store was closed, or it was opened before this process was forked from the one that may use it."""
+
+    reason: ClassVar[str] = "STORE_CLOSED"
 
 
 class StoreCorruptError(StoreError):

@@ -4,14 +4,19 @@ They are structs: making one takes a tenth of the time of a frozen dataclass, an
 part of a cycle, so the garbage collector does not look at them.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from operator import index
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from iyscheck.change import Position
-from iyscheck.consent import Channel, MessageClass, Policy, Reason, RecipientType, Status, permits
+from iyscheck.consent import PERMITTING, Channel, MessageClass, Policy, Reason, RecipientType, Status, permits
+from iyscheck.errors import QuestionError
+from iyscheck.keys import KEY_ID_BYTES
 
 MAX_BATCH_QUESTIONS = 10_000
 MAX_FRAME_RECIPIENTS = 65_536
@@ -93,13 +98,22 @@ class ItemError(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class BatchAnswer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """The answers to a batch in the order asked, all from one snapshot.
+    """The answers to a batch in the order asked, all from one snapshot; it can be used as the list of its items.
 
     The envelope's `as_of` and `valid_until` are the oldest and earliest of the items.
     """
 
     items: Sequence[Answer | ItemError]
     envelope: Envelope
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __iter__(self) -> Iterator[Answer | ItemError]:
+        return iter(self.items)
+
+    def __getitem__(self, place: int) -> Answer | ItemError:
+        return self.items[place]
 
 
 class ColumnAnswer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -118,6 +132,89 @@ class ColumnAnswer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         """List the reason numbers that were given, and how many recipients got each."""
         given = self.counts.nonzero()[0]
         return list(zip(given.tolist(), self.counts[given].tolist(), strict=True))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class FrameResult:
+    """The answers to one frame: `reasons` is uint8 of shape (n,); `first` is the place of the first recipient."""
+
+    first: int
+    reasons: npt.NDArray[np.uint8]
+    envelope: Envelope
+
+    @property
+    def permitted(self) -> npt.NDArray[np.bool_]:
+        """Who may be sent to: bool of shape (n,)."""
+        return PERMITTING[self.reasons]
+
+    @property
+    def counts(self) -> Mapping[Reason, int]:
+        """How many recipients got each reason; numbers that this version does not know are UNSPECIFIED."""
+        return counts_of(self.reasons)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ColumnResult:
+    """The answers to a whole column: `reasons` is uint8 of shape (N,), in the order asked.
+
+    `envelopes` holds one envelope for each frame, in order; a column without recipients has none.
+    """
+
+    reasons: npt.NDArray[np.uint8]
+    envelopes: tuple[Envelope, ...]
+
+    @property
+    def permitted(self) -> npt.NDArray[np.bool_]:
+        """Who may be sent to: bool of shape (N,)."""
+        return PERMITTING[self.reasons]
+
+    @property
+    def counts(self) -> Mapping[Reason, int]:
+        """How many recipients got each reason; numbers that this version does not know are UNSPECIFIED."""
+        return counts_of(self.reasons)
+
+    @property
+    def first_position(self) -> Position | None:
+        """The position that the first frame was answered from."""
+        return self.envelopes[0].position if self.envelopes else None
+
+    @property
+    def last_position(self) -> Position | None:
+        """The position that the last frame was answered from."""
+        return self.envelopes[-1].position if self.envelopes else None
+
+    @property
+    def as_of(self) -> int | None:
+        """The oldest watermark of all frames, seconds UTC; None if one had none."""
+        known = [envelope.as_of for envelope in self.envelopes if envelope.as_of is not None]
+        return min(known) if known and len(known) == len(self.envelopes) else None
+
+    @property
+    def valid_until(self) -> float | None:
+        """When the first of the answers ends to be valid, seconds UTC."""
+        return min((envelope.valid_until for envelope in self.envelopes), default=None)
+
+    @property
+    def decision_ids(self) -> tuple[str, ...]:
+        """The decision id of each frame, in order."""
+        return tuple(envelope.decision_id for envelope in self.envelopes)
+
+
+def joined(frames: Iterable[FrameResult]) -> ColumnResult:
+    """Put the frames of one column together."""
+    kept = list(frames)
+    reasons = np.concatenate([frame.reasons for frame in kept]) if kept else np.zeros(0, np.uint8)
+    return ColumnResult(reasons=reasons, envelopes=tuple(frame.envelope for frame in kept))
+
+
+def counts_of(reasons: npt.NDArray[np.uint8]) -> Mapping[Reason, int]:
+    """Count reasons; what this version does not know counts as UNSPECIFIED."""
+    known = frozenset(Reason)
+    counts: Counter[Reason] = Counter()
+    for number, recipients in enumerate(np.bincount(reasons, minlength=1).tolist()):
+        if recipients:
+            counts[Reason(number) if number in known else Reason.UNSPECIFIED] += recipients
+    return dict(counts)
 
 
 class ServerInfo(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -140,3 +237,31 @@ class ServerInfo(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     oldest_watermark: int | None
     policy: Policy
     answer_ttl_s: int
+
+
+def checked(context: Context) -> Context:
+    """Check what a question shares with others. Raises QuestionError."""
+    for field, highest, fix in (
+        ("brand", MAX_BRAND_CODE, "It is the İYS brandCode."),
+        ("retailer", MAX_RETAILER_CODE, "It is the İYS retailerCode."),
+    ):
+        code = getattr(context, field)
+        if code is None and field == "retailer":
+            continue
+        try:
+            right = 0 < index(code) <= highest
+        except TypeError:
+            right = False
+        if not right:
+            raise QuestionError(field, f"must be from 1 to {highest}.", fix=fix)
+    for field, kind in (("channel", Channel), ("recipient_type", RecipientType), ("message_class", MessageClass)):
+        if getattr(context, field) not in frozenset(kind):
+            raise QuestionError(field, f"is not a {kind.__name__}.")
+    return context
+
+
+def checked_key_id(key_id: bytes | None) -> bytes:
+    """Check that tokens come with the id of their key. Raises QuestionError."""
+    if key_id is None or len(key_id) != KEY_ID_BYTES:
+        raise QuestionError("address_key_id", f"tokens need the id of their address key, {KEY_ID_BYTES} bytes.")
+    return key_id

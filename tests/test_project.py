@@ -83,7 +83,7 @@ class TestImports:
             ("iyscheck.consent", "grpc google.protobuf lmdb"),
             ("iyscheck.address", "grpc google.protobuf lmdb"),
             ("iyscheck.store", "grpc google.protobuf"),
-            ("iyscheck.engine", "grpc google.protobuf"),
+            ("iyscheck.engine", "grpc google.protobuf prometheus_client numba llvmlite pydantic structlog typer"),
             ("iyscheck.client", "lmdb"),
             ("loader", "grpc google.protobuf lmdb"),
             ("bench.population", "grpc google.protobuf lmdb"),

@@ -2,8 +2,8 @@
 
 from iyscheck.client.aio import AsyncClient
 from iyscheck.client.aio_batching import AsyncBatching
-from iyscheck.client.columns import ColumnResult, FrameResult
 from iyscheck.client.sync import Client
 from iyscheck.client.sync_batching import Batching
+from iyscheck.question import ColumnResult, FrameResult
 
 __all__ = ["AsyncBatching", "AsyncClient", "Batching", "Client", "ColumnResult", "FrameResult"]

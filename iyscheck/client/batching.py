@@ -16,11 +16,11 @@ from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 import msgspec
 
 from iyscheck.change import Position
-from iyscheck.client.calls import GATHERED, ColumnCall, checked
+from iyscheck.client.calls import GATHERED, ColumnCall
 from iyscheck.client.columns import FIRST_BACKOFF_S, LAST_BACKOFF_S
 from iyscheck.consent import Channel, MessageClass, RecipientType
 from iyscheck.errors import QuestionError, ServiceFailedError
-from iyscheck.question import Context
+from iyscheck.question import Context, checked
 from iyscheck.v1 import consent_check_pb2 as pb
 
 CAPACITY: Final = 10_000

@@ -18,21 +18,22 @@ from msgspec.structs import replace
 from iyscheck import address as addresses
 from iyscheck import wire
 from iyscheck.change import Position
-from iyscheck.client.columns import FRAME_HEAD_BYTES, TEXT_HEAD_BYTES, Flight, FrameResult, Piece, cut
+from iyscheck.client.columns import FRAME_HEAD_BYTES, TEXT_HEAD_BYTES, Flight, Piece, cut
 from iyscheck.client.failures import refused_frame
-from iyscheck.consent import Channel, MessageClass, Reason, RecipientType
+from iyscheck.consent import Channel, MessageClass, Reason
 from iyscheck.errors import QuestionError, ServiceFailedError
-from iyscheck.keys import BLOCK_BYTES, KEY_ID_BYTES, AddressKey
+from iyscheck.keys import BLOCK_BYTES, AddressKey
 from iyscheck.question import (
-    MAX_BRAND_CODE,
     MAX_CLIENT_REFERENCE_BYTES,
-    MAX_RETAILER_CODE,
     Answer,
     ColumnAnswer,
     Context,
+    FrameResult,
     ItemError,
     Question,
     ServerInfo,
+    checked,
+    checked_key_id,
 )
 from iyscheck.v1 import consent_check_pb2 as pb
 
@@ -333,29 +334,10 @@ def gathered_size(limits: ServerInfo) -> int:
     return max(min(GATHERED, limits.max_frame_recipients, fitting), 1)
 
 
-def checked(context: Context) -> Context:
-    """Check what a question shares with others. Raises QuestionError."""
-    if not 0 < context.brand <= MAX_BRAND_CODE:
-        raise QuestionError("brand", f"must be from 1 to {MAX_BRAND_CODE}.", fix="It is the İYS brandCode.")
-    if context.retailer is not None and not 0 < context.retailer <= MAX_RETAILER_CODE:
-        raise QuestionError("retailer", f"must be from 1 to {MAX_RETAILER_CODE}.", fix="It is the İYS retailerCode.")
-    for field, kind in (("channel", Channel), ("recipient_type", RecipientType), ("message_class", MessageClass)):
-        if getattr(context, field) not in frozenset(kind):
-            raise QuestionError(field, f"is not a {kind.__name__}.")
-    return context
-
-
 def checked_reference(client_reference: str) -> None:
     """Check a client reference. Raises QuestionError."""
     if len(client_reference.encode("utf-8", "replace")) > MAX_CLIENT_REFERENCE_BYTES:
         raise QuestionError("client_reference", f"must have at most {MAX_CLIENT_REFERENCE_BYTES} bytes.")
-
-
-def checked_key_id(key_id: bytes | None) -> bytes:
-    """Check that tokens come with the id of their key. Raises QuestionError."""
-    if key_id is None or len(key_id) != KEY_ID_BYTES:
-        raise QuestionError("address_key_id", f"tokens need the id of their address key, {KEY_ID_BYTES} bytes.")
-    return key_id
 
 
 def cleaned(text: str, channel: Channel) -> str:

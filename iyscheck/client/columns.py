@@ -5,8 +5,8 @@ next one under the same frame ids, and a reply that is not the one owed ends the
 doubled or given for somebody else.
 """
 
-from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Final, Generic, TypeAlias, TypeVar
@@ -14,11 +14,9 @@ from typing import Final, Generic, TypeAlias, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from iyscheck.change import Position
-from iyscheck.consent import PERMITTING, Reason
 from iyscheck.errors import QuestionError, ServiceFailedError
 from iyscheck.keys import BLOCK_BYTES
-from iyscheck.question import ColumnAnswer, Envelope
+from iyscheck.question import ColumnAnswer, FrameResult
 
 FRAME_SIZE: Final = 10_000
 WINDOW: Final = 4
@@ -33,89 +31,6 @@ TEXT_HEAD_BYTES: Final = 4
 
 Piece: TypeAlias = Sequence[str] | npt.NDArray[np.uint8]
 RequestT = TypeVar("RequestT")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class FrameResult:
-    """The answers to one frame: `reasons` is uint8 of shape (n,); `first` is the place of the first recipient."""
-
-    first: int
-    reasons: npt.NDArray[np.uint8]
-    envelope: Envelope
-
-    @property
-    def permitted(self) -> npt.NDArray[np.bool_]:
-        """Who may be sent to: bool of shape (n,)."""
-        return PERMITTING[self.reasons]
-
-    @property
-    def counts(self) -> Mapping[Reason, int]:
-        """How many recipients got each reason; numbers that this version does not know are UNSPECIFIED."""
-        return counts_of(self.reasons)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ColumnResult:
-    """The answers to a whole column: `reasons` is uint8 of shape (N,), in the order asked.
-
-    `envelopes` holds one envelope for each frame, in order; a column without recipients has none.
-    """
-
-    reasons: npt.NDArray[np.uint8]
-    envelopes: tuple[Envelope, ...]
-
-    @property
-    def permitted(self) -> npt.NDArray[np.bool_]:
-        """Who may be sent to: bool of shape (N,)."""
-        return PERMITTING[self.reasons]
-
-    @property
-    def counts(self) -> Mapping[Reason, int]:
-        """How many recipients got each reason; numbers that this version does not know are UNSPECIFIED."""
-        return counts_of(self.reasons)
-
-    @property
-    def first_position(self) -> Position | None:
-        """The position that the first frame was answered from."""
-        return self.envelopes[0].position if self.envelopes else None
-
-    @property
-    def last_position(self) -> Position | None:
-        """The position that the last frame was answered from."""
-        return self.envelopes[-1].position if self.envelopes else None
-
-    @property
-    def as_of(self) -> int | None:
-        """The oldest watermark of all frames, seconds UTC; None if one had none."""
-        known = [envelope.as_of for envelope in self.envelopes if envelope.as_of is not None]
-        return min(known) if known and len(known) == len(self.envelopes) else None
-
-    @property
-    def valid_until(self) -> float | None:
-        """When the first of the answers ends to be valid, seconds UTC."""
-        return min((envelope.valid_until for envelope in self.envelopes), default=None)
-
-    @property
-    def decision_ids(self) -> tuple[str, ...]:
-        """The decision id of each frame, in order."""
-        return tuple(envelope.decision_id for envelope in self.envelopes)
-
-
-def joined(frames: Iterable[FrameResult]) -> ColumnResult:
-    """Put the frames of one column together."""
-    kept = list(frames)
-    reasons = np.concatenate([frame.reasons for frame in kept]) if kept else np.zeros(0, np.uint8)
-    return ColumnResult(reasons=reasons, envelopes=tuple(frame.envelope for frame in kept))
-
-
-def counts_of(reasons: npt.NDArray[np.uint8]) -> Mapping[Reason, int]:
-    """Count reasons; what this version does not know counts as UNSPECIFIED."""
-    known = frozenset(Reason)
-    counts: Counter[Reason] = Counter()
-    for number, recipients in enumerate(np.bincount(reasons, minlength=1).tolist()):
-        if recipients:
-            counts[Reason(number) if number in known else Reason.UNSPECIFIED] += recipients
-    return dict(counts)
 
 
 def cut(

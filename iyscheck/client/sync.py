@@ -14,12 +14,12 @@ import numpy.typing as npt
 from iyscheck.change import Position
 from iyscheck.client import calls, failures
 from iyscheck.client.batching import CAPACITY
-from iyscheck.client.columns import FRAME_SIZE, WINDOW, ColumnResult, Flight, FrameResult, joined
+from iyscheck.client.columns import FRAME_SIZE, WINDOW, Flight
 from iyscheck.client.sync_batching import Batching
 from iyscheck.consent import Channel, MessageClass, RecipientType
 from iyscheck.errors import ServiceError
 from iyscheck.keys import AddressKey
-from iyscheck.question import Answer, Context, ItemError, Question, ServerInfo
+from iyscheck.question import Answer, ColumnResult, Context, FrameResult, ItemError, Question, ServerInfo, joined
 from iyscheck.v1 import consent_check_pb2 as pb
 from iyscheck.v1.consent_check_pb2_grpc import ConsentCheckServiceStub
 

@@ -58,6 +58,7 @@ CODES: Final[dict[type[errors.IyscheckError], grpc.StatusCode]] = {
     errors.StoreFormatError: _Code.INTERNAL,
     errors.StoreFullError: _Code.INTERNAL,
     errors.StoreBusyError: _Code.INTERNAL,
+    errors.StoreClosedError: _Code.UNAVAILABLE,
     errors.StoreCorruptError: _Code.DATA_LOSS,
     errors.PositionError: _Code.FAILED_PRECONDITION,
     errors.PositionOfOtherLogError: _Code.FAILED_PRECONDITION,

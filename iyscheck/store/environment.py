@@ -3,23 +3,33 @@
 Rules that keep it safe, measured or from LMDB's caveats:
 - everybody maps 1 TiB (virtual; the file is as large as its data) and nobody calls `set_mapsize`, which kills open
   read transactions of the process;
-- an environment never crosses a fork, and a process opens a path once: a second opening shares the first;
+- a process opens a file once: all its readers share one environment;
+- nothing is unmapped while somebody reads: a reader's environment is closed when the last reference to it goes, and
+  each transaction holds one;
+- an environment never crosses a fork: a child would give its parent's reader slots away;
+- readers can write the lock file, or the loader would not know what they read and reuse it;
+- nobody but LMDB opens the lock file: closing it again would drop the locks that say that this process lives;
 - one writer: a lock file makes a second one fail at once, where LMDB would block for ever.
 """
 
+import ctypes
 import errno
 import fcntl
 import os
 import shutil
+import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Final, cast
+from typing import Final, NoReturn, Protocol, TypeAlias, cast
+from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 import lmdb
 
 from iyscheck.errors import (
     StoreBusyError,
+    StoreClosedError,
     StoreCorruptError,
     StoreError,
     StoreFormatError,
@@ -34,26 +44,71 @@ MAP_BYTES: Final = 2**40
 PAGE_BYTES: Final = 4096
 MAX_READERS: Final = 1024
 DATA_FILE: Final = "data.mdb"
+LOCK_FILE: Final = "lock.mdb"
 WRITER_LOCK: Final = "writer.lock"
 SYSTEM_ERRORS: Final = (lmdb.Error, OSError)
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _ALMOST_NOTHING_BYTES: Final = 2**20
+_OPEN_ALREADY: Final = "already open in this process"
+_CLOSING_S: Final = 0.5
+"""How long another thread of this process may take to close the files: pages of a large map are many."""
+_CLOSING_POLL_S: Final = 0.005
+
+
+Databases: TypeAlias = Mapping[bytes, "lmdb._Database"]  # noqa: SLF001 - its only name
+
+
+class Inheritor(Protocol):
+    """What keeps threads, locks or transactions of an environment, and must forget them in a forked process."""
+
+    def after_fork(self) -> None:
+        """Forget what only the parent has."""
+
+
+class _Gone:
+    """Stands where an LMDB environment stood that must not be used any more: whatever is asked of it is refused."""
+
+    def __init__(self, message: str, fix: str) -> None:
+        self._why = message, fix
+
+    def __getattr__(self, _: str) -> NoReturn:
+        message, fix = self._why
+        raise StoreClosedError(message, fix=fix)
 
 
 class Environment:
     """An open LMDB environment with its named databases.
 
-    Take one with `open_environment`; each taker calls `close` once, and the last one closes the files.
+    Readers of one file share LMDB's: they drop this, and take `closed` in its place; the files are closed when the
+    last one and the last transaction are gone. A writer has its own, and calls `close`.
     """
 
-    def __init__(self, path: Path, env: lmdb.Environment, databases: Mapping[bytes, lmdb._Database]) -> None:
+    def __init__(self, path: Path, env: lmdb.Environment, databases: Databases) -> None:
         self.path = path
         self.lmdb = env
         self.databases = databases
+        self.inheritors: WeakSet[Inheritor] = WeakSet()
 
     def close(self) -> None:
-        """Close the files: no transaction may be open any more."""
+        """Close a writer's files: no transaction may be open any more."""
         self.lmdb.close()
+
+    def closed(self) -> "Environment":
+        """Make what stands in the place of this one after closing: every use raises StoreClosedError."""
+        gone = _Gone(f"The store at '{self.path}' was closed.", "Open it again, or close it later.")
+        return Environment(self.path, cast("lmdb.Environment", gone), {})
+
+    def after_fork(self) -> None:
+        """Refuse every use in a forked process, and never let LMDB close what belongs to the parent."""
+        for inheritor in list(self.inheritors):
+            inheritor.after_fork()
+        if not isinstance(cast("object", self.lmdb), _Gone):
+            _leak(self.lmdb)
+            self.lmdb = cast("lmdb.Environment", _Gone(*_forked(self.path)))
+
+    def swept(self, error: Exception) -> bool:
+        """Say whether to try again: all reader slots were taken, and some of them by processes that died."""
+        return isinstance(error, lmdb.ReadersFullError) and bool(self.lmdb.reader_check())
 
     def last_transaction_id(self) -> int:
         """Return the number of the newest transaction; raises what LMDB raises. Half the time of asking its `info`."""
@@ -67,24 +122,120 @@ class Environment:
         return (self.path / DATA_FILE).stat().st_size
 
 
+class _Open:
+    """What this process has open. LMDB's rules are for a process, so there is one of these.
+
+    It knows LMDB's own objects, which live as long as any transaction of theirs does.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._readers: WeakValueDictionary[tuple[int, int], lmdb.Environment] = WeakValueDictionary()
+        self._databases: WeakKeyDictionary[lmdb.Environment, Databases] = WeakKeyDictionary()
+        self._all: WeakSet[Environment] = WeakSet()
+        self._inherited: set[tuple[int, int]] = set()
+        os.register_at_fork(after_in_child=self._after_fork)
+
+    def reader(self, where: Path, file: os.stat_result) -> Environment:
+        """Share the environment that readers of this file have; open it if there is none."""
+        identity = (file.st_dev, file.st_ino)
+        with self._lock:
+            if identity in self._inherited:
+                message, fix = _forked(where)
+                raise StoreClosedError(message, fix=fix)
+            env = self._readers.get(identity)
+            if env is not None:
+                return self.noted(Environment(where, env, self._databases[env]))
+            environment = _open_reader(where)
+            self._readers[identity] = environment.lmdb
+            self._databases[environment.lmdb] = environment.databases
+            return self.noted(environment)
+
+    def noted(self, environment: Environment) -> Environment:
+        """Remember an environment, for forks."""
+        self._all.add(environment)
+        return environment
+
+    def _after_fork(self) -> None:
+        self._lock = threading.Lock()
+        for environment in list(self._all):
+            environment.after_fork()
+        for identity, env in list(self._readers.items()):
+            _leak(env)
+            self._inherited.add(identity)
+
+
+def _leak(env: lmdb.Environment) -> None:
+    """Keep an inherited environment for ever: closing it, even as a process ends, frees its parent's reader slots."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(env))
+
+
+def _forked(where: Path) -> tuple[str, str]:
+    """Say why a forked process cannot use a store, and what to do."""
+    return (
+        f"The store at '{where}' was opened before this process was forked; LMDB allows no use of it here.",
+        "Open it in each process after the fork and not before, or start processes with 'spawn' or 'forkserver'.",
+    )
+
+
+_OPEN: Final = _Open()
+
+
 def open_reader(path: str | os.PathLike[str]) -> Environment:
-    """Open an existing store for reading. Raises StoreMissingError, StoreUnreadableError, StoreFormatError."""
+    """Open an existing store for reading, or share it with those of this process who read it already.
+
+    Raises StoreMissingError, StoreUnreadableError, StoreFormatError, StoreCorruptError, and StoreClosedError in a
+    process that was forked from one that has it open.
+    """
     where = Path(path)
-    if not (where / DATA_FILE).exists():
-        raise StoreMissingError(
-            f"There is no store at '{where}'.", fix="Load a feed with 'iyscheck-loader load', or correct the path."
-        )
     with translated(where):
-        env = lmdb.open(
-            str(where),
-            map_size=MAP_BYTES,
-            max_readers=MAX_READERS,
-            max_dbs=len(layout.DATABASES),
-            readonly=True,
-            create=False,
-            readahead=False,
-        )  # fmt: skip - one line of sizes, one of modes
-        return _opened(where, env, create=False)
+        try:
+            file = (where / DATA_FILE).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            raise StoreMissingError(
+                f"There is no store at '{where}'.", fix="Load a feed with 'iyscheck-loader load', or correct the path."
+            ) from None
+        _check_access(where)
+        return _OPEN.reader(where, file)
+
+
+def _check_access(where: Path) -> None:
+    """Refuse what LMDB would take for a store that nobody writes to: it would read without telling the loader."""
+    if not os.access(where / DATA_FILE, os.R_OK, effective_ids=True):
+        raise StoreUnreadableError(
+            f"The store at '{where}' cannot be read by this user.",
+            fix=f"Give this user read permission for {DATA_FILE} and write permission for {LOCK_FILE}.",
+        )
+    lock = where / LOCK_FILE
+    needed, what = (lock, os.R_OK | os.W_OK) if lock.exists() else (where, os.W_OK | os.X_OK)
+    if not os.access(needed, what, effective_ids=True):
+        raise StoreUnreadableError(
+            f"The store at '{where}' cannot be read safely: this user cannot write '{needed}'. Each reader notes "
+            f"in {LOCK_FILE} what it reads; else the loader would change it meanwhile.",
+            fix="Give this user write permission for it, and mount the volume for writing.",
+        )
+
+
+def _open_reader(where: Path) -> Environment:
+    """Open the files; where another thread is just closing them, after that. Raises what LMDB raises, too."""
+    deadline = time.monotonic() + _CLOSING_S
+    while True:
+        try:
+            env = lmdb.open(
+                str(where),
+                map_size=MAP_BYTES,
+                max_readers=MAX_READERS,
+                max_dbs=len(layout.DATABASES),
+                readonly=True,
+                create=False,
+                readahead=False,
+            )  # fmt: skip - one line of sizes, one of modes
+        except lmdb.Error as error:
+            if _OPEN_ALREADY not in str(error) or time.monotonic() >= deadline:
+                raise
+            time.sleep(_CLOSING_POLL_S)
+        else:
+            return _opened(where, env, create=False)
 
 
 def open_writer(path: str | os.PathLike[str]) -> Environment:
@@ -101,7 +252,7 @@ def open_writer(path: str | os.PathLike[str]) -> Environment:
             metasync=True,
             readahead=False,
         )  # fmt: skip - one line of sizes, one of modes
-        return _opened(where, env, create=True)
+        return _OPEN.noted(_opened(where, env, create=True))
 
 
 def _opened(where: Path, env: lmdb.Environment, *, create: bool) -> Environment:
@@ -189,7 +340,13 @@ def translation(where: Path, error: Exception) -> StoreError:
         )
     if isinstance(error, lmdb.ReadersFullError):
         return StoreUnreadableError(
-            f"The store at '{where}' has {MAX_READERS} readers already.", fix="Stop processes that read it."
+            f"All reader slots of the store at '{where}' are taken ({MAX_READERS} in one made by this iyscheck).",
+            fix="Stop some of the processes that read it: each thread in a check takes a slot.",
+        )
+    if _OPEN_ALREADY in str(error):
+        return StoreUnreadableError(
+            f"This process has the store at '{where}' open already, for writing or with files that were replaced.",
+            fix="Close that first, or read it in another process.",
         )
     return _system_error(where, error)
 
@@ -218,16 +375,18 @@ def check_keys(environment: Environment, *, address_key_id: bytes | None, store_
     """Refuse a store written with other keys. None is not compared."""
     with environment.lmdb.begin() as txn:
         meta = environment.databases[layout.META]
-        for name, given, flag in (
-            (layout.META_ADDRESS_KEY_ID, address_key_id, "--address-key"),
-            (layout.META_STORE_KEY_ID, store_key_id, "--store-key"),
+        for name, given, what in (
+            (layout.META_ADDRESS_KEY_ID, address_key_id, "address key"),
+            (layout.META_STORE_KEY_ID, store_key_id, "store key"),
         ):
             stored = read(txn, name, meta) or b""
             if given is not None and stored != given:
+                flag, argument = f"--{what.replace(' ', '-')}", f"{what.replace(' ', '_')}="
                 raise StoreKeysError(
-                    f"The store at '{environment.path}' was written with key {stored.hex() or '(none)'}, "
-                    f"but {flag} is key {given.hex()}.",
-                    fix=f"Give {flag} the file whose id 'iyscheck keys show' prints as {stored.hex() or '(none)'}.",
+                    f"The store at '{environment.path}' was written with {what} {stored.hex() or '(none)'}, "
+                    f"but {given.hex()} was given.",
+                    fix=f"Give {flag} (in Python {argument}) the key file whose id 'iyscheck keys show' prints as "
+                    f"{stored.hex() or '(none)'}.",
                 )
 
 

@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from iyscheck.store.environment import PAGE_BYTES
+from iyscheck.store.environment import DATA_FILE, PAGE_BYTES, Environment
 
 _POPULATE_READ: Final = 22  # MADV_POPULATE_READ, Linux 5.14; earlier ones refuse it, and nothing is mapped ahead
 _PART_BYTES: Final = 2**21
@@ -22,20 +22,29 @@ _LOOK_S: Final = 5.0
 
 
 class FileMapping:
-    """Maps the pages of an open store's file ahead, in a thread, until closed."""
+    """Maps the pages of an open store's file ahead, in a thread, until closed; the file stays open until then."""
 
-    def __init__(self, file: Path) -> None:
-        self._file = file
+    def __init__(self, environment: Environment) -> None:
+        self._file = environment.path / DATA_FILE
         self._closing = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="iyscheck-mapping", daemon=True)
+        self._thread = threading.Thread(target=self._run, args=(environment,), name="iyscheck-mapping", daemon=True)
         self._thread.start()
+        environment.inheritors.add(self)
+
+    def after_fork(self) -> None:
+        """Take an event that no thread of the parent holds; the thread itself stayed there."""
+        self._closing = threading.Event()
+
+    def stop(self) -> None:
+        """Have the thread end soon, without waiting for it."""
+        self._closing.set()
 
     def close(self) -> None:
-        """Stop; the file must stay mapped until then."""
-        self._closing.set()
+        """Stop, and wait until the thread has ended."""
+        self.stop()
         self._thread.join()
 
-    def _run(self) -> None:
+    def _run(self, _: Environment) -> None:
         # Who could not write a file is told that all of it is in memory, and would read all of it.
         start = start_of(self._file) if os.access(self._file, os.W_OK) else None
         done = 0

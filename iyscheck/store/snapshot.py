@@ -212,12 +212,8 @@ class Store:
     ) -> Self:
         """Open a store and compare its keys with the given ids (None is not compared)."""
         environment = open_reader(path)
-        try:
-            with translated(environment.path):
-                check_keys(environment, address_key_id=address_key_id, store_key_id=store_key_id)
-        except BaseException:
-            environment.close()
-            raise
+        with translated(environment.path):
+            check_keys(environment, address_key_id=address_key_id, store_key_id=store_key_id)
         return cls(environment)
 
     def __enter__(self) -> Self:
@@ -232,19 +228,28 @@ class Store:
         return self._environment
 
     def close(self) -> None:
-        """Close the files; no snapshot may be open."""
-        self._environment.close()
+        """Close it: what is asked from now on is refused, open snapshots stay good. Once is enough, twice no harm.
+
+        The files are closed as soon as no snapshot is open, in this store and others of this process that share it.
+        """
+        self._environment = self._environment.closed()
+
+    def refuse_closed(self) -> None:
+        """Raise StoreClosedError where the store was closed or this process forked; costs next to nothing."""
+        _ = self._environment.lmdb.begin
 
     def snapshot(self) -> Snapshot:
         """Open a view of everything that is committed now; the end of its `with` block closes it.
 
-        Raises StoreUnreadableError, StoreCorruptError; so does its use. No generator: those take longer to enter
-        and leave than the check inside.
+        Raises StoreUnreadableError, StoreCorruptError, StoreClosedError; so does its use. No generator: those take
+        longer to enter and leave than the check inside.
         """
         environment = self._environment
         try:
             txn = environment.lmdb.begin()
         except SYSTEM_ERRORS as error:
+            if environment.swept(error):
+                return self.snapshot()
             raise translation(environment.path, error) from error
         try:
             decoded = self._decoded

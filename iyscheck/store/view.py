@@ -286,9 +286,18 @@ class Views:
         self._asked_s = 0.0
         self._closing = threading.Event()
         self._timer: threading.Thread | None = None
+        environment.inheritors.add(self)
+
+    def after_fork(self) -> None:
+        """Forget the parent's view, unclosed, and its thread; whoever held the lock may not be here to give it back."""
+        self._lock, self._closing = threading.Lock(), threading.Event()
+        self._newest, self._timer = None, None
 
     def view(self) -> "Held":
-        """Hold a view of everything that is committed now. Raises StoreUnreadableError, StoreCorruptError."""
+        """Hold a view of everything that is committed now.
+
+        Raises StoreUnreadableError, StoreCorruptError, StoreClosedError.
+        """
         with self._lock:
             view = self._renewed()
             view.users += 1
@@ -316,7 +325,7 @@ class Views:
             )
 
     def close(self) -> None:
-        """Let the view go for good; none may be in use."""
+        """Let the view go for good: a use that goes on ends it, a new one is refused."""
         self._closing.set()
         with self._lock:
             timer = self._timer
@@ -324,6 +333,7 @@ class Views:
             timer.join()
         with self._lock:
             self._let_go()
+            self._environment = self._environment.closed()
 
     def _renewed(self) -> View:
         """Return a view of the newest transaction."""
@@ -333,6 +343,8 @@ class Views:
                 return newest
             view = View(environment, self._table)  # opened before the old one is closed
         except SYSTEM_ERRORS as error:
+            if environment.swept(error):
+                return self._renewed()
             raise translation(environment.path, error) from error
         self._let_go()
         self._newest, self._table = view, view.table

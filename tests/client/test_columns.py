@@ -6,10 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iyscheck.change import Position
-from iyscheck.client.columns import FRAME_HEAD_BYTES, TEXT_HEAD_BYTES, Flight, Piece, cut, joined
+from iyscheck.client.columns import FRAME_HEAD_BYTES, TEXT_HEAD_BYTES, Flight, Piece, cut
 from iyscheck.consent import Reason
 from iyscheck.errors import QuestionError, ServiceFailedError
-from iyscheck.question import ColumnAnswer, Envelope
+from iyscheck.question import ColumnAnswer, Envelope, joined
 
 
 def envelope(sequence: int, as_of: int | None = 100) -> Envelope:

@@ -85,14 +85,36 @@ class TestExamples:
 
         assert ran.stdout == "1\tskip\tUNAVAILABLE\n", ran.stderr
 
-    def test_embedded(self, site: Site) -> None:
-        """The embedded sender says the same without a server, beside the one that runs."""
+    @pytest.mark.parametrize("how", [(), ("--column",)], ids=["singly", "columns"])
+    def test_embedded(self, site: Site, how: tuple[str, ...]) -> None:
+        """The embedded sender says the same without a server, singly and in columns, beside the one that runs."""
         text = "".join(f"{address}\n" for address in ASKED)
         files = [f"--store={site.folder / 'store'}", f"--store-key={site.folder / 'store-key'}"]
 
-        ran = site.run("embedded", *site.flags, *files, text=text)
+        ran = site.run("embedded", *site.flags, *files, *how, text=text)
 
         assert ran.stdout.splitlines() == VERDICTS, ran.stderr
+
+    def test_embedded_options(self, site: Site) -> None:
+        """Channel, recipient type and policy are options of the embedded sender, and their mistakes are named."""
+        files = [f"--store={site.folder / 'store'}", f"--store-key={site.folder / 'store-key'}"]
+        merchants = ["--recipient-type=TACIR", "--merchants-need-record"]
+
+        ran = site.run("embedded", *site.flags, *files, *merchants, text="+905321000009\n")
+        wrong = site.run("embedded", *site.flags, *files, "--channel=SMS")
+
+        assert ran.stdout == "1\tskip\tMERCHANT_NOT_RECORDED\n", ran.stderr
+        assert wrong.returncode == 2
+        assert "SMS is not one of" in wrong.stderr
+
+    def test_embedded_nowhere(self, site: Site) -> None:
+        """Without a store the embedded sender says so in one sentence, and sends nothing."""
+        files = [f"--store={site.folder / 'nothing'}", f"--store-key={site.folder / 'store-key'}"]
+
+        ran = site.run("embedded", *site.flags, *files, text="+905321000001\n")
+
+        assert (ran.returncode, ran.stdout) == (2, "")
+        assert ran.stderr.startswith("There is no store at")
 
     def test_batch_job(self, site: Site, tmp_path: Path) -> None:
         """A CSV comes out with its rows in order, all their columns, and the verdict of each."""
