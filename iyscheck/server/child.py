@@ -91,6 +91,7 @@ class Child:
         order = Order(
             worker=number,
             settings=settings.model_dump(mode="json"),
+            drain_s=settings.drain_seconds,
             folder=str(folder.path),
             control=f"unix:{self._control}",
         )

@@ -5,6 +5,7 @@ workers wake it.
 """
 
 import logging
+import signal
 import threading
 import time
 from collections import Counter as Counts
@@ -28,6 +29,14 @@ _BACK_OFF_S: Final = (0.0, 0.1, 0.3, 1.0)
 _BUSY_ROUND_S: Final = 0.05
 _IDLE_ROUND_S: Final = 1.0
 STATES: Final = ("starting", "serving", "silent", "draining")
+
+
+def _signal(code: int) -> str | None:
+    """Name the signal that ended a process, as its exit code tells; None if none did."""
+    try:
+        return signal.Signals(-code).name
+    except ValueError:  # ended by itself, or by a signal without a name
+        return None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -240,7 +249,7 @@ class Supervisor:
     def _bury(self, child: Child, event: str, *, level: int) -> None:
         child.close()
         pid, code = child.process.pid, child.process.returncode
-        self._log.log(level, event, worker=child.number, pid=pid, exit_code=code)
+        self._log.log(level, event, worker=child.number, pid=pid, exit_code=code, signal=_signal(code))
         self._settle(pid)
 
     def _stop(self) -> None:

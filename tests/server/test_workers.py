@@ -21,6 +21,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from iyscheck import wire
 from iyscheck.client import Client, calls
+from iyscheck.client.sync_batching import Batching
 from iyscheck.consent import Channel, RecipientType
 from iyscheck.question import Context, Question
 from iyscheck.v1.consent_check_pb2_grpc import ConsentCheckServiceStub
@@ -204,7 +205,7 @@ def never_back(server: Running) -> Iterator[None]:
 
 
 def sure_callers(target: str, parts: ExitStack, monkeypatch: pytest.MonkeyPatch) -> dict[str, Callable[[], int]]:
-    """Our own clients, with the retries that they bring: many singles at once on a connection, columns, newcomers."""
+    """Our own clients, with the retries that they bring: many singles on a connection, columns, newcomers, batching."""
     monkeypatch.setattr(calls, "CHANNEL_OPTIONS", (*calls.CHANNEL_OPTIONS, OWN_CONNECTION))
     clients = [parts.enter_context(Client(target, timeout_s=20, batch_timeout_s=20)) for _ in range(4)]
 
@@ -221,12 +222,23 @@ def sure_callers(target: str, parts: ExitStack, monkeypatch: pytest.MonkeyPatch)
         with Client(target, timeout_s=20) as client:
             return single(client)
 
-    callers: dict[str, Callable[[], int]] = {}
+    callers = batching_callers(parts.enter_context(clients[0].batching(connections=4)))
     for number, client in enumerate(clients):
         for ask, times in ((single, 8), (column, 1), (newcomer, 1)):
             for each in range(times):
                 callers[f"{ask.__name__} {each} of {number}"] = lambda client=client, ask=ask: ask(client)  # type: ignore[misc] # bound now
     return callers
+
+
+def batching_callers(checks: Batching) -> dict[str, Callable[[], int]]:
+    """Callers whose single checks travel together, and are asked again until their deadline."""
+
+    def ask() -> int:
+        assert checks.check(**WHO, address=CONSENTED).permitted
+        assert not checks.check(**WHO, address=REFUSED).permitted
+        return 2
+
+    return {f"batched {each}": ask for each in range(8)}
 
 
 def bare_callers(target: str, parts: ExitStack) -> dict[str, Callable[[], int]]:
@@ -377,6 +389,7 @@ class TestStart:
                 assert server.process.wait(PATIENCE_S) == 2
 
                 assert "cannot be used: Address already in use" in server.log.read_text()
+                assert len(server.events("port_taken")) == 1
                 assert not server.events("worker_started")
 
 
@@ -458,6 +471,49 @@ class TestEnd:
                 free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 free.bind(("127.0.0.1", int(target.rpartition(":")[2])))
                 free.listen()
+
+    @pytest.mark.crash
+    def test_replaced_supervisor(self, site: Site) -> None:
+        """A server started at once where a supervisor was killed takes over under load; no process of the first stays.
+
+        A client that asks again until its deadline notices nothing.
+        """
+        load = Load()
+        with running(site) as first, ExitStack() as parts:
+            target, pids = first.target, first.pids()
+            client = parts.enter_context(Client(target, timeout_s=PATIENCE_S, batch_timeout_s=PATIENCE_S))
+            callers = batching_callers(parts.enter_context(client.batching(connections=4)))
+            with load.of(callers):
+                first.process.kill()
+                second = parts.enter_context(running(site, f"--listen={target}"))
+                assert second.target == target
+                eventually(lambda: not any(map(is_alive, pids)), "a worker serves for ever")
+                asked = dict(load.answers)
+                eventually(lambda: all(load.answers[name] > asked[name] for name in callers), "a caller has got stuck")
+
+            assert not load.failures
+            assert {event["pid"] for event in first.events("orphaned")} == set(pids)
+            assert second.metric("consent_workers", state="serving") == WORKERS
+
+    @pytest.mark.crash
+    @pytest.mark.parametrize("workers", [1, WORKERS])
+    def test_waits_for_orphans(self, site: Site, workers: int) -> None:
+        """A new server waits for the port while a killed supervisor's workers still listen, and says so."""
+        with running(site) as first:
+            target, pids = first.target, first.pids()
+            for pid in pids:
+                os.kill(pid, signal.SIGSTOP)  # they cannot notice yet
+            first.process.kill()
+            with running(site, f"--listen={target}", f"--workers={workers}") as second:
+                assert second.wait_for("port_taken")["listen"] == target
+                for pid in pids:
+                    os.kill(pid, signal.SIGCONT)
+
+                assert second.target == target
+                assert len(second.events("port_taken")) == 1
+                with Client(target, timeout_s=20) as client:
+                    assert client.check(**WHO, address=CONSENTED).permitted
+                eventually(lambda: not any(map(is_alive, pids)), "a worker serves for ever")
 
     @pytest.mark.crash
     def test_crash_loop(self, site: Site) -> None:
