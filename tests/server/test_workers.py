@@ -93,8 +93,11 @@ class Running:
 
 
 @contextmanager
-def running(site: Site, *flags: str, **environment: str) -> Iterator[Running]:
-    """Start `iyscheck serve` with two workers on free ports; nothing of it outlives the block."""
+def running(site: Site, *flags: str, before: str = "", **environment: str) -> Iterator[Running]:
+    """Start `iyscheck serve` with two workers on free ports; nothing of it outlives the block.
+
+    `before` is code that the supervisor runs first.
+    """
     arguments = [f"--store={site.path / 'store'}", f"--store-key={site.path / 'store.key'}"]
     arguments += [f"--address-key={site.path / 'address.key'}", "--drain-seconds=3", f"--workers={WORKERS}"]
     arguments += ["--listen=127.0.0.1:0", "--metrics-listen=127.0.0.1:0", *flags]
@@ -102,7 +105,7 @@ def running(site: Site, *flags: str, **environment: str) -> Iterator[Running]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("IYSCHECK_")}
     with log.open("wb") as stderr:
         process = subprocess.Popen(
-            [sys.executable, "-m", "iyscheck", "serve", *arguments],
+            [sys.executable, "-c", f"{before}\nfrom iyscheck.cli.app import main\nmain()", "serve", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=stderr,
             stderr=stderr,
@@ -344,6 +347,29 @@ class TestUnderLoad:
         assert server.pids() == second
 
 
+class TestWoken:
+    """Nothing waits for the supervisor's next round."""
+
+    @pytest.mark.crash
+    def test_by_signals(self, site: Site) -> None:
+        """Its worker's end, SIGHUP and SIGTERM are each acted on although its rounds take for ever."""
+        slow = "from iyscheck.server import supervisor\nsupervisor._IDLE_ROUND_S = 1e6"
+        with running(site, before=slow) as server:
+            server.wait_for("serving")
+            time.sleep(0.3)  # it rests now
+            os.kill(server.pids()[0], signal.SIGKILL)
+            server.wait_for("worker_answers", WORKERS + 1)
+            assert server.wait_for("worker_died")["signal"] == "SIGKILL"
+            time.sleep(0.3)
+            server.process.send_signal(signal.SIGHUP)
+            server.wait_for("rolled")
+            server.wait_for("worker_left", WORKERS)
+            time.sleep(0.3)
+            server.process.terminate()
+
+            assert server.process.wait(PATIENCE_S) == 0
+
+
 class TestStart:
     """The server serves when every worker answers, and not before."""
 
@@ -355,6 +381,8 @@ class TestStart:
 
         said = server.wait_for("serving")
 
+        assert server.metric("consent_index_pages") > 0
+        assert server.metric("consent_store_readable") == 1
         answered = {event["worker"]: event["pid"] for event in before if event["event"] == "worker_answers"}
         assert sorted(answered) == list(range(WORKERS))
         assert said["workers"] == [answered[number] for number in range(WORKERS)]
@@ -453,6 +481,29 @@ class TestEnd:
             assert server.process.wait(PATIENCE_S) == 0
             assert {event["exit_code"] for event in server.events("worker_left")} == {0}
             assert not any(map(is_alive, pids))
+
+    @pytest.mark.parametrize("workers", [1, WORKERS])
+    def test_cut(self, site: Site, workers: int) -> None:
+        """A stream that its client does not end is cut when the drain's time is over, and nobody has to be killed."""
+        with running(site, "--drain-seconds=1", f"--workers={workers}") as server, ExitStack() as parts:
+            channel = parts.enter_context(grpc.insecure_channel(server.target))
+            over = threading.Event()
+            parts.callback(over.set)
+
+            def frames() -> Iterator[Any]:
+                yield FRAME
+                over.wait(PATIENCE_S)
+
+            stream = ConsentCheckServiceStub(channel).StreamCheck(frames(), timeout=60)
+            next(stream)
+            server.process.send_signal(signal.SIGINT)
+            server.wait_for("draining")
+            assert server.process.poll() is None
+            with pytest.raises(grpc.RpcError):
+                next(stream)
+
+            assert server.process.wait(PATIENCE_S) == 0
+            assert not server.events("worker_never_left")
 
     @pytest.mark.crash
     def test_killed_supervisor(self, site: Site, tmp_path_factory: pytest.TempPathFactory) -> None:
