@@ -1,5 +1,6 @@
 import errno
 import socket
+import threading
 
 import pytest
 
@@ -85,17 +86,47 @@ def test_free_again() -> None:
         assert port_of(again.address) == port
 
 
+def test_waits() -> None:
+    """A port that is taken may become free for as long as its caller has patience, who is told once."""
+    told: list[int] = []
+    with listener() as other:
+        port = other.getsockname()[1]
+        soon = threading.Timer(0.2, other.close)
+
+        def tell() -> None:
+            told.append(port)
+            soon.start()
+
+        with Reservation(f"127.0.0.1:{port}", patience_s=60, waits=tell) as taken:
+            assert port_of(taken.address) == port
+    soon.join()
+
+    assert told == [port]
+
+
 @pytest.mark.parametrize("listen", ["192.0.2.1:0", "no-such-host.invalid:0"])
 def test_not_ours(listen: str) -> None:
-    """An address that this machine does not have is an error of the setting."""
+    """An address that this machine does not have is an error of the setting, for which nobody waits."""
+    told: list[str] = []
     with pytest.raises(SettingsError) as caught:
-        Reservation(listen)
+        Reservation(listen, patience_s=0.3, waits=lambda: told.append(listen))
+
+    assert told == []
 
     assert caught.value.field == "listen"
 
 
-def test_absent_family(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_absent_address(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a name's addresses those that the machine has are enough."""
+    both = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (host, 0)) for host in ("192.0.2.1", "127.0.0.1")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: both)
+
+    with Reservation("somewhere:0") as taken, listener(port_of(taken.address), shares=1):
+        pass
+
+
+def test_absent_family(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does a machine need all kinds of addresses that a name has."""
 
     class Version4Only(socket.socket):
         def __init__(self, family: int, kind: int) -> None:

@@ -321,25 +321,31 @@ def test_states(scene: Scene) -> None:
     assert shown() == {"starting": 1, "serving": 1, "silent": 1, "draining": 2}
 
 
-@pytest.mark.parametrize(
-    ("child", "leaving", "waits_s"),
-    [(Fake(answered_s=1.0), [], 1.0), (Fake(), [], 0.05), (None, [], 0.05), (Fake(answered_s=1.0), [Fake()], 0.05)],
-    ids=["settled", "starting", "empty", "leaving"],
-)
-def test_pause(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch, child: Fake | None, leaving: list[Any], waits_s: float
-) -> None:
-    """Rounds are slow when all is settled and quick else; what woke one does not wake the next one too."""
+def pause(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> float:
+    """Let the supervisor pause, without waiting; gives for how long it would have."""
     waited: list[float] = []
-    scene.place(Fake(answered_s=1.0), number=1)
-    scene.place(child)
-    scene.supervisor._leaving.extend(leaving)
-    monkeypatch.setattr(scene.supervisor._wake, "wait", waited.append)
-    scene.supervisor.wake()
-    scene.supervisor._pause()
+    with monkeypatch.context() as patch:
+        patch.setattr(scene.supervisor._wake, "wait", waited.append)
+        scene.supervisor._pause()
+    return waited[0]
 
-    assert waited == [waits_s]
-    assert not scene.supervisor._wake.is_set()
+
+def test_pause(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rounds are slow when all is settled, and quick while somebody starts, leaves or is to be replaced."""
+    place = scene.place(Fake(answered_s=1.0), number=1)
+    assert pause(scene, monkeypatch) == 0.05
+    scene.place(Fake())
+    assert pause(scene, monkeypatch) == 0.05
+    scene.place(Fake(answered_s=1.0))
+    assert pause(scene, monkeypatch) == 1.0
+    moving: list[Any] = [scene.supervisor._rolling, scene.supervisor._leaving]
+    for each in moving:
+        each.append(place)
+        assert pause(scene, monkeypatch) == 0.05
+        each.clear()
+    scene.supervisor.roll()
+    assert pause(scene, monkeypatch) == 0.05
+    assert not scene.supervisor._wake.is_set()  # what woke one round does not wake the next one too
 
 
 @pytest.mark.parametrize("ask", [Supervisor.wake, Supervisor.end, Supervisor.roll])
