@@ -1,5 +1,6 @@
 """Several worker processes on one port: real processes, real sockets, real signals."""
 
+import asyncio
 import json
 import os
 import signal
@@ -9,11 +10,11 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 import pytest
@@ -21,12 +22,15 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from iyscheck import wire
 from iyscheck.client import Client, calls
+from iyscheck.client.aio import AsyncClient
+from iyscheck.client.aio_batching import AsyncBatching
 from iyscheck.client.sync_batching import Batching
 from iyscheck.consent import Channel, RecipientType
 from iyscheck.question import Context, Question
 from iyscheck.v1.consent_check_pb2_grpc import ConsentCheckServiceStub
 from tests.server.conftest import CONSENTED, REFUSED, Site, make_site
 
+ResultT = TypeVar("ResultT")
 WORKERS = 2
 PATIENCE_S = 60.0
 CONTEXT = Context(brand=1, channel=Channel.MESAJ, recipient_type=RecipientType.BIREYSEL)
@@ -226,6 +230,7 @@ def sure_callers(target: str, parts: ExitStack, monkeypatch: pytest.MonkeyPatch)
             return single(client)
 
     callers = batching_callers(parts.enter_context(clients[0].batching(connections=4)))
+    callers |= parts.enter_context(asyncio_callers(target))
     for number, client in enumerate(clients):
         for ask, times in ((single, 8), (column, 1), (newcomer, 1)):
             for each in range(times):
@@ -242,6 +247,42 @@ def batching_callers(checks: Batching) -> dict[str, Callable[[], int]]:
         return 2
 
     return {f"batched {each}": ask for each in range(8)}
+
+
+@contextmanager
+def asyncio_callers(target: str) -> Iterator[dict[str, Callable[[], int]]]:
+    """Callers of a client of asyncio, in an event loop in a thread: single checks, alone and travelling together."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+
+    def run(coroutine: Coroutine[Any, Any, ResultT]) -> ResultT:
+        return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
+
+    async def ask(client: AsyncClient | AsyncBatching) -> int:
+        answers = await asyncio.gather(client.check(**WHO, address=CONSENTED), client.check(**WHO, address=REFUSED))
+        assert [answer.permitted for answer in answers] == [True, False]
+        return 2
+
+    async def open_all() -> tuple[AsyncExitStack, list[AsyncClient | AsyncBatching]]:
+        parts = AsyncExitStack()
+        client = await parts.enter_async_context(AsyncClient(target, timeout_s=20, batch_timeout_s=20))
+        return parts, [client, await parts.enter_async_context(client.batching(connections=2))]
+
+    thread.start()
+    try:
+        parts, clients = run(open_all())
+        try:
+            yield {
+                f"asyncio {type(client).__name__} {each}": lambda client=client: run(ask(client))  # type: ignore[misc] # bound now
+                for client in clients
+                for each in range(4)
+            }
+        finally:
+            run(parts.aclose())
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
 
 
 def bare_callers(target: str, parts: ExitStack) -> dict[str, Callable[[], int]]:
