@@ -33,9 +33,11 @@ class Reservation:
         waited for.
         """
         host, _, port = listen.rpartition(":")
-        self._port = int(port)
         until = time.monotonic() + patience_s
-        while not self._take_all(listen, host.strip("[]"), may_wait=time.monotonic() < until):
+        while True:
+            self._port = int(port)  # if any will do, then not the one of the last attempt
+            if self._take_all(listen, host.strip("[]"), may_wait=time.monotonic() < until):
+                break
             if waits is not None:
                 waits()
                 waits = None

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -54,9 +55,10 @@ def begin(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[
 
 
 @contextmanager
-def answering(folder: Folder, *methods: str) -> Iterator[list[str]]:
-    """Answer these methods on the socket of the stand-in; gives what was asked, in order."""
+def answering(folder: Folder, *methods: str, lost: int = 0) -> Iterator[list[str]]:
+    """Answer these methods on the socket of the stand-in, the first `lost` questions not; gives what was asked."""
     asked: list[str] = []
+    over = threading.Event()
 
     class Answers(grpc.GenericRpcHandler):
         def service(self, call: Any) -> Any:  # noqa: ANN401 - gRPC's handlers
@@ -64,6 +66,8 @@ def answering(folder: Folder, *methods: str) -> Iterator[list[str]]:
 
             def answer(_: bytes, __: grpc.ServicerContext) -> bytes:
                 asked.append(call.method)
+                if len(asked) <= lost:
+                    over.wait(60)
                 return bytes(reply.SerializeToString())
 
             return grpc.unary_unary_rpc_method_handler(answer) if call.method in methods else None
@@ -74,6 +78,7 @@ def answering(folder: Folder, *methods: str) -> Iterator[list[str]]:
     try:
         yield asked
     finally:
+        over.set()
         server.stop(0).wait()
 
 
@@ -111,6 +116,15 @@ class TestQuestions:
                 time.sleep(0.01)
 
         assert (worker.answered_s, worker.is_silent, asked) == (None, False, [])
+
+    def test_lost_question(self, begin: Callable[[], Child], folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A question that nobody answers is given up after its time, and asked again."""
+        monkeypatch.setattr(child, "_ANSWER_S", 0.3)
+        worker = begin()
+        with answering(folder, INFO, lost=1) as asked:
+            ask_until(worker, lambda: worker.answered_s is not None)
+
+        assert asked == [INFO, INFO]
 
     def test_silent(self, begin: Callable[[], Child], folder: Folder) -> None:
         """Who has answered and does not any more is silent until it does again."""

@@ -104,6 +104,42 @@ def test_waits() -> None:
     assert told == [port]
 
 
+def test_scope(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address of version 6 keeps its scope, without which one of a link means nothing."""
+    bound: list[object] = []
+
+    class Noting(socket.socket):
+        def bind(self, address: object) -> None:
+            bound.append(address)
+            super().bind(("::1", 0))
+
+    found = [(socket.AF_INET6, socket.SOCK_STREAM, 0, "", ("fe80::1", 0, 0, 7))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    monkeypatch.setattr(socket, "socket", Noting)
+
+    with Reservation("[fe80::1%seven]:0"):
+        assert bound == [("fe80::1", 0, 0, 7)]
+
+
+def test_any_other_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where any port will do another one is tried if the first is not free on all of a name's addresses."""
+    tried: list[int] = []
+
+    def take(self: Reservation, _: object, family: int, __: object) -> bool:
+        tried.append(self._port)
+        self._port = 1_000 + len(tried)
+        if len(tried) == 2:
+            raise OSError(errno.EADDRINUSE, "in use")
+        return True
+
+    both = [(family, socket.SOCK_STREAM, 0, "", (host, 0)) for family, host in ADDRESSES_OF_LOCALHOST]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: both)
+    monkeypatch.setattr(Reservation, "_take", take)
+
+    assert Reservation("localhost:0", patience_s=60).address == "localhost:1004"
+    assert tried == [0, 1_001, 0, 1_003]
+
+
 @pytest.mark.parametrize("listen", ["192.0.2.1:0", "no-such-host.invalid:0"])
 def test_not_ours(listen: str) -> None:
     """An address that this machine does not have is an error of the setting, for which nobody waits."""

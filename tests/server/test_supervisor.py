@@ -5,6 +5,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -143,6 +144,44 @@ def scene(monkeypatch: pytest.MonkeyPatch, log: io.StringIO) -> Iterator[Scene]:
         found = Scene(made, spawned, settled, log)
         monkeypatch.setattr(supervisor, "time", SimpleNamespace(monotonic=lambda: found.now))
         yield found
+
+
+class TestStarting:
+    """What happens before the server serves."""
+
+    def test_waits_for_all(self, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It goes on asking until everybody has answered, and the metrics tell meanwhile how many have."""
+        seen = []
+
+        def pause() -> None:
+            states = scene.supervisor.metrics.states
+            seen.append((states.get("starting", 0), states.get("serving", 0)))
+            scene.spawned[len(seen) - 1].answers = True
+
+        monkeypatch.setattr(scene.supervisor, "_pause", pause)
+
+        assert scene.supervisor.start()
+        assert [fake.number for fake in scene.spawned] == [0, 1]
+        assert seen == [(2, 0), (1, 1)]
+        assert scene.supervisor.metrics.states == {"serving": 2, "draining": 0}
+        assert scene.supervisor.pids() == [fake.pid for fake in scene.spawned]
+
+    def test_ended(self, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Whoever ends it meanwhile is told that it does not serve."""
+        monkeypatch.setattr(scene.supervisor, "_pause", scene.supervisor.end)
+
+        assert not scene.supervisor.start()
+
+    def test_dies(self, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A worker that ends instead of answering ends the server, with its number and exit code."""
+
+        def die() -> None:
+            scene.spawned[1].is_dead, scene.spawned[1].code = True, 3
+
+        monkeypatch.setattr(scene.supervisor, "_pause", die)
+
+        with pytest.raises(WorkersError, match="Worker 1 ended with exit code 3 before"):
+            scene.supervisor.start()
 
 
 class TestTending:
@@ -358,6 +397,7 @@ def test_woken(scene: Scene, ask: Callable[[Supervisor], None]) -> None:
 
 def test_private_folder() -> None:
     """What workers and supervisor share is readable by their user only, and gone at the end."""
+    open_before = len(list(Path("/proc/self/fd").iterdir()))
     with private_folder() as folder:
         assert folder.path.stat().st_mode & 0o777 == 0o700
         path = folder.path
@@ -367,3 +407,4 @@ def test_private_folder() -> None:
         os.close(descriptor)
 
     assert not path.exists()
+    assert len(list(Path("/proc/self/fd").iterdir())) == open_before

@@ -192,6 +192,27 @@ class TestSignals:
         assert worker.end() == 0
 
 
+def test_samples(begin: Begin) -> None:
+    """It notes again and again how the index is used, since nobody scrapes it."""
+    worker = begin("app.Server.sample = lambda _: print('sampled', file=sys.stderr, flush=True)")
+    for _ in range(3):
+        worker.wait_for("sampled")
+    worker.let_go()
+
+    assert worker.end() == 0
+
+
+def test_libraries(begin: Begin) -> None:
+    """What libraries log names the worker, in the form of its other lines."""
+    worker = begin("import logging\napp.keep_for_good = lambda: logging.getLogger('grpc').error('secret')")
+    told = json.loads(worker.wait_for("library"))
+    worker.let_go()
+
+    assert (told["worker"], told["pid"], told["logger"]) == (5, worker.process.pid, "grpc")
+    assert worker.end() == 0
+    assert b"secret" not in b"".join(worker.printed)
+
+
 def test_cannot_start(begin: Begin) -> None:
     """What is not an error of ours is told by its type and place, never by its text."""
     worker = begin("app.open_engine = fail")

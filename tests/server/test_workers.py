@@ -410,6 +410,21 @@ class TestWoken:
 
             assert server.process.wait(PATIENCE_S) == 0
 
+    @pytest.mark.crash
+    def test_port_is_held(self, site: Site) -> None:
+        """While no worker is left nobody else gets the port, and the next workers do."""
+        with running(site) as server, socket.socket() as other:
+            target, pids = server.target, server.pids()
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+            eventually(lambda: not any(map(is_alive, pids)), "a worker cannot be killed")
+            with pytest.raises(OSError, match="in use"):
+                other.bind(("127.0.0.1", int(target.rpartition(":")[2])))
+            server.wait_for("worker_answers", 2 * WORKERS)
+            with Client(target, timeout_s=20) as client:
+                assert client.check(**WHO, address=CONSENTED).permitted
+
 
 class TestStart:
     """The server serves when every worker answers, and not before."""
