@@ -513,10 +513,11 @@ class TestUnstartable:
 class TestEnd:
     """However the supervisor ends, no worker stays."""
 
-    def test_drain(self, site: Site) -> None:
+    @pytest.mark.parametrize("workers", [1, WORKERS])
+    def test_drain(self, site: Site, workers: int) -> None:
         """SIGTERM lets the open streams of all workers finish, and ends with 0 and nothing left behind."""
         options = (OWN_CONNECTION,)
-        with running(site) as server, ExitStack() as parts:
+        with running(site, f"--workers={workers}") as server, ExitStack() as parts:
             target, pids = server.target, server.pids()
             draining = threading.Event()
 
@@ -530,12 +531,13 @@ class TestEnd:
             for stream in streams:
                 next(stream)
             server.process.terminate()
-            server.wait_for("worker_draining", WORKERS)
+            server.wait_for("draining")
+            server.wait_for("worker_draining" if workers > 1 else "draining", workers)
             draining.set()
 
             assert [len(list(stream)) for stream in streams] == [1] * len(streams)
             assert server.process.wait(PATIENCE_S) == 0
-            assert {event["exit_code"] for event in server.events("worker_left")} == {0}
+            assert [event["exit_code"] for event in server.events("worker_left")] == [0] * len(pids)
             assert not any(map(is_alive, pids))
 
     @pytest.mark.parametrize("workers", [1, WORKERS])
