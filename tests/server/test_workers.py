@@ -365,7 +365,9 @@ class TestUnderLoad:
 
         assert server.pids() == pids
         assert all(map(is_alive, pids))
-        assert server.wait_for("worker_failed")["error"] == "KeyFileError"
+        failed = server.wait_for("worker_failed")
+        assert failed["error"] == "KeyFileError"
+        assert "store.key" in failed["message"]
         with Client(server.target, timeout_s=20) as client:
             assert client.check(**WHO, address=CONSENTED).permitted
         assert not [event for event in server.events("worker_draining") if event["pid"] in pids]
@@ -437,7 +439,7 @@ class TestStart:
 
         said = server.wait_for("serving")
 
-        assert server.metric("consent_index_pages") > 0
+        eventually(lambda: server.metric("consent_index_pages") > 0, "no worker tells of its index")
         assert server.metric("consent_store_readable") == 1
         answered = {event["worker"]: event["pid"] for event in before if event["event"] == "worker_answers"}
         assert sorted(answered) == list(range(WORKERS))
