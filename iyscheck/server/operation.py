@@ -1,7 +1,6 @@
 """Runs the server as a command: one process that does everything, or a supervisor with workers on one port."""
 
 import signal
-import threading
 from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Final
@@ -11,6 +10,7 @@ from prometheus_client import CollectorRegistry
 
 from iyscheck.engine import Engine
 from iyscheck.server.app import Server, description, keep_for_good, open_engine
+from iyscheck.server.bell import Bell
 from iyscheck.server.boundary import our_frames
 from iyscheck.server.child import private_folder
 from iyscheck.server.cores import usable_cores
@@ -21,6 +21,7 @@ from iyscheck.server.settings import Settings
 from iyscheck.server.supervisor import Supervisor
 from iyscheck.server.tally import Tally
 
+_LOOK_S: Final = 1.0
 _PATIENCE_S: Final = 5.0
 """How long a port on which somebody listens may become free: workers whose supervisor was killed are about to go."""
 
@@ -44,15 +45,16 @@ def _run_alone(
 ) -> int:
     with _reserve(settings.listen, log):
         pass  # nobody listens there; gRPC takes it alone itself
-    over = threading.Event()
+    over = Bell()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: over.set())
+        signal.signal(number, lambda *_: over.ring())
     # What rolls several workers over must not kill a server that has only one.
     signal.signal(signal.SIGHUP, lambda *_: log.warning("rolling_restart_refused", workers=1))
     server = Server.start(settings, log)
     keep_for_good()
     _tell(server.describe(), settings, log, announce)
-    over.wait()
+    while not over.wait(_LOOK_S):
+        pass  # a signal that another thread got is handled when the main thread moves
     log.info("draining", seconds=settings.drain_seconds)
     server.stop(settings.drain_seconds)
     log.info("stopped")

@@ -6,7 +6,6 @@ workers wake it.
 
 import logging
 import signal
-import threading
 import time
 from collections import Counter as Counts
 from collections import deque
@@ -19,6 +18,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from iyscheck.errors import WorkersError
+from iyscheck.server.bell import Bell
 from iyscheck.server.child import Child, Folder
 from iyscheck.server.settings import Settings
 
@@ -92,7 +92,7 @@ class Supervisor:
         self._leaving: list[Child] = []
         self._rolling: deque[Place] = deque()
         self._serial = 0
-        self._wake = threading.Event()
+        self._wake = Bell()
         self._over = False
         self._roll = False
 
@@ -106,17 +106,17 @@ class Supervisor:
 
     def wake(self) -> None:
         """Look at everything now."""
-        self._wake.set()
+        self._wake.ring()
 
     def end(self) -> None:
         """Make `start` and `run` return."""
         self._over = True
-        self._wake.set()
+        self._wake.ring()
 
     def roll(self) -> None:
         """Replace all workers, one after the other, each only when its successor answers."""
         self._roll = True
-        self._wake.set()
+        self._wake.ring()
 
     # --- The rounds ---------------------------------------------------------------------------------------------
 
@@ -278,4 +278,3 @@ class Supervisor:
         moving = self._leaving or self._rolling or self._roll
         settled = all(place.child is not None and place.child.answered_s is not None for place in self._places)
         self._wake.wait(_IDLE_ROUND_S if settled and not moving else _BUSY_ROUND_S)
-        self._wake.clear()

@@ -15,6 +15,8 @@ from typing import Final
 
 import msgspec
 
+from iyscheck.server.bell import Bell
+
 FAILED: Final = 2
 _LATE_S: Final = 5.0
 _SAMPLE_S: Final = 0.5
@@ -36,8 +38,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
 def main() -> None:
     """Serve what the first line of standard input says, until SIGTERM or its end."""
-    over, orphaned, serving = threading.Event(), threading.Event(), threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: over.set())
+    over, orphaned, serving = Bell(), threading.Event(), threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: over.ring())
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # a terminal sends them to us too; the supervisor decides
     lifeline = os.fdopen(0, "rb", buffering=0, closefd=False)  # unbuffered: a buffer has a lock that exits wait for
@@ -50,7 +52,7 @@ def main() -> None:
         while lifeline.read(1):
             pass
         orphaned.set()
-        over.set()
+        over.ring()
         if serving.is_set():
             time.sleep(order.drain_s + _LATE_S)  # then whoever is still there hangs
         shutil.rmtree(order.folder, ignore_errors=True)  # the one who made it cannot
@@ -60,7 +62,7 @@ def main() -> None:
     sys.exit(_serve(order, over, orphaned, serving))
 
 
-def _serve(order: Order, over: threading.Event, orphaned: threading.Event, serving: threading.Event) -> int:
+def _serve(order: Order, over: Bell, orphaned: threading.Event, serving: threading.Event) -> int:
     # Not at the top: they take most of a second, in which signals and the lifeline already have to be heard.
     from iyscheck.errors import IyscheckError
     from iyscheck.server.app import Server, keep_for_good
