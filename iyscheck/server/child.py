@@ -70,8 +70,6 @@ class _Future(Protocol):
 
     def done(self) -> bool: ...
     def exception(self) -> BaseException | None: ...
-    def result(self) -> object: ...
-    def cancel(self) -> bool: ...
 
 
 class Child:
@@ -91,6 +89,7 @@ class Child:
         order = Order(
             worker=number,
             settings=settings.model_dump(mode="json"),
+            drain_s=settings.drain_seconds,
             folder=str(folder.path),
             control=f"unix:{self._control}",
         )
@@ -133,10 +132,8 @@ class Child:
 
     def close(self) -> None:
         """Let go of what was held for it; it is dead."""
-        if self._asked is not None:
-            self._asked.cancel()
         if self._channel is not None:
-            self._channel.close()
+            self._channel.close()  # and with it a question on its way
         self._lifeline.close()
         self._control.unlink(missing_ok=True)
 

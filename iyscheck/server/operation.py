@@ -1,15 +1,16 @@
 """Runs the server as a command: one process that does everything, or a supervisor with workers on one port."""
 
 import signal
-import threading
 from collections.abc import Callable
 from contextlib import ExitStack
+from typing import Final
 
 import structlog
 from prometheus_client import CollectorRegistry
 
 from iyscheck.engine import Engine
 from iyscheck.server.app import Server, description, keep_for_good, open_engine
+from iyscheck.server.bell import Bell
 from iyscheck.server.boundary import our_frames
 from iyscheck.server.child import private_folder
 from iyscheck.server.cores import usable_cores
@@ -20,6 +21,10 @@ from iyscheck.server.settings import Settings
 from iyscheck.server.supervisor import Supervisor
 from iyscheck.server.tally import Tally
 
+_LOOK_S: Final = 1.0
+_PATIENCE_S: Final = 5.0
+"""How long a port on which somebody listens may become free: workers whose supervisor was killed are about to go."""
+
 
 def run(settings: Settings, announce: Callable[[str], None] | None = None) -> int:
     """Serve until SIGTERM or SIGINT, then drain; returns the exit code.
@@ -28,22 +33,28 @@ def run(settings: Settings, announce: Callable[[str], None] | None = None) -> in
     """
     log = open_log(settings.log_level)
     take_over_library_logs()
-    count = settings.workers or usable_cores()
+    cores = usable_cores()
+    count = settings.workers or cores
+    if count > cores:
+        log.warning("more_workers_than_cores", workers=count, cores=cores)
     return _run_workers(settings, count, log, announce) if count > 1 else _run_alone(settings, log, announce)
 
 
 def _run_alone(
     settings: Settings, log: structlog.typing.FilteringBoundLogger, announce: Callable[[str], None] | None
 ) -> int:
-    over = threading.Event()
+    with _reserve(settings.listen, log):
+        pass  # nobody listens there; gRPC takes it alone itself
+    over = Bell()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: over.set())
+        signal.signal(number, lambda *_: over.ring())
     # What rolls several workers over must not kill a server that has only one.
     signal.signal(signal.SIGHUP, lambda *_: log.warning("rolling_restart_refused", workers=1))
     server = Server.start(settings, log)
     keep_for_good()
     _tell(server.describe(), settings, log, announce)
-    over.wait()
+    while not over.wait(_LOOK_S):
+        pass  # a signal that another thread got is handled when the main thread moves
     log.info("draining", seconds=settings.drain_seconds)
     server.stop(settings.drain_seconds)
     log.info("stopped")
@@ -59,7 +70,7 @@ def _run_workers(
     with ExitStack() as parts:
         # Store and keys are opened here too: for the metrics, and to refuse what no worker could use.
         engine = parts.enter_context(open_engine(settings))
-        port = parts.enter_context(Reservation(settings.listen))
+        port = parts.enter_context(_reserve(settings.listen, log))
         folder = parts.enter_context(private_folder())
         tally = Tally(folder.counters)
         registry = CollectorRegistry()
@@ -86,6 +97,15 @@ def _run_workers(
             log.info("draining", seconds=settings.drain_seconds)
     log.info("stopped")
     return 0
+
+
+def _reserve(listen: str, log: structlog.typing.FilteringBoundLogger) -> Reservation:
+    """Take the port, and say so if that has to be waited for."""
+    return Reservation(
+        listen,
+        patience_s=_PATIENCE_S,
+        waits=lambda: log.warning("port_taken", listen=listen, waits_at_most_s=_PATIENCE_S),
+    )
 
 
 def _settle(pid: int, tally: Tally, engine: Engine, log: structlog.typing.FilteringBoundLogger) -> None:

@@ -5,7 +5,7 @@ workers wake it.
 """
 
 import logging
-import threading
+import signal
 import time
 from collections import Counter as Counts
 from collections import deque
@@ -18,6 +18,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from iyscheck.errors import WorkersError
+from iyscheck.server.bell import Bell
 from iyscheck.server.child import Child, Folder
 from iyscheck.server.settings import Settings
 
@@ -28,6 +29,14 @@ _BACK_OFF_S: Final = (0.0, 0.1, 0.3, 1.0)
 _BUSY_ROUND_S: Final = 0.05
 _IDLE_ROUND_S: Final = 1.0
 STATES: Final = ("starting", "serving", "silent", "draining")
+
+
+def _signal(code: int) -> str | None:
+    """Name the signal that ended a process, as its exit code tells; None if none did."""
+    try:
+        return signal.Signals(-code).name
+    except ValueError:  # ended by itself, or by a signal without a name
+        return None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -83,7 +92,7 @@ class Supervisor:
         self._leaving: list[Child] = []
         self._rolling: deque[Place] = deque()
         self._serial = 0
-        self._wake = threading.Event()
+        self._wake = Bell()
         self._over = False
         self._roll = False
 
@@ -97,17 +106,17 @@ class Supervisor:
 
     def wake(self) -> None:
         """Look at everything now."""
-        self._wake.set()
+        self._wake.ring()
 
     def end(self) -> None:
         """Make `start` and `run` return."""
         self._over = True
-        self._wake.set()
+        self._wake.ring()
 
     def roll(self) -> None:
         """Replace all workers, one after the other, each only when its successor answers."""
         self._roll = True
-        self._wake.set()
+        self._wake.ring()
 
     # --- The rounds ---------------------------------------------------------------------------------------------
 
@@ -240,7 +249,7 @@ class Supervisor:
     def _bury(self, child: Child, event: str, *, level: int) -> None:
         child.close()
         pid, code = child.process.pid, child.process.returncode
-        self._log.log(level, event, worker=child.number, pid=pid, exit_code=code)
+        self._log.log(level, event, worker=child.number, pid=pid, exit_code=code, signal=_signal(code))
         self._settle(pid)
 
     def _stop(self) -> None:
@@ -269,4 +278,3 @@ class Supervisor:
         moving = self._leaving or self._rolling or self._roll
         settled = all(place.child is not None and place.child.answered_s is not None for place in self._places)
         self._wake.wait(_IDLE_ROUND_S if settled and not moving else _BUSY_ROUND_S)
-        self._wake.clear()

@@ -6,6 +6,7 @@ is in memory. It reads nothing from disk: what is not in memory stays as it is, 
 """
 
 import ctypes
+import logging
 import os
 import threading
 from pathlib import Path
@@ -45,6 +46,12 @@ class FileMapping:
         self._thread.join()
 
     def _run(self, _: Environment) -> None:
+        try:
+            self._map_ahead()
+        except OSError as error:  # such as a file that was deleted: who reads it goes on, only nothing grows any more
+            logging.getLogger(__name__).warning("The store's file is not mapped ahead any more: %s.", error.strerror)
+
+    def _map_ahead(self) -> None:
         # Who could not write a file is told that all of it is in memory, and would read all of it.
         start = start_of(self._file) if os.access(self._file, os.W_OK) else None
         done = 0

@@ -39,6 +39,10 @@ def groups(folder: Path, membership: str, files: dict[str, str]) -> dict[str, Pa
         ("3:cpu,cpuacct:/x\n", {"cpu/x/cpu.cfs_quota_us": "250000\n", "cpu/x/cpu.cfs_period_us": "100000\n"}, 3),
         ("3:cpu:/x\n", {"cpu/x/cpu.cfs_quota_us": "-1\n", "cpu/x/cpu.cfs_period_us": "100000\n"}, 8),
         ("3:cpuset:/\n0::/\n", {"cpu.max": "nonsense\n"}, 8),
+        ("3:cpuset:/x\n4:cpu:/y\n", {"cpu/x/cpu.cfs_quota_us": "100000\n", "cpu/x/cpu.cfs_period_us": "100000\n"}, 8),
+        ("0::/a\n", {"../cpu.max": "100000 100000\n"}, 8),
+        ("0::/\n", {"cpu.max": "0 100000\n"}, 1),
+        ("0::/\n", {"cpu.max": "100000 0\n"}, 8),
     ],
 )  # fmt: skip - a table
 def test_quota(tmp_path: Path, membership: str, files: dict[str, str], cores: int) -> None:

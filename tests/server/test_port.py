@@ -1,5 +1,6 @@
 import errno
 import socket
+import threading
 
 import pytest
 
@@ -85,17 +86,83 @@ def test_free_again() -> None:
         assert port_of(again.address) == port
 
 
+def test_waits() -> None:
+    """A port that is taken may become free for as long as its caller has patience, who is told once."""
+    told: list[int] = []
+    with listener() as other:
+        port = other.getsockname()[1]
+        soon = threading.Timer(0.2, other.close)
+
+        def tell() -> None:
+            told.append(port)
+            soon.start()
+
+        with Reservation(f"127.0.0.1:{port}", patience_s=60, waits=tell) as taken:
+            assert port_of(taken.address) == port
+    soon.join()
+
+    assert told == [port]
+
+
+def test_scope(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An address of version 6 keeps its scope, without which one of a link means nothing."""
+    bound: list[object] = []
+
+    class Noting(socket.socket):
+        def bind(self, address: object) -> None:
+            bound.append(address)
+            super().bind(("::1", 0))
+
+    found = [(socket.AF_INET6, socket.SOCK_STREAM, 0, "", ("fe80::1", 0, 0, 7))]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: found)
+    monkeypatch.setattr(socket, "socket", Noting)
+
+    with Reservation("[fe80::1%seven]:0"):
+        assert bound == [("fe80::1", 0, 0, 7)]
+
+
+def test_any_other_port(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where any port will do another one is tried if the first is not free on all of a name's addresses."""
+    tried: list[int] = []
+
+    def take(self: Reservation, _: object, family: int, __: object) -> bool:
+        tried.append(self._port)
+        self._port = 1_000 + len(tried)
+        if len(tried) == 2:
+            raise OSError(errno.EADDRINUSE, "in use")
+        return True
+
+    both = [(family, socket.SOCK_STREAM, 0, "", (host, 0)) for family, host in ADDRESSES_OF_LOCALHOST]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: both)
+    monkeypatch.setattr(Reservation, "_take", take)
+
+    assert Reservation("localhost:0", patience_s=60).address == "localhost:1004"
+    assert tried == [0, 1_001, 0, 1_003]
+
+
 @pytest.mark.parametrize("listen", ["192.0.2.1:0", "no-such-host.invalid:0"])
 def test_not_ours(listen: str) -> None:
-    """An address that this machine does not have is an error of the setting."""
+    """An address that this machine does not have is an error of the setting, for which nobody waits."""
+    told: list[str] = []
     with pytest.raises(SettingsError) as caught:
-        Reservation(listen)
+        Reservation(listen, patience_s=0.3, waits=lambda: told.append(listen))
+
+    assert told == []
 
     assert caught.value.field == "listen"
 
 
-def test_absent_family(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_absent_address(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a name's addresses those that the machine has are enough."""
+    both = [(socket.AF_INET, socket.SOCK_STREAM, 0, "", (host, 0)) for host in ("192.0.2.1", "127.0.0.1")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: both)
+
+    with Reservation("somewhere:0") as taken, listener(port_of(taken.address), shares=1):
+        pass
+
+
+def test_absent_family(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor does a machine need all kinds of addresses that a name has."""
 
     class Version4Only(socket.socket):
         def __init__(self, family: int, kind: int) -> None:

@@ -1,5 +1,6 @@
 """Several worker processes on one port: real processes, real sockets, real signals."""
 
+import asyncio
 import json
 import os
 import signal
@@ -9,11 +10,11 @@ import sys
 import threading
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc
 import pytest
@@ -21,11 +22,15 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from iyscheck import wire
 from iyscheck.client import Client, calls
+from iyscheck.client.aio import AsyncClient
+from iyscheck.client.aio_batching import AsyncBatching
+from iyscheck.client.sync_batching import Batching
 from iyscheck.consent import Channel, RecipientType
 from iyscheck.question import Context, Question
 from iyscheck.v1.consent_check_pb2_grpc import ConsentCheckServiceStub
 from tests.server.conftest import CONSENTED, REFUSED, Site, make_site
 
+ResultT = TypeVar("ResultT")
 WORKERS = 2
 PATIENCE_S = 60.0
 CONTEXT = Context(brand=1, channel=Channel.MESAJ, recipient_type=RecipientType.BIREYSEL)
@@ -53,7 +58,8 @@ class Running:
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """What was logged under a name, by supervisor and workers."""
-        lines = [json.loads(line) for line in self.log.read_text().splitlines() if line.startswith("{")]
+        written = self.log.read_text().rpartition("\n")[0]  # a line may be there in part
+        lines = [json.loads(line) for line in written.splitlines() if line.startswith("{")]
         return [line for line in lines if line["event"] == name]
 
     def wait_for(self, name: str, count: int = 1) -> dict[str, Any]:
@@ -92,8 +98,11 @@ class Running:
 
 
 @contextmanager
-def running(site: Site, *flags: str, **environment: str) -> Iterator[Running]:
-    """Start `iyscheck serve` with two workers on free ports; nothing of it outlives the block."""
+def running(site: Site, *flags: str, before: str = "", **environment: str) -> Iterator[Running]:
+    """Start `iyscheck serve` with two workers on free ports; nothing of it outlives the block.
+
+    `before` is code that the supervisor runs first.
+    """
     arguments = [f"--store={site.path / 'store'}", f"--store-key={site.path / 'store.key'}"]
     arguments += [f"--address-key={site.path / 'address.key'}", "--drain-seconds=3", f"--workers={WORKERS}"]
     arguments += ["--listen=127.0.0.1:0", "--metrics-listen=127.0.0.1:0", *flags]
@@ -101,7 +110,7 @@ def running(site: Site, *flags: str, **environment: str) -> Iterator[Running]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("IYSCHECK_")}
     with log.open("wb") as stderr:
         process = subprocess.Popen(
-            [sys.executable, "-m", "iyscheck", "serve", *arguments],
+            [sys.executable, "-c", f"{before}\nfrom iyscheck.cli.app import main\nmain()", "serve", *arguments],
             stdin=subprocess.DEVNULL,
             stdout=stderr,
             stderr=stderr,
@@ -204,7 +213,7 @@ def never_back(server: Running) -> Iterator[None]:
 
 
 def sure_callers(target: str, parts: ExitStack, monkeypatch: pytest.MonkeyPatch) -> dict[str, Callable[[], int]]:
-    """Our own clients, with the retries that they bring: many singles at once on a connection, columns, newcomers."""
+    """Our own clients, with the retries that they bring: many singles on a connection, columns, newcomers, batching."""
     monkeypatch.setattr(calls, "CHANNEL_OPTIONS", (*calls.CHANNEL_OPTIONS, OWN_CONNECTION))
     clients = [parts.enter_context(Client(target, timeout_s=20, batch_timeout_s=20)) for _ in range(4)]
 
@@ -221,12 +230,60 @@ def sure_callers(target: str, parts: ExitStack, monkeypatch: pytest.MonkeyPatch)
         with Client(target, timeout_s=20) as client:
             return single(client)
 
-    callers: dict[str, Callable[[], int]] = {}
+    callers = batching_callers(parts.enter_context(clients[0].batching(connections=4)))
+    callers |= parts.enter_context(asyncio_callers(target))
     for number, client in enumerate(clients):
         for ask, times in ((single, 8), (column, 1), (newcomer, 1)):
             for each in range(times):
                 callers[f"{ask.__name__} {each} of {number}"] = lambda client=client, ask=ask: ask(client)  # type: ignore[misc] # bound now
     return callers
+
+
+def batching_callers(checks: Batching) -> dict[str, Callable[[], int]]:
+    """Callers whose single checks travel together, and are asked again until their deadline."""
+
+    def ask() -> int:
+        assert checks.check(**WHO, address=CONSENTED).permitted
+        assert not checks.check(**WHO, address=REFUSED).permitted
+        return 2
+
+    return {f"batched {each}": ask for each in range(8)}
+
+
+@contextmanager
+def asyncio_callers(target: str) -> Iterator[dict[str, Callable[[], int]]]:
+    """Callers of a client of asyncio, in an event loop in a thread: single checks, alone and travelling together."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+
+    def run(coroutine: Coroutine[Any, Any, ResultT]) -> ResultT:
+        return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
+
+    async def ask(client: AsyncClient | AsyncBatching) -> int:
+        answers = await asyncio.gather(client.check(**WHO, address=CONSENTED), client.check(**WHO, address=REFUSED))
+        assert [answer.permitted for answer in answers] == [True, False]
+        return 2
+
+    async def open_all() -> tuple[AsyncExitStack, list[AsyncClient | AsyncBatching]]:
+        parts = AsyncExitStack()
+        client = await parts.enter_async_context(AsyncClient(target, timeout_s=20, batch_timeout_s=20))
+        return parts, [client, await parts.enter_async_context(client.batching(connections=2))]
+
+    thread.start()
+    try:
+        parts, clients = run(open_all())
+        try:
+            yield {
+                f"asyncio {type(client).__name__} {each}": lambda client=client: run(ask(client))  # type: ignore[misc] # bound now
+                for client in clients
+                for each in range(4)
+            }
+        finally:
+            run(parts.aclose())
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
 
 
 def bare_callers(target: str, parts: ExitStack) -> dict[str, Callable[[], int]]:
@@ -309,7 +366,9 @@ class TestUnderLoad:
 
         assert server.pids() == pids
         assert all(map(is_alive, pids))
-        assert server.wait_for("worker_failed")["error"] == "KeyFileError"
+        failed = server.wait_for("worker_failed")
+        assert failed["error"] == "KeyFileError"
+        assert "store.key" in failed["message"]
         with Client(server.target, timeout_s=20) as client:
             assert client.check(**WHO, address=CONSENTED).permitted
         assert not [event for event in server.events("worker_draining") if event["pid"] in pids]
@@ -332,17 +391,57 @@ class TestUnderLoad:
         assert server.pids() == second
 
 
+class TestWoken:
+    """Nothing waits for the supervisor's next round."""
+
+    @pytest.mark.crash
+    def test_by_signals(self, site: Site) -> None:
+        """Its worker's end, SIGHUP and SIGTERM are each acted on although its rounds take for ever."""
+        slow = "from iyscheck.server import supervisor\nsupervisor._IDLE_ROUND_S = 1e6"
+        with running(site, before=slow) as server:
+            server.wait_for("serving")
+            time.sleep(0.3)  # it rests now
+            os.kill(server.pids()[0], signal.SIGKILL)
+            server.wait_for("worker_answers", WORKERS + 1)
+            assert server.wait_for("worker_died")["signal"] == "SIGKILL"
+            time.sleep(0.3)
+            server.process.send_signal(signal.SIGHUP)
+            server.wait_for("rolled")
+            server.wait_for("worker_left", WORKERS)
+            time.sleep(0.3)
+            server.process.terminate()
+
+            assert server.process.wait(PATIENCE_S) == 0
+
+    @pytest.mark.crash
+    def test_port_is_held(self, site: Site) -> None:
+        """While no worker is left nobody else gets the port, and the next workers do."""
+        with running(site) as server, socket.socket() as other:
+            target, pids = server.target, server.pids()
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+            eventually(lambda: not any(map(is_alive, pids)), "a worker cannot be killed")
+            with pytest.raises(OSError, match="in use"):
+                other.bind(("127.0.0.1", int(target.rpartition(":")[2])))
+            server.wait_for("worker_answers", 2 * WORKERS)
+            with Client(target, timeout_s=20) as client:
+                assert client.check(**WHO, address=CONSENTED).permitted
+
+
 class TestStart:
     """The server serves when every worker answers, and not before."""
 
     def test_every_worker(self, shared: tuple[Site, Running]) -> None:
         """Each worker has answered before the server says that it serves, and lines name the worker they are of."""
         _, server = shared
-        events = [json.loads(line) for line in server.log.read_text().splitlines()]
+        events = [json.loads(line) for line in server.log.read_text().rpartition("\n")[0].splitlines()]
         before = events[: [event["event"] for event in events].index("serving")]
 
         said = server.wait_for("serving")
 
+        eventually(lambda: server.metric("consent_index_pages") > 0, "no worker tells of its index")
+        assert server.metric("consent_store_readable") == 1
         answered = {event["worker"]: event["pid"] for event in before if event["event"] == "worker_answers"}
         assert sorted(answered) == list(range(WORKERS))
         assert said["workers"] == [answered[number] for number in range(WORKERS)]
@@ -377,6 +476,7 @@ class TestStart:
                 assert server.process.wait(PATIENCE_S) == 2
 
                 assert "cannot be used: Address already in use" in server.log.read_text()
+                assert len(server.events("port_taken")) == 1
                 assert not server.events("worker_started")
 
 
@@ -416,10 +516,11 @@ class TestUnstartable:
 class TestEnd:
     """However the supervisor ends, no worker stays."""
 
-    def test_drain(self, site: Site) -> None:
+    @pytest.mark.parametrize("workers", [1, WORKERS])
+    def test_drain(self, site: Site, workers: int) -> None:
         """SIGTERM lets the open streams of all workers finish, and ends with 0 and nothing left behind."""
         options = (OWN_CONNECTION,)
-        with running(site) as server, ExitStack() as parts:
+        with running(site, f"--workers={workers}") as server, ExitStack() as parts:
             target, pids = server.target, server.pids()
             draining = threading.Event()
 
@@ -433,13 +534,37 @@ class TestEnd:
             for stream in streams:
                 next(stream)
             server.process.terminate()
-            server.wait_for("worker_draining", WORKERS)
+            server.wait_for("draining")
+            server.wait_for("worker_draining" if workers > 1 else "draining", workers)
             draining.set()
 
             assert [len(list(stream)) for stream in streams] == [1] * len(streams)
             assert server.process.wait(PATIENCE_S) == 0
-            assert {event["exit_code"] for event in server.events("worker_left")} == {0}
+            assert [event["exit_code"] for event in server.events("worker_left")] == [0] * len(pids)
             assert not any(map(is_alive, pids))
+
+    @pytest.mark.parametrize("workers", [1, WORKERS])
+    def test_cut(self, site: Site, workers: int) -> None:
+        """A stream that its client does not end is cut when the drain's time is over, and nobody has to be killed."""
+        with running(site, "--drain-seconds=1", f"--workers={workers}") as server, ExitStack() as parts:
+            channel = parts.enter_context(grpc.insecure_channel(server.target))
+            over = threading.Event()
+            parts.callback(over.set)
+
+            def frames() -> Iterator[Any]:
+                yield FRAME
+                over.wait(PATIENCE_S)
+
+            stream = ConsentCheckServiceStub(channel).StreamCheck(frames(), timeout=60)
+            next(stream)
+            server.process.send_signal(signal.SIGINT)
+            server.wait_for("draining")
+            assert server.process.poll() is None
+            with pytest.raises(grpc.RpcError):
+                next(stream)
+
+            assert server.process.wait(PATIENCE_S) == 0
+            assert not server.events("worker_never_left")
 
     @pytest.mark.crash
     def test_killed_supervisor(self, site: Site, tmp_path_factory: pytest.TempPathFactory) -> None:
@@ -458,6 +583,49 @@ class TestEnd:
                 free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
                 free.bind(("127.0.0.1", int(target.rpartition(":")[2])))
                 free.listen()
+
+    @pytest.mark.crash
+    def test_replaced_supervisor(self, site: Site) -> None:
+        """A server started at once where a supervisor was killed takes over under load; no process of the first stays.
+
+        A client that asks again until its deadline notices nothing.
+        """
+        load = Load()
+        with running(site) as first, ExitStack() as parts:
+            target, pids = first.target, first.pids()
+            client = parts.enter_context(Client(target, timeout_s=PATIENCE_S, batch_timeout_s=PATIENCE_S))
+            callers = batching_callers(parts.enter_context(client.batching(connections=4)))
+            with load.of(callers):
+                first.process.kill()
+                second = parts.enter_context(running(site, f"--listen={target}"))
+                assert second.target == target
+                eventually(lambda: not any(map(is_alive, pids)), "a worker serves for ever")
+                asked = dict(load.answers)
+                eventually(lambda: all(load.answers[name] > asked[name] for name in callers), "a caller has got stuck")
+
+            assert not load.failures
+            assert {event["pid"] for event in first.events("orphaned")} == set(pids)
+            assert second.metric("consent_workers", state="serving") == WORKERS
+
+    @pytest.mark.crash
+    @pytest.mark.parametrize("workers", [1, WORKERS])
+    def test_waits_for_orphans(self, site: Site, workers: int) -> None:
+        """A new server waits for the port while a killed supervisor's workers still listen, and says so."""
+        with running(site) as first:
+            target, pids = first.target, first.pids()
+            for pid in pids:
+                os.kill(pid, signal.SIGSTOP)  # they cannot notice yet
+            first.process.kill()
+            with running(site, f"--listen={target}", f"--workers={workers}") as second:
+                assert second.wait_for("port_taken")["listen"] == target
+                for pid in pids:
+                    os.kill(pid, signal.SIGCONT)
+
+                assert second.target == target
+                assert len(second.events("port_taken")) == 1
+                with Client(target, timeout_s=20) as client:
+                    assert client.check(**WHO, address=CONSENTED).permitted
+                eventually(lambda: not any(map(is_alive, pids)), "a worker serves for ever")
 
     @pytest.mark.crash
     def test_crash_loop(self, site: Site) -> None:

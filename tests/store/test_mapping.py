@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from iyscheck.engine import Engine
+from iyscheck.store import mapping
 from iyscheck.store.environment import DATA_FILE
 from iyscheck.store.mapping import map_resident, start_of
 from tests.builders import STORE_KEY, StoreBuilder
@@ -20,6 +21,13 @@ def mapped_bytes(file: Path) -> int:
     sections = re.split(r"^(?=[0-9a-f]+-[0-9a-f]+ )", Path("/proc/self/smaps").read_text(), flags=re.MULTILINE)
     sizes = [re.findall(r"^Rss: +(\d+) kB", section, re.MULTILINE) for section in sections if f"{file}\n" in section]
     return sum(int(size) * 1024 for (size,) in sizes)
+
+
+def wait_until_mapped(file: Path) -> None:
+    """Wait until all of a file is in the page tables of this process, but not for ever."""
+    deadline = time.monotonic() + 20
+    while mapped_bytes(file) < FILE_BYTES and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 @pytest.fixture
@@ -40,12 +48,25 @@ class TestMapping:
     def test_in_memory(self, path: Path) -> None:
         """A file that is in memory is soon mapped whole although nobody has read it."""
         with Engine.open(path, store_key=STORE_KEY):
-            deadline = time.monotonic() + 20
-            while mapped_bytes(path / DATA_FILE) < FILE_BYTES and time.monotonic() < deadline:
-                time.sleep(0.01)
+            wait_until_mapped(path / DATA_FILE)
 
             assert mapped_bytes(path / DATA_FILE) >= FILE_BYTES
         assert start_of(path / DATA_FILE) is None
+
+    def test_deleted(self, path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
+        """Where the file is deleted its mapping ends with one line in the log, and who reads goes on."""
+        monkeypatch.setattr(mapping, "_LOOK_S", 0.01)
+        with Engine.open(path, store_key=STORE_KEY) as engine:
+            assert engine._mapping is not None
+            wait_until_mapped(path / DATA_FILE)
+            (path / DATA_FILE).unlink()
+            engine._mapping._thread.join(20)
+
+            assert not engine._mapping._thread.is_alive()
+            assert engine.freshness().position.sequence >= 0
+        assert [record.getMessage() for record in caplog.records] == [
+            "The store's file is not mapped ahead any more: No such file or directory."
+        ]
 
     def test_on_disk(self, path: Path) -> None:
         """What is on disk only is not read for it; what is in memory beside it is mapped."""
