@@ -230,6 +230,8 @@ class AsyncBatching:
                 self._send(line, batch)
         if ledger.waiting:
             self._work.set()
+        if self._queue:  # who is over and was in a frame that came back, or left out of one, takes no room any more
+            self._settled()
 
     def _send(self, line: int, batch: Batch[Future]) -> None:
         try:

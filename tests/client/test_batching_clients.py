@@ -525,6 +525,45 @@ class TestBounds:
 
         assert {type(outcome) for outcome in outcomes} == {ServiceUnavailableError}
 
+    def test_room_of_those_who_left(self, service: Service, together: Together) -> None:
+        """When a line breaks whose calls are all out of time, those who wait for their room get it at once."""
+        late = threading.Event()
+
+        def breaks_when_late(requests: Frames, context: grpc.ServicerContext) -> Replies:
+            for request in requests:
+                if recipients(request) == [b"hurried"]:
+                    late.wait(10)
+                    context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
+                yield told_apart(request)
+
+        service.frames = breaks_when_late
+        hurried, patient = Call(address="hurried", timeout_s=0.2), Call(timeout_s=20)
+        threading.Timer(0.4, late.set).start()
+
+        (outcomes,) = together(service.target, [hurried, patient], setting=Setting(capacity=1))
+
+        assert isinstance(outcomes[0], ServiceUnavailableError)
+        assert reasons(outcomes[1:]) == [expected(patient)]
+
+    def test_room_of_the_cancelled(self) -> None:
+        """Whoever waits for the room of a call that was cancelled before it left gets it when a server comes."""
+        with serving() as gone:
+            pass
+
+        async def run() -> list[object]:
+            async with AsyncClient(gone.target, timeout_s=20) as client, client.batching(capacity=1) as checks:
+                first, second = asyncio.ensure_future(ask_async(checks)), asyncio.ensure_future(ask_async(checks))
+                await asyncio.sleep(0.05)
+                first.cancel()
+                with serving(gone.port) as service:
+                    service.frames = Moody([])
+                    return list(await asyncio.gather(first, second, return_exceptions=True))
+
+        cancelled, answered = asyncio.run(run())
+
+        assert isinstance(cancelled, asyncio.CancelledError)
+        assert reasons([cast("Outcome", answered)]) == [expected(Call())]
+
     @pytest.mark.parametrize(("name", "value"), [("connections", 0), ("connections", 65), ("capacity", 0)])
     def test_sizes(self, name: str, value: int) -> None:
         """A number of connections or calls that cannot be is refused."""
