@@ -285,6 +285,22 @@ class TestOrder:
 
         assert self.taken(ledger) == [["1.0"], ["2.1"]]
 
+    def test_window(self) -> None:
+        """A line takes as many frames as its window is wide; the emptiest line is chosen, and none if all are full."""
+        ledger: Ledger[Caller] = Ledger(lines=2, window=2)
+        self.put(ledger, 1, 2, 3, 4, 5)
+
+        chosen = []
+        while (line := ledger.roomy([0, 1])) is not None:
+            chosen.append(line)
+            assert ledger.sendable(line)
+            assert ledger.take(line, 0) is not None
+
+        assert chosen == [0, 1, 0, 1]
+        assert ledger.waiting
+        assert not ledger.sendable(0)
+        assert ledger.take(0, 0) is None
+
     def test_room_of_those_who_left(self) -> None:
         """Whoever left a full queue leaves room, be it in what gathers or in what came back, and no batch of nobody."""
         ledger: Ledger[Caller] = Ledger(capacity=4)

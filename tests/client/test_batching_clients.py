@@ -1,6 +1,7 @@
 import asyncio
 import inspect
 import queue
+import signal
 import threading
 import time
 import zlib
@@ -17,8 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from iyscheck.change import Position
-from iyscheck.client import AsyncBatching, AsyncClient, Batching, Client
-from iyscheck.client.batching import Ledger
+from iyscheck.client import AsyncBatching, AsyncClient, Batching, Client, sync_batching
+from iyscheck.client.batching import Ledger, Patience
 from iyscheck.consent import Channel, MessageClass, Reason, RecipientType
 from iyscheck.errors import (
     QuestionError,
@@ -498,6 +499,30 @@ class TestGathering:
         assert [reasons(each) for each in outcomes] == [[expected(call) for call in asked]] * 3
         assert len(peers) == 3
 
+    def test_other_line(self, service: Service, together: Together, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What a broken line owed leaves by another one at once, however long the broken one is left alone."""
+        monkeypatch.setattr(Patience, "next_s", lambda _: 60.0)
+        peers: set[str] = set()
+        broken: list[str] = []
+
+        def breaks_once(requests: Frames, context: grpc.ServicerContext) -> Replies:
+            for request in requests:
+                peers.add(context.peer())
+                time.sleep(0.02)
+                if request.brand_code == 99 and not broken:
+                    broken.append(context.peer())
+                    context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
+                yield told_apart(request)
+
+        service.frames = breaks_once
+        many = [Call(address=f"+9050000{number:05}", brand=1 + number) for number in range(12)]
+
+        *_, last = together(service.target, many, many, [Call(brand=99)], setting=Setting(connections=2))
+
+        assert reasons(last) == [expected(Call(brand=99))]
+        assert len(peers) == 2
+        assert len(broken) == 1
+
     def test_new_limits(self, service: Service, together: Together) -> None:
         """When the server takes only smaller frames from now on, one frame fails and the next ones are smaller."""
         strict = threading.Event()
@@ -613,20 +638,23 @@ class TestBounds:
 
     def test_no_room(self, service: Service, together: Together) -> None:
         """A call that finds no room in its time fails, and so leaves room for others."""
-        over = threading.Event()
+        over, spoken = threading.Event(), []
 
         def silent(requests: Frames, _: grpc.ServicerContext) -> Replies:
             for request in requests:
                 over.wait(10)
+                spoken.append(request)
                 yield told_apart(request)
 
         service.frames = silent
         asked = numbered(6, timeout_s=0.2)
 
         (outcomes,) = together(service.target, asked, setting=Setting(capacity=2))
+        before = list(spoken)
         over.set()
 
         assert {type(outcome) for outcome in outcomes} == {ServiceUnavailableError}
+        assert before == []  # no call waited for anybody else's answer
 
     def test_room_of_those_who_left(self, service: Service, together: Together) -> None:
         """When a line breaks whose calls are all out of time, those who wait for their room get it at once."""
@@ -761,7 +789,7 @@ class TestEnds:
 
         async def run() -> list[Outcome]:
             async with AsyncClient(service.target, timeout_s=5) as client:
-                async with client.batching() as checks:
+                async with client.batching(capacity=2) as checks:
                     asking = [asyncio.ensure_future(ask_async(checks)) for _ in range(5)]
                     await asyncio.sleep(0)
                 late = await asyncio.gather(ask_async(checks), return_exceptions=True)
@@ -788,6 +816,70 @@ class TestEnds:
         closed = [each for each in outcomes if isinstance(each, ServiceError)]  # they came too late
         assert all(error.code == "CLIENT_CLOSED" for error in closed)
         assert len(closed) < 5
+
+    def test_leaving_waits_for_those_without_room(self, service: Service) -> None:
+        """Leaving the block waits for threads that still wait for room, too: each is answered."""
+        over = threading.Event()
+
+        def held_back(requests: Frames, _: grpc.ServicerContext) -> Replies:
+            for request in requests:
+                over.wait(10)
+                yield told_apart(request)
+
+        service.frames = held_back
+        asked = numbered(30)
+
+        with ThreadPoolExecutor(30) as pool, Client(service.target, timeout_s=20) as client:
+            with client.batching(capacity=1) as checks:
+                asking = [pool.submit(call.ask, checks) for call in asked]
+                while checks._pushing < len(asked) - 1:
+                    time.sleep(0.001)
+                threading.Timer(0.1, over.set).start()
+            outcomes: list[Outcome] = [each.result() for each in asking]
+
+        assert reasons(outcomes) == [expected(call) for call in asked]
+
+    @pytest.mark.parametrize("closing", [True, False], ids=["close", "check"])
+    def test_signal(self, service: Service, *, closing: bool) -> None:
+        """What the handler of a signal raises ends a close, which fails all calls, or the call that it meets."""
+        over = threading.Event()
+        service.frames = silent_until(over)
+
+        def handler(*_: object) -> None:
+            raise KeyError
+
+        before = signal.signal(signal.SIGUSR1, handler)
+        main = threading.main_thread().ident or 0
+        alarm = threading.Timer(0.3, lambda: signal.pthread_kill(main, signal.SIGUSR1))
+        try:
+            with ThreadPoolExecutor(1) as pool, Client(service.target, timeout_s=20) as client:
+                checks = client.batching()
+                checks.__enter__()
+                if closing:
+                    asking = pool.submit(Call().ask, checks)
+                    while not checks._ledger.outstanding:
+                        time.sleep(0.001)
+                alarm.start()
+                with pytest.raises(KeyError):
+                    checks.close() if closing else Call().ask(checks)
+                left = checks._ledger.alive()
+                if closing:
+                    assert cast("ServiceError", asking.exception(10)).code == "CLIENT_CLOSED"
+                over.set()
+                checks.close()
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+
+        assert left == []
+
+    def test_one_outcome(self) -> None:
+        """Who waits in a thread has one outcome, the first."""
+        waiter, first = sync_batching._Waiter(), KeyError()
+
+        waiter.settle(first)
+        waiter.settle(ValueError())
+
+        assert waiter.outcome is first
 
     def test_leaving_by_exception(self, service: Service) -> None:
         """Leaving the block by an exception fails the calls on their way at once, and those that wait for room."""
@@ -817,6 +909,8 @@ class TestEnds:
         service.frames = silent_until(over)
         asking: list[Future[Answer]] = []
 
+        started = time.monotonic()
+
         def leave(pool: ThreadPoolExecutor) -> None:
             with Client(service.target, timeout_s=30) as client, client.batching(capacity=2) as checks:
                 asking.extend(pool.submit(Call().ask, checks) for _ in range(5))
@@ -830,6 +924,7 @@ class TestEnds:
         over.set()
 
         assert {cast("ServiceError", outcome).code for outcome in outcomes} == {"CLIENT_CLOSED"}
+        assert time.monotonic() - started < 30  # long before their own time was up
 
     def test_no_threads_left(self, service: Service) -> None:
         """After a client for threads is closed its threads are gone."""
@@ -839,12 +934,13 @@ class TestEnds:
             for _ in range(3):
                 with client.batching(connections=2) as checks:
                     Call().ask(checks)
+                assert not [each for each in threading.enumerate() if each.name.startswith("iyscheck-batching")]
 
         for _ in range(500):  # gRPC ends its own threads in its own time
             if threading.active_count() <= before + 1:
                 break
             time.sleep(0.01)
-        assert not [each for each in threading.enumerate() if each.name.startswith("iyscheck-batching")]
+        assert threading.active_count() <= before + 1
 
     @given(
         going=st.lists(st.booleans(), min_size=1, max_size=30), moods=st.lists(st.sampled_from(MOODS[:5]), max_size=4)
@@ -873,6 +969,80 @@ class TestEnds:
             assert outcome == expected(call) or (goes and isinstance(outcome, asyncio.CancelledError))
         assert found[len(asked) :] == [expected(call) for call in asked]
         assert outstanding == 0
+
+    def test_failed_beside_cancelled(self, service: Service) -> None:
+        """When a frame fails of which one call was cancelled, the others fail with it and the line goes on."""
+        arrived, over = threading.Event(), threading.Event()
+        moody = Moody(["refuses"])
+
+        def held_back(requests: Frames, context: grpc.ServicerContext) -> Replies:
+            for reply in moody(requests, context):
+                arrived.set()
+                over.wait(10)
+                yield reply
+
+        service.frames = held_back
+
+        async def run() -> list[object]:
+            async with AsyncClient(service.target, timeout_s=5) as client, client.batching() as checks:
+                asking = [asyncio.ensure_future(ask_async(checks, call)) for call in numbered(3)]
+                assert await asyncio.to_thread(arrived.wait, 10)
+                asking[1].cancel()
+                over.set()
+                outcomes = await asyncio.gather(*asking, return_exceptions=True)
+                return [*outcomes, (await ask_async(checks)).reason]
+
+        first, cancelled, third, last = asyncio.run(run())
+
+        assert isinstance(cancelled, asyncio.CancelledError)
+        assert [cast("ServiceError", each).code for each in (first, third)] == ["POSITION_OF_OTHER_LOG"] * 2
+        assert last == expected(Call())
+
+    def test_order(self, service: Service) -> None:
+        """Tasks that wait for room get it in the order in which they came, however many come when there is some."""
+        asked: list[bytes] = []
+
+        def noted(requests: Frames, _: grpc.ServicerContext) -> Replies:
+            for request in requests:
+                asked.extend(recipients(request))
+                yield told_apart(request)
+
+        service.frames = noted
+        first, second, third = numbered(3)
+
+        async def run() -> None:
+            async with AsyncClient(service.target, timeout_s=5) as client, client.batching(capacity=1) as checks:
+
+                async def asks_again() -> None:
+                    await ask_async(checks, first)
+                    await ask_async(checks, third)
+
+                await asyncio.gather(asks_again(), ask_async(checks, second))
+
+        with never_above(1):
+            asyncio.run(run())
+
+        assert asked == [(call.address or "").encode() for call in (first, second, third)]
+
+    def test_one_turn(self, service: Service) -> None:
+        """What is asked in one turn of the loop travels in one frame, also where a line has room already."""
+        frames: list[int] = []
+
+        def noted(requests: Frames, _: grpc.ServicerContext) -> Replies:
+            for request in requests:
+                frames.append(len(recipients(request)))
+                yield told_apart(request)
+
+        service.frames = noted
+
+        async def run() -> None:
+            async with AsyncClient(service.target, timeout_s=5) as client, client.batching() as checks:
+                await ask_async(checks)
+                await asyncio.gather(*(ask_async(checks, call) for call in numbered(100)))
+
+        asyncio.run(run())
+
+        assert frames == [1, 100]
 
     def test_gathered_without_tasks(self, service: Service) -> None:
         """A call for asyncio is an awaitable that has been asked already: many can be gathered without a task each."""
