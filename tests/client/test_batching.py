@@ -86,7 +86,7 @@ class Calls(RuleBasedStateMachine):
             if not caller.done():
                 caller.outcomes.append(outcome)
 
-    @rule(kind=st.integers(0, 7), patience=st.integers(1, 40))
+    @rule(kind=st.just(0) | st.integers(0, 7), patience=st.integers(1, 40))
     def call(self, kind: int, patience: int) -> None:
         """Somebody asks, if there is room."""
         flying = [caller for line in self.flying for batch in line for caller in batch.waiters]

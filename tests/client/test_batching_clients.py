@@ -572,6 +572,24 @@ class TestTime:
         assert {type(outcome) for outcome in outcomes} == {ServiceUnavailableError}
         assert {cast("ServiceError", outcome).code for outcome in outcomes} == {"DEADLINE_EXCEEDED"}
 
+    def test_hurried_behind_patient(self, service: Service) -> None:
+        """A call with little time ends before one with much, also if it came later."""
+        over = threading.Event()
+        service.frames = silent_until(over)
+
+        async def run() -> bool:
+            async with AsyncClient(service.target) as client, client.batching() as checks:
+                patient = asyncio.ensure_future(ask_async(checks, Call(timeout_s=2)))
+                await asyncio.sleep(0.05)
+                with pytest.raises(ServiceUnavailableError):
+                    await ask_async(checks, Call(timeout_s=0.1))
+                waits = not patient.done()
+                await asyncio.gather(patient, return_exceptions=True)
+                return waits
+
+        assert asyncio.run(run())
+        over.set()
+
     def test_stuck_stream(self, service: Service, together: Together) -> None:
         """A stream that owes an answer for longer than a frame may take is left for a new one."""
         over = threading.Event()
@@ -816,6 +834,29 @@ class TestEnds:
         closed = [each for each in outcomes if isinstance(each, ServiceError)]  # they came too late
         assert all(error.code == "CLIENT_CLOSED" for error in closed)
         assert len(closed) < 5
+
+    def test_leaving_ends_in_time(self, service: Service) -> None:
+        """Leaving the block waits no longer than the calls on their way do, however silent the server is."""
+        over = threading.Event()
+        service.frames = silent_until(over)
+        call = Call(timeout_s=0.3)
+
+        async def run() -> list[object]:
+            async with AsyncClient(service.target) as client:
+                async with asyncio.timeout(10), client.batching() as checks:
+                    asking = asyncio.ensure_future(ask_async(checks, call))
+                    await asyncio.sleep(0.05)
+                return [asking.exception()]
+
+        with ThreadPoolExecutor(2) as pool, Client(service.target) as client, client.batching() as checks:
+            asking = pool.submit(call.ask, checks)
+            while not checks._ledger.load(0):
+                time.sleep(0.001)
+            pool.submit(checks.close).result(10)
+        outcomes = [*asyncio.run(run()), asking.exception()]
+        over.set()
+
+        assert [cast("ServiceError", each).code for each in outcomes] == ["DEADLINE_EXCEEDED"] * 2
 
     def test_leaving_waits_for_those_without_room(self, service: Service) -> None:
         """Leaving the block waits for threads that still wait for room, too: each is answered."""
