@@ -285,6 +285,49 @@ class TestOrder:
 
         assert self.taken(ledger) == [["1.0"], ["2.1"]]
 
+    def test_ids(self) -> None:
+        """No two frames have one id, on whatever lines, and each line takes home only the oldest of its own."""
+        ledger: Ledger[Caller] = Ledger(lines=2)
+        self.put(ledger, 1, 2, 3)
+        first, second, other = (ledger.take(line, 0) for line in (0, 0, 1))
+        assert first is not None
+        assert second is not None
+        assert other is not None
+
+        for wrong in (second.frame_id, other.frame_id, 0):
+            with pytest.raises(ServiceFailedError, match="turn"):
+                ledger.land(0, wrong)
+        assert ledger.land(0, first.frame_id) is first
+        with pytest.raises(ServiceFailedError, match="turn"):
+            ledger.land(0, first.frame_id)
+        assert ledger.outstanding == 2
+        assert ledger.land(0, second.frame_id) is second
+        with pytest.raises(ServiceFailedError, match="turn"):
+            ledger.land(0, second.frame_id)
+
+    def test_withdrawn(self) -> None:
+        """A frame that could not be made leaves its line, and its calls are outstanding no more."""
+        ledger: Ledger[Caller] = Ledger()
+        self.put(ledger, 1, 1, 2)
+        batch = ledger.take(0, 0)
+        assert batch is not None
+
+        ledger.withdraw(0, batch)
+
+        assert (ledger.outstanding, ledger.load(0)) == (1, 0)
+
+    def test_parts_keep_their_time(self) -> None:
+        """A batch that leaves in parts keeps the deadline of each call."""
+        ledger: Ledger[Caller] = Ledger()
+        ledger.frame_size = 2
+        callers = [Caller(key_of(0), f"{number}", number) for number in range(1, 5)]
+        for caller in callers:
+            ledger.put(caller.key, Kinds()[caller.key], caller.recipient, caller, caller.deadline)
+
+        ledger.take(0, 0)
+
+        assert ledger.expired(3) == (callers[2:3] + callers[:2], 4)
+
     def test_window(self) -> None:
         """A line takes as many frames as its window is wide; the emptiest line is chosen, and none if all are full."""
         ledger: Ledger[Caller] = Ledger(lines=2, window=2)
