@@ -239,6 +239,8 @@ class AsyncBatching:
             batch = ledger.take(line, monotonic())
             if self._called is None and ledger.waiting:
                 self._call()
+            if self._queue:  # who was over and left out of the frame takes no room any more
+                self._settled()
             if batch is None:
                 await self._rest(line)
                 continue
@@ -305,6 +307,7 @@ class AsyncBatching:
                     self._ledger.give_back(line)
                     if self._called is None and self._ledger.waiting:
                         self._call()
+                    self._settled()  # who is over and was on the way takes no room from now on
             if self._ledger.waiting:
                 await asyncio.sleep(patience.next_s())
 

@@ -75,6 +75,9 @@ class Batch(msgspec.Struct, Generic[W], kw_only=True, eq=False):
     """Calls that share `call`: recipient i (an address, or a token) is asked for by waiter i until deadline i.
 
     On its way it has a frame id, the time when it was sent, and its request.
+
+    The handler of a signal may raise anywhere in the thread that asks: what that thread does changes the lists together
+    or not at all, or everybody behind would get another's answer.
     """
 
     call: ColumnCall
@@ -85,15 +88,21 @@ class Batch(msgspec.Struct, Generic[W], kw_only=True, eq=False):
     sent: float = 0.0
     request: pb.StreamCheckRequest = msgspec.field(default_factory=pb.StreamCheckRequest)
 
+    def cut(self) -> None:
+        """Drop a call that did not come as far as its deadline."""
+        whole = len(self.deadlines)
+        del self.recipients[whole:], self.waiters[whole:]
+
     def prune(self) -> int:
         """Let go of calls that are over already; returns how many."""
         over = [waiter.done() for waiter in self.waiters]
         if True not in over:
             return 0
         kept = [place for place, done in enumerate(over) if not done]
-        self.recipients = [self.recipients[place] for place in kept]
-        self.waiters = [self.waiters[place] for place in kept]
-        self.deadlines = [self.deadlines[place] for place in kept]
+        recipients = [self.recipients[place] for place in kept]
+        waiters = [self.waiters[place] for place in kept]
+        deadlines = [self.deadlines[place] for place in kept]
+        self.recipients, self.waiters, self.deadlines = recipients, waiters, deadlines
         return len(over) - len(kept)
 
     def split(self, size: int) -> "Batch[W]":
@@ -142,15 +151,21 @@ class Ledger(Generic[W]):
         if batch is None:
             self._gathering[key] = Batch(call=call, recipients=[recipient], waiters=[waiter], deadlines=[deadline])
             return
-        batch.recipients.append(recipient)
-        batch.waiters.append(waiter)
-        batch.deadlines.append(deadline)
+        try:
+            batch.recipients.append(recipient)
+            batch.waiters.append(waiter)
+            batch.deadlines.append(deadline)
+        except BaseException:
+            batch.cut()
+            raise
 
     def _purge(self) -> None:
         for batch in self._queued():
-            self.outstanding -= batch.prune()
+            batch.prune()
         self._returned = deque(batch for batch in self._returned if batch.waiters)
         self._gathering = {key: batch for key, batch in self._gathering.items() if batch.waiters}
+        # Counted anew: a call may have been broken off between its count and its place.
+        self.outstanding = sum(len(batch.waiters) for batch in self._all())
 
     # --- Frames leave and come home -----------------------------------------------------------------------------
 

@@ -283,6 +283,7 @@ class Batching:
             with self._lock:
                 self._ledger.give_back(number)
                 self._call_sender()
+                self._settled()  # who gave up while on its way takes no room from now on
 
     def _converse(self, number: int, line: _Line, patience: Patience) -> None:
         with self._lock:

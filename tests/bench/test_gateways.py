@@ -1,16 +1,22 @@
 """Gateways ask through both clients, and notice wrong answers."""
 
+import asyncio
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+import numpy.typing as npt
 import pytest
 
-from bench import echo, product
+from bench import echo, gateways, product
 from bench.callers import WrongAnswersError
 from bench.gateways import Gateway
 from bench.processes import HERE, Serving, serving
+from iyscheck.client import AsyncClient, Client
 
 CONSENTS = 2_000
+NOBODY = "127.0.0.1:1"
 
 
 @pytest.fixture(name="site", scope="module")
@@ -62,11 +68,113 @@ class TestGateway:
     @pytest.mark.parametrize("kind", ["tasks", "threads"])
     @pytest.mark.parametrize("way", ["plain", "unary", "batching"])
     @pytest.mark.parametrize("callers", [1, 5])
-    def test_rates(self, site: Path, server: Serving, bare: str, kind: str, way: str, callers: int) -> None:
-        """A closed loop reports answers per second and how long those of one caller took."""
-        ask = getattr(gateway(site, server.target, bare), f"{kind}_{way}")
+    def test_rates(
+        self,
+        site: Path,
+        server: Serving,
+        bare: str,
+        monkeypatch: pytest.MonkeyPatch,
+        *,
+        kind: str,
+        way: str,
+        callers: int,
+    ) -> None:
+        """A closed loop asks its own server by its own method, and says how fast and how long one caller waited."""
+        target, echo_target = (NOBODY, bare) if way == "plain" else (server.target, NOBODY)
+        for other in {"check", "batching"} - {{"unary": "check"}.get(way, way)}:
+            for client in (AsyncClient, Client):
+                monkeypatch.delattr(client, other)
+        ask = getattr(gateway(site, target, echo_target), f"{kind}_{way}")
 
-        found = ask(callers=callers, seconds=0.2, warm_s=0.1)
+        found = ask(callers=callers, seconds=0.2, warm_s=0)  # so that the first answer counts, however late
 
         assert found["rate"] > 0
         assert found["p50"] <= found["max"]
+
+
+class Clock:
+    """A clock that each answer moves on by a second, whoever asks; `asked` says about whom."""
+
+    def __init__(self) -> None:
+        self.asked: list[int] = []
+        self.lock = threading.Lock()
+
+    def perf_counter(self) -> float:
+        """Tell the time."""
+        return float(len(self.asked))
+
+    def answer(self, at: int) -> None:
+        """Answer a thread."""
+        with self.lock:
+            self.asked.append(at)
+
+    async def answer_later(self, at: int) -> None:
+        """Answer a task, after all others had their turn."""
+        self.asked.append(at)
+        await asyncio.sleep(0)
+
+
+@pytest.fixture(name="clock")
+def _clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """The clock of the loops."""
+    clock = Clock()
+    monkeypatch.setattr(gateways, "time", clock)
+    return clock
+
+
+def looped(site: Path, clock: Clock, kind: str, callers: int) -> dict[str, float]:
+    """Run one of the loops for a hundred seconds of the clock, after fifty that do not count."""
+    made = gateway(site, NOBODY, NOBODY)
+    if kind == "threads":
+        return made._threads(clock.answer, callers, 100, 50)
+    return asyncio.run(made._tasks(clock.answer_later, callers, 100, 50))
+
+
+class TestLoops:
+    """What a closed loop counts."""
+
+    @pytest.mark.parametrize("kind", ["tasks", "threads"])
+    def test_one_caller(self, site: Path, clock: Clock, kind: str) -> None:
+        """What is asked before the warm time is over does not count; what is under way at the end does, and no more."""
+        found = looped(site, clock, kind, 1)
+
+        assert found["rate"] == 1
+        assert found["p50"] == found["max"] == 1_000
+        assert len(clock.asked) == 150
+
+    @pytest.mark.parametrize("kind", ["tasks", "threads"])
+    def test_all_callers(self, site: Path, clock: Clock, kind: str) -> None:
+        """Every caller asks, about others than the rest do; the answers of all count, the waits of one."""
+        found = looped(site, clock, kind, 5)
+
+        assert set(clock.asked) >= {number * gateways._STRIDE % 3_000 for number in range(5)}
+        assert len(set(clock.asked)) == len(clock.asked)
+        assert abs(found["rate"] * 100 - 100) <= 10
+        assert kind == "threads" or found["p50"] == 5_000
+
+    @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+    @pytest.mark.parametrize("kind", ["tasks", "threads"])
+    def test_failing_caller(self, site: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+        """A caller that fails ends the run with an error."""
+
+        def fail(at: int) -> None:
+            raise WrongAnswersError(str(at))
+
+        monkeypatch.setattr(clock, "answer" if kind == "threads" else "answer_later", fail)
+
+        with pytest.raises(WrongAnswersError):
+            looped(site, clock, kind, 2)
+
+    def test_waits_of_one(self, site: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Only the waits of the first caller are kept."""
+        kept: list[int] = []
+
+        def counted(seconds: npt.NDArray[np.float64]) -> dict[str, float]:
+            kept.append(len(seconds))
+            return {}
+
+        monkeypatch.setattr(gateways, "percentiles", counted)
+
+        looped(site, clock, "tasks", 5)
+
+        assert kept == [20]

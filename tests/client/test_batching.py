@@ -1,4 +1,8 @@
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import FrameType
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -6,11 +10,12 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from iyscheck.change import Position
+from iyscheck.client import batching
 from iyscheck.client.batching import Batch, Key, Kinds, Ledger, Patience, require
 from iyscheck.consent import Channel, MessageClass, RecipientType
 from iyscheck.errors import QuestionError, ServiceFailedError
 
-CAPACITY, LINES, WINDOW = 12, 2, 2
+CAPACITY, LINES, WINDOW = 6, 2, 2
 WAIT_S = 10
 
 
@@ -69,7 +74,7 @@ class Calls(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.ledger: Ledger[Caller] = Ledger(capacity=CAPACITY, lines=LINES, window=WINDOW)
-        self.ledger.frame_size = 4
+        self.ledger.frame_size = 2
         self.kinds = Kinds()
         self.callers: list[Caller] = []
         self.flying: list[list[Batch[Caller]]] = [[] for _ in range(LINES)]
@@ -81,7 +86,7 @@ class Calls(RuleBasedStateMachine):
             if not caller.done():
                 caller.outcomes.append(outcome)
 
-    @rule(kind=st.integers(0, 7), patience=st.integers(1, 40))
+    @rule(kind=st.just(0) | st.integers(0, 7), patience=st.integers(1, 40))
     def call(self, kind: int, patience: int) -> None:
         """Somebody asks, if there is room."""
         flying = [caller for line in self.flying for batch in line for caller in batch.waiters]
@@ -197,7 +202,8 @@ class Calls(RuleBasedStateMachine):
         held = list(self.ledger._all())
         assert self.ledger.outstanding == sum(len(batch.waiters) for batch in held) <= CAPACITY
         for batch in held:
-            assert len(batch.waiters) == len(batch.recipients) == len(batch.deadlines)
+            assert [caller.recipient for caller in batch.waiters] == batch.recipients
+            assert [caller.deadline for caller in batch.waiters] == batch.deadlines
         for line, flying in enumerate(self.flying):
             assert list(self.ledger._lines[line]) == flying
             assert len(flying) <= WINDOW
@@ -240,6 +246,14 @@ class TestOrder:
             ledger.land(0, batch.frame_id)
         return frames
 
+    @pytest.mark.parametrize("kind", range(1, 8))
+    def test_apart(self, kind: int) -> None:
+        """Calls that differ in anything but their recipient do not travel together."""
+        ledger: Ledger[Caller] = Ledger()
+        self.put(ledger, 0, kind, 0)
+
+        assert self.taken(ledger) == [["0.0", "0.2"], [f"{kind}.1"]]
+
     def test_first_key_first(self) -> None:
         """Calls of one key leave together, keys in the order in which they came."""
         ledger: Ledger[Caller] = Ledger()
@@ -271,6 +285,80 @@ class TestOrder:
 
         assert self.taken(ledger) == [["1.0"], ["2.1"]]
 
+    def test_ids(self) -> None:
+        """No two frames have one id, on whatever lines, and each line takes home only the oldest of its own."""
+        ledger: Ledger[Caller] = Ledger(lines=2)
+        self.put(ledger, 1, 2, 3)
+        first, second, other = (ledger.take(line, 0) for line in (0, 0, 1))
+        assert first is not None
+        assert second is not None
+        assert other is not None
+
+        for wrong in (second.frame_id, other.frame_id, 0):
+            with pytest.raises(ServiceFailedError, match="turn"):
+                ledger.land(0, wrong)
+        assert ledger.land(0, first.frame_id) is first
+        with pytest.raises(ServiceFailedError, match="turn"):
+            ledger.land(0, first.frame_id)
+        assert ledger.outstanding == 2
+        assert ledger.land(0, second.frame_id) is second
+        with pytest.raises(ServiceFailedError, match="turn"):
+            ledger.land(0, second.frame_id)
+
+    def test_withdrawn(self) -> None:
+        """A frame that could not be made leaves its line, and its calls are outstanding no more."""
+        ledger: Ledger[Caller] = Ledger()
+        self.put(ledger, 1, 1, 2)
+        batch = ledger.take(0, 0)
+        assert batch is not None
+
+        ledger.withdraw(0, batch)
+
+        assert (ledger.outstanding, ledger.load(0)) == (1, 0)
+
+    def test_parts_keep_their_time(self) -> None:
+        """A batch that leaves in parts keeps the deadline of each call."""
+        ledger: Ledger[Caller] = Ledger()
+        ledger.frame_size = 2
+        callers = [Caller(key_of(0), f"{number}", number) for number in range(1, 5)]
+        for caller in callers:
+            ledger.put(caller.key, Kinds()[caller.key], caller.recipient, caller, caller.deadline)
+
+        ledger.take(0, 0)
+
+        assert ledger.expired(3) == (callers[2:3] + callers[:2], 4)
+
+    def test_window(self) -> None:
+        """A line takes as many frames as its window is wide; the emptiest line is chosen, and none if all are full."""
+        ledger: Ledger[Caller] = Ledger(lines=2, window=2)
+        self.put(ledger, 1, 2, 3, 4, 5)
+
+        chosen = []
+        while (line := ledger.roomy([0, 1])) is not None:
+            chosen.append(line)
+            assert ledger.sendable(line)
+            assert ledger.take(line, 0) is not None
+
+        assert chosen == [0, 1, 0, 1]
+        assert ledger.waiting
+        assert not ledger.sendable(0)
+        assert ledger.take(0, 0) is None
+
+    def test_room_of_those_who_left(self) -> None:
+        """Whoever left a full queue leaves room, be it in what gathers or in what came back, and no batch of nobody."""
+        ledger: Ledger[Caller] = Ledger(capacity=4)
+        self.put(ledger, 1, 1)
+        ledger.take(0, 0)
+        self.put(ledger, 2, 3)
+        ledger.give_back(0)
+        assert ledger.room() == 0
+
+        for caller in ledger.alive()[:3]:
+            caller.left = True
+
+        assert ledger.room() == 3
+        assert [batch.recipients for batch in ledger._all()] == [["3.1"]]
+
     def test_stuck(self) -> None:
         """The oldest frame of a line says whether it is stuck."""
         ledger: Ledger[Caller] = Ledger(lines=2)
@@ -288,6 +376,87 @@ class TestOrder:
         self.put(ledger, 1, 1, 2, 1)
 
         assert self.taken(ledger) == [["1.0", "1.1"], ["1.3"], ["2.2"]]
+
+
+class Interrupted(BaseException):
+    """What the handler of a signal raises."""
+
+
+def stopped_at(line: int, step: Callable[[], object]) -> bool:
+    """Let a signal come before the given line of the ledger that a step reaches; says whether it came."""
+
+    def trace(frame: FrameType, event: str, _: object) -> Callable[..., Any] | None:
+        nonlocal line
+        if frame.f_code.co_filename != batching.__file__:
+            return None
+        if event == "line":
+            line -= 1
+            if line < 0:
+                raise Interrupted
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        step()
+    except Interrupted:
+        return True
+    finally:
+        sys.settrace(before)
+    return False
+
+
+class TestSignals:
+    """The handler of a signal may raise anywhere in the thread that asks, and end what it does there."""
+
+    @pytest.mark.parametrize("step", ["put", "room", "take"])
+    def test_interrupted(self, step: str) -> None:
+        """Wherever a step of the ledger ends, nobody gets the answer of another, and all room comes back."""
+        at = 0
+        while self.broken_off(step, at):
+            at += 1
+
+        assert at > 3
+
+    def broken_off(self, step: str, at: int) -> bool:
+        """Break a step off, go on, and see who is answered what; says whether the step went so far."""
+        ledger: Ledger[Caller] = Ledger(capacity=6, window=9)
+        ledger.frame_size = 2
+        key = key_of(0)
+        callers = [Caller(key, f"{number}", 9) for number in range(7)]
+
+        def put(caller: Caller) -> None:
+            ledger.put(key, Kinds()[key], caller.recipient, caller, 9)
+
+        for caller in callers[:6]:
+            put(caller)
+        callers[0].left = callers[3].left = True
+        if step == "room":
+            broken = stopped_at(at, ledger.room)
+        elif step == "take":
+            broken = stopped_at(at, lambda: ledger.take(0, 0))
+            ledger.give_back(0)
+        else:
+            ledger.room()
+            broken = stopped_at(at, lambda: put(callers[6]))
+            callers[6].left = broken
+
+        ledger.room()
+        callers[1].left = True
+        later = [Caller(key, f"later {number}", 9) for number in range(8)]
+        for caller in later:
+            if ledger.room():
+                put(caller)
+        later[0].left = True
+        while (batch := ledger.take(0, 0)) is not None:
+            for caller, answer in zip(batch.waiters, served(batch), strict=True):
+                assert answer == f"{key} {caller.recipient!r}"
+            assert len(batch.recipients) == len(batch.deadlines)
+            ledger.land(0, batch.frame_id)
+        for _ in range(6):
+            assert ledger.room() > 0
+            put(Caller(key, "last", 9))
+        return broken
 
 
 class TestKinds:

@@ -1,12 +1,16 @@
 import asyncio
 import inspect
+import queue
+import signal
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Protocol, cast
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, cast
+from unittest.mock import patch
 
 import grpc
 import pytest
@@ -14,7 +18,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from iyscheck.change import Position
-from iyscheck.client import AsyncBatching, AsyncClient, Batching, Client
+from iyscheck.client import AsyncBatching, AsyncClient, Batching, Client, sync_batching
+from iyscheck.client.batching import Ledger, Patience
 from iyscheck.consent import Channel, MessageClass, Reason, RecipientType
 from iyscheck.errors import (
     QuestionError,
@@ -49,10 +54,12 @@ class Call:
     token: bytes | None = None
     address_key_id: bytes | None = None
     timeout_s: float | None = None
+    leaves_s: float | None = field(default=None, kw_only=True)
+    """After how long its caller cancels it; only tasks do."""
 
     def ask(self, checks: Batching) -> Answer:
         """Make the call."""
-        return checks.check(**{name: getattr(self, name) for name in self.__dataclass_fields__})
+        return checks.check(**{name: getattr(self, name) for name in self.__dataclass_fields__ if name != "leaves_s"})
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,8 @@ class Setting:
     monotonic: bool = False
     connections: int = 1
     capacity: int = 10_000
+    to_the_end: bool = False
+    """Whether to wait until the client holds nothing any more, and to fail if it goes on holding something."""
 
 
 class Together(Protocol):
@@ -94,14 +103,24 @@ def together_sync(target: str, *rounds: list[Call], setting: Setting = Setting()
         client.batching(connections=setting.connections, capacity=setting.capacity) as checks,
         ThreadPoolExecutor(max(map(len, rounds)) or 1) as pool,
     ):
-        return [list(pool.map(lambda call: one(checks, call), calls)) for calls in rounds]
+        outcomes = [list(pool.map(lambda call: one(checks, call), calls)) for calls in rounds]
+        for _ in range(1_000 if setting.to_the_end else 0):
+            if not checks._ledger.outstanding:
+                break
+            time.sleep(0.01)
+        assert not setting.to_the_end or not held(checks)
+        return outcomes
 
 
 def together_async(target: str, *rounds: list[Call], setting: Setting = Setting()) -> list[list[Outcome]]:
     """Ask from as many tasks as there are calls."""
 
     async def one(checks: AsyncBatching, call: Call) -> Answer:
-        return await cast("asyncio.Future[Answer]", call.ask(cast("Batching", checks)))
+        if call.leaves_s is None:
+            return await ask_async(checks, call)
+        asking = asyncio.ensure_future(ask_async(checks, call))
+        asyncio.get_running_loop().call_later(call.leaves_s, asking.cancel)
+        return await asking
 
     async def run() -> list[list[Outcome]]:
         async with (
@@ -114,15 +133,27 @@ def together_async(target: str, *rounds: list[Call], setting: Setting = Setting(
             ) as client,
             client.batching(connections=setting.connections, capacity=setting.capacity) as checks,
         ):
-            return [
+            outcomes = [
                 cast(
                     "list[Outcome]",
                     await asyncio.gather(*(one(checks, call) for call in calls), return_exceptions=True),
                 )
                 for calls in rounds
             ]
+            for _ in range(1_000 if setting.to_the_end else 0):
+                if not checks._ledger.outstanding:
+                    break
+                await asyncio.sleep(0.01)
+            assert not setting.to_the_end or not held(checks)
+            return outcomes
 
     return asyncio.run(run())
+
+
+def held(checks: Batching | AsyncBatching) -> list[object]:
+    """List what a client holds of calls."""
+    kept = [batch.recipients for batch in checks._ledger._all()]
+    return [*kept, checks._ledger.outstanding] if kept or checks._ledger.outstanding else []
 
 
 @pytest.fixture(params=[together_sync, together_async], ids=["sync", "async"])
@@ -136,19 +167,19 @@ def numbered(count: int, **more: object) -> list[Call]:
     return [Call(address=f"+90500000{number:04}", **more) for number in range(count)]  # type: ignore[arg-type] # fields
 
 
-def reason_of(brand: int, channel: int, kind: int, sort: int, retailer: int, recipient: bytes) -> int:
+def reason_of(shared: Iterable[int], since: int | None, key_id: bytes, recipient: bytes) -> int:
     """Another rule for the server: each question of a frame, asked of another frame, would be answered otherwise."""
-    text = f"{brand} {int(channel)} {int(kind)} {int(sort)} {retailer} ".encode() + recipient
-    reason: int = REASONS[zlib.crc32(text) % len(REASONS)]
+    text = f"{[*map(int, shared)]} {since} {key_id.hex()} {recipient.hex()}"
+    reason: int = REASONS[zlib.crc32(text.encode()) % len(REASONS)]
     return reason
 
 
 def expected(call: Call) -> int:
     """What a call must be answered."""
+    shared = call.brand, call.channel, call.recipient_type, call.message_class, call.retailer or 0
+    since = None if call.min_position is None else call.min_position.sequence
     recipient = call.token if call.token is not None else (call.address or "").encode()
-    return reason_of(
-        call.brand, call.channel, call.recipient_type, call.message_class, call.retailer or 0, recipient
-    )  # fmt: skip - the fields of a frame
+    return reason_of(shared, since, call.address_key_id or b"", recipient)
 
 
 def recipients(request: pb.StreamCheckRequest) -> list[bytes]:
@@ -161,7 +192,8 @@ def recipients(request: pb.StreamCheckRequest) -> list[bytes]:
 def told_apart(request: pb.StreamCheckRequest) -> pb.StreamCheckResponse:
     """Answer by that rule."""
     shared = request.brand_code, request.channel, request.recipient_type, request.message_class, request.retailer_code
-    reasons = bytes(reason_of(*shared, recipient) for recipient in recipients(request))
+    since = request.min_position.sequence if request.HasField("min_position") else None
+    reasons = bytes(reason_of(shared, since, request.address_key_id, recipient) for recipient in recipients(request))
     return pb.StreamCheckResponse(frame_id=request.frame_id, reasons=reasons, envelope=envelope(request.frame_id))
 
 
@@ -178,6 +210,7 @@ class Moody:
     refused: set[bytes] = field(default_factory=set)
     broken: set[bytes] = field(default_factory=set)
     lock: threading.Lock = field(default_factory=threading.Lock)
+    events: "queue.SimpleQueue[str]" = field(default_factory=queue.SimpleQueue)
 
     def __call__(self, requests: Frames, context: grpc.ServicerContext) -> Replies:
         """Serve a stream."""
@@ -185,28 +218,70 @@ class Moody:
             with self.lock:
                 mood = self.moods.pop(0) if self.moods else "answers"
             reply = told_apart(request)
-            if mood == "is slow":
-                time.sleep(0.01)
-            elif mood == "breaks":
-                context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
-            elif mood == "ends":
+            time.sleep(PAUSES_S.get(mood, 0))
+            if mood == "dies":
+                gone = threading.Event()
+                context.add_callback(gone.set)
+                self.events.put("died")
+                gone.wait(10)
                 return
-            elif mood == "answers and breaks":
+            if mood == "breaks":
+                context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
+            if mood == "ends":
+                return
+            if mood == "answers and breaks":
                 yield reply
                 context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
-            elif mood == "is full":
+            if mood == "is full":
                 abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED")
-            elif mood == "refuses":
+            if mood == "refuses":
                 self.refused.update(recipients(request))
                 error = pb.ItemError(reason="POSITION_OF_OTHER_LOG", message="of another log")
                 reply = pb.StreamCheckResponse(frame_id=request.frame_id, error=error)
-            elif mood == "forgets one":
+            if mood == "forgets one":
                 self.broken.update(recipients(request))
                 reply.reasons = reply.reasons[1:]
             yield reply
 
 
-MOODS = ["answers", "is slow", "breaks", "ends", "answers and breaks", "is full", "refuses", "forgets one"]
+MOODS = ["answers", "is slow", "breaks", "ends", "answers and breaks", "is full", "refuses", "forgets one", "hangs"]
+FRAME_S = 0.05
+"""How long a frame may take where servers hang."""
+PAUSES_S = {"is slow": 0.01, "hangs": 3 * FRAME_S}
+
+
+def served(moody: Moody, longest: int, ask: Callable[[str], list[list[Outcome]]]) -> list[list[Outcome]]:
+    """Serve with these moods while calls are made; a server that dies comes again at its address."""
+
+    def start(port: int = 0) -> Service:
+        service = parts.enter_context(serving(port))
+        service.frames, service.limits.max_frame_recipients = moody, longest
+        return service
+
+    with ThreadPoolExecutor(1) as pool, ExitStack() as parts:
+        service = start()
+        asking = pool.submit(ask, service.target)
+        asking.add_done_callback(lambda _: moody.events.put("done"))
+        while moody.events.get() == "died":
+            parts.close()
+            service = start(service.port)
+        return asking.result()
+
+
+@contextmanager
+def never_above(capacity: int) -> Iterator[None]:
+    """Watch how many calls are outstanding whenever one more is."""
+    put, most = Ledger.put, 0
+
+    def counted(self: Ledger[Any], *call: Any) -> None:  # noqa: ANN401 - whatever it takes
+        nonlocal most
+        put(self, *call)
+        most = max(most, self.outstanding)
+
+    with patch.object(Ledger, "put", counted):
+        yield
+    assert 0 < most <= capacity
+
 
 calls = st.builds(
     Call,
@@ -215,7 +290,7 @@ calls = st.builds(
     recipient_type=st.sampled_from(RecipientType),
     message_class=st.sampled_from([MessageClass.COMMERCIAL, MessageClass.DELIVERY]),
     retailer=st.sampled_from([None, 66, 67]),
-    min_position=st.sampled_from([None, None, Position(LOG, 0)]),
+    min_position=st.sampled_from([None, None, Position(LOG, 0), Position(LOG, 1)]),
 )
 
 
@@ -224,57 +299,86 @@ def made_distinct(asked: list[Call], tokens: list[bool]) -> list[Call]:
     distinct = []
     for number, call in enumerate(asked):
         if tokens[number % len(tokens)]:
-            rest: dict[str, object] = {"address": None, "token": number.to_bytes(16, "big"), "address_key_id": KEY_ID}
+            key_id = (KEY_ID, b"\x02" * 8)[number // 2 % 2]
+            rest: dict[str, Any] = {"address": None, "token": number.to_bytes(16, "big"), "address_key_id": key_id}
         else:
             rest = {"address": f"+9050000{number:05}"}
-        distinct.append(Call(**{name: getattr(call, name) for name in Call.__dataclass_fields__} | rest))
+        distinct.append(replace(call, **rest))
     return distinct
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What happens in one example: the calls, the moods of their server and its longest frame, and the client."""
+
+    asked: list[Call]
+    moods: list[str]
+    longest: int
+    setting: Setting
+
+
+@st.composite
+def made_scenes(draw: st.DrawFn) -> Scene:
+    """Some callers have little time, some leave, and the server may be killed once."""
+    hurries = draw(st.lists(st.sampled_from([None, None, 0.02, 0.1]), min_size=1, max_size=5))
+    leaves = draw(st.lists(st.sampled_from([None, None, 0.0, 0.004]), min_size=1, max_size=5))
+    asked = made_distinct(
+        draw(st.lists(calls, min_size=1, max_size=40)), draw(st.lists(st.booleans(), min_size=1, max_size=3))
+    )
+    moods = draw(st.lists(st.sampled_from(MOODS), max_size=6))
+    if draw(st.integers(0, 2)) == 0:
+        moods.insert(draw(st.integers(0, 3)), "dies")
+    return Scene(
+        asked=[
+            replace(call, timeout_s=hurries[number % len(hurries)], leaves_s=leaves[number % len(leaves)])
+            for number, call in enumerate(asked)
+        ],
+        moods=moods,
+        longest=draw(st.integers(1, 12)),
+        setting=Setting(
+            timeout_s=20,
+            batch_timeout_s=FRAME_S,
+            connections=draw(st.integers(1, 3)),
+            capacity=draw(st.sampled_from([1, 3, 10, 10_000])),
+            to_the_end=True,
+        ),
+    )
+
+
+scenes = made_scenes()
 
 
 class TestOwnAnswers:
     """Whatever happens, every call gets its own answer or its own error, once."""
 
-    @given(
-        asked=st.lists(calls, min_size=1, max_size=40),
-        tokens=st.lists(st.booleans(), min_size=1, max_size=3),
-        moods=st.lists(st.sampled_from(MOODS), max_size=6),
-        longest=st.integers(1, 12),
-        connections=st.integers(1, 3),
-        capacity=st.sampled_from([1, 3, 10, 10_000]),
-    )
+    @given(scene=scenes)
     @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-    def test_moods(
-        self,
-        together: Together,
-        *,
-        asked: list[Call],
-        tokens: list[bool],
-        moods: list[str],
-        longest: int,
-        connections: int,
-        capacity: int,
-    ) -> None:
-        """Broken, ended, full and slow streams show in no answer; a refused or broken frame fails its calls alone."""
-        asked = made_distinct(asked, tokens)
-        with serving() as service:
-            moody = Moody(moods)
-            service.frames, service.limits.max_frame_recipients = moody, longest
+    def test_moods(self, together: Together, scene: Scene) -> None:
+        """Broken, ended, full, slow, hanging and killed streams show in no answer; a bad frame fails its calls alone.
 
-            (outcomes,) = together(
-                service.target, asked, setting=Setting(timeout_s=20, connections=connections, capacity=capacity)
-            )
+        Only who has no time ends late, only who is cancelled ends so, and at the end nothing is held.
+        """
+        moody, setting = Moody(list(scene.moods)), scene.setting
+        replies_get_lost = "dies" in scene.moods or "hangs" in scene.moods
 
-        for call, outcome in zip(asked, outcomes, strict=True):
+        with never_above(setting.capacity):
+            (outcomes,) = served(moody, scene.longest, lambda target: together(target, scene.asked, setting=setting))
+
+        for call, outcome in zip(scene.asked, outcomes, strict=True):
             recipient = call.token or (call.address or "").encode()
-            if recipient in moody.refused:
-                assert isinstance(outcome, ServiceRefusedError)
-                assert outcome.code == "POSITION_OF_OTHER_LOG"
-            elif recipient in moody.broken:
-                assert isinstance(outcome, ServiceFailedError)
-            else:
-                assert isinstance(outcome, Answer), outcome
+            late = call.timeout_s is not None and isinstance(outcome, ServiceUnavailableError)
+            left = call.leaves_s is not None and isinstance(outcome, asyncio.CancelledError)
+            if isinstance(outcome, Answer):
                 assert outcome.reason == expected(call)
                 assert outcome.message_class == call.message_class
+                assert replies_get_lost or recipient not in moody.refused | moody.broken
+            elif isinstance(outcome, ServiceRefusedError):
+                assert outcome.code == "POSITION_OF_OTHER_LOG"
+                assert recipient in moody.refused
+            elif isinstance(outcome, ServiceFailedError):
+                assert recipient in moody.broken
+            else:
+                assert late or left, outcome
 
     def test_restart(self, together: Together) -> None:
         """A server that is killed with frames on their way, and comes again at its address, is not noticed."""
@@ -395,6 +499,30 @@ class TestGathering:
         assert [reasons(each) for each in outcomes] == [[expected(call) for call in asked]] * 3
         assert len(peers) == 3
 
+    def test_other_line(self, service: Service, together: Together, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What a broken line owed leaves by another one at once, however long the broken one is left alone."""
+        monkeypatch.setattr(Patience, "next_s", lambda _: 60.0)
+        peers: set[str] = set()
+        broken: list[str] = []
+
+        def breaks_once(requests: Frames, context: grpc.ServicerContext) -> Replies:
+            for request in requests:
+                peers.add(context.peer())
+                time.sleep(0.02)
+                if request.brand_code == 99 and not broken:
+                    broken.append(context.peer())
+                    context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
+                yield told_apart(request)
+
+        service.frames = breaks_once
+        many = [Call(address=f"+9050000{number:05}", brand=1 + number) for number in range(12)]
+
+        *_, last = together(service.target, many, many, [Call(brand=99)], setting=Setting(connections=2))
+
+        assert reasons(last) == [expected(Call(brand=99))]
+        assert len(peers) == 2
+        assert len(broken) == 1
+
     def test_new_limits(self, service: Service, together: Together) -> None:
         """When the server takes only smaller frames from now on, one frame fails and the next ones are smaller."""
         strict = threading.Event()
@@ -443,6 +571,24 @@ class TestTime:
         assert time.monotonic() - started >= 0.3
         assert {type(outcome) for outcome in outcomes} == {ServiceUnavailableError}
         assert {cast("ServiceError", outcome).code for outcome in outcomes} == {"DEADLINE_EXCEEDED"}
+
+    def test_hurried_behind_patient(self, service: Service) -> None:
+        """A call with little time ends before one with much, also if it came later."""
+        over = threading.Event()
+        service.frames = silent_until(over)
+
+        async def run() -> bool:
+            async with AsyncClient(service.target) as client, client.batching() as checks:
+                patient = asyncio.ensure_future(ask_async(checks, Call(timeout_s=2)))
+                await asyncio.sleep(0.05)
+                with pytest.raises(ServiceUnavailableError):
+                    await ask_async(checks, Call(timeout_s=0.1))
+                waits = not patient.done()
+                await asyncio.gather(patient, return_exceptions=True)
+                return waits
+
+        assert asyncio.run(run())
+        over.set()
 
     def test_stuck_stream(self, service: Service, together: Together) -> None:
         """A stream that owes an answer for longer than a frame may take is left for a new one."""
@@ -510,20 +656,62 @@ class TestBounds:
 
     def test_no_room(self, service: Service, together: Together) -> None:
         """A call that finds no room in its time fails, and so leaves room for others."""
-        over = threading.Event()
+        over, spoken = threading.Event(), []
 
         def silent(requests: Frames, _: grpc.ServicerContext) -> Replies:
             for request in requests:
                 over.wait(10)
+                spoken.append(request)
                 yield told_apart(request)
 
         service.frames = silent
         asked = numbered(6, timeout_s=0.2)
 
         (outcomes,) = together(service.target, asked, setting=Setting(capacity=2))
+        before = list(spoken)
         over.set()
 
         assert {type(outcome) for outcome in outcomes} == {ServiceUnavailableError}
+        assert before == []  # no call waited for anybody else's answer
+
+    def test_room_of_those_who_left(self, service: Service, together: Together) -> None:
+        """When a line breaks whose calls are all out of time, those who wait for their room get it at once."""
+        late = threading.Event()
+
+        def breaks_when_late(requests: Frames, context: grpc.ServicerContext) -> Replies:
+            for request in requests:
+                if recipients(request) == [b"hurried"]:
+                    late.wait(10)
+                    context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
+                yield told_apart(request)
+
+        service.frames = breaks_when_late
+        hurried, patient = Call(address="hurried", timeout_s=0.2), Call(timeout_s=20)
+        threading.Timer(0.4, late.set).start()
+
+        (outcomes,) = together(service.target, [hurried, patient], setting=Setting(capacity=1))
+
+        assert isinstance(outcomes[0], ServiceUnavailableError)
+        assert reasons(outcomes[1:]) == [expected(patient)]
+
+    def test_room_of_the_cancelled(self) -> None:
+        """Whoever waits for the room of a call that was cancelled before it left gets it when a server comes."""
+        with serving() as gone:
+            pass
+
+        async def run() -> list[object]:
+            async with AsyncClient(gone.target, timeout_s=20) as client, client.batching(capacity=1) as checks:
+                first, second = asyncio.ensure_future(ask_async(checks)), asyncio.ensure_future(ask_async(checks))
+                await asyncio.sleep(0.05)
+                first.cancel()
+                with serving(gone.port) as service:
+                    service.frames = Moody([])
+                    return list(await asyncio.gather(first, second, return_exceptions=True))
+
+        cancelled, answered = asyncio.run(run())
+
+        assert isinstance(cancelled, asyncio.CancelledError)
+        assert reasons([cast("Outcome", answered)]) == [expected(Call())]
 
     @pytest.mark.parametrize(("name", "value"), [("connections", 0), ("connections", 65), ("capacity", 0)])
     def test_sizes(self, name: str, value: int) -> None:
@@ -575,17 +763,16 @@ class TestQuestions:
         def confused(requests: Frames, _: grpc.ServicerContext) -> Replies:
             for request in requests:
                 reply = told_apart(request)
-                if service.streams == 1:
-                    reply.frame_id += 1
+                reply.frame_id += request.brand_code == 1
                 yield reply
 
         service.frames = confused
 
-        (first, second) = together(service.target, numbered(3), [Call()])
+        (first, second) = together(service.target, numbered(3), [Call(brand=2)])
 
         assert {cast("ServiceError", outcome).code for outcome in first} == {"WRONG_FRAME"}
         assert len({id(outcome) for outcome in first}) == 3  # one error raised thrice would collect three traces
-        assert reasons(second) == [expected(Call())]
+        assert reasons(second) == [expected(Call(brand=2))]
 
 
 class TestMonotonic:
@@ -620,7 +807,7 @@ class TestEnds:
 
         async def run() -> list[Outcome]:
             async with AsyncClient(service.target, timeout_s=5) as client:
-                async with client.batching() as checks:
+                async with client.batching(capacity=2) as checks:
                     asking = [asyncio.ensure_future(ask_async(checks)) for _ in range(5)]
                     await asyncio.sleep(0)
                 late = await asyncio.gather(ask_async(checks), return_exceptions=True)
@@ -647,6 +834,93 @@ class TestEnds:
         closed = [each for each in outcomes if isinstance(each, ServiceError)]  # they came too late
         assert all(error.code == "CLIENT_CLOSED" for error in closed)
         assert len(closed) < 5
+
+    def test_leaving_ends_in_time(self, service: Service) -> None:
+        """Leaving the block waits no longer than the calls on their way do, however silent the server is."""
+        over = threading.Event()
+        service.frames = silent_until(over)
+        call = Call(timeout_s=0.3)
+
+        async def run() -> list[object]:
+            async with AsyncClient(service.target) as client:
+                async with asyncio.timeout(10), client.batching() as checks:
+                    asking = asyncio.ensure_future(ask_async(checks, call))
+                    await asyncio.sleep(0.05)
+                return [asking.exception()]
+
+        with ThreadPoolExecutor(2) as pool, Client(service.target) as client, client.batching() as checks:
+            asking = pool.submit(call.ask, checks)
+            while not checks._ledger.load(0):
+                time.sleep(0.001)
+            pool.submit(checks.close).result(10)
+        outcomes = [*asyncio.run(run()), asking.exception()]
+        over.set()
+
+        assert [cast("ServiceError", each).code for each in outcomes] == ["DEADLINE_EXCEEDED"] * 2
+
+    def test_leaving_waits_for_those_without_room(self, service: Service) -> None:
+        """Leaving the block waits for threads that still wait for room, too: each is answered."""
+        over = threading.Event()
+
+        def held_back(requests: Frames, _: grpc.ServicerContext) -> Replies:
+            for request in requests:
+                over.wait(10)
+                yield told_apart(request)
+
+        service.frames = held_back
+        asked = numbered(30)
+
+        with ThreadPoolExecutor(30) as pool, Client(service.target, timeout_s=20) as client:
+            with client.batching(capacity=1) as checks:
+                asking = [pool.submit(call.ask, checks) for call in asked]
+                while checks._pushing < len(asked) - 1:
+                    time.sleep(0.001)
+                threading.Timer(0.1, over.set).start()
+            outcomes: list[Outcome] = [each.result() for each in asking]
+
+        assert reasons(outcomes) == [expected(call) for call in asked]
+
+    @pytest.mark.parametrize("closing", [True, False], ids=["close", "check"])
+    def test_signal(self, service: Service, *, closing: bool) -> None:
+        """What the handler of a signal raises ends a close, which fails all calls, or the call that it meets."""
+        over = threading.Event()
+        service.frames = silent_until(over)
+
+        def handler(*_: object) -> None:
+            raise KeyError
+
+        before = signal.signal(signal.SIGUSR1, handler)
+        main = threading.main_thread().ident or 0
+        alarm = threading.Timer(0.3, lambda: signal.pthread_kill(main, signal.SIGUSR1))
+        try:
+            with ThreadPoolExecutor(1) as pool, Client(service.target, timeout_s=20) as client:
+                checks = client.batching()
+                checks.__enter__()
+                if closing:
+                    asking = pool.submit(Call().ask, checks)
+                    while not checks._ledger.outstanding:
+                        time.sleep(0.001)
+                alarm.start()
+                with pytest.raises(KeyError):
+                    checks.close() if closing else Call().ask(checks)
+                left = checks._ledger.alive()
+                if closing:
+                    assert cast("ServiceError", asking.exception(10)).code == "CLIENT_CLOSED"
+                over.set()
+                checks.close()
+        finally:
+            signal.signal(signal.SIGUSR1, before)
+
+        assert left == []
+
+    def test_one_outcome(self) -> None:
+        """Who waits in a thread has one outcome, the first."""
+        waiter, first = sync_batching._Waiter(), KeyError()
+
+        waiter.settle(first)
+        waiter.settle(ValueError())
+
+        assert waiter.outcome is first
 
     def test_leaving_by_exception(self, service: Service) -> None:
         """Leaving the block by an exception fails the calls on their way at once, and those that wait for room."""
@@ -676,6 +950,8 @@ class TestEnds:
         service.frames = silent_until(over)
         asking: list[Future[Answer]] = []
 
+        started = time.monotonic()
+
         def leave(pool: ThreadPoolExecutor) -> None:
             with Client(service.target, timeout_s=30) as client, client.batching(capacity=2) as checks:
                 asking.extend(pool.submit(Call().ask, checks) for _ in range(5))
@@ -689,6 +965,7 @@ class TestEnds:
         over.set()
 
         assert {cast("ServiceError", outcome).code for outcome in outcomes} == {"CLIENT_CLOSED"}
+        assert time.monotonic() - started < 30  # long before their own time was up
 
     def test_no_threads_left(self, service: Service) -> None:
         """After a client for threads is closed its threads are gone."""
@@ -698,12 +975,13 @@ class TestEnds:
             for _ in range(3):
                 with client.batching(connections=2) as checks:
                     Call().ask(checks)
+                assert not [each for each in threading.enumerate() if each.name.startswith("iyscheck-batching")]
 
         for _ in range(500):  # gRPC ends its own threads in its own time
             if threading.active_count() <= before + 1:
                 break
             time.sleep(0.01)
-        assert not [each for each in threading.enumerate() if each.name.startswith("iyscheck-batching")]
+        assert threading.active_count() <= before + 1
 
     @given(
         going=st.lists(st.booleans(), min_size=1, max_size=30), moods=st.lists(st.sampled_from(MOODS[:5]), max_size=4)
@@ -732,6 +1010,80 @@ class TestEnds:
             assert outcome == expected(call) or (goes and isinstance(outcome, asyncio.CancelledError))
         assert found[len(asked) :] == [expected(call) for call in asked]
         assert outstanding == 0
+
+    def test_failed_beside_cancelled(self, service: Service) -> None:
+        """When a frame fails of which one call was cancelled, the others fail with it and the line goes on."""
+        arrived, over = threading.Event(), threading.Event()
+        moody = Moody(["refuses"])
+
+        def held_back(requests: Frames, context: grpc.ServicerContext) -> Replies:
+            for reply in moody(requests, context):
+                arrived.set()
+                over.wait(10)
+                yield reply
+
+        service.frames = held_back
+
+        async def run() -> list[object]:
+            async with AsyncClient(service.target, timeout_s=5) as client, client.batching() as checks:
+                asking = [asyncio.ensure_future(ask_async(checks, call)) for call in numbered(3)]
+                assert await asyncio.to_thread(arrived.wait, 10)
+                asking[1].cancel()
+                over.set()
+                outcomes = await asyncio.gather(*asking, return_exceptions=True)
+                return [*outcomes, (await ask_async(checks)).reason]
+
+        first, cancelled, third, last = asyncio.run(run())
+
+        assert isinstance(cancelled, asyncio.CancelledError)
+        assert [cast("ServiceError", each).code for each in (first, third)] == ["POSITION_OF_OTHER_LOG"] * 2
+        assert last == expected(Call())
+
+    def test_order(self, service: Service) -> None:
+        """Tasks that wait for room get it in the order in which they came, however many come when there is some."""
+        asked: list[bytes] = []
+
+        def noted(requests: Frames, _: grpc.ServicerContext) -> Replies:
+            for request in requests:
+                asked.extend(recipients(request))
+                yield told_apart(request)
+
+        service.frames = noted
+        first, second, third = numbered(3)
+
+        async def run() -> None:
+            async with AsyncClient(service.target, timeout_s=5) as client, client.batching(capacity=1) as checks:
+
+                async def asks_again() -> None:
+                    await ask_async(checks, first)
+                    await ask_async(checks, third)
+
+                await asyncio.gather(asks_again(), ask_async(checks, second))
+
+        with never_above(1):
+            asyncio.run(run())
+
+        assert asked == [(call.address or "").encode() for call in (first, second, third)]
+
+    def test_one_turn(self, service: Service) -> None:
+        """What is asked in one turn of the loop travels in one frame, also where a line has room already."""
+        frames: list[int] = []
+
+        def noted(requests: Frames, _: grpc.ServicerContext) -> Replies:
+            for request in requests:
+                frames.append(len(recipients(request)))
+                yield told_apart(request)
+
+        service.frames = noted
+
+        async def run() -> None:
+            async with AsyncClient(service.target, timeout_s=5) as client, client.batching() as checks:
+                await ask_async(checks)
+                await asyncio.gather(*(ask_async(checks, call) for call in numbered(100)))
+
+        asyncio.run(run())
+
+        assert frames == [1, 100]
 
     def test_gathered_without_tasks(self, service: Service) -> None:
         """A call for asyncio is an awaitable that has been asked already: many can be gathered without a task each."""

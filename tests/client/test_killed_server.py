@@ -1,18 +1,23 @@
 import asyncio
 import json
+import os
+import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from iyscheck.client import AsyncClient, Client
 from iyscheck.consent import Channel, Reason, RecipientType, Status
 from tests.builders import ADDRESS_KEY, STORE_KEY, StoreBuilder
+from tests.server.conftest import make_site
+from tests.server.test_workers import Running, eventually, running
 
 ANSWERS = {
     "+905321000001": Reason.CONSENTED,
@@ -20,7 +25,8 @@ ANSWERS = {
     "+905321000009": Reason.NO_CONSENT,
     "nobody": Reason.INVALID_ADDRESS,
 }
-ROUND_S = 1.0
+PATIENCE_S = 60.0
+WHO: Mapping[str, Any] = {"brand": 1, "channel": Channel.MESAJ, "recipient_type": RecipientType.BIREYSEL}
 
 
 @pytest.fixture
@@ -56,38 +62,59 @@ def killed(site: Path, listen: str = "127.0.0.1:0") -> Iterator[str]:
 
 
 class Callers:
-    """Four threads and four tasks that ask until they are told to stop."""
+    """Threads and tasks, as many of each about every address, that ask until they are told to stop.
 
-    def __init__(self, target: str) -> None:
+    `right` counts the right answers of each caller; whatever else a call came to is in `wrong`.
+    """
+
+    def __init__(self, target: str, *, connections: int = 2, each: int = 1) -> None:
         self.over = threading.Event()
-        self.right = {"threads": 0, "tasks": 0}
         self.wrong: list[object] = []
+        self._addresses = list(ANSWERS) * each
+        self.right = {(kind, place): 0 for kind in ("thread", "task") for place in range(len(self._addresses))}
         self._target = target
+        self._connections = connections
 
-    def _note(self, kind: str, found: Reason, address: str) -> None:
-        if found is ANSWERS[address]:
-            self.right[kind] += 1
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """Let them ask until the end of the block."""
+        running = [threading.Thread(target=each) for each in (self._threads, lambda: asyncio.run(self._tasks()))]
+        for thread in running:
+            thread.start()
+        try:
+            yield
+        finally:
+            self.over.set()
+            for thread in running:
+                thread.join()
+
+    def wait_for_each(self) -> None:
+        """Wait until each caller has been answered once more, or something is wrong."""
+        before, deadline = dict(self.right), time.monotonic() + PATIENCE_S
+        while not self.wrong and any(before[caller] == right for caller, right in self.right.items()):
+            assert time.monotonic() < deadline, "a caller has got stuck"
+            time.sleep(0.02)
+
+    def _note(self, kind: str, place: int, found: Reason) -> None:
+        if found is ANSWERS[self._addresses[place]]:
+            self.right[kind, place] += 1
         else:
-            self.wrong.append((kind, found))
+            self.wrong.append((kind, place, found))
 
-    def threads(self) -> None:
-        """Ask from threads."""
+    def _threads(self) -> None:
         with (
-            Client(self._target, address_key=ADDRESS_KEY, timeout_s=60) as client,
-            client.batching(connections=2) as checks,
+            Client(self._target, address_key=ADDRESS_KEY, timeout_s=PATIENCE_S) as client,
+            client.batching(connections=self._connections) as checks,
         ):
 
-            def caller(address: str) -> None:
+            def caller(place: int, address: str) -> None:
                 try:
                     while not self.over.is_set():
-                        answer = checks.check(
-                            brand=1, channel=Channel.MESAJ, recipient_type=RecipientType.BIREYSEL, address=address
-                        )
-                        self._note("threads", answer.reason, address)
+                        self._note("thread", place, checks.check(**WHO, address=address).reason)
                 except Exception as error:  # noqa: BLE001 - the test tells
                     self.wrong.append(error)
 
-            running = [threading.Thread(target=caller, args=(address,)) for address in ANSWERS]
+            running = [threading.Thread(target=caller, args=each) for each in enumerate(self._addresses)]
             for thread in running:
                 thread.start()
             for thread in running:
@@ -95,43 +122,94 @@ class Callers:
 
     async def _tasks(self) -> None:
         async with (
-            AsyncClient(self._target, address_key=ADDRESS_KEY, timeout_s=60) as client,
-            client.batching(connections=2) as checks,
+            AsyncClient(self._target, address_key=ADDRESS_KEY, timeout_s=PATIENCE_S) as client,
+            client.batching(connections=self._connections) as checks,
         ):
 
-            async def caller(address: str) -> None:
+            async def caller(place: int, address: str) -> None:
                 while not self.over.is_set():
-                    answer = await checks.check(
-                        brand=1, channel=Channel.MESAJ, recipient_type=RecipientType.BIREYSEL, address=address
-                    )
-                    self._note("tasks", answer.reason, address)
+                    self._note("task", place, (await checks.check(**WHO, address=address)).reason)
 
+            asking = (caller(*each) for each in enumerate(self._addresses))
             self.wrong += [
-                error
-                for error in await asyncio.gather(*(caller(address) for address in ANSWERS), return_exceptions=True)
-                if error is not None
+                error for error in await asyncio.gather(*asking, return_exceptions=True) if error is not None
             ]
-
-    def tasks(self) -> None:
-        """Ask from tasks."""
-        asyncio.run(self._tasks())
 
 
 def test_killed_under_load(site: Path) -> None:
     """SIGKILL for the real server under load, and a new one at its address: every call is answered, and rightly."""
-    with killed(site) as target:
-        callers = Callers(target)
-        running = [threading.Thread(target=each) for each in (callers.threads, callers.tasks)]
-        for thread in running:
-            thread.start()
-        time.sleep(ROUND_S)
-    before = dict(callers.right)
-    with killed(site, target):
-        time.sleep(ROUND_S)
-        callers.over.set()
-        for thread in running:
-            thread.join()
+    with ExitStack() as parts:
+        with killed(site) as target:
+            callers = Callers(target)
+            parts.enter_context(callers.asking())
+            callers.wait_for_each()
+        with killed(site, target):
+            callers.wait_for_each()
+            callers.wait_for_each()
+            parts.close()
 
     assert callers.wrong == []
-    for kind, right in callers.right.items():
-        assert 0 < before[kind] < right
+
+
+@pytest.fixture(scope="module")
+def workers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    """A real server of two workers on one port, which the kernel spreads connections over."""
+    with running(make_site(tmp_path_factory.mktemp("workers"))) as server:
+        server.wait_for("serving")
+        yield server
+
+
+def connections(server: Running) -> dict[int, int]:
+    """Count the connections that each worker holds."""
+    port = int(server.target.rpartition(":")[2])
+    rows = [line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]]
+    established = {
+        f"socket:[{row[9]}]" for row in rows if row[3] == "01" and int(row[1].rpartition(":")[2], 16) == port
+    }
+    return {pid: len(established & opened(pid)) for pid in server.pids()}
+
+
+def opened(pid: int) -> set[str]:
+    """Name what a process has open, as far as it stays open while we look."""
+    names = set()
+    for file in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):
+            names.add(str(file.readlink()))
+    return names
+
+
+class TestWorkers:
+    """Several connections to several workers."""
+
+    def test_reached(self, workers: Running) -> None:
+        """With several connections several workers are asked, and all of them answer rightly."""
+        for _ in range(20):  # the kernel throws dice: one time in a thousand all connections are of one worker
+            callers = Callers(workers.target, connections=6, each=4)
+            with callers.asking():
+                callers.wait_for_each()
+                callers.wait_for_each()
+                spread = connections(workers)
+            assert callers.wrong == []
+            if min(spread.values()):
+                break
+
+        assert min(spread.values()) > 0
+        assert 2 < sum(spread.values()) <= 12 + 2  # each client has one more of its own
+
+    @pytest.mark.crash
+    def test_killed_worker(self, workers: Running) -> None:
+        """A worker that is killed with frames on their way takes no call with it, and nobody gets another's answer."""
+        callers = Callers(workers.target, connections=6, each=4)
+        with callers.asking():
+            callers.wait_for_each()
+            spread = connections(workers)
+            victim = max(spread, key=lambda pid: spread[pid])
+            os.kill(victim, signal.SIGSTOP)
+            time.sleep(0.3)  # what reaches it now is answered by nobody
+            os.kill(victim, signal.SIGKILL)
+            callers.wait_for_each()
+            eventually(lambda: victim not in workers.pids(), "nobody takes its place")
+            callers.wait_for_each()
+
+        assert callers.wrong == []
+        assert spread[victim] > 2
