@@ -76,10 +76,7 @@ class AsyncBatching:
         self._loop = asyncio.get_running_loop()
         self._work = asyncio.Event()
         self._over = asyncio.Event()
-        self._channels = [
-            grpc.aio.insecure_channel(self._target, options=calls.SEPARATE_CHANNEL_OPTIONS)
-            for _ in range(self._connections)
-        ]
+        self._channels = [self._connect() for _ in range(self._connections)]
         self._tasks = [self._loop.create_task(self._serve(line)) for line in range(self._connections)]
         self._open = True
         return self
@@ -206,6 +203,8 @@ class AsyncBatching:
                 self._streams[line].cancel()
         if soonest is not None:
             self._set_alarm(soonest)
+        if (sent := self._ledger.oldest()) is not None:
+            self._set_alarm(sent + self._frame_timeout_s)
         self._settled()
 
     def _late(self) -> ServiceError:
@@ -236,7 +235,10 @@ class AsyncBatching:
         while True:
             if self._called == line:
                 self._called = None
-            batch = ledger.take(line, monotonic())
+            now = monotonic()
+            batch = ledger.take(line, now)
+            if now + self._frame_timeout_s < self._alarm_at:
+                self._set_alarm(now + self._frame_timeout_s)
             if self._called is None and ledger.waiting:
                 self._call()
             if self._queue:  # who was over and left out of the frame takes no room any more
@@ -290,7 +292,7 @@ class AsyncBatching:
 
     async def _serve(self, line: int) -> None:
         """Keep a line going: a new stream whenever the last one has ended and there is something to ask."""
-        stub, patience = ConsentCheckServiceStub(self._channels[line]), Patience()
+        patience = Patience()
         while True:
             if not self._ledger.waiting:
                 self._work.clear()
@@ -301,28 +303,35 @@ class AsyncBatching:
                 self._broken(error, self._ledger.write_off_queue)
             else:
                 try:
-                    await self._converse(line, stub, patience)
+                    await self._converse(line, patience)
                 except (grpc.RpcError, ServiceError) as error:
                     self._broken(error, lambda: self._ledger.write_off(line))
                     self._ledger.give_back(line)
                     if self._called is None and self._ledger.waiting:
                         self._call()
                     self._settled()  # who is over and was on the way takes no room from now on
+                    if line in self._stuck:  # whoever is at the other end: another worker may answer
+                        self._stuck.discard(line)
+                        await self._channels[line].close()
+                        self._channels[line] = self._connect()
             if self._ledger.waiting:
                 await asyncio.sleep(patience.next_s())
 
-    async def _converse(self, line: int, stub: ConsentCheckServiceStub, patience: Patience) -> None:
-        stream = self._streams[line] = stub.StreamCheck()
+    def _connect(self) -> grpc.aio.Channel:
+        return grpc.aio.insecure_channel(self._target, options=calls.SEPARATE_CHANNEL_OPTIONS)
+
+    async def _converse(self, line: int, patience: Patience) -> None:
+        stream = self._streams[line] = ConsentCheckServiceStub(self._channels[line]).StreamCheck()
         sender = self._loop.create_task(self._send(line, stream))
         try:
             while isinstance(response := await stream.read(), pb.StreamCheckResponse):
                 self._landed(line, response)
                 patience.answered()
         except asyncio.CancelledError:
-            if line not in self._stuck:
+            task = asyncio.current_task()
+            if line not in self._stuck or (task is not None and task.cancelling()):
                 raise
         finally:
-            self._stuck.discard(line)
             del self._streams[line]
             for places in (self._sleepers, self._full):  # before it is cancelled: nobody may call it then
                 places.pop(line, None)

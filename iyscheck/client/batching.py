@@ -258,6 +258,10 @@ class Ledger(Generic[W]):
                     soonest = deadline
         return late, soonest
 
+    def oldest(self) -> float | None:
+        """Say when the oldest frame that is on its way was sent; None if none is."""
+        return min((owed[0].sent for owed in self._lines if owed), default=None)
+
     def stuck(self, since: float) -> list[int]:
         """Find the lines that owe the reply to a frame sent before `since`."""
         return [line for line, owed in enumerate(self._lines) if owed and owed[0].sent < since]

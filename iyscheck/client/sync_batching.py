@@ -104,8 +104,7 @@ class Batching:
 
     def __enter__(self) -> Self:
         for number in range(self._connections):
-            channel = grpc.insecure_channel(self._target, options=calls.SEPARATE_CHANNEL_OPTIONS)
-            self._lines.append(_Line(channel))
+            self._lines.append(_Line(self._connect()))
             self._threads.append(
                 threading.Thread(target=self._serve, args=(number,), name=f"iyscheck-batching-{number}", daemon=True)
             )
@@ -173,7 +172,7 @@ class Batching:
         try:
             with self._lock:
                 self._put(key, recipient, waiter, deadline)
-            waiter.over.acquire(timeout=max(deadline - monotonic(), 0))
+            self._wait(waiter, deadline)
         finally:  # also when a signal interrupts the wait
             if waiter.outcome is None:
                 self._give_up(waiter)
@@ -184,6 +183,15 @@ class Batching:
         raise cast("Exception", waiter.outcome)
 
     # --- Room and time ----------------------------------------------------------------------------------------
+
+    def _wait(self, waiter: _Waiter, deadline: float) -> None:
+        """Wait until a call is over or its time is; as long as a frame may take, then look whether a line is stuck."""
+        while True:
+            left = deadline - monotonic()
+            if waiter.over.acquire(timeout=max(min(left, self._frame_timeout_s), 0)) or left <= self._frame_timeout_s:
+                return
+            with self._lock:
+                self._break_stuck()
 
     def _put(self, key: Key, recipient: str | bytes, waiter: _Waiter, deadline: float) -> None:
         """Take a call, when there is room for it. The lock must be held, as everywhere below but in the threads."""
@@ -218,12 +226,15 @@ class Batching:
         """End a call that waits no longer, and break lines that owe an answer for too long."""
         with self._lock:
             waiter.settle(self._late())
-            for number in self._ledger.stuck(monotonic() - self._frame_timeout_s):
-                line = self._lines[number]
-                line.stuck = True
-                if line.stream is not None:
-                    line.stream.cancel()
+            self._break_stuck()
             self._settled()
+
+    def _break_stuck(self) -> None:
+        for number in self._ledger.stuck(monotonic() - self._frame_timeout_s):
+            line = self._lines[number]
+            line.stuck = True
+            if line.stream is not None:
+                line.stream.cancel()
 
     def _late(self) -> ServiceError:
         return failures.late(target=self._target) if self._trouble is None else failures.again(self._trouble)
@@ -284,6 +295,12 @@ class Batching:
                 self._ledger.give_back(number)
                 self._call_sender()
                 self._settled()  # who gave up while on its way takes no room from now on
+            if line.stuck:  # whoever is at the other end: another worker may answer
+                line.channel.close()
+                line.channel = self._connect()
+
+    def _connect(self) -> grpc.Channel:
+        return grpc.insecure_channel(self._target, options=calls.SEPARATE_CHANNEL_OPTIONS)
 
     def _converse(self, number: int, line: _Line, patience: Patience) -> None:
         with self._lock:

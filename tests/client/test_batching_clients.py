@@ -608,6 +608,26 @@ class TestTime:
         assert isinstance(rounds[0][0], ServiceUnavailableError)
         assert reasons(rounds[-1]) == [expected(Call())]
 
+    def test_silent_peer(self, service: Service, together: Together) -> None:
+        """A call that has time left is asked again over another connection: another worker may answer there."""
+        over, peers = threading.Event(), []
+
+        def first_is_silent(requests: Frames, context: grpc.ServicerContext) -> Replies:
+            peers.append(context.peer())
+            for request in requests:
+                if len(peers) == 1:
+                    over.wait(60)
+                yield told_apart(request)
+
+        service.frames = first_is_silent
+
+        patient = [Call(timeout_s=30), Call(timeout_s=40)]
+        rounds = together(service.target, patient, setting=Setting(batch_timeout_s=0.2))
+        over.set()
+
+        assert reasons(rounds[0]) == [expected(Call())] * 2
+        assert len(set(peers)) == 2
+
     def test_nobody_there(self, together: Together) -> None:
         """Without a server a call fails when its time is up, and says that nobody is there."""
         with serving() as gone:
