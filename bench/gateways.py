@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Awaitable, Callable
 from itertools import count
-from typing import Final
+from typing import Final, Self
 
 import grpc
 import grpc.aio
@@ -47,6 +47,40 @@ class _Span:
     def summary(self) -> dict[str, float]:
         """Answers per second, and latencies of the first caller."""
         return {"rate": self.answered / self.seconds, **percentiles(np.array(self.taken))}
+
+
+class _Sleepers:
+    """Threads that sleep and do nothing else when they are woken."""
+
+    def __init__(self, number: int) -> None:
+        self._waits, self._home = [threading.Lock() for _ in range(number)], threading.Lock()
+        for lock in (*self._waits, self._home):
+            lock.acquire()
+        self._woken, self._over = count(1), threading.Event()
+        self._threads = [threading.Thread(target=self._sleep, args=(wait,)) for wait in self._waits]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self.wake()
+        for thread in self._threads:
+            thread.join()
+
+    def wake(self) -> None:
+        """Wake all, and wait until each has run."""
+        for wait in self._waits:
+            wait.release()
+        self._home.acquire()
+
+    def _sleep(self, wait: threading.Lock) -> None:
+        while not self._over.is_set():
+            wait.acquire()
+            if next(self._woken) % len(self._waits) == 0:
+                self._home.release()
 
 
 class Gateway:
@@ -177,6 +211,21 @@ class Gateway:
                 seconds,
                 warm_s,
             )
+
+    @staticmethod
+    def threads_woken(*, callers: int, seconds: float, warm_s: float) -> dict[str, float]:
+        """Ask nobody: one thread wakes all callers, again and again, as somebody must who has their answers."""
+        span = _Span(seconds, warm_s)
+        with _Sleepers(callers) as sleepers:
+            before = time.perf_counter()
+            while before < span.end:
+                sleepers.wake()
+                now = time.perf_counter()
+                if before >= span.begin:
+                    span.answered += callers
+                    span.taken.append(now - before)
+                before = now
+        return span.summary()
 
     def _client(self) -> Client:
         return Client(self._target, address_key=self._key, timeout_s=_TIMEOUT_S)

@@ -14,6 +14,7 @@ THREADS = {16: 5}
 """The same for threads."""
 KINDS = {"tasks": TASKS, "threads": THREADS}
 PLAIN, UNARY, BATCHING = "echo, unary", "Check", "batching client"
+WOKEN = "threads woken, nothing asked"
 
 
 def measure(session: Session) -> Section:
@@ -55,6 +56,15 @@ def measure(session: Session) -> Section:
         ]  # fmt: skip - a table
         section.rows += [
             Row(
+                name=f"Merely waking {callers:,} threads ÷ unary calls to the echo server",
+                ours=named(WOKEN, callers, kind),
+                peer=named(PLAIN, callers, kind),
+            )
+            for callers in targets
+            if kind == "threads"
+        ]
+        section.rows += [
+            Row(
                 name=f"p99 of the batching client, {callers:,} {kind}",
                 ours=named(BATCHING, callers, kind),
                 of="p99",
@@ -71,7 +81,8 @@ def named(what: str, callers: int, kind: str) -> str:
 
 
 def _many(session: Session, section: Section, gateway: Remote, kind: str, callers: int) -> None:
-    _sides(session, section, gateway, kind, callers, {PLAIN: "plain", BATCHING: "batching"})
+    bare = {WOKEN: "woken"} if kind == "threads" else {}
+    _sides(session, section, gateway, kind, callers, {PLAIN: "plain", BATCHING: "batching", **bare})
 
 
 def _alone(session: Session, section: Section, gateway: Remote, kind: str) -> None:

@@ -178,3 +178,24 @@ class TestLoops:
         looped(site, clock, "tasks", 5)
 
         assert kept == [20]
+
+
+class TestSleepers:
+    """Threads that are merely woken."""
+
+    def test_all_of_them(self) -> None:
+        """Each round wakes every thread once, and none is left at the end."""
+        before = threading.active_count()
+        with gateways._Sleepers(5) as sleepers:
+            assert threading.active_count() == before + 5
+            for _ in range(3):
+                sleepers.wake()
+            assert next(sleepers._woken) == 3 * 5 + 1
+        assert threading.active_count() == before
+
+    def test_rate(self) -> None:
+        """What is counted are the threads that were woken in the measured time."""
+        found = Gateway.threads_woken(callers=3, seconds=0.2, warm_s=0.1)
+
+        assert found["rate"] > 0
+        assert round(found["rate"] * 0.2) % 3 == 0
