@@ -459,19 +459,23 @@ def a_wave(number: int) -> list[dict[str, object]]:
     ]
 
 
+def a_brand(*, active: bool) -> dict[str, object]:
+    """The brand's registration."""
+    return {
+        "kind": "brand",
+        "brandCode": BRAND,
+        "iysCode": 1,
+        "active": active,
+        "creationDate": "2024-01-01 09:00:00",
+    }
+
+
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
     """A store that the real loader filled: the brand, and wave 0."""
     site = Site.make(tmp_path)
-    brand: dict[str, object] = {
-        "kind": "brand",
-        "brandCode": BRAND,
-        "iysCode": 1,
-        "active": True,
-        "creationDate": "2024-01-01 09:00:00",
-    }
     watermark: dict[str, object] = {"kind": "watermark", "completeUntil": turkish_now()}
-    rows = [brand, *a_wave(0), watermark]
+    rows = [a_brand(active=True), *a_wave(0), watermark]
     assert site.load(str(site.feed("first.jsonl", rows))) == 0, site.printed
     return site
 
@@ -576,3 +580,11 @@ class TestBesideLoader:
             assert site.load(str(site.feed(f"wave-{wave}.jsonl", a_wave(wave)))) == 0, site.printed
 
             assert in_three_ways(live, PEOPLE[0]) == {Reason.REFUSED if wave % 2 else Reason.CONSENTED}
+
+    def test_after_deactivation(self, site: Site, live: Engine) -> None:
+        """A brand that was deactivated is refused in the very next answer of each kind, though no consent changed."""
+        assert in_three_ways(live, PEOPLE[0]) == {Reason.CONSENTED}
+
+        assert site.load(str(site.feed("brand.jsonl", [a_brand(active=False)]))) == 0, site.printed
+
+        assert in_three_ways(live, PEOPLE[0]) == {Reason.BRAND_INACTIVE}
