@@ -672,12 +672,13 @@ class Engine:
         try:
             view = source.brand(context.brand)
             prefix = layout.key_prefix(context.brand, context.channel, context.recipient_type)
+            senders = [self._sender(context, view, fresh=fresh) for fresh in (False, True)]
         except (TypeError, ValueError, OverflowError, struct.error):  # no code at all: say which
             checked(context)
             raise
         standing = _Standing(prefix, view.watermark, self._fresh_between(view.watermark))
-        for fresh in (False, True):
-            table = verdicts(self._sender(context, view, fresh=fresh))
+        for sender in senders:
+            table = verdicts(sender)
             standing.verdicts.append(table.tobytes())
             standing.by_state.append(verdicts_by_state(table))
         if len(standings.of) >= _MOST_STANDINGS:
@@ -717,7 +718,7 @@ class Engine:
         own_deadline = brand.legacy_deadline if brand else 0
         return Sender(
             message_class=context.message_class,
-            recipient_type=context.recipient_type,
+            recipient_type=RecipientType(context.recipient_type),  # which a plain number equals, also where cached
             registered=brand is not None,
             authorised=brand is not None and brand.active and context.channel in brand.channels,
             fresh=fresh,

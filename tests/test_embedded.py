@@ -244,6 +244,20 @@ class TestSpelling:
 
         assert answers == [Reason.CONSENTED, Reason.INVALID_ADDRESS]  # no e-mail
 
+    @pytest.mark.parametrize("given", [2, RecipientType.TACIR], ids=["number", "name"])
+    def test_plain_recipient_type(self, engine: Engine, given: typing.Any) -> None:  # noqa: ANN401 - one is wrong
+        """A plain number in a prepared context is what it equals, and harms nobody who asks by the name after it."""
+        for recipient_type in (given, RecipientType.TACIR):
+            context = Context(brand=BRAND, channel=Channel.MESAJ, recipient_type=recipient_type)
+            question = Question(context=context, address=PEOPLE[0])
+            assert engine.check(question).reason == Reason.MERCHANT_NOT_REFUSED
+
+    def test_no_recipient_type(self, engine: Engine) -> None:
+        """A number that is no recipient type in a prepared context is refused."""
+        context = Context(brand=BRAND, channel=Channel.MESAJ, recipient_type=typing.cast("RecipientType", 5))
+        with pytest.raises(QuestionError, match="recipient_type"):
+            engine.check(Question(context=context, address=PEOPLE[0]))
+
     def test_mixed_up(self, engine: Engine) -> None:
         """A prepared question with keywords of another is a mistake, never an answer."""
         question = Question(context=MESAJ, address=PEOPLE[0])
