@@ -336,7 +336,15 @@ class Engine:
         """
         if question is None:
             kind = (brand, channel, recipient_type, message_class, retailer)
-            context = self._contexts.get(kind) or self._context(kind)
+            context = self._contexts.get(kind)
+            if (
+                context is None
+                or channel is not context.channel  # what only equals it, as the enum of something else does
+                or recipient_type is not context.recipient_type
+                or message_class is not context.message_class
+                or brand.__class__ is not int
+            ):
+                context = self._context(kind)
             if address.__class__ is not str or token is not None:
                 address_key_id = self._checked_recipient(address, token, address_key_id)
         else:
@@ -346,6 +354,9 @@ class Engine:
                 or token is not None
                 or retailer is not None
                 or message_class is not _COMMERCIAL
+                or channel is not None
+                or recipient_type is not None
+                or address_key_id is not None
             ):
                 raise TypeError("a Question comes without keywords of its own")
             context = question.context
@@ -429,6 +440,8 @@ class Engine:
         `check` raises, for the column as a whole.
         """
         if context is None:
+            if addresses is not None or tokens is not None:
+                raise TypeError("recipients of a column in keywords are given as `recipients`")
             frames = self.stream_column(
                 address_key_id=address_key_id, min_position=min_position, timeout_s=timeout_s, **asked
             )
@@ -483,7 +496,7 @@ class Engine:
     ) -> Iterator[FrameResult]:
         """Do as `check_column`, but hand out each frame as it is answered; `recipients` may be without end."""
         kind = (brand, channel, recipient_type, message_class, retailer)
-        context = self._contexts.get(kind) or self._context(kind)
+        context = self._context(kind)
         if isinstance(recipients, str | bytes):
             raise QuestionError("recipients", "is one text, not many.", fix="Put it into a list, or use check.")
         if isinstance(recipients, np.ndarray):
@@ -620,7 +633,7 @@ class Engine:
             if not isinstance(address, str):
                 raise QuestionError("address", "is not a text.")
             return None
-        if not isinstance(token, bytes):
+        if not isinstance(token, bytes) or len(token) != TOKEN_BYTES:
             raise QuestionError("token", f"must have {TOKEN_BYTES} bytes.")
         return checked_key_id(address_key_id or self._own_key_id())
 
@@ -659,12 +672,13 @@ class Engine:
         try:
             view = source.brand(context.brand)
             prefix = layout.key_prefix(context.brand, context.channel, context.recipient_type)
+            senders = [self._sender(context, view, fresh=fresh) for fresh in (False, True)]
         except (TypeError, ValueError, OverflowError, struct.error):  # no code at all: say which
             checked(context)
             raise
         standing = _Standing(prefix, view.watermark, self._fresh_between(view.watermark))
-        for fresh in (False, True):
-            table = verdicts(self._sender(context, view, fresh=fresh))
+        for sender in senders:
+            table = verdicts(sender)
             standing.verdicts.append(table.tobytes())
             standing.by_state.append(verdicts_by_state(table))
         if len(standings.of) >= _MOST_STANDINGS:
@@ -704,7 +718,7 @@ class Engine:
         own_deadline = brand.legacy_deadline if brand else 0
         return Sender(
             message_class=context.message_class,
-            recipient_type=context.recipient_type,
+            recipient_type=RecipientType(context.recipient_type),  # which a plain number equals, also where cached
             registered=brand is not None,
             authorised=brand is not None and brand.active and context.channel in brand.channels,
             fresh=fresh,
@@ -759,6 +773,8 @@ class Engine:
             raise QuestionError("recipient", "exactly one of address and token must be given.")
         if token is not None:
             self._check_key_id(address_key_id)
+            if not isinstance(token, bytes):  # a batch would look for another
+                raise QuestionError("token", f"must have {TOKEN_BYTES} bytes.")
             if len(token) != TOKEN_BYTES:
                 raise QuestionError("token", f"it has {len(token)} bytes, not {TOKEN_BYTES}.")
             return token

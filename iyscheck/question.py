@@ -7,7 +7,9 @@ part of a cycle, so the garbage collector does not look at them.
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from operator import index
+from typing import SupportsIndex, cast
 
 import msgspec
 import numpy as np
@@ -248,20 +250,28 @@ def checked(context: Context) -> Context:
         code = getattr(context, field)
         if code is None and field == "retailer":
             continue
-        try:
-            right = 0 < index(code) <= highest
-        except TypeError:
-            right = False
-        if not right:
+        number = _number(code)
+        if number is None or not 0 < number <= highest:
             raise QuestionError(field, f"must be from 1 to {highest}.", fix=fix)
     for field, kind in (("channel", Channel), ("recipient_type", RecipientType), ("message_class", MessageClass)):
-        if getattr(context, field) not in frozenset(kind):
+        given = getattr(context, field)
+        if not isinstance(given, kind) and _number(given) not in frozenset(kind):
             raise QuestionError(field, f"is not a {kind.__name__}.")
     return context
 
 
+def _number(given: object) -> int | None:
+    """Return a whole number, numpy's too; None for all else: a bool or another thing's enum is a mistake."""
+    if isinstance(given, bool | Enum):
+        return None
+    try:
+        return index(cast("SupportsIndex", given))
+    except TypeError:
+        return None
+
+
 def checked_key_id(key_id: bytes | None) -> bytes:
     """Check that tokens come with the id of their key. Raises QuestionError."""
-    if key_id is None or len(key_id) != KEY_ID_BYTES:
+    if not isinstance(key_id, bytes) or len(key_id) != KEY_ID_BYTES:
         raise QuestionError("address_key_id", f"tokens need the id of their address key, {KEY_ID_BYTES} bytes.")
     return key_id

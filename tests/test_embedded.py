@@ -4,7 +4,7 @@ import inspect
 import pickle
 import random
 import typing
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -148,14 +148,24 @@ class TestSpelling:
             ("brand", {"brand": 0}),
             ("brand", {"brand": 2**32}),
             ("brand", {"brand": "600123"}),
+            ("brand", {"brand": True}),
+            ("brand", {"brand": float(BRAND)}),
             ("retailer", {"retailer": 0}),
+            ("retailer", {"retailer": True}),
             ("channel", {"channel": 7}),
             ("channel", {"channel": "MESAJ"}),
+            ("channel", {"channel": 2.0}),
+            ("channel", {"channel": RecipientType.TACIR}),
             ("recipient_type", {"recipient_type": 0}),
+            ("recipient_type", {"recipient_type": Channel.ARAMA}),
             ("message_class", {"message_class": 99}),
+            ("message_class", {"message_class": True}),
+            ("message_class", {"message_class": RecipientType.TACIR}),
             ("address", {"token": bytes(16)}),
             ("address", {"address": None}),
             ("token", {"address": None, "token": b"short"}),
+            ("token", {"address": None, "token": b"short", "message_class": MessageClass.SECURITY_CODE}),
+            ("address_key_id", {"address": None, "token": bytes(16), "address_key_id": "12345678"}),
         ],
         ids=str,
     )
@@ -168,6 +178,55 @@ class TestSpelling:
                 with pytest.raises(QuestionError) as caught:
                     checks.check(**asked)  # type: ignore[call-overload, arg-type] # wrong on purpose
                 assert caught.value.field == field
+
+    @pytest.mark.parametrize(
+        "wrong",
+        [
+            {"brand": float(BRAND)},
+            {"channel": RecipientType.TACIR},
+            {"recipient_type": Channel.ARAMA},
+            {"message_class": RecipientType.TACIR},
+        ],
+        ids=str,
+    )
+    def test_refused_again(self, engine: Engine, wrong: dict[str, typing.Any]) -> None:
+        """What only equals the right thing is refused also when the right thing was asked before."""
+        asked: dict[str, typing.Any] = {
+            "brand": BRAND,
+            "channel": Channel.MESAJ,
+            "recipient_type": RecipientType.BIREYSEL,
+            "message_class": MessageClass.SUBSCRIPTION if "message_class" in wrong else MessageClass.COMMERCIAL,
+        }
+        assert engine.check(**asked, address=PEOPLE[0]).permitted
+        assert engine.check_column(**asked, recipients=PEOPLE[:1]).permitted.all()
+
+        with pytest.raises(QuestionError):
+            engine.check(**asked | wrong, address=PEOPLE[0])
+        with pytest.raises(QuestionError):
+            engine.check_column(**asked | wrong, recipients=PEOPLE[:1])
+
+    @pytest.mark.parametrize(
+        "kind", [bytearray, memoryview, lambda token: token.hex()[:16]], ids=["array", "view", "text"]
+    )
+    def test_token_kinds(self, tmp_path: Path, kind: Callable[[bytes], typing.Any]) -> None:
+        """A token that is not `bytes` is refused in each way to ask; nobody else is looked for in its place."""
+        context = Context(brand=BRAND, channel=Channel.MESAJ, recipient_type=RecipientType.TACIR)
+        with StoreBuilder(tmp_path / "store") as builder:
+            builder.brand(BRAND, now=True)
+            builder.consent(
+                brand=BRAND, recipient_type=RecipientType.TACIR, recipient=PEOPLE[0], status=Status.RET
+            ).commit()
+        token = address.token(PEOPLE[0], Channel.MESAJ, ADDRESS_KEY)
+        question = Question(context=context, token=kind(token), address_key_id=ADDRESS_KEY.key_id)
+        with open_engine(builder.path) as engine:
+            with pytest.raises(QuestionError):
+                engine.check(question)
+            with pytest.raises(QuestionError):
+                engine.check(brand=BRAND, channel=Channel.MESAJ, recipient_type=RecipientType.TACIR, token=kind(token))
+            (item,) = engine.check_many([question])
+
+        assert isinstance(item, ItemError)
+        assert item.field == "token"
 
     @pytest.mark.parametrize(
         "recipients", ["+905320000000", ["+905320000000", None], np.zeros((2, 15), np.uint8)], ids=type
@@ -185,14 +244,46 @@ class TestSpelling:
 
         assert answers == [Reason.CONSENTED, Reason.INVALID_ADDRESS]  # no e-mail
 
+    @pytest.mark.parametrize("given", [2, RecipientType.TACIR], ids=["number", "name"])
+    def test_plain_recipient_type(self, engine: Engine, given: typing.Any) -> None:  # noqa: ANN401 - one is wrong
+        """A plain number in a prepared context is what it equals, and harms nobody who asks by the name after it."""
+        for recipient_type in (given, RecipientType.TACIR):
+            context = Context(brand=BRAND, channel=Channel.MESAJ, recipient_type=recipient_type)
+            question = Question(context=context, address=PEOPLE[0])
+            assert engine.check(question).reason == Reason.MERCHANT_NOT_REFUSED
+
+    def test_no_recipient_type(self, engine: Engine) -> None:
+        """A number that is no recipient type in a prepared context is refused."""
+        context = Context(brand=BRAND, channel=Channel.MESAJ, recipient_type=typing.cast("RecipientType", 5))
+        with pytest.raises(QuestionError, match="recipient_type"):
+            engine.check(Question(context=context, address=PEOPLE[0]))
+
     def test_mixed_up(self, engine: Engine) -> None:
         """A prepared question with keywords of another is a mistake, never an answer."""
         question = Question(context=MESAJ, address=PEOPLE[0])
-        for other in ({"brand": BRAND}, {"retailer": 1}, {"address": PEOPLE[1]}, {"token": bytes(16)}):
+        for other in (
+            {"brand": BRAND},
+            {"channel": Channel.EPOSTA},
+            {"recipient_type": RecipientType.TACIR},
+            {"message_class": MessageClass.DELIVERY},
+            {"retailer": 1},
+            {"address": PEOPLE[1]},
+            {"token": bytes(16)},
+            {"address_key_id": STORE_KEY.key_id},
+        ):
             with pytest.raises(TypeError):
                 engine.check(question, **other)
         with pytest.raises(TypeError):
             engine.check_column(MESAJ, recipients=PEOPLE)  # type: ignore[call-overload] # wrong on purpose
+        for twice in ({"addresses": PEOPLE[1:]}, {"tokens": np.zeros((1, 16), np.uint8)}):
+            with pytest.raises(TypeError):
+                engine.check_column(
+                    brand=BRAND,
+                    channel=Channel.MESAJ,
+                    recipient_type=RecipientType.BIREYSEL,
+                    recipients=PEOPLE,
+                    **twice,
+                )
 
     def test_bad_item(self, engine: Engine) -> None:
         """A question of a batch that cannot be asked harms only itself."""

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from unittest.mock import patch
 
 import lmdb
 import numpy as np
@@ -278,22 +279,22 @@ def fork_under_threads(path: str) -> None:
 
 
 def fork_while_reading(path: str) -> None:
-    """Fork while a slot is kept for the next check, and compare LMDB's readers before and after the child's end."""
-    engine = open_engine(path)
-    assert in_three_ways(engine, PEOPLE[0]) == {Reason.CONSENTED}
-    wait_until(lambda: engine._views._newest is None and engine._views._timer is None)
-    ask(engine, PEOPLE[0])
-    before = engine._store.environment.lmdb.readers()
-    child = os.fork()
-    if not child:
+    """Fork while a view is kept for the next column, and compare LMDB's readers before and after the child's end."""
+    with patch("iyscheck.store.view.TICK_S", 60.0):  # no timer of the parent changes its slots meanwhile
+        engine = open_engine(path)
+        assert in_three_ways(engine, PEOPLE[0]) == {Reason.CONSENTED}
+        before = engine._store.environment.lmdb.readers()
+        assert before.count(str(os.getpid())) == 2, before  # both transactions of the view
+        child = os.fork()
+        if not child:
+            engine.close()
+            del engine
+            gc.collect()
+            os._exit(0 if mapped(Path(path)) else 1)
+        assert os.waitpid(child, 0)[1] == 0
+        assert engine._store.environment.lmdb.readers() == before
+        assert in_three_ways(engine, PEOPLE[0]) == {Reason.CONSENTED}
         engine.close()
-        del engine
-        gc.collect()
-        os._exit(0)
-    os.waitpid(child, 0)
-    assert engine._store.environment.lmdb.readers() == before
-    assert in_three_ways(engine, PEOPLE[0]) == {Reason.CONSENTED}
-    engine.close()
     sys.stdout.write("kept")
 
 
@@ -329,7 +330,7 @@ class TestProcesses:
         assert (ran.returncode, ran.stdout) == (0, "forked"), ran.stderr
 
     def test_kept_snapshot(self, path: Path) -> None:
-        """A child that ends, and all its objects with it, leaves the reader slots of its parent alone."""
+        """A child closes nothing that it inherited, and leaves the reader slots of its parent alone."""
         ran = run(BEGIN + "fork_while_reading(sys.argv[1])", path)
 
         assert (ran.returncode, ran.stdout) == (0, "kept"), ran.stderr
@@ -458,19 +459,23 @@ def a_wave(number: int) -> list[dict[str, object]]:
     ]
 
 
+def a_brand(*, active: bool) -> dict[str, object]:
+    """The brand's registration."""
+    return {
+        "kind": "brand",
+        "brandCode": BRAND,
+        "iysCode": 1,
+        "active": active,
+        "creationDate": "2024-01-01 09:00:00",
+    }
+
+
 @pytest.fixture
 def site(tmp_path: Path) -> Site:
     """A store that the real loader filled: the brand, and wave 0."""
     site = Site.make(tmp_path)
-    brand: dict[str, object] = {
-        "kind": "brand",
-        "brandCode": BRAND,
-        "iysCode": 1,
-        "active": True,
-        "creationDate": "2024-01-01 09:00:00",
-    }
     watermark: dict[str, object] = {"kind": "watermark", "completeUntil": turkish_now()}
-    rows = [brand, *a_wave(0), watermark]
+    rows = [a_brand(active=True), *a_wave(0), watermark]
     assert site.load(str(site.feed("first.jsonl", rows))) == 0, site.printed
     return site
 
@@ -575,3 +580,11 @@ class TestBesideLoader:
             assert site.load(str(site.feed(f"wave-{wave}.jsonl", a_wave(wave)))) == 0, site.printed
 
             assert in_three_ways(live, PEOPLE[0]) == {Reason.REFUSED if wave % 2 else Reason.CONSENTED}
+
+    def test_after_deactivation(self, site: Site, live: Engine) -> None:
+        """A brand that was deactivated is refused in the very next answer of each kind, though no consent changed."""
+        assert in_three_ways(live, PEOPLE[0]) == {Reason.CONSENTED}
+
+        assert site.load(str(site.feed("brand.jsonl", [a_brand(active=False)]))) == 0, site.printed
+
+        assert in_three_ways(live, PEOPLE[0]) == {Reason.BRAND_INACTIVE}

@@ -166,7 +166,10 @@ class _Open:
 
 
 def _leak(env: lmdb.Environment) -> None:
-    """Keep an inherited environment for ever: closing it, even as a process ends, frees its parent's reader slots."""
+    """Keep an inherited environment for ever: LMDB allows no use of it here, and closing it is one.
+
+    Its binding would close it with the last reference, and first wait for calls that threads of the parent are in.
+    """
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(env))
 
 
