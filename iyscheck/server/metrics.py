@@ -72,7 +72,7 @@ class _IndexStats(Protocol):
 
 
 class Observed(Protocol):
-    """What a scrape asks of the engine; the first two raise StoreError where the store cannot be read."""
+    """What a scrape asks of the engine; `freshness` and `stats` raise StoreError where the store cannot be read."""
 
     @property
     def kernel(self) -> Kernel:
