@@ -37,6 +37,15 @@ def test_line() -> None:
     assert line == {"event": "tested", "level": "warning", "number": 3}
 
 
+def test_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where nothing else is said the log goes to standard error."""
+    open_log("info").info("tested")
+    written = capsys.readouterr()
+
+    assert json.loads(written.err)["event"] == "tested"
+    assert written.out == ""
+
+
 def test_level() -> None:
     """Nothing below the level is written, the level itself is."""
     stream = io.StringIO()
