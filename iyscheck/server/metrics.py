@@ -72,7 +72,7 @@ class _IndexStats(Protocol):
 
 
 class Observed(Protocol):
-    """What a scrape asks of the engine; the first two raise StoreError where the store cannot be read."""
+    """What a scrape asks of the engine; `freshness` and `stats` raise StoreError where the store cannot be read."""
 
     @property
     def kernel(self) -> Kernel:
@@ -166,9 +166,9 @@ class Decisions:
             "consent_check_batch_size", "Recipients per batch or frame.", buckets=BATCH_BUCKETS, registry=registry
         )
 
-    def count(self, channel: Channel, reason: Reason, recipients: int = 1) -> None:
-        """Count recipients with the same answer."""
-        self._recipients[channel, reason].inc(recipients)
+    def count(self, channel: Channel, reason: Reason) -> None:
+        """Count one recipient's answer."""
+        self._recipients[channel, reason].inc()
 
     def count_column(self, channel: Channel, tally: Iterable[tuple[int, int]]) -> None:
         """Count a frame, given how many recipients got each reason number."""

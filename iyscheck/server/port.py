@@ -3,6 +3,7 @@
 With SO_REUSEPORT any process of the same user may join a port, a second server by mistake too, and the two would
 share calls without anybody noticing. So the supervisor binds without it, which fails wherever somebody listens, and
 only then allows others. Its sockets never listen: they hold the port while no worker does, and keep port 0's choice.
+A server of one process takes the port so too, but lets go of it at once: gRPC takes it alone itself.
 
 Workers whose supervisor was killed listen for up to a second more, so that balancers see them go (what they have open
 may go on, but does not hold the port). Whoever starts a server at once in its place has to wait for that.

@@ -1,7 +1,7 @@
 """What an operator may set: one frozen object, read from flags and `IYSCHECK_*` once, checked before anything starts.
 
-This is the only module that reads the environment. A flag wins over its variable; a variable of ours that is not
-known is an error, since a misspelt setting that is silently ignored is how a wrong policy gets into production.
+This is the only module that reads them from the environment. A flag wins over its variable; a variable of ours that is
+not known is an error, since a misspelt setting that is silently ignored is how a wrong policy gets into production.
 """
 
 import ipaddress

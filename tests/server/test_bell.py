@@ -1,4 +1,5 @@
 import sys
+import threading
 from types import FrameType
 from typing import Any
 
@@ -14,6 +15,16 @@ def test_rung() -> None:
 
     assert bell.wait(60)
     assert not bell.wait(0)
+
+
+def test_waits() -> None:
+    """Who waits is woken by a ring that comes later, from another thread."""
+    bell = Bell()
+    later = threading.Timer(0.1, bell.ring)
+    later.start()
+
+    assert bell.wait(60)
+    later.join()
 
 
 def test_in_the_middle() -> None:

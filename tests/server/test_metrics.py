@@ -2,15 +2,20 @@ import re
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
+from typing import Any
 
 import grpc
 import pytest
+from prometheus_client import CollectorRegistry
 
 from iyscheck import wire
+from iyscheck.change import Position
 from iyscheck.consent import Channel, RecipientType
 from iyscheck.errors import StoreUnreadableError
 from iyscheck.kernel import Kernel
 from iyscheck.question import Context, Question
+from iyscheck.server.metrics import Decisions, StoreState
 from iyscheck.store import layout
 from iyscheck.store.environment import open_writer
 from iyscheck.v1 import consent_check_pb2 as v1
@@ -151,3 +156,46 @@ def test_unreadable_store(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
             time.sleep(0.02)
 
         assert len(served.events("store_unreadable")) == 1
+
+
+class Watermarked:
+    """An engine whose brands have these watermarks."""
+
+    kernel = Kernel.NUMPY
+
+    def __init__(self, newest: float | None, oldest: float | None) -> None:
+        self._found = SimpleNamespace(position=Position(b"l" * 16, 5), newest_watermark=newest, oldest_watermark=oldest)
+
+    def freshness(self) -> object:
+        """Give them."""
+        return self._found
+
+    def stats(self) -> object:
+        """Give any size."""
+        return SimpleNamespace(size_bytes=1, map_bytes=2, readers=3, max_readers=4, records=5)
+
+
+@pytest.mark.parametrize("ages", [{"newest": 50, "oldest": 7_000}, {}], ids=["two", "none"])
+def test_watermark_ages(ages: dict[str, int]) -> None:
+    """Newest and oldest watermark have each their age; where no brand has one, there is no age and no failure."""
+    engine: Any = Watermarked(*(time.time() - ages[agg] if ages else None for agg in ("newest", "oldest")))
+    shown = {metric.name: metric.samples for metric in StoreState(engine).collect()}
+
+    found = {sample.labels["agg"]: sample.value for sample in shown["consent_feed_watermark_age_seconds"]}
+    assert found == pytest.approx(ages, abs=40)
+    slots = {sample.labels["kind"]: sample.value for sample in shown["consent_store_reader_slots"]}
+    assert slots == {"used": 3, "max": 4}
+
+
+def test_column_counts() -> None:
+    """A frame counts each reason as often as it was given, and its size once."""
+    registry = CollectorRegistry()
+    Decisions(registry).count_column(Channel.MESAJ, [(1, 3), (69, 2)])
+
+    def shown(reason: str) -> float | None:
+        labels = {"decision": "permit" if reason == "CONSENTED" else "deny", "reason": reason, "channel": "MESAJ"}
+        return registry.get_sample_value("consent_check_decisions_total", labels)
+
+    assert (shown("CONSENTED"), shown("REFUSED"), shown("NO_CONSENT")) == (3, 2, 0)
+    assert registry.get_sample_value("consent_check_batch_size_sum") == 5
+    assert registry.get_sample_value("consent_check_batch_size_count") == 1

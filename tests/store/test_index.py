@@ -583,6 +583,24 @@ class TestViews:
         assert states == [Status.RET] * 100
         assert kept == index.REVISIONS_KEPT
 
+    def test_somewhat_behind(self, tmp_path: Path) -> None:
+        """A reader that slept through some commits takes the pages that each of them changed, not of the last alone."""
+        with StoreBuilder(tmp_path / "store") as builder:
+            everybody = range(0, 300, 3)
+            builder.writer.apply(a_batch([consent(n) for n in everybody]), layout.SourceState(name="a"))
+            views = Views(builder.writer.environment)
+            with views.view():
+                pass
+            assert asleep(views)
+            for first in range(0, 300, 30):
+                refused = [consent(n, Status.RET, 2) for n in range(first, first + 30, 3)]
+                builder.writer.apply(a_batch(refused), layout.SourceState(name="a"))
+            with views.view() as found:
+                states = read_states(found, 0, range(300), Kernel.NUMPY)
+            views.close()
+
+        assert states == [Status.RET] * 100
+
     @pytest.mark.parametrize("kernel", Kernel)
     def test_readers_never_stop(self, tmp_path: Path, kernel: Kernel) -> None:
         """While generations come and go every reader gets every answer, and the right one."""

@@ -1,0 +1,70 @@
+"""What a line of the log is made of: ours, and what libraries warn of."""
+
+import io
+import json
+import logging
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from iyscheck.server.log import open_log, take_over_library_logs
+
+
+@pytest.fixture
+def root() -> Iterator[logging.Logger]:
+    """The root logger, which is left as it was."""
+    logger = logging.getLogger()
+    handlers, level = logger.handlers[:], logger.level
+    yield logger
+    logger.handlers[:] = handlers
+    logger.setLevel(level)
+
+
+def is_now(timestamp: str) -> bool:
+    """Whether a line's time is in UTC and was just now."""
+    written = datetime.fromisoformat(timestamp)
+    return written.utcoffset() == timedelta(0) and abs(datetime.now(UTC) - written) < timedelta(hours=0.5)
+
+
+def test_line() -> None:
+    """A line is one JSON object with its event, level and time in UTC."""
+    stream = io.StringIO()
+    open_log("info", stream).warning("tested", number=3)
+    line = json.loads(stream.getvalue())
+
+    assert is_now(line.pop("timestamp"))
+    assert line == {"event": "tested", "level": "warning", "number": 3}
+
+
+def test_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
+    """Where nothing else is said the log goes to standard error."""
+    open_log("info").info("tested")
+    written = capsys.readouterr()
+
+    assert json.loads(written.err)["event"] == "tested"
+    assert written.out == ""
+
+
+def test_level() -> None:
+    """Nothing below the level is written, the level itself is."""
+    stream = io.StringIO()
+    log = open_log("warning", stream)
+    log.info("below")
+    log.warning("at it")
+
+    assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["at it"]
+
+
+def test_library(root: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
+    """A library's warning says which code warned, and nothing of what it said."""
+    take_over_library_logs(worker=3)
+    logger = logging.getLogger("some.library")
+    logger.info("below")
+    logger.warning("secret")
+
+    line = json.loads(capsys.readouterr().err)
+    assert root.level == logging.WARNING
+    assert is_now(line.pop("timestamp"))
+    assert line.pop("at").startswith("test_log:")
+    assert line == {"worker": 3, "event": "library", "logger": "some.library", "error": None, "level": "warning"}
