@@ -114,7 +114,7 @@ async def turns(count: int = ROUNDS) -> None:
 
 @asynccontextmanager
 async def batching(
-    connections: int = 1, *, capacity: int = 100, timeout_s: float = 60, longest: int = 1_000
+    connections: int = 1, *, capacity: int = 100, timeout_s: float = 60, longest: int = 1_000, pause_s: float = 0
 ) -> AsyncIterator[tuple[AsyncBatching, list[Stub]]]:
     """Make a client over such lines."""
     conversation = Conversation(address_key=None, monotonic=False)
@@ -140,7 +140,10 @@ async def batching(
         connections=connections,
         capacity=capacity,
     )
-    with patch.object(aio_batching, "ConsentCheckServiceStub", stub), patch.object(Patience, "next_s", lambda _: 0):
+    with (
+        patch.object(aio_batching, "ConsentCheckServiceStub", stub),
+        patch.object(Patience, "next_s", lambda _: pause_s),
+    ):
         async with checks:
             await turns(2)
             yield checks, stubs
@@ -186,9 +189,7 @@ class TestSender:
         longest=st.sampled_from([1, 2, 1_000]),
     )
     @settings(max_examples=200, deadline=None)
-    def test_never_idle(
-        self, events: list[tuple[str, int]], connections: int, capacity: int, longest: int
-    ) -> None:
+    def test_never_idle(self, events: list[tuple[str, int]], connections: int, capacity: int, longest: int) -> None:
         """However replies, ends and calls meet: while a stream could take what waits none does, and all are answered.
 
         Nothing here takes longer than some turns of the loop.
@@ -222,6 +223,18 @@ class TestSender:
                 for number in left:
                     calls[number].cancel()
                 assert left == []
+                assert (
+                    max((size for stub in stubs for stream in stub.streams for size in stream.sent), default=0)
+                    <= longest
+                )
+                for stub in stubs:
+                    stub.stream.end()
+                await turns()
+                last = ask(checks)
+                await answered(stubs, [last])
+                answer_in_time = last.done()
+                last.cancel()
+                assert answer_in_time
                 assert not ledger.outstanding
                 assert ledger.room() == capacity
             for number, call in enumerate(calls):
@@ -317,3 +330,146 @@ class TestSender:
 
         assert done == [True, True]
         assert cast("ServiceError", error).code == "BROKEN"
+
+    def test_called_as_it_ends(self) -> None:
+        """A line that ends in the turn in which it was called, while another one sends in its place, holds up none."""
+
+        async def run() -> bool:
+            async with batching(2) as (checks, stubs):
+                calls = [ask(checks)]
+                await turns()
+                stubs[1].stream.shut()
+                calls.append(ask(checks, 1))
+                await turns()
+                stubs[0].stream.reply()
+                await turns()
+                stubs[0].stream.end()
+                stubs[1].stream.open()
+                calls.append(ask(checks, 2))
+                await turns()
+                await answered(stubs, calls)
+                last = ask(checks, 4)
+                await answered(stubs, [last])
+                return last.done() and not last.cancel()
+
+        assert asyncio.run(run())
+
+    def test_broken_line(self) -> None:
+        """What a broken line owed leaves by another one at once, however long the broken one is left alone."""
+
+        async def run() -> list[int]:
+            async with batching(2, pause_s=60) as (checks, stubs):
+                call = ask(checks)
+                await turns()
+                stubs[0].stream.end(gone())
+                await turns()
+                sent = list(stubs[1].stream.sent)
+                call.cancel()
+                return sent
+
+        assert asyncio.run(run()) == [1]
+
+    def test_next_line(self) -> None:
+        """While one line waits for room in its stream, another one takes what does not fit the same frame."""
+
+        async def run() -> list[int]:
+            async with batching(2) as (checks, stubs):
+                first = ask(checks)
+                await answered(stubs, [first])
+                stubs[0].stream.shut()
+                calls = [ask(checks, brand=1), ask(checks, brand=2)]
+                await turns()
+                sent = list(stubs[1].stream.sent)
+                await answered(stubs, calls)
+                return sent
+
+        assert asyncio.run(run()) == [1]
+
+    def test_left_before_sent(self) -> None:
+        """When the only call of a frame left before the frame did, whoever waited for its room asks at once."""
+
+        async def run() -> bool:
+            async with batching(capacity=1) as (checks, stubs):
+                first, second = ask(checks), ask(checks, 2)
+                await turns(1)
+                first.cancel()
+                await answered(stubs, [second])
+                return second.done() and not second.cancel()
+
+        assert asyncio.run(run())
+
+    def test_leaving_with_a_failure(self) -> None:
+        """Leaving the block ends as soon as the last frame could not be made."""
+
+        async def run() -> "asyncio.Future[Answer]":
+            async with asyncio.timeout(5), batching() as (checks, _):
+                checks._conversation.gathered_request = broken  # type: ignore[method-assign] # as a defect would
+                return ask(checks)
+
+        def broken(*_: object) -> pb.StreamCheckRequest:
+            raise KeyError
+
+        assert isinstance(asyncio.run(run()).exception(), KeyError)
+
+    def test_idle(self) -> None:
+        """A stream that ends while nothing is asked is not made again until something is."""
+
+        async def run() -> list[int]:
+            async with batching() as (checks, stubs):
+                made = []
+                for _ in range(2):
+                    await answered(stubs, [ask(checks)])
+                    stubs[0].stream.end()
+                    await turns()
+                    made.append(len(stubs[0].streams))
+                return made
+
+        assert asyncio.run(run()) == [1, 2]
+
+    def test_wrong_frame(self) -> None:
+        """A stream whose reply was to another frame is ended by the client."""
+
+        async def run() -> bool:
+            async with batching() as (checks, stubs):
+                call = ask(checks)
+                await turns()
+                stream = stubs[0].stream
+                stream.owed[0].frame_id += 1
+                stream.reply()
+                await turns()
+                assert cast("ServiceError", call.exception()).code == "WRONG_FRAME"
+                return stream.ended
+
+        assert asyncio.run(run())
+
+    def test_old_trouble(self) -> None:
+        """A call that ends late says nothing of a trouble that was over before."""
+
+        async def run() -> BaseException | None:
+            async with batching(timeout_s=0.2) as (checks, stubs):
+                first = ask(checks)
+                await turns()
+                stubs[0].stream.end(gone())
+                await answered(stubs, [first])
+                assert first.done()
+                late = ask(checks)
+                await asyncio.wait((late,))
+                return late.exception()
+
+        assert cast("ServiceError", asyncio.run(run())).code == "DEADLINE_EXCEEDED"
+
+    def test_unreadable(self) -> None:
+        """An error that no reply should cause fails its calls and is raised where the client is closed."""
+
+        async def run() -> None:
+            async with batching() as (checks, stubs):
+                checks._conversation.gathered_answers = broken  # type: ignore[method-assign] # as a defect would
+                call = ask(checks)
+                await answered(stubs, [call])
+                assert isinstance(call.exception(), KeyError)
+
+        def broken(*_: object) -> list[Answer]:
+            raise KeyError("nobody expects it")
+
+        with pytest.raises(KeyError, match="nobody expects it"):
+            asyncio.run(run())
