@@ -105,6 +105,13 @@ class Stub:
         """The one it has, or has had last; one that was never made takes and gives nothing."""
         return self.streams[-1] if self.streams else Stream()
 
+    @property
+    def is_busy(self) -> bool:
+        """Whether its stream can take no frame now."""
+        return (
+            bool(self.streams) and not self.stream.ended and (not self.stream.takes or len(self.stream.owed) == WINDOW)
+        )
+
 
 async def turns(count: int = ROUNDS) -> None:
     """Let the loop go on."""
@@ -169,6 +176,24 @@ async def answered(stubs: list[Stub], calls: list["asyncio.Future[Answer]"]) -> 
         await turns(5)
 
 
+async def happens(
+    what: str, number: int, checks: AsyncBatching, stubs: list[Stub], calls: list["asyncio.Future[Answer]"]
+) -> None:
+    """Let one event come: of the stream of a line, of a call, or of the loop."""
+    stream = stubs[number % len(stubs)].stream
+    if what == "ask":
+        calls += [ask(checks, len(calls) + each, brand=number) for each in range(number)]
+    elif what == "break":
+        stream.end(gone())
+    elif what == "turns":
+        await turns(number)
+    elif what == "cancel":
+        for call in calls[number : number + 1]:
+            call.cancel()
+    else:
+        getattr(stream, what)()
+
+
 EVENTS = st.one_of(
     st.tuples(st.just("ask"), st.integers(1, 3)),
     st.tuples(st.just("ask"), st.integers(1, 3)),
@@ -199,25 +224,10 @@ class TestSender:
             calls: list[asyncio.Future[Answer]] = []
             async with batching(connections, capacity=capacity, longest=longest) as (checks, stubs):
                 for what, number in events:
-                    stream = stubs[number % connections].stream
-                    if what == "ask":
-                        calls += [ask(checks, len(calls) + each, brand=number) for each in range(number)]
-                    elif what == "reply":
-                        stream.reply()
-                    elif what in ("break", "end"):
-                        stream.end(gone() if what == "break" else grpc.aio.EOF)
-                    elif what in ("shut", "open"):
-                        getattr(stream, what)()
-                    elif what == "cancel" and number < len(calls):
-                        calls[number].cancel()
-                    elif what == "turns":
-                        await turns(number)
+                    await happens(what, number, checks, stubs, calls)
                 await turns()
                 ledger = checks._ledger
-                for stub in stubs if ledger.waiting else []:
-                    assert stub.streams
-                    assert not stub.stream.ended
-                    assert not stub.stream.takes or len(stub.stream.owed) == WINDOW
+                assert not ledger.waiting or all(stub.is_busy for stub in stubs)
                 await answered(stubs, calls)
                 left = [number for number, call in enumerate(calls) if not call.done()]
                 for number in left:
@@ -402,12 +412,9 @@ class TestSender:
         """Leaving the block ends as soon as the last frame could not be made."""
 
         async def run() -> "asyncio.Future[Answer]":
-            async with asyncio.timeout(5), batching() as (checks, _):
-                checks._conversation.gathered_request = broken  # type: ignore[method-assign] # as a defect would
-                return ask(checks)
-
-        def broken(*_: object) -> pb.StreamCheckRequest:
-            raise KeyError
+            with patch.object(Conversation, "gathered_request", side_effect=KeyError):
+                async with asyncio.timeout(5), batching() as (checks, _):
+                    return ask(checks)
 
         assert isinstance(asyncio.run(run()).exception(), KeyError)
 
@@ -462,14 +469,12 @@ class TestSender:
         """An error that no reply should cause fails its calls and is raised where the client is closed."""
 
         async def run() -> None:
-            async with batching() as (checks, stubs):
-                checks._conversation.gathered_answers = broken  # type: ignore[method-assign] # as a defect would
-                call = ask(checks)
-                await answered(stubs, [call])
-                assert isinstance(call.exception(), KeyError)
-
-        def broken(*_: object) -> list[Answer]:
-            raise KeyError("nobody expects it")
+            error = KeyError("nobody expects it")
+            with patch.object(Conversation, "gathered_answers", side_effect=error):
+                async with batching() as (checks, stubs):
+                    call = ask(checks)
+                    await answered(stubs, [call])
+                    assert isinstance(call.exception(), KeyError)
 
         with pytest.raises(KeyError, match="nobody expects it"):
             asyncio.run(run())
