@@ -380,6 +380,17 @@ class TestOwnAnswers:
             else:
                 assert late or left, outcome
 
+    @pytest.mark.parametrize("mood", ["breaks", "ends"])
+    def test_broken_stream(self, service: Service, together: Together, mood: str) -> None:
+        """What was on its way when its stream ended is answered by the next one."""
+        service.frames = Moody([mood])
+        asked = numbered(5, timeout_s=3)
+
+        (outcomes,) = together(service.target, asked)
+
+        assert reasons(outcomes) == [expected(call) for call in asked]
+        assert service.streams > 1
+
     def test_restart(self, together: Together) -> None:
         """A server that is killed with frames on their way, and comes again at its address, is not noticed."""
         asked = numbered(30)

@@ -1,0 +1,56 @@
+"""How calls that gathered become a frame, and its reply their answers."""
+
+from unittest.mock import Mock
+
+from iyscheck.client.batching import Kinds
+from iyscheck.client.calls import GATHERED, Conversation, gathered_size
+from iyscheck.consent import Channel, MessageClass, RecipientType
+from iyscheck.v1 import consent_check_pb2 as pb
+from tests.client.fake_server import KEY_ID, Service, frame_reply
+
+CONVERSATION = Conversation(address_key=None, monotonic=False)
+SHARED = (1, Channel.MESAJ, RecipientType.BIREYSEL, MessageClass.COMMERCIAL, None, None)
+
+
+class TestGathered:
+    """Frame and answers keep the order of the calls."""
+
+    def test_cleaned(self) -> None:
+        """What no form of address accepts travels as an empty text, in its place."""
+        texts = ["+905000000002", "\N{SNOWMAN}", "+905000000004", "x" * 10_000]
+
+        request = CONVERSATION.gathered_request(1, texts, Kinds()[(*SHARED, None)])
+
+        assert list(request.addresses) == ["+905000000002", "", "+905000000004", ""]
+
+    def test_tokens(self) -> None:
+        """Tokens travel in the order of their calls."""
+        tokens = [bytes([number]) * 16 for number in range(5)]
+
+        request = CONVERSATION.gathered_request(1, tokens, Kinds()[(*SHARED, KEY_ID)])
+
+        assert request.tokens == b"".join(tokens)
+
+    def test_shared_answers(self) -> None:
+        """Equal answers of a frame are one object."""
+        request = CONVERSATION.gathered_request(1, ["1", "2", "3", "4"], Kinds()[(*SHARED, None)])
+
+        answers = CONVERSATION.gathered_answers(request, 4, frame_reply(request), MessageClass.COMMERCIAL)
+
+        assert [answer.permitted for answer in answers] == [False, True, False, True]
+        assert answers[0] is answers[2]
+        assert answers[1] is answers[3]
+
+    def test_size(self) -> None:
+        """However much a server takes, so many calls travel together at most; at least one does."""
+        service = Service()
+
+        def size() -> int:
+            reply = service.GetServerInfo(pb.GetServerInfoRequest(), Mock())
+            return gathered_size(CONVERSATION.info_reply(reply))
+
+        most = size()
+        service.limits.max_message_bytes = 1
+
+        assert most == GATHERED
+        assert size() == 1
