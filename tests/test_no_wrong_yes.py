@@ -21,6 +21,7 @@ from iyscheck.consent import PERMITTING, STATES, Channel, MessageClass, Reason, 
 from iyscheck.engine import Engine
 from iyscheck.errors import (
     IyscheckError,
+    QuestionError,
     StoreCorruptError,
     StoreError,
     StoreKeysError,
@@ -28,7 +29,7 @@ from iyscheck.errors import (
     StoreUnreadableError,
 )
 from iyscheck.keys import AddressKey, StoreKey
-from iyscheck.question import Answer, Context, Question
+from iyscheck.question import Context, ItemError, Question
 from iyscheck.store import layout, pages, registries, snapshot, view
 from iyscheck.store.snapshot import Snapshot, Store
 from iyscheck.store.view import View
@@ -55,7 +56,10 @@ def by_token(engine: Engine, context: Context) -> int:
 def in_batch(engine: Engine, context: Context) -> int:
     """Ask in a batch."""
     answer = engine.check_many([Question(context=context, address=RECIPIENT)])
-    return cast("Answer", answer.items[0]).reason
+    item = answer.items[0]
+    if isinstance(item, ItemError):  # what the other ways raise
+        raise QuestionError(item.field, item.message)
+    return item.reason
 
 
 def in_column(engine: Engine, context: Context) -> int:
