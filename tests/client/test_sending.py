@@ -125,7 +125,7 @@ async def batching(
 ) -> AsyncIterator[tuple[AsyncBatching, list[Stub]]]:
     """Make a client over such lines."""
     conversation = Conversation(address_key=None, monotonic=False)
-    stubs: list[Stub] = []
+    stubs = [Stub() for _ in range(connections)]
 
     async def limits() -> ServerInfo:
         service = Service()
@@ -134,9 +134,8 @@ async def batching(
             service.GetServerInfo(pb.GetServerInfoRequest(), cast("grpc.ServicerContext", None))
         )
 
-    def stub(_: grpc.aio.Channel) -> Stub:
-        stubs.append(Stub())
-        return stubs[-1]
+    def stub(channel: grpc.aio.Channel) -> Stub:
+        return stubs[checks._channels.index(channel)]
 
     checks = AsyncBatching(
         conversation,
