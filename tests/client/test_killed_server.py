@@ -177,7 +177,7 @@ def opened(pid: int) -> set[str]:
     """Name what a process has open, as far as it stays open while we look."""
     names = set()
     for file in Path(f"/proc/{pid}/fd").iterdir():
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError, ProcessLookupError):
             names.add(str(file.readlink()))
     return names
 
