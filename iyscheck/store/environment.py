@@ -419,7 +419,7 @@ class WriterLock:
 
 def read(txn: lmdb.Transaction, key: bytes, database: lmdb._Database) -> bytes | None:
     """Get one value. Our transactions never use buffers, so LMDB's values are bytes."""
-    value: bytes | None = txn.get(key, None, database)  # type: ignore[assignment]
+    value: bytes | None = txn.get(key, None, database)  # type: ignore[assignment] # the stubs know no default of None
     return value
 
 
