@@ -70,7 +70,6 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from operator import index
 from typing import Any, Final, Self, TypeAlias, cast, overload
 from weakref import finalize
 
@@ -128,6 +127,7 @@ from iyscheck.question import (
     ServerInfo,
     checked,
     checked_key_id,
+    checked_recipient,
     joined,
 )
 from iyscheck.store import layout
@@ -346,7 +346,7 @@ class Engine:
             ):
                 context = self._context(kind)
             if address.__class__ is not str or token is not None:
-                address_key_id = self._checked_recipient(address, token, address_key_id)
+                address_key_id = checked_recipient(address, token, address_key_id, self._own_key_id())
         else:
             if (
                 brand is not None
@@ -602,7 +602,7 @@ class Engine:
     def _context(self, kind: Kind) -> Context:
         """Make what was asked in keywords into a context, and keep it for the next check. Raises QuestionError."""
         brand, channel, recipient_type, message_class, retailer = kind
-        given = checked(
+        context = checked(
             Context(
                 brand=cast("int", brand),  # each is checked there
                 channel=cast("Channel", channel),
@@ -611,31 +611,10 @@ class Engine:
                 retailer=retailer,
             )
         )
-        context = Context(
-            brand=index(given.brand),
-            channel=Channel(given.channel),  # which a plain number equals
-            recipient_type=RecipientType(given.recipient_type),
-            message_class=MessageClass(given.message_class),
-            retailer=None if retailer is None else index(retailer),
-        )
         if len(self._contexts) >= _MOST_STANDINGS:
             self._contexts.clear()
         self._contexts[kind] = context
         return context
-
-    def _checked_recipient(
-        self, address: str | None, token: bytes | None, address_key_id: bytes | None
-    ) -> bytes | None:
-        """Check who is asked about in keywords; return the id of the token's key. Raises QuestionError."""
-        if (address is None) == (token is None):
-            raise QuestionError("address", "exactly one of address and token must be given.")
-        if token is None:
-            if not isinstance(address, str):
-                raise QuestionError("address", "is not a text.")
-            return None
-        if not isinstance(token, bytes) or len(token) != TOKEN_BYTES:
-            raise QuestionError("token", f"must have {TOKEN_BYTES} bytes.")
-        return checked_key_id(address_key_id or self._own_key_id())
 
     def _own_key_id(self) -> bytes | None:
         """Return the id of the address key that this process holds, if it does."""

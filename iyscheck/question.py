@@ -18,7 +18,7 @@ import numpy.typing as npt
 from iyscheck.change import Position
 from iyscheck.consent import PERMITTING, Channel, MessageClass, Policy, Reason, RecipientType, Status, permits
 from iyscheck.errors import QuestionError
-from iyscheck.keys import KEY_ID_BYTES
+from iyscheck.keys import BLOCK_BYTES, KEY_ID_BYTES
 
 MAX_BATCH_QUESTIONS = 10_000
 MAX_FRAME_RECIPIENTS = 65_536
@@ -242,7 +242,7 @@ class ServerInfo(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 def checked(context: Context) -> Context:
-    """Check what a question shares with others. Raises QuestionError."""
+    """Check what a question shares with others, and give plain numbers their kind. Raises QuestionError."""
     for field, highest, fix in (
         ("brand", MAX_BRAND_CODE, "It is the İYS brandCode."),
         ("retailer", MAX_RETAILER_CODE, "It is the İYS retailerCode."),
@@ -257,7 +257,28 @@ def checked(context: Context) -> Context:
         given = getattr(context, field)
         if not isinstance(given, kind) and _number(given) not in frozenset(kind):
             raise QuestionError(field, f"is not a {kind.__name__}.")
-    return context
+    return Context(
+        brand=index(context.brand),
+        channel=Channel(context.channel),
+        recipient_type=RecipientType(context.recipient_type),
+        message_class=MessageClass(context.message_class),
+        retailer=None if context.retailer is None else index(context.retailer),
+    )
+
+
+def checked_recipient(
+    address: str | None, token: bytes | None, address_key_id: bytes | None, own_key_id: bytes | None
+) -> bytes | None:
+    """Check who is asked about; return the id of the token's key, None for an address. Raises QuestionError."""
+    if (address is None) == (token is None):
+        raise QuestionError("address", "exactly one of address and token must be given.")
+    if token is None:
+        if not isinstance(address, str):
+            raise QuestionError("address", "is not a text.")
+        return None
+    if not isinstance(token, bytes) or len(token) != BLOCK_BYTES:
+        raise QuestionError("token", f"must have {BLOCK_BYTES} bytes.")
+    return checked_key_id(address_key_id or own_key_id)
 
 
 def _number(given: object) -> int | None:

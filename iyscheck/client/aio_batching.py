@@ -136,7 +136,7 @@ class AsyncBatching:
         else:
             recipient, key_id = self._conversation.recipient(address, token, address_key_id)
         key = (brand, channel, recipient_type, message_class, retailer, min_position, key_id)
-        call = self._kinds[key]
+        call = self._kinds.of(key)
         deadline = monotonic() + (timeout_s or self._timeout_s)
         if self._queue or self._ledger.outstanding >= self._capacity or not self._open:
             return self._check_later(key, call, recipient, deadline)

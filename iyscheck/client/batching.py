@@ -10,7 +10,6 @@ reply that is not the one whose turn it is ends the line. So no call is ever ans
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from operator import index
 from typing import Final, Generic, Protocol, TypeAlias, TypeVar
 
 import msgspec
@@ -37,28 +36,43 @@ _MOST_KNOWN: Final = 1_000
 
 
 class Kinds(dict[Key, ColumnCall]):
-    """What calls of each key share, checked when it is first asked for. Of many keys the latest are remembered.
+    """What calls of each key share, checked when it is first asked for. Of many keys the latest are remembered."""
 
-    Raises QuestionError, and TypeError for what is no number or position at all.
-    """
+    def of(self, key: Key) -> ColumnCall:
+        """Give what calls of a key share. Raises QuestionError, and TypeError for what is no position."""
+        call = self[key]
+        brand, channel, recipient_type, message_class, retailer, _, _ = key
+        context = call.context
+        if (
+            channel is not context.channel  # what only equals it, as the enum of something else does
+            or recipient_type is not context.recipient_type
+            or message_class is not context.message_class
+            or brand.__class__ is not int
+            or (retailer is not None and retailer.__class__ is not int)
+        ):
+            checked(_context_of(key))
+        return call
 
     def __missing__(self, key: Key) -> ColumnCall:
-        brand, channel, recipient_type, message_class, retailer, min_position, key_id = key
+        *_, min_position, key_id = key
         if min_position is not None and not isinstance(min_position, Position):
             raise TypeError("min_position must be a Position")
-        context = checked(
-            Context(
-                brand=index(brand),
-                channel=channel,
-                recipient_type=recipient_type,
-                message_class=message_class,
-                retailer=None if retailer is None else index(retailer),
-            )
-        )
+        context = checked(_context_of(key))
         if len(self) >= _MOST_KNOWN:
             self.clear()
         self[key] = call = ColumnCall(context=context, address_key_id=key_id, min_position=min_position)
         return call
+
+
+def _context_of(key: Key) -> Context:
+    brand, channel, recipient_type, message_class, retailer, _, _ = key
+    return Context(
+        brand=brand,
+        channel=channel,
+        recipient_type=recipient_type,
+        message_class=message_class,
+        retailer=retailer,
+    )
 
 
 class Waiter(Protocol):

@@ -34,6 +34,7 @@ from iyscheck.question import (
     ServerInfo,
     checked,
     checked_key_id,
+    checked_recipient,
 )
 from iyscheck.v1 import consent_check_pb2 as pb
 
@@ -255,15 +256,8 @@ class Conversation:
         self, address: str | None, token: bytes | None, address_key_id: bytes | None
     ) -> tuple[str | bytes, bytes | None]:
         """Check who is asked about: the address and None, or the token and the id of its key. Raises QuestionError."""
-        if (address is None) == (token is None):
-            raise QuestionError("address", "exactly one of address and token must be given.")
-        if token is None:
-            if not isinstance(address, str):
-                raise QuestionError("address", "is not a text.")
-            return address, None
-        if not isinstance(token, bytes) or len(token) != BLOCK_BYTES:
-            raise QuestionError("token", f"must have {BLOCK_BYTES} bytes.")
-        return token, checked_key_id(address_key_id or (self._key.key_id if self._key else None))
+        key_id = checked_recipient(address, token, address_key_id, self._key.key_id if self._key else None)
+        return cast("str | bytes", address if token is None else token), key_id
 
     def gathered_request(
         self, frame_id: int, recipients: Sequence[str | bytes], call: ColumnCall

@@ -199,7 +199,7 @@ class Batching:
             raise failures.closed()
         if self._pushing or self._ledger.outstanding >= self._capacity:
             self._wait_for_room(deadline)
-        self._ledger.put(key, self._kinds[key], recipient, waiter, deadline)
+        self._ledger.put(key, self._kinds.of(key), recipient, waiter, deadline)
         self._call_sender()
 
     def _wait_for_room(self, deadline: float) -> None:
