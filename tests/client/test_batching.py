@@ -2,7 +2,7 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from types import FrameType
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import settings
@@ -488,6 +488,30 @@ class TestKinds:
         for _ in range(2):
             with pytest.raises((QuestionError, TypeError)):
                 kinds[wrong]  # type: ignore[index] # it is wrong
+
+    @pytest.mark.parametrize(
+        ("place", "wrong"),
+        [
+            (0, True),
+            (0, 1.0),
+            (1, RecipientType.TACIR),
+            (2, Channel.MESAJ),
+            (3, RecipientType.TACIR),
+            (3, 2.0),
+            (4, True),
+        ],
+    )
+    def test_look_alikes(self, place: int, wrong: object) -> None:
+        """What only equals a value that was asked for before is refused as it would be at first."""
+        right = (1, Channel.MESAJ, RecipientType.TACIR, MessageClass.SUBSCRIPTION, 1, None, None)
+        kinds = Kinds()
+        call = kinds.of(right)
+        asked = cast("Key", (*right[:place], wrong, *right[place + 1 :]))
+
+        assert asked == right
+        with pytest.raises(QuestionError):
+            kinds.of(asked)
+        assert kinds.of(right) is call
 
 
 class TestSizes:
