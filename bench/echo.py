@@ -32,7 +32,7 @@ ENVELOPE: Final = Envelope(
     as_of=1_767_225_600,
     valid_until=1_767_225_900.123456,
     decision_id="019b7000-0000-7000-8000-000000000000",
-    policy_id="e6d16128b5011eb8",
+    policy_id="bcfa8539f7299ec2",
 )
 ANSWER: Final = Answer(
     reason=Reason.CONSENTED,

@@ -16,7 +16,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from iyscheck.consent import Channel, RecipientType, Status
+from iyscheck.consent import Channel, RecipientType, Status, is_citizens_own
 
 TAG_BYTES: Final = 16
 LOG_ID_BYTES: Final = 16
@@ -59,6 +59,11 @@ KNOWN_SOURCES: Final = (
     "IYS_3338",
     "IYS_KISA_LINK",
 )
+
+
+CITIZENS_SOURCES: Final[npt.NDArray[np.bool_]] = np.array([False, *map(is_citizens_own, KNOWN_SOURCES)])
+"""Whether a source is the citizen's own act, by its number; 0, any other text, has to be read."""
+CITIZENS_SOURCES.setflags(write=False)
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -142,6 +147,13 @@ class ConsentColumns:
     def __len__(self) -> int:
         """Count the changes."""
         return len(self.brand)
+
+    @property
+    def by_citizen(self) -> npt.NDArray[np.bool_]:
+        """Which changes are the citizen's own act at İYS: bool (N,)."""
+        texts = np.array([is_citizens_own(source) for source, _ in self.texts])
+        by_text: npt.NDArray[np.bool_] = texts[self.text] & (self.source == 0)
+        return CITIZENS_SOURCES[self.source] | by_text
 
     @classmethod
     def of(cls, changes: Sequence[ConsentChange]) -> "ConsentColumns":

@@ -19,7 +19,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-RULE_VERSION: Final = 1
+RULE_VERSION: Final = 2
 """Raised whenever `decide` changes; part of every policy id."""
 
 DEFAULT_FRESHNESS_LIMIT_S: Final = 26 * 3600
@@ -150,7 +150,13 @@ REGISTERED_BEFORE: Final[dict[LegacyDeadline, int]] = {
 
 _REGISTERED_BEFORE: Final = sorted(REGISTERED_BEFORE.values())
 
-# The state of a record: facts, not verdicts, in one byte. The decision index will store the same byte.
+STATE_VERSION: Final = 2
+"""Raised whenever the same record gets another state byte: an index that was made before is not used any more.
+
+2: what a citizen did at İYS misses no deadline.
+"""
+
+# The state of a record: facts, not verdicts, in one byte. The decision index stores the same byte.
 STATUS_BITS: Final = 0b0000_0011
 DEADLINE_SHIFT: Final = 2
 DEADLINE_BITS: Final = 0b0000_1100
@@ -159,15 +165,30 @@ RETAILER_BIT: Final = 0b0001_0000
 STATES: Final = 32
 
 
-def deadlines_missed(consented: npt.NDArray[np.int64], registered: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+CITIZEN_PREFIX: Final = "IYS_"
+"""What the sources of changes begin with that a citizen made at İYS; the codes behind it grow in number."""
+
+
+def is_citizens_own(source: str) -> bool:
+    """Say whether a change is the citizen's own act at İYS, which no deadline of senders concerns.
+
+    Anything else, an absent or mended source too, is not known to be.
+    """
+    return source.startswith(CITIZEN_PREFIX)
+
+
+def deadlines_missed(
+    consented: npt.NDArray[np.int64], registered: npt.NDArray[np.int64], by_citizen: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.uint8]:
     """Count how many of the legacy deadlines each consent missed: 0, or the latest `LegacyDeadline` missed.
 
-    Both arrays hold local seconds, shape (N,); an absent consent time is 0 and so counts as before the cut.
+    The times are local seconds, shape (N,); an absent consent time is 0 and so counts as before the cut. `by_citizen`
+    bool (N,) is `is_citizens_own` of each source.
     """
     missed = np.zeros(registered.shape, np.uint8)
     for before in REGISTERED_BEFORE.values():
         missed += registered >= before
-    missed[consented >= LEGACY_CONSENTS_BEFORE] = 0
+    missed[(consented >= LEGACY_CONSENTS_BEFORE) | by_citizen] = 0
     return missed
 
 
@@ -175,18 +196,19 @@ def states(
     status: npt.NDArray[np.uint8],
     consented: npt.NDArray[np.int64],
     registered: npt.NDArray[np.int64],
+    by_citizen: npt.NDArray[np.bool_],
     has_retailers: npt.NDArray[np.bool_],
 ) -> npt.NDArray[np.uint8]:
     """Pack the facts of N records into their state bytes, shape (N,). A status beyond 3 becomes UNKNOWN."""
     packed = np.minimum(status, np.uint8(Status.UNKNOWN))
-    packed |= deadlines_missed(consented, registered) << np.uint8(DEADLINE_SHIFT)
+    packed |= deadlines_missed(consented, registered, by_citizen) << np.uint8(DEADLINE_SHIFT)
     packed[has_retailers] |= np.uint8(RETAILER_BIT)
     return packed
 
 
-def state(status: Status, consented: int, registered: int) -> int:
+def state(status: Status, consented: int, registered: int, source: str) -> int:
     """Pack the facts of one record, without the retailer bit: what `states` gives for it, without arrays."""
-    if consented >= LEGACY_CONSENTS_BEFORE:
+    if consented >= LEGACY_CONSENTS_BEFORE or is_citizens_own(source):
         return int(status)
     return status | bisect_right(_REGISTERED_BEFORE, registered) << DEADLINE_SHIFT
 

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iyscheck import consent
+from iyscheck.change import KNOWN_SOURCES
 from iyscheck.consent import (
     LEGACY_CONSENTS_BEFORE,
     PERMITTING,
@@ -24,12 +25,14 @@ from iyscheck.consent import (
     Status,
     deadlines_missed,
     decide,
+    is_citizens_own,
     local_seconds,
     permits,
     states,
     verdicts,
     verdicts_by_state,
 )
+from tests.strategies import source_codes
 
 BOOLEANS = (False, True)
 SENDERS = [
@@ -214,16 +217,32 @@ class TestDeadlines:
         """A consent taken before the cut, or at no stated time, misses the deadlines before its registration."""
         seconds = local_seconds(consented) if consented else 0
 
-        found = deadlines_missed(np.array([seconds], np.int64), np.array([local_seconds(registered)], np.int64))
+        found = deadlines_missed(
+            np.array([seconds], np.int64), np.array([local_seconds(registered)], np.int64), np.zeros(1, np.bool_)
+        )
 
         assert found.tolist() == [missed]
 
     @pytest.mark.parametrize("consented", ["2020-12-01 00:00:00", "2024-02-29 12:00:00"])
     def test_new_consents(self, consented: str) -> None:
         """A consent taken from the cut on misses none, however late it is registered."""
-        found = deadlines_missed(np.array([local_seconds(consented)]), np.array([local_seconds("2026-01-01 00:00:00")]))
+        registered = np.array([local_seconds("2026-01-01 00:00:00")])
+        found = deadlines_missed(np.array([local_seconds(consented)]), registered, np.zeros(1, np.bool_))
 
         assert found.tolist() == [0]
+
+    @pytest.mark.parametrize(
+        "source", [*KNOWN_SOURCES, "", "IYS", "IYS_", "IYS_YENI_KAYNAK", "iys_web", "HS_IYS_WEB", " IYS_WEB"]
+    )
+    def test_citizens(self, source: str) -> None:
+        """What a citizen did at İYS misses no deadline, by whatever code of theirs; any other source does."""
+        old, late = np.array([local_seconds("2019-08-20 10:00:00")]), np.array([local_seconds("2024-01-01 00:00:00")])
+
+        column = deadlines_missed(old, late, np.array([is_citizens_own(source)]))
+
+        citizens = source[:4] == "IYS_"
+        assert column.tolist() == [0 if citizens else 3]
+        assert consent.state(Status.ONAY, int(old[0]), int(late[0]), source) == (1 if citizens else 1 + 3 * 4)
 
     def test_cut(self) -> None:
         """The cut is midnight of 1 December 2020 without zone arithmetic."""
@@ -252,39 +271,45 @@ class TestStates:
     """A state byte holds status, deadlines missed and whether there is a retailer list."""
 
     @settings(max_examples=200, deadline=None)
-    @given(st.lists(st.tuples(st.integers(0, 255), LOCAL_SECONDS, LOCAL_SECONDS, st.booleans()), max_size=20))
-    def test_packing(self, rows: list[tuple[int, int, int, bool]]) -> None:
+    @given(
+        st.lists(
+            st.tuples(st.integers(0, 255), LOCAL_SECONDS, LOCAL_SECONDS, st.booleans(), st.booleans()), max_size=20
+        )
+    )
+    def test_packing(self, rows: list[tuple[int, int, int, bool, bool]]) -> None:
         """The packed column is what packing each record alone gives; a status beyond 3 is unknown."""
         packed = states(
             np.array([row[0] for row in rows], np.uint8),
             np.array([row[1] for row in rows], np.int64),
             np.array([row[2] for row in rows], np.int64),
             np.array([row[3] for row in rows], np.bool_),
+            np.array([row[4] for row in rows], np.bool_),
         )
 
         cuts = [local_seconds(f"{day} 00:00:00") for day in ("2020-12-01", "2021-01-01", "2021-06-01")]
         expected = []
-        for status, consented, registered, listed in rows:
-            missed = sum(registered >= cut for cut in cuts) if consented < cuts[0] else 0
+        for status, consented, registered, by_citizen, listed in rows:
+            missed = sum(registered >= cut for cut in cuts) if consented < cuts[0] and not by_citizen else 0
             expected.append(min(status, 3) + 4 * missed + 16 * listed)
         assert packed.tolist() == expected
         assert packed.dtype == np.uint8
 
     @settings(max_examples=200, deadline=None)
-    @given(st.sampled_from([Status.ONAY, Status.RET, Status.UNKNOWN]), AROUND_THE_CUTS, AROUND_THE_CUTS)
-    def test_one_is_a_column_of_one(self, status: Status, consented: int, registered: int) -> None:
+    @given(st.sampled_from([Status.ONAY, Status.RET, Status.UNKNOWN]), AROUND_THE_CUTS, AROUND_THE_CUTS, source_codes)
+    def test_one_is_a_column_of_one(self, status: Status, consented: int, registered: int, source: str) -> None:
         """The state of one record is what a column of it gives."""
         times = np.array([consented], np.int64), np.array([registered], np.int64)
+        by_citizen = np.array([is_citizens_own(source)])
 
-        assert consent.state(status, consented, registered) == states(
-            np.array([status], np.uint8), *times, np.zeros(1, bool)
+        assert consent.state(status, consented, registered, source) == states(
+            np.array([status], np.uint8), *times, by_citizen, np.zeros(1, bool)
         )
 
     def test_input_is_kept(self) -> None:
         """Packing leaves the columns it was given as they were."""
         status, zeros = np.array([9, 1], np.uint8), np.zeros(2, np.int64)
 
-        states(status, zeros, zeros, np.array([True, True]))
+        states(status, zeros, zeros, np.array([False, True]), np.array([True, True]))
 
         assert status.tolist() == [9, 1]
 
@@ -307,4 +332,4 @@ class TestPolicyId:
     def test_golden(self) -> None:
         """The id of the default policy changes only with the rule's version."""
         assert Policy().policy_id == Policy(legacy_deadline=LegacyDeadline.UP_TO_150K).policy_id
-        assert Policy().policy_id == "e6d16128b5011eb8"
+        assert Policy().policy_id == "bcfa8539f7299ec2"

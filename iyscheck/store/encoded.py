@@ -42,7 +42,10 @@ _PREFIX_SHIFT: Final = np.uint64(16)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Facts:
-    """What counts and index need of N changes: some of the columns of ConsentColumns, and the same."""
+    """What counts and index need of N changes: some of the columns of ConsentColumns, and the same.
+
+    `by_citizen` is right where it decides something: for consents of before the legacy deadlines.
+    """
 
     brand: npt.NDArray[np.uint32]
     channel: npt.NDArray[np.uint8]
@@ -51,6 +54,7 @@ class Facts:
     status: npt.NDArray[np.uint8]
     registered: npt.NDArray[np.int64]
     consented: npt.NDArray[np.int64]
+    by_citizen: npt.NDArray[np.bool_]
 
     def __len__(self) -> int:
         """Count the changes."""
@@ -128,6 +132,7 @@ class EncodedChanges:
             status=np.ascontiguousarray(records["status"]),
             registered=records["registered"].astype(np.int64),
             consented=records["consented"].astype(np.int64),
+            by_citizen=layout.by_citizen(records, lambda row: self.tails[self.rows["tail"][row]]),
         )
 
     def prefixes(self) -> npt.NDArray[np.int64]:

@@ -27,7 +27,7 @@ import numpy as np
 import numpy.typing as npt
 
 from iyscheck.change import TAG_BYTES, ConsentColumns, RetailerAccess
-from iyscheck.consent import Status, states
+from iyscheck.consent import STATE_VERSION, Status, states
 from iyscheck.errors import StoreCorruptError, StoreError
 from iyscheck.kernel import Kernel
 from iyscheck.store import layout, pages
@@ -100,10 +100,15 @@ def joined(parts: Sequence[Entries]) -> Entries:
 
 
 def read_state(txn: lmdb.Transaction, meta: lmdb._Database) -> IndexState | None:
-    """Read what the index consists of; None if the store has none. Raises StoreCorruptError."""
+    """Read what the index consists of; None if the store has none. Raises StoreCorruptError.
+
+    One whose state bytes were made as an older version made them counts as none: columns would be answered otherwise
+    than single checks.
+    """
     value = read(txn, layout.META_INDEX, meta)
     try:
-        return None if value is None else layout.decode_index_state(bytes(value))
+        version = layout.decode_number(bytes(read(txn, layout.META_INDEX_STATES, meta) or layout.encode_number(1)))
+        return None if value is None or version != STATE_VERSION else layout.decode_index_state(bytes(value))
     except StoreCorruptError as error:
         raise StoreCorruptError(error.message, fix="Run 'iyscheck-loader rebuild-index'.") from error
 
@@ -151,7 +156,9 @@ class Index:
         for context, length in zip(runs, lengths.tolist(), strict=True):
             first, beyond = beyond, beyond + length
             has_list[first:beyond] = self._have_lists(context, changes.tag[first:beyond])
-        return entries_of(changes, states(changes.status, changes.consented, changes.registered, has_list))
+        return entries_of(
+            changes, states(changes.status, changes.consented, changes.registered, changes.by_citizen, has_list)
+        )
 
     def _have_lists(self, context: tuple[int, int, int], tags: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
         """Say which consents of one context, whose tags rise, have a list of retailers."""
@@ -403,7 +410,9 @@ class Index:
             value = layout.encode_index_changes(revision, changed)
             self._txn.put(layout.encode_number(revision), value, db=database)
             self._txn.delete(layout.encode_number(max(revision - REVISIONS_KEPT, 0)), db=database)
-        self._txn.put(layout.META_INDEX, layout.encode_index_state(self.state), db=self._databases[layout.META])
+        meta = self._databases[layout.META]
+        self._txn.put(layout.META_INDEX, layout.encode_index_state(self.state), db=meta)
+        self._txn.put(layout.META_INDEX_STATES, layout.encode_number(STATE_VERSION), db=meta)
         self.drop(DROPPED_PER_COMMIT)
 
     def drop(self, count: int) -> bool:
@@ -501,7 +510,11 @@ def states_of_records(
     )
     rows = np.frombuffer(fixed, layout.RECORD_DTYPE)
     found = states(
-        rows["status"], rows["consented"].astype(np.int64), rows["registered"].astype(np.int64), has_retailers
+        rows["status"],
+        rows["consented"].astype(np.int64),
+        rows["registered"].astype(np.int64),
+        layout.by_citizen(rows, lambda at: values[at][layout.RECORD_BYTES :] if intact[at] else b""),
+        has_retailers,
     )
     found[~intact] = Status.UNKNOWN
     return found

@@ -5,7 +5,7 @@ does not decode is damage and raises `StoreCorruptError`: it is never read as a 
 """
 
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
@@ -15,6 +15,7 @@ import numpy.typing as npt
 import xxhash
 
 from iyscheck.change import (
+    CITIZENS_SOURCES,
     HEX_TRANSACTION,
     KNOWN_SOURCES,
     TAG_BYTES,
@@ -24,7 +25,15 @@ from iyscheck.change import (
     ConsentColumns,
     local_text,
 )
-from iyscheck.consent import Channel, LegacyDeadline, RecipientType, Status, state
+from iyscheck.consent import (
+    LEGACY_CONSENTS_BEFORE,
+    Channel,
+    LegacyDeadline,
+    RecipientType,
+    Status,
+    is_citizens_own,
+    state,
+)
 from iyscheck.errors import StoreCorruptError
 from iyscheck.kernel import Kernel
 from iyscheck.question import Evidence
@@ -57,6 +66,7 @@ META_SEQUENCE: Final = b"sequence"
 META_ADDRESS_KEY_ID: Final = b"address_key_id"
 META_STORE_KEY_ID: Final = b"store_key_id"
 META_INDEX: Final = b"index"  # IndexState
+META_INDEX_STATES: Final = b"index_states"  # STATE_VERSION of the state bytes in the index; absent: 1
 
 _KEY: Final = struct.Struct(">IBB16s")
 KEY_BYTES: Final = _KEY.size
@@ -276,7 +286,7 @@ def decode_record(key: bytes, value: bytes) -> ConsentChange:
 def decode_evidence(key: bytes, value: bytes) -> tuple[int, Evidence]:
     """Read what a check needs of the record at a key that it made itself: state byte and evidence."""
     status, registered, consented, source, transaction_id, _ = _facts(key, value)
-    return state(status, consented, registered), Evidence(
+    return state(status, consented, registered, source), Evidence(
         status=status,
         source=source,
         consent_time=local_text(consented),
@@ -316,6 +326,19 @@ def _texts_of(tail: bytes) -> Sequence[str]:
             _corrupt("consent record")
         at = end
     return texts
+
+
+def by_citizen(rows: npt.NDArray[np.void], tail_of: Callable[[int], bytes]) -> npt.NDArray[np.bool_]:
+    """Say which of N records, rows of RECORD_DTYPE, are the citizen's own act at İYS: bool (N,).
+
+    `tail_of` gives the tail of a row; it is asked only where that decides something.
+    """
+    found: npt.NDArray[np.bool_] = CITIZENS_SOURCES[rows["source"]]
+    told = (rows["source"] == 0) & (rows["consented"] < LEGACY_CONSENTS_BEFORE)  # of later ones nothing depends on it
+    for at in np.flatnonzero(told).tolist():
+        tail = tail_of(at)
+        found[at] = bool(tail) and is_citizens_own(_texts_of(tail)[-1])
+    return found
 
 
 def decode_columns(keys: Sequence[bytes], values: Sequence[bytes]) -> npt.NDArray[np.void]:

@@ -127,6 +127,7 @@ class Snapshot(msgspec.Struct, eq=False, gc=False):  # a struct: each check make
                 rows["status"],
                 rows["consented"].astype(np.int64),
                 rows["registered"].astype(np.int64),
+                layout.by_citizen(rows, lambda row: (values[found[row]] or b"")[layout.RECORD_BYTES :]),
                 np.zeros(len(found), np.bool_),
             )
         return column

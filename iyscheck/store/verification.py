@@ -105,7 +105,7 @@ class _IndexComparison:
             yield f"{error.message} {error.fix}"
             return
         if state is None:
-            yield f"there is no decision index: {_REBUILD}"
+            yield f"there is no decision index, or one of an older version: {_REBUILD}"
             return
         for generation, end, entries in (
             (state.generation, state.shards, state.entries),

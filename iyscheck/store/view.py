@@ -79,7 +79,8 @@ class Taker:
         self._txn = txn
         self._databases = environment.databases
         self._before = before
-        self._memory = before.memory if before is not None else None
+        # Without an index there was no page to take, and what stands for the map then is none.
+        self._memory = before.memory if before is not None and before.memory.size > pages.BUCKET_WORDS else None
 
     def table(self) -> PageTable:
         """Take what changed since the table before, or everything where that is not known."""

@@ -13,7 +13,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from iyscheck.change import KNOWN_SOURCES, Brand, ConsentChange, ConsentColumns, local_text
-from iyscheck.consent import Channel, RecipientType, Status, states
+from iyscheck.consent import LEGACY_CONSENTS_BEFORE, Channel, RecipientType, Status, states
 from iyscheck.errors import StoreCorruptError
 from iyscheck.kernel import Kernel
 from iyscheck.question import Evidence
@@ -216,6 +216,18 @@ class TestRoundTrips:
         assert read == repeated == [columns.change(at) for at in range(len(columns))]
 
     @ROUND_TRIP
+    @given(st.lists(consent_changes, max_size=20))
+    def test_citizens(self, changes: list[ConsentChange]) -> None:
+        """Whose act a change was is told alike by its columns and, where a deadline may matter, by its bytes."""
+        columns = ConsentColumns.of(changes)
+        old = columns.consented < LEGACY_CONSENTS_BEFORE
+
+        told = EncodedChanges.of(columns).facts().by_citizen
+
+        assert columns.by_citizen.tolist() == [change.source.startswith("IYS_") for change in changes]
+        assert told[old].tolist() == columns.by_citizen[old].tolist()
+
+    @ROUND_TRIP
     @given(consent_changes)
     def test_evidence(self, change: ConsentChange) -> None:
         """What a check reads of a record is its facts as a column has them, and its texts."""
@@ -224,7 +236,8 @@ class TestRoundTrips:
 
         facts, evidence = layout.decode_evidence(key, record(change))
 
-        assert facts == states(np.array([change.status], np.uint8), consented, registered, np.zeros(1, np.bool_))[0]
+        by_citizen, no_list = np.array([change.source.startswith("IYS_")]), np.zeros(1, np.bool_)
+        assert facts == states(np.array([change.status], np.uint8), consented, registered, by_citizen, no_list)[0]
         assert evidence == Evidence(
             status=change.status,
             source=change.source,

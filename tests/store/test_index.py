@@ -77,7 +77,7 @@ class Model:
             if number % len(CONTEXTS) != context:
                 continue
             change = self.changes.get(number)
-            facts = 0 if change is None else state(change.status, change.consented, change.registered)
+            facts = 0 if change is None else state(change.status, change.consented, change.registered, change.source)
             found.append(facts | 16 if facts and number in self.listed else facts)
         return found
 
@@ -287,7 +287,7 @@ class TestHistories:
                 found = Index(txn, builder.writer.environment.databases, Kernel.NUMPY).entries(changes)
 
         has_list = [halves in lists for halves in sorted(consents)]
-        expected = states(changes.status, changes.consented, changes.registered, np.array(has_list))
+        expected = states(changes.status, changes.consented, changes.registered, changes.by_citizen, np.array(has_list))
         assert (found.words & np.uint64(0xFF)).tolist() == expected.tolist()
 
     @pytest.mark.parametrize("kernel", Kernel)
@@ -487,7 +487,7 @@ class TestWriter:
             engine.close()
         assert without == [Reason.CONSENTED, Reason.REFUSED, Reason.NO_CONSENT]
         assert (stats.pages, stats.recipients_from_records) == (0, 3)
-        assert faults == ["there is no decision index: run 'iyscheck-loader rebuild-index'"]
+        assert faults == ["there is no decision index, or one of an older version: run 'iyscheck-loader rebuild-index'"]
 
     def test_overfull(self, tmp_path: Path) -> None:
         """Consents that crowd into one page beyond its room are answered from the records."""
