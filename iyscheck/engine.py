@@ -64,13 +64,12 @@ where a server sends them. Whatever it does not know it does not permit: an erro
 
 import math
 import os
-import struct
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Final, Self, TypeAlias, cast, overload
+from typing import Any, Final, Self, overload
 from weakref import finalize
 
 import numpy as np
@@ -120,6 +119,7 @@ from iyscheck.question import (
     ColumnAnswer,
     ColumnResult,
     Context,
+    Contexts,
     Envelope,
     FrameResult,
     ItemError,
@@ -128,6 +128,7 @@ from iyscheck.question import (
     checked,
     checked_key_id,
     checked_recipient,
+    is_plain,
     joined,
 )
 from iyscheck.store import layout
@@ -170,9 +171,12 @@ class _Standing:
     the flat table of reason numbers, for columns `verdicts_by_state`.
     """
 
-    __slots__ = ("by_state", "earliest", "latest", "prefix", "verdicts", "watermark")
+    __slots__ = ("by_state", "context", "earliest", "latest", "prefix", "verdicts", "watermark")
 
-    def __init__(self, prefix: bytes, watermark: int | None, fresh_between: tuple[float, float]) -> None:
+    def __init__(
+        self, context: Context, prefix: bytes, watermark: int | None, fresh_between: tuple[float, float]
+    ) -> None:
+        self.context = context
         self.prefix = prefix
         self.watermark = watermark
         self.earliest, self.latest = fresh_between
@@ -188,10 +192,6 @@ class _Standings:
     def __init__(self, position: Position) -> None:
         self.position = position
         self.of: dict[Context, _Standing] = {}
-
-
-Kind: TypeAlias = tuple[int | None, Channel | None, RecipientType | None, MessageClass, int | None]
-"""Brand, channel, recipient type, message class and retailer of a question in keywords, as they were given."""
 
 
 class Engine:
@@ -231,7 +231,7 @@ class Engine:
         with store.snapshot() as snapshot:
             self._see(snapshot)
         self._mapping: FileMapping | None = None
-        self._contexts: dict[Kind, Context] = {}
+        self._contexts = Contexts(_MOST_STANDINGS)
 
     @classmethod
     def open(
@@ -335,16 +335,7 @@ class Engine:
         Raises QuestionError, AddressKeyNotHeldError, AddressKeyMismatchError, PositionError, StoreError.
         """
         if question is None:
-            kind = (brand, channel, recipient_type, message_class, retailer)
-            context = self._contexts.get(kind)
-            if (
-                context is None
-                or channel is not context.channel  # what only equals it, as the enum of something else does
-                or recipient_type is not context.recipient_type
-                or message_class is not context.message_class
-                or brand.__class__ is not int
-            ):
-                context = self._context(kind)
+            context = self._contexts.of((brand, channel, recipient_type, message_class, retailer))
             if address.__class__ is not str or token is not None:
                 address_key_id = checked_recipient(address, token, address_key_id, self._own_key_id())
         else:
@@ -466,7 +457,9 @@ class Engine:
                 self._see(view)
                 standings = self._column_standings = _Standings(view.position)
             now = self._clock()
-            standing = standings.of.get(context) or self._stand(view, context, standings)
+            standing = standings.of.get(context)
+            if standing is None or not (standing.context is context or is_plain(context)):
+                standing = self._stand(view, context, standings)
             unlisted, listed = standing.by_state[standing.earliest <= now <= standing.latest]
             where = (context.brand, context.channel, context.recipient_type)
             if context.retailer is None:
@@ -495,8 +488,7 @@ class Engine:
         timeout_s: float = 1.0,
     ) -> Iterator[FrameResult]:
         """Do as `check_column`, but hand out each frame as it is answered; `recipients` may be without end."""
-        kind = (brand, channel, recipient_type, message_class, retailer)
-        context = self._context(kind)
+        context = self._contexts.of((brand, channel, recipient_type, message_class, retailer))
         if isinstance(recipients, str | bytes):
             raise QuestionError("recipients", "is one text, not many.", fix="Put it into a list, or use check.")
         if isinstance(recipients, np.ndarray):
@@ -599,23 +591,6 @@ class Engine:
         """Free the reader slots of processes that died; returns how many."""
         return self._store.sweep_readers()
 
-    def _context(self, kind: Kind) -> Context:
-        """Make what was asked in keywords into a context, and keep it for the next check. Raises QuestionError."""
-        brand, channel, recipient_type, message_class, retailer = kind
-        context = checked(
-            Context(
-                brand=cast("int", brand),  # each is checked there
-                channel=cast("Channel", channel),
-                recipient_type=cast("RecipientType", recipient_type),
-                message_class=message_class,
-                retailer=retailer,
-            )
-        )
-        if len(self._contexts) >= _MOST_STANDINGS:
-            self._contexts.clear()
-        self._contexts[kind] = context
-        return context
-
     def _own_key_id(self) -> bytes | None:
         """Return the id of the address key that this process holds, if it does."""
         return None if self._address_key is None else self._address_key.key_id
@@ -626,7 +601,9 @@ class Engine:
         if standings.position is not snapshot.position:
             self._see(snapshot)
             standings = self._standings = _Standings(snapshot.position)
-        standing = standings.of.get(context) or self._stand(snapshot, context, standings)
+        standing = standings.of.get(context)
+        if standing is None or not (standing.context is context or is_plain(context)):
+            standing = self._stand(snapshot, context, standings)
         now = self._clock()
         table = standing.verdicts[standing.earliest <= now <= standing.latest]
         place, evidence = 0, None  # unreadable, unlisted, no record
@@ -647,15 +624,15 @@ class Engine:
         )
 
     def _stand(self, source: Snapshot | View, context: Context, standings: _Standings) -> _Standing:
-        """Make the verdicts for this kind of question, and keep them for the next check. Raises QuestionError."""
-        try:
-            view = source.brand(context.brand)
-            prefix = layout.key_prefix(context.brand, context.channel, context.recipient_type)
-            senders = [self._sender(context, view, fresh=fresh) for fresh in (False, True)]
-        except (TypeError, ValueError, OverflowError, struct.error):  # no code at all: say which
-            checked(context)
-            raise
-        standing = _Standing(prefix, view.watermark, self._fresh_between(view.watermark))
+        """Make the verdicts for this kind of question, and keep them for the next check. Raises QuestionError.
+
+        What only equals a context that was asked before, as `True` equals 1, comes here too and is checked.
+        """
+        asked, context = context, checked(context)
+        view = source.brand(context.brand)
+        prefix = layout.key_prefix(context.brand, context.channel, context.recipient_type)
+        senders = [self._sender(context, view, fresh=fresh) for fresh in (False, True)]
+        standing = _Standing(asked, prefix, view.watermark, self._fresh_between(view.watermark))
         for sender in senders:
             table = verdicts(sender)
             standing.verdicts.append(table.tobytes())

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from operator import index
-from typing import SupportsIndex, cast
+from typing import SupportsIndex, TypeAlias, cast
 
 import msgspec
 import numpy as np
@@ -263,6 +263,72 @@ def checked(context: Context) -> Context:
         recipient_type=RecipientType(context.recipient_type),
         message_class=MessageClass(context.message_class),
         retailer=None if context.retailer is None else index(context.retailer),
+    )
+
+
+Kind: TypeAlias = tuple[int | None, Channel | None, RecipientType | None, MessageClass, int | None]
+"""Brand, channel, recipient type, message class and retailer of a question in keywords, as they were given."""
+
+
+class Contexts:
+    """The contexts of questions that come in keywords, each checked when it is first asked for.
+
+    Python takes `True` and `1.0` for `1`, and an enum for another's member of its number: a question that only equals a
+    known one is checked by itself. At most `most` are remembered: callers can make up any number of them.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._known: dict[Kind, Context] = {}
+
+    def __len__(self) -> int:
+        """Count those that are remembered."""
+        return len(self._known)
+
+    def of(self, kind: Kind) -> Context:
+        """Give the context of what was asked. Raises QuestionError."""
+        context = self._known.get(kind)
+        if context is None or not is_same(kind, context):
+            context = self._made(kind)
+        return context
+
+    def _made(self, kind: Kind) -> Context:
+        brand, channel, recipient_type, message_class, retailer = kind
+        context = checked(
+            Context(
+                brand=cast("int", brand),  # each is checked there
+                channel=cast("Channel", channel),
+                recipient_type=cast("RecipientType", recipient_type),
+                message_class=message_class,
+                retailer=retailer,
+            )
+        )
+        if len(self._known) >= self._most:
+            self._known.clear()
+        self._known[kind] = context
+        return context
+
+
+def is_same(kind: Kind, context: Context) -> bool:
+    """Say whether what was asked is a checked context, and does not only equal it."""
+    brand, channel, recipient_type, message_class, retailer = kind
+    return (
+        channel is context.channel
+        and recipient_type is context.recipient_type
+        and message_class is context.message_class
+        and brand.__class__ is int
+        and (retailer is None or retailer.__class__ is int)
+    )
+
+
+def is_plain(context: Context) -> bool:
+    """Say whether a context that somebody made holds kinds and whole numbers themselves, nothing that equals them."""
+    return (
+        context.channel.__class__ is Channel
+        and context.recipient_type.__class__ is RecipientType
+        and context.message_class.__class__ is MessageClass
+        and context.brand.__class__ is int
+        and (context.retailer is None or context.retailer.__class__ is int)
     )
 
 

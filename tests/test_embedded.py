@@ -22,7 +22,7 @@ from iyscheck.errors import (
     QuestionError,
     StoreClosedError,
 )
-from iyscheck.question import MAX_FRAME_RECIPIENTS, Answer, Context, ItemError, Question
+from iyscheck.question import MAX_FRAME_RECIPIENTS, Answer, Context, Contexts, ItemError, Question
 from tests.builders import ADDRESS_KEY, STORE_KEY, StoreBuilder
 from tests.embedding import BRAND, MESAJ, PEOPLE, ask_all, make_store, open_engine
 
@@ -313,20 +313,15 @@ class TestSpelling:
             with pytest.raises(AddressKeyMismatchError):
                 holds.check(**who, token=token, address_key_id=STORE_KEY.key_id)
 
-    def test_made_up_numbers(self, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_made_up_numbers(self) -> None:
         """Retailers that callers make up do not fill the memory."""
-        monkeypatch.setattr("iyscheck.engine._MOST_STANDINGS", 10)
+        contexts = Contexts(10)
 
         for retailer in range(1, 100):
-            engine.check(
-                brand=BRAND,
-                channel=Channel.MESAJ,
-                recipient_type=RecipientType.BIREYSEL,
-                address=PEOPLE[0],
-                retailer=retailer,
-            )
+            kind = (BRAND, Channel.MESAJ, RecipientType.BIREYSEL, MessageClass.COMMERCIAL, retailer)
+            assert contexts.of(kind).retailer == retailer
 
-        assert len(engine._contexts) <= 10
+        assert len(contexts) <= 10
 
     def test_endless_column(self, engine: Engine) -> None:
         """A column without end is answered frame by frame, and nothing of it is read ahead."""

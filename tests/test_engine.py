@@ -72,7 +72,7 @@ policies = st.builds(
 )
 contexts = st.builds(
     Context,
-    brand=st.integers(0, 8) | st.just(2**32 - 1),
+    brand=st.integers(1, 8) | st.just(2**32 - 1),
     channel=st.sampled_from(Channel),
     recipient_type=st.sampled_from(RecipientType),
     message_class=st.just(MessageClass.COMMERCIAL) | st.just(MessageClass.COMMERCIAL) | st.sampled_from(MessageClass),
@@ -193,7 +193,7 @@ class TestManyIsOne:
         strict = builder.engine(policy=Policy(merchants_need_record=True))
         met = set()
         for engine in (builder.engine(), strict):
-            for brand in range(9):
+            for brand in range(1, 9):
                 for recipient_type in RecipientType:
                     for message_class in (MessageClass.COMMERCIAL, MessageClass.DELIVERY):
                         for retailer in (None, 10):
@@ -272,7 +272,7 @@ class TestRemembered:
 
         for number in range(100):
             engine.check(Question(context=replace(MESAJ, brand=1_000 + number), address=RECIPIENTS[0]))
-            engine.check(Question(context=replace(MESAJ, retailer=number), address=RECIPIENTS[0]))
+            engine.check(Question(context=replace(MESAJ, retailer=1 + number), address=RECIPIENTS[0]))
 
         assert len(engine._standings.of) <= 10
 

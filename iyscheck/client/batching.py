@@ -10,7 +10,7 @@ reply that is not the one whose turn it is ends the line. So no call is ever ans
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from typing import Final, Generic, Protocol, TypeAlias, TypeVar
+from typing import Final, Generic, Protocol, TypeAlias, TypeVar, cast
 
 import msgspec
 
@@ -19,7 +19,7 @@ from iyscheck.client.calls import GATHERED, ColumnCall
 from iyscheck.client.columns import FIRST_BACKOFF_S, LAST_BACKOFF_S
 from iyscheck.consent import Channel, MessageClass, RecipientType
 from iyscheck.errors import QuestionError, ServiceFailedError
-from iyscheck.question import Context, checked
+from iyscheck.question import Contexts, Kind
 from iyscheck.v1 import consent_check_pb2 as pb
 
 CAPACITY: Final = 10_000
@@ -38,41 +38,22 @@ _MOST_KNOWN: Final = 1_000
 class Kinds(dict[Key, ColumnCall]):
     """What calls of each key share, checked when it is first asked for. Of many keys the latest are remembered."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self._contexts = Contexts(_MOST_KNOWN)
+
     def of(self, key: Key) -> ColumnCall:
         """Give what calls of a key share. Raises QuestionError, and TypeError for what is no position."""
-        call = self[key]
-        brand, channel, recipient_type, message_class, retailer, _, _ = key
-        context = call.context
-        if (
-            channel is not context.channel  # what only equals it, as the enum of something else does
-            or recipient_type is not context.recipient_type
-            or message_class is not context.message_class
-            or brand.__class__ is not int
-            or (retailer is not None and retailer.__class__ is not int)
-        ):
-            checked(_context_of(key))
+        *kind, min_position, key_id = key
+        context = self._contexts.of(cast("Kind", tuple(kind)))
+        call = self.get(key)
+        if call is None:
+            if min_position is not None and not isinstance(min_position, Position):
+                raise TypeError("min_position must be a Position")
+            if len(self) >= _MOST_KNOWN:
+                self.clear()
+            self[key] = call = ColumnCall(context=context, address_key_id=key_id, min_position=min_position)
         return call
-
-    def __missing__(self, key: Key) -> ColumnCall:
-        *_, min_position, key_id = key
-        if min_position is not None and not isinstance(min_position, Position):
-            raise TypeError("min_position must be a Position")
-        context = checked(_context_of(key))
-        if len(self) >= _MOST_KNOWN:
-            self.clear()
-        self[key] = call = ColumnCall(context=context, address_key_id=key_id, min_position=min_position)
-        return call
-
-
-def _context_of(key: Key) -> Context:
-    brand, channel, recipient_type, message_class, retailer, _, _ = key
-    return Context(
-        brand=brand,
-        channel=channel,
-        recipient_type=recipient_type,
-        message_class=message_class,
-        retailer=retailer,
-    )
 
 
 class Waiter(Protocol):

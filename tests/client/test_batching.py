@@ -96,7 +96,7 @@ class Calls(RuleBasedStateMachine):
         if room:
             caller = Caller(key_of(kind), f"recipient {len(self.callers)}", self.now + patience)
             self.callers.append(caller)
-            self.ledger.put(caller.key, self.kinds[caller.key], caller.recipient, caller, caller.deadline)
+            self.ledger.put(caller.key, self.kinds.of(caller.key), caller.recipient, caller, caller.deadline)
 
     @rule(number=st.integers(0))
     def leave(self, number: int) -> None:
@@ -236,7 +236,7 @@ class TestOrder:
         """Put calls of some kinds."""
         for number, kind in enumerate(kinds):
             key = key_of(kind)
-            ledger.put(key, Kinds()[key], f"{kind}.{number}", Caller(key, f"{number}", 1), 1)
+            ledger.put(key, Kinds().of(key), f"{kind}.{number}", Caller(key, f"{number}", 1), 1)
 
     def taken(self, ledger: Ledger[Caller]) -> list[list[str | bytes]]:
         """Take and land all frames."""
@@ -322,7 +322,7 @@ class TestOrder:
         ledger.frame_size = 2
         callers = [Caller(key_of(0), f"{number}", number) for number in range(1, 5)]
         for caller in callers:
-            ledger.put(caller.key, Kinds()[caller.key], caller.recipient, caller, caller.deadline)
+            ledger.put(caller.key, Kinds().of(caller.key), caller.recipient, caller, caller.deadline)
 
         ledger.take(0, 0)
 
@@ -426,7 +426,7 @@ class TestSignals:
         callers = [Caller(key, f"{number}", 9) for number in range(7)]
 
         def put(caller: Caller) -> None:
-            ledger.put(key, Kinds()[key], caller.recipient, caller, 9)
+            ledger.put(key, Kinds().of(key), caller.recipient, caller, 9)
 
         for caller in callers[:6]:
             put(caller)
@@ -466,15 +466,15 @@ class TestKinds:
         """The same key gives the same object."""
         kinds = Kinds()
 
-        assert kinds[key_of(0)] is kinds[key_of(0)]
-        assert kinds[key_of(5)].context.retailer == 66
+        assert kinds.of(key_of(0)) is kinds.of(key_of(0))
+        assert kinds.of(key_of(5)).context.retailer == 66
 
     def test_bounded(self) -> None:
         """However many keys are asked for, few are kept."""
         kinds = Kinds()
 
         for brand in range(1, 5_000):
-            assert kinds[(brand, *key_of(0)[1:])].context.brand == brand
+            assert kinds.of((brand, *key_of(0)[1:])).context.brand == brand
 
         assert len(kinds) <= 1_000
 
@@ -487,7 +487,7 @@ class TestKinds:
 
         for _ in range(2):
             with pytest.raises((QuestionError, TypeError)):
-                kinds[wrong]  # type: ignore[index] # it is wrong
+                kinds.of(cast("Key", wrong))
 
     @pytest.mark.parametrize(
         ("place", "wrong"),
