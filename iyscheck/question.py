@@ -288,9 +288,17 @@ class Contexts:
     def of(self, kind: Kind) -> Context:
         """Give the context of what was asked. Raises QuestionError."""
         context = self._known.get(kind)
-        if context is None or not is_same(kind, context):
-            context = self._made(kind)
-        return context
+        if context is not None:
+            brand, channel, recipient_type, message_class, retailer = kind
+            if (
+                channel is context.channel
+                and recipient_type is context.recipient_type
+                and message_class is context.message_class
+                and brand.__class__ is int
+                and (retailer is None or retailer.__class__ is int)
+            ):
+                return context
+        return self._made(kind)
 
     def _made(self, kind: Kind) -> Context:
         brand, channel, recipient_type, message_class, retailer = kind
@@ -307,18 +315,6 @@ class Contexts:
             self._known.clear()
         self._known[kind] = context
         return context
-
-
-def is_same(kind: Kind, context: Context) -> bool:
-    """Say whether what was asked is a checked context, and does not only equal it."""
-    brand, channel, recipient_type, message_class, retailer = kind
-    return (
-        channel is context.channel
-        and recipient_type is context.recipient_type
-        and message_class is context.message_class
-        and brand.__class__ is int
-        and (retailer is None or retailer.__class__ is int)
-    )
 
 
 def is_plain(context: Context) -> bool:

@@ -10,11 +10,11 @@ from pathlib import Path
 from types import FrameType
 from typing import Annotated, Final, NoReturn
 
-import msgspec
 import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
+from iyscheck import output
 from iyscheck.errors import InputError, IyscheckError, SettingsError
 from iyscheck.kernel import Kernel
 from iyscheck.keys import AddressKey, StoreKey
@@ -248,6 +248,7 @@ def rebuild_index(
 
 def main() -> None:
     """Run the command line."""
+    output.take_any_letter()
     app()
 
 
@@ -343,7 +344,7 @@ def _errors(*, as_json: bool) -> Iterator[None]:
 
 def _fail(reason: str, message: str, field: str, as_json: bool) -> NoReturn:  # noqa: FBT001 - private, one caller
     if as_json:
-        text = msgspec.json.encode({"error": {"reason": reason, "field": field, "message": message}}).decode()
+        text = output.as_json({"error": {"reason": reason, "field": field, "message": message}})
     else:
         text = f"iyscheck-loader: {message}"
     typer.echo(text, err=True)

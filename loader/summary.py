@@ -7,6 +7,7 @@ from pathlib import Path
 import msgspec
 import typer
 
+from iyscheck import output
 from loader import source as sources
 from loader import times
 from loader.run import Report
@@ -14,7 +15,7 @@ from loader.run import Report
 
 def print_json(value: object) -> None:
     """Print one JSON object."""
-    typer.echo(msgspec.json.encode(value).decode())
+    typer.echo(output.as_json(msgspec.to_builtins(value)))
 
 
 def again(files: list[str], store: Path, brand: int | None, source: str | None) -> str:

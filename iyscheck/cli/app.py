@@ -4,12 +4,12 @@ Whatever a subcommand needs is imported when it runs, so that asking a question 
 gRPC. Exit code 2 stands for everything that is neither "permitted" (0) nor "denied" (1).
 """
 
-import json
 import sys
 from typing import Final
 
 import typer
 
+from iyscheck import output
 from iyscheck.cli import check, info, keys
 from iyscheck.errors import InputError, IyscheckError, ServiceError
 
@@ -47,6 +47,7 @@ def serve(context: typer.Context) -> None:
 
 def main() -> None:
     """Run the command line: the console script `iyscheck`."""
+    output.take_any_letter()
     as_json = "--json" in sys.argv[1:]
     try:
         app()
@@ -69,8 +70,4 @@ def _tell(error: IyscheckError, *, as_json: bool) -> None:
         return
     code = error.code if isinstance(error, ServiceError) else error.reason
     field = error.field if isinstance(error, ServiceError | InputError) else ""
-    typer.echo(
-        json.dumps(
-            {"error": {"code": code, "field": field, "message": error.message, "fix": error.fix}}, ensure_ascii=False
-        )
-    )
+    typer.echo(output.as_json({"error": {"code": code, "field": field, "message": error.message, "fix": error.fix}}))

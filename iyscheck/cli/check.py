@@ -1,6 +1,5 @@
 """`iyscheck check`: ask about one recipient and explain the answer."""
 
-import json
 import sys
 from datetime import UTC, datetime
 from enum import IntEnum
@@ -9,6 +8,7 @@ from typing import Annotated, Final, TypeVar
 
 import typer
 
+from iyscheck import output
 from iyscheck.cli.sentences import WORDS, Language, Words, explain
 from iyscheck.consent import Channel, MessageClass, RecipientType
 from iyscheck.errors import SettingsError
@@ -134,7 +134,7 @@ def moment(seconds: float | None) -> str | None:
 def _as_json(answer: Answer, language: Language) -> str:
     explanation = explain(answer.reason, language)
     envelope = answer.envelope
-    return json.dumps(
+    return output.as_json(
         {
             "permitted": answer.permitted,
             "reason": answer.reason.name,
@@ -148,8 +148,7 @@ def _as_json(answer: Answer, language: Language) -> str:
             "position": {"log_id": envelope.position.log_id.hex(), "sequence": envelope.position.sequence},
             "decision_id": envelope.decision_id,
             "policy_id": envelope.policy_id,
-        },
-        ensure_ascii=False,
+        }
     )
 
 

@@ -1,10 +1,10 @@
 """`iyscheck info`: what a server says about itself."""
 
-import json
 from typing import Final
 
 import typer
 
+from iyscheck import output
 from iyscheck.cli.check import DEFAULT_SERVER, DEFAULT_TIMEOUT_S, Json, Server, Timeout, moment
 from iyscheck.question import ServerInfo
 
@@ -24,7 +24,7 @@ def info(*, server: Server = DEFAULT_SERVER, as_json: Json = False, timeout_s: T
     with Client(server) as client:
         fields = _fields(client.server_info(timeout_s=timeout_s))
     if as_json:
-        typer.echo(json.dumps(fields))
+        typer.echo(output.as_json(fields))
         return
     for name, value in fields.items():
         typer.echo(f"{name:<27} {'-' if value is None else value}")

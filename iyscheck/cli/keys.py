@@ -1,11 +1,11 @@
 """`iyscheck keys`: make key files and show their ids. A key itself is never printed."""
 
-import json
 from pathlib import Path
 from typing import Annotated, Final
 
 import typer
 
+from iyscheck import output
 from iyscheck.errors import KeyFileError
 from iyscheck.keys import AddressKey, StoreKey
 
@@ -75,7 +75,7 @@ def _load(path: Path) -> AddressKey | StoreKey:
 def _tell(keys: list[tuple[Path, AddressKey | StoreKey]], *, as_json: bool) -> None:
     found = [{"file": str(path), "kind": key.kind, "key_id": key.key_id.hex()} for path, key in keys]
     if as_json:
-        typer.echo(json.dumps({"keys": found}, ensure_ascii=False))
+        typer.echo(output.as_json({"keys": found}))
         return
     for key in found:
         typer.echo(f"{key['kind']:<11}  {key['key_id']}  {key['file']}")
