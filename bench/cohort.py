@@ -54,7 +54,7 @@ class Cohort:
         return text
 
     def blocks(self, items: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-        """Write recipients as blocks of address form 1, uint8 of shape (N, 16)."""
+        """Write recipients as blocks of the address form, uint8 of shape (N, 16)."""
         blocks = np.zeros((len(items), 16), np.uint8)
         blocks[:, :PHONE_CHARS] = self.phones(items)
         return blocks

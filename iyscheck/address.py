@@ -1,16 +1,24 @@
 """Plaintext address → canonical text → block → token. The only module that looks into an address.
 
-Address form 1 is a fixed grammar without metadata, so that loader and gateways can never drift apart.
+Address form 2 is a fixed grammar without metadata, so that loader and gateways can never drift apart. ASCII white space
+and one byte order mark are trimmed at both ends.
 
 Phone (channels MESAJ and ARAMA): space `-` `.` `(` `)` are dropped wherever they stand; what is left must be
 
-    +90 | 0090 | 90 | 0 | nothing   then ten digits, the first 2-9    a Turkish number, mobile or landline
-    +900 | 00900                    then ten digits, the first 2-9    the same, as some rows at İYS spell it
-    +                               then 7-15 digits, the first 1-9, not beginning with 90
+    prefix, then ten digits, the first 2-9     a Turkish number, mobile or landline: `+90` and the ten digits
+    prefix, then 444 and four digits           a company's number without area code: `+90` and the seven digits
+    + | 00, then 7-15 digits                   a foreign number: `+` and the digits
 
-and becomes E.164: `+90` and the ten digits, or the foreign number as it is.
+    prefix: +90 | 0090 | 090 | 90, then perhaps one 0 | 0 | nothing
 
-E-mail (channel EPOSTA): ASCII white space is trimmed and A-Z become a-z, nothing else: no Turkish or
+Where both could be read, the longer number is meant. Some spellings of foreign numbers would become somebody
+else's, and for a merchant an unknown number is a permission. So these are unreadable: a country code that ITU has
+not assigned; any parenthesis; a 0 behind the country code, a trunk prefix dialled at home only (but for 39, 225,
+241, 242, 378); `+1 1…`; `+7` and eleven digits from 8 on; ten digits that begin with 5, a Turkish mobile without its
+country code; a last group of one digit; anything behind a group of six or more digits, an extension. Groups are
+what separators part.
+
+E-mail (channel EPOSTA): A-Z become a-z, nothing else: no Turkish or
 Unicode casing, no folding of dots or plus labels. 6-265 characters, one `@`. Before it one or more of
 `a-z 0-9 . _ + -`. After it two or more labels of `a-z 0-9 _ -`, none empty, the last one of at least two
 characters and beginning with a letter, and at least two characters before the last dot. İYS publishes its
@@ -26,8 +34,10 @@ them; tests hold the three together.
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Final, Self, TypeAlias
 
 import numpy as np
@@ -38,22 +48,36 @@ from iyscheck.kernel import Kernel
 from iyscheck.keys import BLOCK_BYTES, AddressKey, blank
 from iyscheck.spelling import (
     AT,
+    BOM,
+    COMPANY,
+    COMPANY_DIGITS,
+    COUNTRY_CODES,
+    COUNTRY_LENGTHS,
     DOT,
     FEWEST_BEFORE_LAST_DOT,
     FOLD,
     KINDS,
     LETTER,
+    LONG_GROUP,
     LONGEST_EMAIL,
+    LONGEST_NUMBER,
+    MOST_DIGITS,
+    NATIONAL_DIGITS,
     PLUS,
+    PLUS_PREFIXES,
     PREFIXES,
-    SECOND_PREFIX,
     SEPARATORS,
     SHORTEST_EMAIL,
-    SHORTEST_FOREIGN,
+    SHORTEST_NUMBER,
     SHORTEST_TOP_LABEL,
+    TURKEY,
+    TURKISH_PREFIXES,
     WHITE,
+    ZERO_ALLOWED,
+    ZERO_FOLLOWS,
     fold_emails,
-    write_phone_blocks,
+    write_common_blocks,
+    write_other_blocks,
 )
 
 UNREADABLE: Final = bytes(BLOCK_BYTES)
@@ -94,6 +118,8 @@ class TextColumn:
         """Lay texts out as a column, one byte a character: beyond ASCII a `?`, which no form accepts."""
         if isinstance(addresses, str):
             raise TypeError("a column is made of many texts, not of the characters of one")
+        if _MARK in "".join(addresses):
+            addresses = [_trimmed_text(address) for address in addresses]  # of more than one byte, and trimmed anyway
         text = "".join(addresses).encode("ascii", "replace")
         lengths = np.fromiter(map(len, addresses), np.int64, len(addresses))
         return cls.adjacent(np.frombuffer(text, np.uint8), lengths)
@@ -145,7 +171,10 @@ def blocks(column: TextColumn, channel: Channel, kernel: Kernel = Kernel.NUMPY) 
     if kernel is Kernel.NUMPY:
         return _phone_blocks(column)
     found = np.zeros((len(column), BLOCK_BYTES), np.uint8)
-    write_phone_blocks(column.data, column.starts, column.ends, found)
+    others = np.empty(len(column), np.int64)
+    count = write_common_blocks(column.data, column.starts, column.ends, found, others)
+    if count:
+        write_other_blocks(column.data, column.starts, column.ends, others[:count], found)
     return found
 
 
@@ -154,9 +183,15 @@ def blocks(column: TextColumn, channel: Channel, kernel: Kernel = Kernel.NUMPY) 
 _WITHOUT_SEPARATORS: Final = str.maketrans("", "", " -.()")
 _ASCII_LOWER: Final = str.maketrans("ABCDEFGHIJKLMNOPQRSTUVWXYZ", "abcdefghijklmnopqrstuvwxyz")
 _ASCII_SPACE: Final = " \t\n\r\v\f"
+_MARK: Final = "\ufeff"
 _CANONICAL_TURKISH: Final = re.compile(r"\+90[2-9][0-9]{9}")
-_TURKISH: Final = re.compile(r"(?:\+900?|00900?|90|0|)([2-9][0-9]{9})")
-_FOREIGN: Final = re.compile(r"\+(?!90)[1-9][0-9]{6,14}")
+_TURKISH_PREFIX: Final = r"(?:\+900?|0{0,2}900?|0|)"
+_TURKISH: Final = re.compile(f"{_TURKISH_PREFIX}([2-9][0-9]{{9}})")
+_COMPANY: Final = re.compile(f"{_TURKISH_PREFIX}(444[0-9]{{4}})")
+_FOREIGN: Final = re.compile(r"(?:\+|00)(?!90)(?!5[0-9]{9}\Z)(?!11)(?!78[0-9]{10}\Z)([0-9]{7,15})")
+_COUNTRY: Final = re.compile(f"(?:{'|'.join(map(str, COUNTRY_CODES))})")
+_TRUNK: Final = re.compile(f"(?!{'|'.join(map(str, ZERO_FOLLOWS))})(?:{'|'.join(map(str, COUNTRY_CODES))})0")
+_GROUPS: Final = re.compile("[0-9]+")
 _EMAIL: Final = re.compile(
     r"[a-z0-9._+-]+@"
     r"(?![a-z0-9_-]\.[a-z0-9_-]+\Z)"  # one character before the only dot is too few
@@ -167,15 +202,28 @@ _EMAIL: Final = re.compile(
 def canonical(address: str, channel: Channel) -> str | None:
     """Spell an address the one way it is known by: E.164 with `+`, or folded e-mail; None if unreadable."""
     if channel is Channel.EPOSTA:
-        email = address.strip(_ASCII_SPACE).translate(_ASCII_LOWER)
+        email = _trimmed_text(address).translate(_ASCII_LOWER)
         fits = SHORTEST_EMAIL <= len(email) <= LONGEST_EMAIL and _EMAIL.fullmatch(email)
         return email if fits else None
     if _CANONICAL_TURKISH.fullmatch(address):  # as most are spelt, and half the work
         return address
-    number = address.translate(_WITHOUT_SEPARATORS)
-    if turkish := _TURKISH.fullmatch(number):
+    text = _trimmed_text(address)
+    number = text.translate(_WITHOUT_SEPARATORS)
+    if turkish := _TURKISH.fullmatch(number) or _COMPANY.fullmatch(number):
         return f"+90{turkish[1]}"
-    return number if _FOREIGN.fullmatch(number) else None
+    foreign = _FOREIGN.fullmatch(number)
+    return f"+{foreign[1]}" if foreign and _is_written_whole(text, foreign[1]) else None
+
+
+def _trimmed_text(address: str) -> str:
+    return address.strip(_ASCII_SPACE).removeprefix(_MARK).removesuffix(_MARK).strip(_ASCII_SPACE)
+
+
+def _is_written_whole(text: str, digits: str) -> bool:
+    """Say of a foreign number whether nothing of its spelling makes it another one when it is dialled from here."""
+    *before, last = map(len, _GROUPS.findall(text))
+    grouped = last > 1 and all(size < LONG_GROUP for size in before)
+    return bool(grouped and "(" not in text and ")" not in text and _COUNTRY.match(digits) and not _TRUNK.match(digits))
 
 
 def block(address: str, channel: Channel) -> bytes:
@@ -189,20 +237,100 @@ def block(address: str, channel: Channel) -> bytes:
     return text.encode("ascii").ljust(BLOCK_BYTES, b"\0")
 
 
+# --- Why an address is unreadable, for people --------------------------------------------------------------
+
+
+class Unreadable(StrEnum):
+    """The likeliest cause why an address is not read. It says nothing of the address itself."""
+
+    EMPTY = "EMPTY"
+    OTHER_FORM = "OTHER_FORM"
+    """A phone where an e-mail is asked for, or the reverse."""
+    INVISIBLE = "INVISIBLE"
+    """A character that is not seen, or a space or digit of another script."""
+    SPREADSHEET = "SPREADSHEET"
+    """A number as a spreadsheet shows it: 9.05E+11."""
+    SEVERAL = "SEVERAL"
+    """More than one address."""
+    LETTERS = "LETTERS"
+    TRUNK_ZERO = "TRUNK_ZERO"
+    """The 0 that is dialled at home only, behind a country code."""
+    PARENTHESIS = "PARENTHESIS"
+    EXTENSION = "EXTENSION"
+    COUNTRY = "COUNTRY"
+    """A country code that nobody has, or none at all before a Turkish mobile."""
+    LENGTH = "LENGTH"
+    MALFORMED = "MALFORMED"
+
+
+_SPREADSHEET: Final = re.compile(r"[0-9]+(?:[.,][0-9]+)?[eE][+-]?[0-9]+")
+_BETWEEN: Final = re.compile(r"[;,/|\t\n\r]|\s(?:ve|veya|and|or)\s")
+
+
+def why_unreadable(address: str, channel: Channel) -> Unreadable | None:
+    """Say why an address is not read on a channel; None if it is."""
+    if canonical(address, channel) is not None:
+        return None
+    text = _trimmed_text(address)
+    if not text.strip():
+        return Unreadable.EMPTY
+    if any(character != " " and not character.isprintable() for character in text) or (
+        not text.isascii() and canonical(_plain(text), channel) is not None
+    ):
+        return Unreadable.INVISIBLE
+    parts = [part for part in _BETWEEN.split(text) if part and part.strip()]
+    if len(parts) > 1 and all(canonical(part, channel) is not None for part in parts):
+        return Unreadable.SEVERAL
+    other = Channel.MESAJ if channel is Channel.EPOSTA else Channel.EPOSTA
+    if canonical(text, other) is not None:
+        return Unreadable.OTHER_FORM
+    return Unreadable.MALFORMED if channel is Channel.EPOSTA else _why_no_phone(text)
+
+
+def _why_no_phone(text: str) -> Unreadable:
+    number = text.translate(_WITHOUT_SEPARATORS)
+    digits = sum(character.isdigit() for character in number)
+    bare = number.removeprefix("+")
+    foreign = bare if number.startswith("+") else bare.removeprefix("00") if bare.startswith("00") else ""
+    without_code = not _COUNTRY.match(foreign) or (foreign.startswith("5") and len(foreign) == NATIONAL_DIGITS)
+    causes = (  # first match wins
+        (_SPREADSHEET.fullmatch(text), Unreadable.SPREADSHEET),
+        (any(character.isalpha() for character in number), Unreadable.LETTERS),
+        (digits > MOST_DIGITS, Unreadable.SEVERAL),
+        (not bare.isascii() or not bare.isdigit(), Unreadable.MALFORMED),
+        (not SHORTEST_NUMBER <= len(foreign) <= LONGEST_NUMBER or foreign.startswith(str(TURKEY)), Unreadable.LENGTH),
+        (without_code, Unreadable.COUNTRY),
+        (_TRUNK.match(foreign) or not _FOREIGN.fullmatch(number), Unreadable.TRUNK_ZERO),
+        ("(" in text or ")" in text, Unreadable.PARENTHESIS),
+        (True, Unreadable.EXTENSION),
+    )
+    return next(cause for holds, cause in causes if holds)
+
+
+def _plain(text: str) -> str:
+    """Without what is not seen, and with spaces and digits of other scripts as ASCII ones."""
+    shown = (unicodedata.normalize("NFKC", character) for character in text)
+    kept = "".join(character for character in shown if unicodedata.category(character[:1] or " ") not in _HIDDEN)
+    return "".join(str(unicodedata.digit(c)) if c.isdigit() else " " if c.isspace() else c for c in kept)
+
+
+_HIDDEN: Final = frozenset(("Cf", "Cc", "Mn"))
+
+
 # --- A column of phones, by arrays ------------------------------------------------------------------------
 #
-# A phone has at most 16 characters, so the 16 bytes that end where a text ends hold all of it: the ten
-# digits of a Turkish number always in the same place, and before them, in six bytes, its prefix. That is
-# compared as one 64-bit word with the prefix that a text of this length must have. What precedes the text
-# in the buffer is masked by length, never known by a padding value: a text may hold any byte, zero too.
+# Nearly every phone is Turkish, without separators and behind one of six prefixes. The 16 bytes that end where a text
+# ends hold all of such a one: the ten digits always in the same place, and before them, in six bytes, its prefix. That
+# is compared as one 64-bit word with the prefix that a text of this length must have. What precedes the text in the
+# buffer is masked by length, never known by a padding value: a text may hold any byte, zero too.
 #
-# Most texts have no separators. Those that are not accepted as they stand are looked at again without them.
+# Texts that are not accepted so are looked at again character by character: their digits are collected into a table,
+# and how they are grouped is counted.
 
 _LONG: Final = BLOCK_BYTES + 1
-"""Stands for every length that no phone has."""
+"""Stands for every length that none of the common spellings has."""
 
-_NATIONAL_BYTES: Final = 10
-_PREFIX_BYTES: Final = BLOCK_BYTES - _NATIONAL_BYTES
+_PREFIX_BYTES: Final = BLOCK_BYTES - NATIONAL_DIGITS
 
 
 def _words(rows: bytes) -> npt.NDArray[np.uint64]:
@@ -218,36 +346,28 @@ _UNMATCHED: Final = b"\xff" * 8
 """No masked word equals it: its last two bytes belong to the national digits."""
 _PREFIX_MASK: Final = _words(
     b"".join(
-        _prefix_word(b"\xff" * min(max(length - _NATIONAL_BYTES, 0), _PREFIX_BYTES)) for length in range(_LONG + 1)
+        _prefix_word(b"\xff" * min(max(length - NATIONAL_DIGITS, 0), _PREFIX_BYTES)) for length in range(_LONG + 1)
     )
 )
 _PREFIX: Final = _words(
     b"".join(_prefix_word(PREFIXES[length]) if length in PREFIXES else _UNMATCHED for length in range(_LONG + 1))
 )
-_PREFIX_OF_14: Final = _words(_prefix_word(SECOND_PREFIX))[0]
-_NATIONAL_DIGITS: Final = _words(bytes(_PREFIX_BYTES) + b"\1" * _NATIONAL_BYTES)
-_E164_MASK: Final = _words(b"\0\0\0" + b"\xff" * _NATIONAL_BYTES + b"\0\0\0")
+_NATIONAL_DIGITS: Final = _words(bytes(_PREFIX_BYTES) + b"\1" * NATIONAL_DIGITS)
+_E164_MASK: Final = _words(b"\0\0\0" + b"\xff" * NATIONAL_DIGITS + b"\0\0\0")
 _E164: Final = _words(b"+90".ljust(BLOCK_BYTES, b"\0"))
 
 
 def _phone_blocks(column: TextColumn) -> npt.NDArray[np.uint8]:
     column = _with_margins(column)
     found, turkish = _turkish_blocks(column)
-    rest = np.flatnonzero(~turkish & (column.ends - column.starts >= SHORTEST_FOREIGN))
+    rest = np.flatnonzero(~turkish & (column.ends - column.starts >= COMPANY_DIGITS))
     if rest.size:
-        found[rest] = _other_blocks(_without_separators(column, rest))
-    return found
-
-
-def _other_blocks(column: TextColumn) -> npt.NDArray[np.uint8]:
-    found, turkish = _turkish_blocks(column)
-    rest = np.flatnonzero(~turkish & (column.ends - column.starts >= SHORTEST_FOREIGN))
-    found[rest] = _foreign_blocks(column, rest)
+        found[rest] = _other_blocks(column, rest)
     return found
 
 
 def _turkish_blocks(column: TextColumn) -> tuple[npt.NDArray[np.uint8], npt.NDArray[np.bool_]]:
-    """Make the blocks of Turkish numbers without separators, others zero; and tell which they are."""
+    """Make the blocks of Turkish numbers as they are most often spelt, others zero; and tell which they are."""
     lengths = np.minimum(column.ends - column.starts, _LONG)
     turkish = _are_turkish(_windows(column.data, column.ends - BLOCK_BYTES), lengths)
     # Three bytes further on, the ten digits stand where the block has them.
@@ -284,36 +404,154 @@ def _are_turkish(tails: npt.NDArray[np.uint8], lengths: npt.NDArray[np.int64]) -
     """Tell which texts, given their last 16 bytes, are a prefix and ten digits of which the first is 2-9."""
     prefixes = tails.view(np.uint64)[:, 0] & _PREFIX_MASK[lengths]
     fits: npt.NDArray[np.bool_] = prefixes == _PREFIX[lengths]
-    fits |= (prefixes == _PREFIX_OF_14) & (lengths == len(SECOND_PREFIX) + _NATIONAL_BYTES)
     digits = _are_digits(tails).view(np.uint64) & _NATIONAL_DIGITS
     fits &= (digits[:, 0] == _NATIONAL_DIGITS[0]) & (digits[:, 1] == _NATIONAL_DIGITS[1])
     fits &= tails[:, _PREFIX_BYTES] >= ord("2")
     return fits
 
 
-def _foreign_blocks(column: TextColumn, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-    """Make the blocks of those rows that are `+` and a foreign number; others become zero."""
-    lengths = column.ends[rows] - column.starts[rows]
-    texts = _windows(column.data, column.starts[rows])
-    outside = np.arange(BLOCK_BYTES) >= lengths[:, None]
-    fits = (_are_digits(texts) | outside)[:, 1:].all(axis=1) & (lengths <= BLOCK_BYTES)
-    fits &= (texts[:, 0] == ord("+")) & (texts[:, 1] != ord("0"))
-    fits &= ~((texts[:, 1] == ord("9")) & (texts[:, 2] == ord("0")))
-    return np.where(outside | ~fits[:, None], np.uint8(0), texts)
+def _prefix_code(prefix: str, *, plus: bool) -> int:
+    """Number a prefix by its digits, how many they are and whether a plus stands before them."""
+    return ((plus * 16 + len(prefix)) << 20) + int(prefix or "0")
 
 
-def _without_separators(column: TextColumn, rows: npt.NDArray[np.int64]) -> TextColumn:
-    """Copy those rows into a column with margins, without what may stand anywhere in a phone."""
-    starts = column.starts[rows]
-    lengths = column.ends[rows] - starts
-    ends = np.cumsum(lengths)
-    text = column.data[np.arange(ends[-1]) + np.repeat(starts - (ends - lengths), lengths)]
-    drop = text == SEPARATORS[0]
-    for separator in SEPARATORS[1:]:
-        drop |= text == separator  # five comparisons are three times as fast as one look-up table
-    ends -= np.searchsorted(np.flatnonzero(drop), ends)
-    kept = text.tobytes().translate(None, delete=SEPARATORS)  # twice as fast as an index of bools
-    return _with_margins(TextColumn.adjacent(np.frombuffer(kept, np.uint8), np.diff(ends, prepend=0)))
+_PREFIX_CODES: Final = np.array(
+    sorted(
+        [_prefix_code(prefix, plus=False) for prefix in TURKISH_PREFIXES]
+        + [_prefix_code(prefix, plus=True) for prefix in PLUS_PREFIXES]
+    )
+)
+_LONGEST_PREFIX: Final = max(map(len, TURKISH_PREFIXES))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Digits:
+    """N phones taken apart. `table` holds their digits as numbers, uint8 (N, MOST_DIGITS), zeros behind the last.
+
+    `count` int64 says how many; `fits` whether there is nothing but digits and separators behind at most one plus;
+    `whole` whether a foreign number may be spelt so.
+    """
+
+    table: npt.NDArray[np.uint8]
+    count: npt.NDArray[np.int64]
+    plus: npt.NDArray[np.bool_]
+    fits: npt.NDArray[np.bool_]
+    whole: npt.NDArray[np.bool_]
+
+    def at(self, places: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+        """Return the digit of each phone at a place of its own."""
+        return self.table[np.arange(len(self.count)), np.clip(places, 0, MOST_DIGITS - 1)].astype(np.int64)
+
+
+def _other_blocks(column: TextColumn, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+    """Make the blocks of those rows of a column that are spelt in any other way; unreadable ones are zero."""
+    found = np.zeros((len(rows), BLOCK_BYTES), np.uint8)
+    phones = _taken_apart(column.data, *_without_white(column, rows))
+    left = phones.fits & (phones.count >= SHORTEST_NUMBER)
+    for size, is_one in (
+        (NATIONAL_DIGITS, lambda first: phones.at(first) > 1),
+        (COMPANY_DIGITS, lambda first: np.all([phones.at(first + at) == int(COMPANY[at]) for at in range(3)], axis=0)),
+    ):
+        first = phones.count - size
+        turkish = left & (first >= 0) & _has_turkish_prefix(phones, first) & is_one(first)
+        _write(found, turkish, phones, first, size, "+90")
+        left &= ~turkish
+    first = np.where(phones.plus, 0, 2)
+    foreign = left & phones.whole & _are_foreign(phones, first)
+    _write(found, foreign, phones, first, phones.count - first, "+")
+    return found
+
+
+def _write(
+    found: npt.NDArray[np.uint8],
+    chosen: npt.NDArray[np.bool_],
+    phones: _Digits,
+    first: npt.NDArray[np.int64],
+    size: npt.NDArray[np.int64] | int,
+    lead: str,
+) -> None:
+    """Write the blocks of the chosen phones: a lead, and so many digits from the first one on."""
+    rows = np.flatnonzero(chosen)
+    sizes = np.broadcast_to(size, chosen.shape)[rows, None]
+    places = np.arange(BLOCK_BYTES - len(lead))
+    digits = phones.table[rows[:, None], np.minimum(first[rows, None] + places, MOST_DIGITS - 1)] + np.uint8(ord("0"))
+    found[rows, len(lead) :] = np.where(places < sizes, digits, np.uint8(0))
+    found[rows, : len(lead)] = np.frombuffer(lead.encode(), np.uint8)
+
+
+def _has_turkish_prefix(phones: _Digits, length: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Say whether the first `length` digits of each phone are one of the prefixes."""
+    number = np.zeros(len(length), np.int64)
+    for at in range(_LONGEST_PREFIX):
+        number = np.where(at < length, number * 10 + phones.table[:, at], number)
+    code = ((phones.plus * 16 + np.clip(length, 0, _LONGEST_PREFIX + 1)) << 20) + number
+    known: npt.NDArray[np.bool_] = np.isin(code, _PREFIX_CODES)
+    return known
+
+
+def _are_foreign(phones: _Digits, first: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+    """Say whether the digits of each phone from the first one on are a foreign number, dialled from anywhere."""
+    size = phones.count - first
+    lead, second = phones.at(first), phones.at(first + 1)
+    three = lead * 100 + second * 10 + phones.at(first + 2)
+    length = COUNTRY_LENGTHS[three].astype(np.int64)
+    code = three // np.array([1, 100, 10, 1])[length]
+    behind = phones.at(first + length)
+    fits: npt.NDArray[np.bool_] = phones.plus | ((phones.at(first - 2) == 0) & (phones.at(first - 1) == 0))
+    fits &= (size >= SHORTEST_NUMBER) & (size <= LONGEST_NUMBER) & (length > 0) & (code != TURKEY)
+    fits &= (behind > 0) | ZERO_ALLOWED[code]
+    fits &= ~((code == 1) & (behind == 1))
+    fits &= ~((code == 7) & (behind == 8) & (size == 12))  # noqa: PLR2004 - one digit too many
+    fits &= ~((size == NATIONAL_DIGITS) & (lead == 5))  # noqa: PLR2004 - as Turkish mobiles begin
+    return fits
+
+
+def _taken_apart(data: npt.NDArray[np.uint8], starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> _Digits:
+    """Collect the digits of N texts without white space around them, and say how they are grouped."""
+    lengths = ends - starts
+    rows = len(starts)
+    beyond = np.cumsum(lengths)
+    begins = beyond - lengths
+    row = np.repeat(np.arange(rows), lengths)
+    text = data[np.arange(beyond[-1]) + np.repeat(starts - begins, lengths)]
+    digit, plus = _are_digits(text), text == ord("+")
+    parenthesis = (text == SEPARATORS[-2]) | (text == SEPARATORS[-1])
+    separator = parenthesis.copy()
+    for each in SEPARATORS[:-2]:
+        separator |= text == each
+
+    def in_row(which: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+        return np.bincount(row[which], minlength=rows)
+
+    count = in_row(digit)
+    before = np.cumsum(digit) - digit - np.repeat(np.cumsum(count) - count, lengths)  # digits of its row before each
+    pluses = in_row(plus)
+    fits = (in_row(~(digit | plus | separator)) == 0) & (pluses <= 1) & (in_row(plus & (before > 0)) == 0)
+    fits &= count <= MOST_DIGITS
+    table = np.zeros((rows, MOST_DIGITS), np.uint8)
+    kept = digit & (before < MOST_DIGITS)
+    table[row[kept], before[kept]] = text[kept] - np.uint8(ord("0"))
+    # A group begins with a digit that stands first in its text, or behind what is none.
+    begins_row = np.zeros(len(text), np.bool_)
+    begins_row[begins[lengths > 0]] = True
+    opens = digit & (begins_row | ~np.append(False, digit[:-1]))
+    group_row = row[opens]
+    sizes = np.bincount((np.cumsum(opens) - 1)[digit], minlength=len(group_row))
+    is_last = np.append(group_row[1:] != group_row[:-1], True)[: len(group_row)]
+    split = np.zeros(rows, np.bool_)
+    split[group_row[(sizes >= LONG_GROUP) & ~is_last]] = True
+    split[group_row[(sizes == 1) & is_last]] = True
+    whole = ~split & (in_row(parenthesis) == 0)
+    return _Digits(table=table, count=count, plus=pluses > 0, fits=fits, whole=whole)
+
+
+def _without_white(
+    column: TextColumn, rows: npt.NDArray[np.int64]
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Find where texts of a column with margins begin and end without white space and byte order marks."""
+    kinds = np.frombuffer(column.data.tobytes().translate(_KINDS), np.uint8)
+    starts, ends = _trimmed(kinds, column.starts[rows], column.ends[rows])
+    return _without_marks(column.data, kinds, starts, ends)
 
 
 # --- A column of e-mails, by arrays -----------------------------------------------------------------------
@@ -354,6 +592,7 @@ def _folded(column: TextColumn) -> _Folded:
     kinds = np.frombuffer(text.translate(_KINDS), np.uint8)  # twice as fast as an index of bytes
     rows = np.flatnonzero(column.ends - column.starts >= SHORTEST_EMAIL)
     starts, ends = _trimmed(kinds, column.starts[rows], column.ends[rows])
+    starts, ends = _without_marks(column.data, kinds, starts, ends)
     fits = _are_emails(kinds, starts, ends)
     found = np.zeros((2, len(column)), np.int64)
     found[:, rows[fits]] = starts[fits], ends[fits]
@@ -376,6 +615,29 @@ def _trimmed(
     starts, ends = starts.copy(), ends.copy()
     starts[rows], ends[rows] = firsts, beyonds
     return starts, ends
+
+
+def _without_marks(
+    data: npt.NDArray[np.uint8],
+    kinds: npt.NDArray[np.uint8],
+    starts: npt.NDArray[np.int64],
+    ends: npt.NDArray[np.int64],
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Leave out one byte order mark at each end of trimmed texts, and the white space that it hid."""
+    size = len(BOM)
+
+    def marked(places: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
+        may: npt.NDArray[np.bool_] = (ends - starts >= size) & (data[np.clip(places, 0, data.size - 1)] == BOM[0])
+        for at in np.flatnonzero(may).tolist():  # hardly ever any
+            may[at] = data[places[at] : places[at] + size].tobytes() == BOM
+        return may
+
+    starts = starts + size * marked(starts)
+    ends = np.maximum(starts, ends - size * marked(ends - size))
+    rows = np.flatnonzero(ends > starts)
+    if rows.size:
+        starts[rows], ends[rows] = _trimmed(kinds, starts[rows], ends[rows])
+    return starts, np.maximum(starts, ends)
 
 
 def _are_emails(

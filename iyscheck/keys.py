@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.ciphers.modes import ECB
 
 from iyscheck.errors import KeyFileError
 
-ADDRESS_FORM: Final = 1
+ADDRESS_FORM: Final = 2
 """Version of the grammar and blocks of `address`; part of every key id, so that two forms never mix."""
 
 KEY_BYTES: Final = 32
@@ -39,6 +39,10 @@ _BLANK: Final = bytes(BLOCK_BYTES)
 _MAX_FILE_BYTES: Final = 4096
 _FILE_MODE: Final = 0o600
 _OTHERS: Final = stat.S_IRWXG | stat.S_IRWXO
+_OLDER_FORM: Final = (
+    "Make new keys with `iyscheck keys create` and load the feed files into a new store: this form reads some "
+    "addresses otherwise, and refusals that the older one could not read are not in the store."
+)
 _LINE: Final = re.compile(rb"iyscheck (address-key|store-key) ([1-9][0-9]{0,3}) ([0-9a-f]{64})\n?")
 
 
@@ -92,7 +96,7 @@ class _Key:
         if form != ADDRESS_FORM:
             raise KeyFileError(
                 f"{path} holds a key of address form {form}; this iyscheck knows form {ADDRESS_FORM}.",
-                fix="Use the iyscheck version that made it, or a newer one.",
+                fix=_OLDER_FORM if form < ADDRESS_FORM else "Use the iyscheck version that made it, or a newer one.",
             )
         return cls(bytes.fromhex(found[3].decode()))
 

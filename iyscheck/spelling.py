@@ -14,24 +14,83 @@ from iyscheck.keys import BLOCK_BYTES
 
 # --- Phones -----------------------------------------------------------------------------------------------
 #
-# A phone has at most 16 characters, so two 64-bit numbers hold it, with the last character in the highest
-# byte of `back`. The ten digits of a Turkish number then are `back` and the upper two bytes of `front`, and
-# its prefix lies below them. A text that may be one as it stands is read as two words; any other is shifted
-# in from above, character by character and without its separators, and looked at again.
+# Nearly every phone is Turkish and has no separators: the ten digits stand at its end, behind one of a few prefixes.
+# Such a text is read as two 64-bit words, the last character in the highest byte of `back`; the ten digits then are
+# `back` and the upper two bytes of `front`, and the prefix lies below them. Every other text is read character by
+# character: its digits are collected, and how they are grouped.
 
 SEPARATORS: Final = b" -.()"
-"""What may stand anywhere in a phone."""
+"""What may stand anywhere in a phone, but for parentheses in a foreign one."""
 PREFIXES: Final = {10: b"", 11: b"0", 12: b"90", 13: b"+90", 14: b"0090", 15: b"00900"}
-"""What stands before the ten digits of a Turkish number, by length of the whole. Of 14 there is a second one."""
-SECOND_PREFIX: Final = b"+900"
-SHORTEST_FOREIGN: Final = len("+") + 7
+"""What most often stands before the ten digits of a Turkish number, by length of the whole."""
+TURKISH_PREFIXES: Final = ("", "0", "90", "900", "090", "0090", "0900", "00900")
+"""What may stand before a Turkish number that does not begin with a plus: country and trunk prefixes, one 0 more."""
+PLUS_PREFIXES: Final = ("90", "900")
+"""The same behind a plus."""
+NATIONAL_DIGITS: Final = 10
+COMPANY: Final = "444"
+COMPANY_DIGITS: Final = 7
+"""A company number without area code: 444 and four digits."""
+SHORTEST_NUMBER: Final = 7
+LONGEST_NUMBER: Final = 15
+"""Digits of a foreign number, its country code included."""
+MOST_DIGITS: Final = len("00") + LONGEST_NUMBER
+LONG_GROUP: Final = 6
+"""So many digits together are a number: what stands behind them is an extension."""
+
+COUNTRY_CODES: Final = (
+    # ITU-T E.164, assigned country codes and those shared by networks or services. Part of the address form's version.
+    *(1, 7, 20, 27, 30, 31, 32, 33, 34, 36, 39, 40, 41, 43, 44, 45, 46, 47, 48, 49, 51, 52, 53, 54, 55, 56, 57, 58),
+    *(60, 61, 62, 63, 64, 65, 66, 81, 82, 84, 86, 90, 91, 92, 93, 94, 95, 98),
+    *(211, 212, 213, 216, 218, *range(220, 259), *range(260, 270), 290, 291, 297, 298, 299),
+    *(*range(350, 360), *range(370, 379), *range(380, 384), 385, 386, 387, 389, 420, 421, 423, *range(500, 510)),
+    *(*range(590, 600), 670, *range(672, 684), *range(685, 693), 800, 808, 850, 852, 853, 855, 856),
+    *(870, 878, 880, 881, 882, 883, 886, 888, *range(960, 969), *range(970, 978), 979, *range(992, 997), 998),
+)
+TURKEY: Final = 90
+ZERO_FOLLOWS: Final = (39, 225, 241, 242, 378)
+"""Country codes behind which numbers may begin with 0: elsewhere it is a trunk prefix, dialled at home only."""
+
+
+def _country_lengths() -> npt.NDArray[np.uint8]:
+    """Return how many of three digits are a country code, indexed by their number: 0 where none begins so."""
+    lengths = np.zeros(1000, np.uint8)
+    for code in COUNTRY_CODES:
+        digits = len(str(code))
+        first = code * 10 ** (3 - digits)
+        lengths[first : first + 10 ** (3 - digits)] = digits
+    lengths.setflags(write=False)
+    return lengths
+
+
+COUNTRY_LENGTHS: Final = _country_lengths()
+"""How many of the first three digits of a number are its country code, 0 for none."""
+
+
+def _zeros() -> npt.NDArray[np.bool_]:
+    allowed = np.zeros(1000, np.bool_)
+    allowed[list(ZERO_FOLLOWS)] = True
+    allowed.setflags(write=False)
+    return allowed
+
+
+ZERO_ALLOWED: Final = _zeros()
+"""By country code: whether a number may begin with 0."""
 
 _SPACE, _HYPHEN, _FULL_STOP, _OPEN, _CLOSE = SEPARATORS
 _PLUS: Final = ord("+")
 _DIGIT_0: Final = ord("0")
+_DIGIT_1: Final = ord("1")
+_DIGIT_2: Final = ord("2")
+_DIGIT_4: Final = ord("4")
+_DIGIT_5: Final = ord("5")
+_DIGIT_8: Final = ord("8")
+_DIGIT_9: Final = ord("9")
 _SHORTEST_TURKISH: Final = min(PREFIXES)
 _LONGEST_TURKISH: Final = max(PREFIXES)
-_SECOND_LENGTH: Final = len(SECOND_PREFIX) + _SHORTEST_TURKISH
+BOM: Final = b"\xef\xbb\xbf"
+BOM_BYTES: Final = len(BOM)
+_BOM_0, _BOM_1, _BOM_2 = BOM
 
 
 def _number(text: bytes) -> np.uint64:
@@ -53,45 +112,42 @@ def _by_length(*numbers: np.uint64) -> npt.NDArray[np.uint64]:
 
 
 _PREFIXES: Final = _by_length(*map(_prefix, PREFIXES.values()))
-_SECOND_PREFIX: Final = _prefix(SECOND_PREFIX)
 _PREFIX_MASKS: Final = _by_length(*(_prefix(b"\xff" * len(prefix)) for prefix in PREFIXES.values()))
 _NATIONAL_IN_FRONT: Final = _number(bytes(6) + b"\xff" * 2)
 _ZEROS_BELOW: Final = _number(b"0" * 6)
 _LOWEST: Final = _number(b"\xff")
-_LOWEST_2: Final = _number(b"\xff" * 2)
 _LOWEST_3: Final = _number(b"\xff" * 3)
 _NOTHING: Final = _number(b"")
 _E164: Final = _number(b"+90")
 _FIRST_NATIONAL: Final = _number(b"2")
-_TURKEY: Final = _number(b"90")
-_ZERO: Final = _number(b"0")
 _ZEROS: Final = _number(b"0" * 8)
 _SEVEN_BITS: Final = _number(b"\x7f" * 8)
 _EIGHTH_BIT: Final = _number(b"\x80" * 8)
 _ABOVE_NINE: Final = _number(bytes([0x80 - 10]) * 8)
 """Added to seven bits it sets the eighth if they are more than nine, and never carries into the next byte."""
-_BY_1, _BY_3, _BY_5, _BY_6, _BY_7 = (np.uint64(8 * count) for count in (1, 3, 5, 6, 7))
+_BY_3, _BY_5, _BY_6 = (np.uint64(8 * count) for count in (3, 5, 6))
 """Shifts by so many bytes."""
 
 
 @Compiled
-def write_phone_blocks(  # noqa: C901 - one loop: calls out of it would have to be compiled too
+def write_common_blocks(
     data: npt.NDArray[np.uint8],
     starts: npt.NDArray[np.int64],
     ends: npt.NDArray[np.int64],
     found: npt.NDArray[np.uint8],
-) -> None:
-    """Write the block of each phone into its row of `found`, uint8 of shape (N, 16); leave the other rows alone."""
+    others: npt.NDArray[np.int64],
+) -> int:
+    """Write the block of each Turkish phone that is spelt as most are into its row of `found`, uint8 (N, 16).
+
+    Leaves the other rows alone and lists them in `others`, int64 (N,); returns how many they are.
+    """
 
     def are_digits(word: np.uint64) -> bool:
         values = word ^ _ZEROS
         return bool((values | ((values & _SEVEN_BITS) + _ABOVE_NINE)) & _EIGHTH_BIT == _NOTHING)
 
     def is_turkish(front: np.uint64, back: np.uint64, length: int) -> bool:
-        if length < _SHORTEST_TURKISH or length > _LONGEST_TURKISH:
-            return False
-        prefix = front & _PREFIX_MASKS[length]
-        known = prefix == _PREFIXES[length] or (length == _SECOND_LENGTH and prefix == _SECOND_PREFIX)
+        known = front & _PREFIX_MASKS[length] == _PREFIXES[length]
         digits = are_digits(back) and are_digits((front & _NATIONAL_IN_FRONT) | _ZEROS_BELOW)
         return bool(known and digits and (front >> _BY_6) & _LOWEST >= _FIRST_NATIONAL)
 
@@ -101,39 +157,131 @@ def write_phone_blocks(  # noqa: C901 - one loop: calls out of it would have to 
             found[row, byte] = np.uint8((front >> np.uint64(8 * byte)) & _LOWEST)
             found[row, byte + 8] = np.uint8((back >> np.uint64(8 * byte)) & _LOWEST)
 
+    count = 0
     for row in range(starts.size):
         length = ends[row] - starts[row]
+        turkish = False
         front, back = _NOTHING, _NOTHING
         if _SHORTEST_TURKISH <= length <= _LONGEST_TURKISH and ends[row] >= BLOCK_BYTES:
             tail = np.uint64(ends[row] - BLOCK_BYTES)
             for byte in range(8):
                 front |= np.uint64(data[tail + np.uint64(byte)]) << np.uint64(8 * byte)
                 back |= np.uint64(data[tail + np.uint64(byte + 8)]) << np.uint64(8 * byte)
-        turkish = is_turkish(front, back, length)
-        foreign = False
-        if not turkish:
-            front, back, length = _NOTHING, _NOTHING, 0
-            for place in range(starts[row], ends[row]):
-                character = data[place]
-                if character in (_SPACE, _HYPHEN, _FULL_STOP, _OPEN, _CLOSE):
-                    continue
-                if length == 0:
-                    foreign = character == _PLUS
-                elif np.uint8(character - _DIGIT_0) > 9:  # noqa: PLR2004 - below "0" the bytes wrap around
-                    foreign = False
-                front = (front >> _BY_1) | (back << _BY_7)
-                back = (back >> _BY_1) | (np.uint64(character) << _BY_7)
-                length += 1
             turkish = is_turkish(front, back, length)
         if turkish:
             write(row, _E164 | ((front >> _BY_6) << _BY_3) | ((back & _LOWEST_3) << _BY_5), back >> _BY_3)
-        elif foreign and SHORTEST_FOREIGN <= length <= BLOCK_BYTES:
-            for _ in range(BLOCK_BYTES - length):
-                front = (front >> _BY_1) | (back << _BY_7)
-                back >>= _BY_1
-            country = (front >> _BY_1) & _LOWEST_2
-            if country & _LOWEST != _ZERO and country != _TURKEY:
-                write(row, front, back)
+        else:
+            others[count] = row
+            count += 1
+    return count
+
+
+@Compiled
+def write_other_blocks(  # noqa: C901, PLR0912, PLR0915 - one loop: calls out of it would have to be compiled too
+    data: npt.NDArray[np.uint8],
+    starts: npt.NDArray[np.int64],
+    ends: npt.NDArray[np.int64],
+    rows: npt.NDArray[np.int64],
+    found: npt.NDArray[np.uint8],
+) -> None:
+    """Write the block of each of those phones into its row of `found`; leave the rows of unreadable ones alone."""
+
+    def is_turkish_prefix(digits: npt.NDArray[np.uint8], length: int, plus: bool) -> bool:  # noqa: FBT001 - compiled
+        """Say whether so many digits are one of the prefixes: zeros, then perhaps 90 and one zero more."""
+        zeros = 0
+        while zeros < length and digits[zeros] == _DIGIT_0:
+            zeros += 1
+        if length == zeros:  # nothing, or the 0 of calls at home
+            return not plus and zeros <= 1
+        rest = length - zeros
+        country = rest in (2, 3) and digits[zeros] == _DIGIT_9 and digits[zeros + 1] == _DIGIT_0
+        if not country or (rest == 3 and digits[zeros + 2] != _DIGIT_0):  # noqa: PLR2004 - digits of 900
+            return False
+        return zeros == 0 if plus else zeros <= 2  # noqa: PLR2004 - 00
+
+    digits = np.empty(MOST_DIGITS, np.uint8)
+    for row in rows:
+        place, end = starts[row], ends[row]
+        count, group, last = 0, 0, 0
+        plus, parenthesis, long_group, behind_long, fits = False, False, False, False, True
+        begun, ended, marks = False, False, 0  # around it white space, and a byte order mark at each end
+        while place < end and fits:
+            character = data[place]
+            place += 1
+            if np.uint8(character - _DIGIT_0) <= 9 and not ended and count < MOST_DIGITS:  # noqa: PLR2004 - bytes wrap
+                behind_long = behind_long or (group == 0 and long_group)
+                digits[count] = character
+                count += 1
+                group += 1
+                begun = True
+            elif character in (_SPACE, _HYPHEN, _FULL_STOP, _OPEN, _CLOSE) and (not ended or character == _SPACE):
+                parenthesis = parenthesis or character in (_OPEN, _CLOSE)
+                begun = begun or character != _SPACE
+                if group > 0:
+                    long_group = long_group or group >= LONG_GROUP
+                    last, group = group, 0
+            elif character == _PLUS and count == 0 and not plus and not ended:
+                plus = begun = True
+            elif KINDS[character] == WHITE:
+                ended = begun
+            elif (
+                character == _BOM_0
+                and end - place >= BOM_BYTES - 1
+                and data[place] == _BOM_1
+                and data[place + 1] == _BOM_2
+            ):
+                fits = marks == 0 or (begun and marks == 1)
+                marks, ended = 2 if begun else 1, begun
+                place += BOM_BYTES - 1
+            else:
+                fits = False
+        last = group if group > 0 else last
+        if not fits or count < COMPANY_DIGITS:
+            continue
+        first = count - NATIONAL_DIGITS
+        if first >= 0 and digits[first] >= _DIGIT_2 and is_turkish_prefix(digits, first, plus):
+            size = NATIONAL_DIGITS
+        else:
+            first = count - COMPANY_DIGITS
+            size = 0
+            if digits[first] == digits[first + 1] == digits[first + 2] == _DIGIT_4 and is_turkish_prefix(
+                digits, first, plus
+            ):
+                size = COMPANY_DIGITS
+        if size > 0:
+            found[row, 0], found[row, 1], found[row, 2] = _PLUS, _DIGIT_9, _DIGIT_0
+            for digit in range(size):
+                found[row, 3 + digit] = digits[first + digit]
+            continue
+        if plus:
+            first = 0
+        elif digits[0] == _DIGIT_0 and digits[1] == _DIGIT_0:
+            first = 2
+        else:
+            continue
+        size = count - first
+        if parenthesis or behind_long or last == 1 or not SHORTEST_NUMBER <= size <= LONGEST_NUMBER:
+            continue
+        three = (
+            (np.int64(digits[first]) - _DIGIT_0) * 100
+            + (np.int64(digits[first + 1]) - _DIGIT_0) * 10
+            + (np.int64(digits[first + 2]) - _DIGIT_0)
+        )
+        code_length = np.int64(COUNTRY_LENGTHS[three])
+        code = three if code_length == 3 else three // 10 if code_length == 2 else three // 100  # noqa: PLR2004 - digits
+        behind = digits[first + code_length]
+        if (
+            code_length == 0
+            or code == TURKEY
+            or (behind == _DIGIT_0 and not ZERO_ALLOWED[code])
+            or (code == 1 and behind == _DIGIT_1)
+            or (code == 7 and behind == _DIGIT_8 and size == 12)  # noqa: PLR2004 - one digit too many
+            or (size == NATIONAL_DIGITS and digits[first] == _DIGIT_5)
+        ):
+            continue
+        found[row, 0] = _PLUS
+        for digit in range(size):
+            found[row, 1 + digit] = digits[first + digit]
 
 
 # --- E-mails ----------------------------------------------------------------------------------------------
@@ -176,7 +324,7 @@ FOLD: Final = _fold()
 
 
 @Compiled
-def fold_emails(  # noqa: C901 - as above
+def fold_emails(  # noqa: C901, PLR0912 - as above
     data: npt.NDArray[np.uint8],
     starts: npt.NDArray[np.int64],
     ends: npt.NDArray[np.int64],
@@ -195,6 +343,20 @@ def fold_emails(  # noqa: C901 - as above
             start += 1
         while start < end and KINDS[data[end - 1]] == WHITE:
             end -= 1
+        if (
+            end - start >= BOM_BYTES
+            and data[start] == _BOM_0
+            and data[start + 1] == _BOM_1
+            and data[start + 2] == _BOM_2
+        ):
+            start += BOM_BYTES
+            while start < end and KINDS[data[start]] == WHITE:
+                start += 1
+        marked = end - start >= BOM_BYTES and data[end - 3] == _BOM_0
+        if marked and data[end - 2] == _BOM_1 and data[end - 1] == _BOM_2:
+            end -= BOM_BYTES
+            while start < end and KINDS[data[end - 1]] == WHITE:
+                end -= 1
         firsts[row], beyonds[row] = 0, 0
         if end - start < SHORTEST_EMAIL or end - start > LONGEST_EMAIL:
             continue

@@ -9,7 +9,8 @@ from iyscheck.consent import Channel, RecipientType, Status, local_seconds
 
 # --- Addresses --------------------------------------------------------------------------------------------
 
-TURKISH_PREFIXES = ("+90", "0090", "90", "0", "", "+900", "00900")
+TURKISH_PREFIXES = ("+90", "0090", "90", "0", "", "+900", "00900", "900", "090", "0900")
+FOREIGN_LEADS = ("+49", "0049", "+490", "+39", "+390", "+1", "+11", "+7", "+78", "+3606", "+2250", "+3780", "+5", "005")
 PHONE_SEPARATORS = " -.()"
 LOCAL_CHARACTERS = string.ascii_letters + string.digits + "._+-"
 LABEL_CHARACTERS = string.ascii_letters + string.digits + "_-"
@@ -28,9 +29,16 @@ def _digits(least: int, most: int) -> st.SearchStrategy[str]:
 national_numbers = st.builds(str.__add__, st.sampled_from("23456789"), _digits(9, 9))
 """Ten digits of which the first is 2-9: a Turkish number without any prefix."""
 
-foreign_numbers = st.builds("+{}{}".format, st.sampled_from("123456789"), _digits(6, 14)).filter(
-    lambda number: not number.startswith("+90")
+company_numbers = _digits(4, 4).map("444{}".format)
+"""Numbers of companies without area code."""
+
+foreign_numbers = st.builds(
+    "+{}{}{}".format,
+    st.sampled_from(["1", "20", "31", "44", "49", "61", "86", "212", "353", "971", "995", "998"]),
+    st.sampled_from("234567"),
+    _digits(5, 10),
 )
+"""Numbers abroad, with a digit behind the country code that every country may have."""
 
 
 @st.composite
@@ -73,7 +81,9 @@ def _near(draw: st.DrawFn, texts: st.SearchStrategy[str]) -> str:
 @st.composite
 def _sized_digits(draw: st.DrawFn) -> str:
     """A leading text and any number of digits: the lengths that the grammar draws its lines between."""
-    lead = draw(st.sampled_from(["", "0", "00", "+", "+0", "+00", "++", "90", "900", "9000", "+9", *TURKISH_PREFIXES]))
+    lead = draw(
+        st.sampled_from(["", "0", "00", "+", "+0", "+00", "++", "9000", "+9", *FOREIGN_LEADS, *TURKISH_PREFIXES])
+    )
     return lead + draw(_digits(0, 18))
 
 
@@ -87,8 +97,9 @@ def _joined_labels(draw: st.DrawFn) -> str:
     return "".join(label + joint for label, joint in parts) + draw(_labels)
 
 
-accepted_phones = separated(
-    st.builds(str.__add__, st.sampled_from(TURKISH_PREFIXES), national_numbers) | foreign_numbers
+accepted_phones = (
+    separated(st.builds(str.__add__, st.sampled_from(TURKISH_PREFIXES), national_numbers | company_numbers))
+    | foreign_numbers
 )
 near_phones = _near(accepted_phones) | separated(_sized_digits())
 near_emails = _near(emails()) | _joined_labels()

@@ -1,4 +1,4 @@
-"""The laws of address form 1, for single addresses and for columns."""
+"""The laws of address form 2, for single addresses and for columns."""
 
 import hashlib
 import string
@@ -13,16 +13,19 @@ from hypothesis import strategies as st
 from iyscheck.address import (
     UNREADABLE,
     TextColumn,
+    Unreadable,
     block,
     blocks,
     canonical,
     readable,
     token,
     tokens,
+    why_unreadable,
 )
 from iyscheck.consent import Channel
 from iyscheck.kernel import Kernel
 from iyscheck.keys import AddressKey
+from iyscheck.spelling import COUNTRY_CODES
 from tests.strategies import (
     accepted_phones,
     addresses,
@@ -49,25 +52,56 @@ raw_texts = st.binary(max_size=20) | (accepted_phones | emails()).map(str.encode
 raw_buffers = st.lists(raw_texts | st.sampled_from([b":\x0d", b":\x80\x01", b" "]), max_size=8).map(b"".join)
 
 
+CODES_TEXT = """
+1 7 20 27 30 31 32 33 34 36 39 40 41 43 44 45 46 47 48 49 51 52 53 54 55 56 57 58 60 61 62 63 64 65 66 81 82 84
+86 91 92 93 94 95 98 211 212 213 216 218 220 221 222 223 224 225 226 227 228 229 230 231 232 233 234 235 236 237
+238 239 240 241 242 243 244 245 246 247 248 249 250 251 252 253 254 255 256 257 258 260 261 262 263 264 265 266
+267 268 269 290 291 297 298 299 350 351 352 353 354 355 356 357 358 359 370 371 372 373 374 375 376 377 378 380
+381 382 383 385 386 387 389 420 421 423 500 501 502 503 504 505 506 507 508 509 590 591 592 593 594 595 596 597
+598 599 670 672 673 674 675 676 677 678 679 680 681 682 683 685 686 687 688 689 690 691 692 800 808 850 852 853
+855 856 870 878 880 881 882 883 886 888 960 961 962 963 964 965 966 967 968 970 971 972 973 974 975 976 977 979
+992 993 994 995 996 998
+"""
+CODES = frozenset(CODES_TEXT.split())
+"""The country codes once more, but for Türkiye's."""
+
+
+def trimmed(text: str) -> str:
+    """Without white space and one byte order mark at each end."""
+    white = " \t\n\r\v\f"
+    return text.strip(white).removeprefix("\ufeff").removesuffix("\ufeff").strip(white)
+
+
 def reference_phone(text: str) -> str | None:
     """The phone grammar once more, read off the document step by step."""
+    text = trimmed(text)
     kept = "".join(character for character in text if character not in " -.()")
-    for prefix in ("+900", "00900", "+90", "0090", "90", "0", ""):
-        number = kept.removeprefix(prefix)
-        whole = kept.startswith(prefix) and len(number) == 10 and DIGITS.issuperset(number)
-        if whole and number[0] in "23456789":
-            return "+90" + number
-    number = kept.removeprefix("+")
-    foreign = kept.startswith("+") and 7 <= len(number) <= 15 and DIGITS.issuperset(number)
-    return kept if foreign and number[0] != "0" and number[:2] != "90" else None
+    for size, begins in ((10, tuple("23456789")), (7, ("444",))):
+        for prefix in ("+900", "+90", "00900", "0090", "0900", "090", "900", "90", "0", ""):
+            number = kept.removeprefix(prefix)
+            whole = kept.startswith(prefix) and len(number) == size and DIGITS.issuperset(number)
+            if whole and number.startswith(begins):
+                return "+90" + number
+    number = kept[1:] if kept.startswith("+") else kept[2:] if kept.startswith("00") else ""
+    groups = "".join(c if c in DIGITS else " " for c in text).split()
+    code = next((number[:size] for size in (1, 2, 3) if number[:size] in CODES), None)
+    if not 7 <= len(number) <= 15 or not DIGITS.issuperset(number) or code is None or set("()") & set(text):
+        return None
+    behind = number[len(code) :]
+    refused = (
+        (behind.startswith("0") and code not in {"39", "225", "241", "242", "378"})
+        or (code == "1" and behind.startswith("1"))
+        or (code == "7" and behind.startswith("8") and len(behind) == 11)
+        or (len(number) == 10 and number.startswith("5"))
+        or len(groups[-1]) == 1
+        or any(len(group) >= 6 for group in groups[:-1])
+    )
+    return None if refused else "+" + number
 
 
 def reference_email(text: str) -> str | None:
     """The e-mail grammar once more, read off the document step by step."""
-    while text and text[0] in " \t\n\r\v\f":
-        text = text[1:]
-    while text and text[-1] in " \t\n\r\v\f":
-        text = text[:-1]
+    text = trimmed(text)
     text = "".join(chr(ord(c) + 32) if "A" <= c <= "Z" else c for c in text)
     local, _, domain = text.partition("@")
     labels = domain.split(".")
@@ -113,10 +147,10 @@ class TestGolden:
                 "4fa58eec38bbf19aff086f03ea47c9cb",
             ),
             (
-                "+999999999999999",
+                "00 998 999 999 999 999",
                 Channel.MESAJ,
-                "2b393939393939393939393939393939",
-                "af68ea3681e1edf8405378009f0373e2",
+                "2b393938393939393939393939393939",
+                "50efb980c43ee866f154bef5cdb6bc16",
             ),
             (
                 " First.Last+News@Example.com.TR\r\n",
@@ -141,7 +175,7 @@ class TestGolden:
 
 
 class TestPhones:
-    """`+90`, `0090`, `90`, `0` or nothing before ten digits that start 2-9; `+900…`, `00900…` fold to `+90…`."""
+    """Turkish and foreign numbers, in all their spellings."""
 
     @both_kernels
     @given(data=st.data(), national=national_numbers, channel=phone_channels)
@@ -182,14 +216,14 @@ class TestPhones:
             "",
             " -.()",
             "+",
-            "9005992000000",
+            "90059920000000",
             "05992000000 dahili 5",
             "0599200000",
             "059920000000",
             "01992000000",
             "+9059920000",
             "+90599200000000",
-            "0049301234567",
+            "00049301234567",
             "+049301234567",
             "+491234",
             "+4912345678901234",
@@ -199,7 +233,7 @@ class TestPhones:
             "٠٥٩٩٢٠٠٠٠٠٠",
             "０5992000000",
             "0599\t2000000",
-            "05992000000\n",
+            "05992000000\n1",
             "\x0005992000000",
             "05992000000\x00",
             "0599/2000000",
@@ -216,6 +250,11 @@ class TestPhones:
         assert canonical(refused, Channel.MESAJ) is None
         assert blocks(TextColumn.of([refused]), Channel.ARAMA, kernel).tobytes() == UNREADABLE
 
+    def test_country_codes(self) -> None:
+        """The table has the codes of libphonenumber's metadata, and no others."""
+        assert {str(code) for code in COUNTRY_CODES} == CODES | {"90"}
+        assert set(COUNTRY_CODES) - {888} == set(phonenumbers.COUNTRY_CODE_TO_REGION_CODE) - {888}
+
     @given(code=st.sampled_from(LIVE_CODES), rest=st.text("0123456789", min_size=7, max_size=7))
     @settings(max_examples=200, deadline=None)
     def test_metadata_oracle(self, code: str, rest: str) -> None:
@@ -230,6 +269,166 @@ class TestPhones:
         ]
 
         assert [canonical(spelling, Channel.MESAJ) for spelling in spellings] == [e164] * 3
+
+
+OTHER_READINGS = {
+    "7": "8 is dialled before numbers at home, and dropped from more digits than a number has",
+    "55": "carriers' codes of two digits are dropped from the front",
+    "241": "numbers of before the renumbering of 2019 are turned into today's",
+    "261": "the operator's code 20 is put before seven digits",
+    "370": "8 was dialled before numbers at home, and is dropped",
+    "375": "8 is dialled before numbers at home, and dropped",
+    "672": "digits of bases in the Antarctic are turned into others",
+    "692": "1 is dialled before numbers at home, and dropped",
+    "993": "8 is dialled before numbers at home, and dropped",
+}
+"""Countries of which libphonenumber turns some digit strings into other numbers, and how: it guesses what was meant. We
+keep the digits as they are written: what is dialled by them is that number or none."""
+
+EXAMPLES = [
+    number
+    for region in sorted(phonenumbers.SUPPORTED_REGIONS)
+    for kind in (phonenumbers.PhoneNumberType.MOBILE, phonenumbers.PhoneNumberType.FIXED_LINE)
+    if (number := phonenumbers.example_number_for_type(region, kind)) is not None
+]
+
+
+@st.composite
+def written_numbers(draw: st.DrawFn) -> str:
+    """Numbers of all countries as people write them, damaged here and there; and any digits and separators."""
+    number = draw(st.sampled_from(EXAMPLES))
+    formats = phonenumbers.PhoneNumberFormat
+    international = phonenumbers.format_number(number, formats.INTERNATIONAL)
+    text = draw(
+        st.sampled_from(
+            [
+                international,
+                phonenumbers.format_number(number, formats.E164),
+                phonenumbers.format_number(number, formats.NATIONAL),
+                phonenumbers.format_out_of_country_calling_number(number, "TR"),
+                "00" + international.removeprefix("+"),
+                f"+{number.country_code} (0){number.national_number}",
+                f"+{number.country_code} 0{number.national_number}",
+                f"+{number.national_number}",
+            ]
+        )
+        | st.text("0123456789 -.()+", min_size=5, max_size=18)
+    )
+    for _ in range(draw(st.integers(0, 3))):
+        place = draw(st.integers(0, len(text)))
+        text = text[:place] + draw(st.sampled_from([*" -.()0123456789", ""])) + text[place + draw(st.integers(0, 1)) :]
+    return text
+
+
+class TestNobodyElse:
+    """What a phone library reads as one number is never read as another here: that one might not have refused."""
+
+    @pytest.mark.parametrize(
+        "text",
+        [
+            "+49 (0)171 9993001",
+            "+49 171 9993001-12",
+            "+49 171 999 30 01.0",
+            "+49 0171 9993001",
+            "+44 07911 123456",
+            "+1 1 212 555 0123",
+            "+7 8 912 345 67 89",
+            "+36 06 20 123 4567",
+            "+5321234567",
+            "005321234567",
+        ],
+    )
+    @both_kernels
+    def test_reproduced(self, text: str, kernel: Kernel) -> None:
+        """Spellings that became somebody else's number are unreadable, alone and in a column."""
+        assert canonical(text, Channel.MESAJ) is None
+        assert not readable(blocks(TextColumn.of([text]), Channel.MESAJ, kernel)).any()
+
+    @pytest.mark.parametrize(
+        ("text", "number"),
+        [
+            ("0049 171 9993001", "+491719993001"),
+            ("9005329993001", "+905329993001"),
+            ("0905329993001", "+905329993001"),
+            ("90 0532 999 30 01", "+905329993001"),
+            ("0 90 532 999 30 01", "+905329993001"),
+            ("444 0 123", "+904440123"),
+            ("0090 444 0 123", "+904440123"),
+            ("9004440123", "+909004440123"),
+            ("05329993001\t", "+905329993001"),
+            ("\ufeff05329993001\r\n", "+905329993001"),
+            ("+39 06 1234567", "+39061234567"),
+            ("+225 07 12 34 56 78", "+2250712345678"),
+            ("(0532) 999 30 01", "+905329993001"),
+            ("+7 812 345 67 89", "+78123456789"),
+        ],
+    )
+    @both_kernels
+    def test_read(self, text: str, number: str | None, kernel: Kernel) -> None:
+        """Spellings that people use are read as the number that they mean."""
+        column = TextColumn.of([text])
+        raw = TextColumn.adjacent(np.frombuffer(text.encode(), np.uint8), np.array([len(text.encode())]))
+
+        assert canonical(text, Channel.MESAJ) == number
+        for each in (column, raw):
+            found = blocks(each, Channel.MESAJ, kernel).tobytes()
+            assert found == (number or "").encode().ljust(16, b"\0")
+
+    @given(written_numbers())
+    @settings(max_examples=2_000, deadline=None)
+    def test_library(self, text: str) -> None:
+        """If libphonenumber reads a valid number, we read the same one or none; the exceptions are listed."""
+        try:
+            number = phonenumbers.parse(text, "TR")
+        except phonenumbers.NumberParseException:
+            return
+        if not phonenumbers.is_valid_number(number) or str(number.country_code) in OTHER_READINGS:
+            return
+
+        e164 = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
+
+        assert canonical(text, Channel.MESAJ) in {None, e164}
+
+
+WHY = [
+    ("", Channel.MESAJ, Unreadable.EMPTY),
+    (" \t", Channel.EPOSTA, Unreadable.EMPTY),
+    ("05329993001", Channel.EPOSTA, Unreadable.OTHER_FORM),
+    ("a@example.com", Channel.ARAMA, Unreadable.OTHER_FORM),
+    ("0532\u200b9993001", Channel.MESAJ, Unreadable.INVISIBLE),
+    ("0532\u00a0999 30 01", Channel.MESAJ, Unreadable.INVISIBLE),
+    ("٠٥٣٢٩٩٩٣٠٠١", Channel.MESAJ, Unreadable.INVISIBLE),
+    ("9,05333E+11", Channel.MESAJ, Unreadable.SPREADSHEET),
+    ("05329993001; 05329993002", Channel.MESAJ, Unreadable.SEVERAL),
+    ("05329993001 / 05329993002", Channel.MESAJ, Unreadable.SEVERAL),
+    ("05329993001 05329993002", Channel.MESAJ, Unreadable.SEVERAL),
+    ("a@example.com,b@example.com", Channel.EPOSTA, Unreadable.SEVERAL),
+    ("05329993001 dahili 5", Channel.MESAJ, Unreadable.LETTERS),
+    ("+49 (0)171 9993001", Channel.MESAJ, Unreadable.TRUNK_ZERO),
+    ("+1 1 212 555 0123", Channel.MESAJ, Unreadable.TRUNK_ZERO),
+    ("+49 (171) 9993001", Channel.MESAJ, Unreadable.PARENTHESIS),
+    ("+49 171 9993001-12", Channel.MESAJ, Unreadable.EXTENSION),
+    ("+5321234567", Channel.MESAJ, Unreadable.COUNTRY),
+    ("+999 123 456 78", Channel.MESAJ, Unreadable.COUNTRY),
+    ("0532999300", Channel.MESAJ, Unreadable.LENGTH),
+    ("0532/9993001", Channel.MESAJ, Unreadable.MALFORMED),
+    ("a@b", Channel.EPOSTA, Unreadable.MALFORMED),
+]
+
+
+class TestWhy:
+    """The likeliest cause is told where an address is not read."""
+
+    @pytest.mark.parametrize(("text", "channel", "why"), WHY, ids=range(len(WHY)))
+    def test_cause(self, text: str, channel: Channel, why: Unreadable) -> None:
+        """Each kind of mistake has its cause."""
+        assert why_unreadable(text, channel) is why
+
+    @given(text=addresses, channel=channels)
+    @settings(max_examples=500, deadline=None)
+    def test_exactly_unreadable(self, text: str, channel: Channel) -> None:
+        """There is a cause for every unreadable address and for no other."""
+        assert (why_unreadable(text, channel) is None) == (canonical(text, channel) is not None)
 
 
 class TestEmails:

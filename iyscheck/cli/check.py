@@ -9,8 +9,9 @@ from typing import Annotated, Final, TypeVar
 import typer
 
 from iyscheck import output
-from iyscheck.cli.sentences import WORDS, Language, Words, explain
-from iyscheck.consent import Channel, MessageClass, RecipientType
+from iyscheck.address import why_unreadable
+from iyscheck.cli.sentences import WORDS, Language, Words, explain, explain_unreadable
+from iyscheck.consent import Channel, MessageClass, Reason, RecipientType
 from iyscheck.errors import SettingsError
 from iyscheck.keys import AddressKey
 from iyscheck.question import Answer, Evidence
@@ -113,7 +114,9 @@ def check(  # noqa: PLR0913 - one parameter for each option
             message_class=message_class or MessageClass.COMMERCIAL,
             retailer=retailer,
         )
-    typer.echo(_as_json(answer, language) if as_json else _as_text(answer, language))
+    cause = why_unreadable(text, channel) if answer.reason is Reason.INVALID_ADDRESS else None
+    hint = "" if cause is None else explain_unreadable(cause, language)
+    typer.echo(_as_json(answer, language, hint) if as_json else _as_text(answer, language, hint))
     if not answer.permitted:
         raise typer.Exit(DENIED)
 
@@ -131,7 +134,7 @@ def moment(seconds: float | None) -> str | None:
     return None if seconds is None else datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-def _as_json(answer: Answer, language: Language) -> str:
+def _as_json(answer: Answer, language: Language, hint: str) -> str:
     explanation = explain(answer.reason, language)
     envelope = answer.envelope
     return output.as_json(
@@ -139,7 +142,7 @@ def _as_json(answer: Answer, language: Language) -> str:
             "permitted": answer.permitted,
             "reason": answer.reason.name,
             "reason_number": int(answer.reason),
-            "why": explanation.why,
+            "why": f"{explanation.why} {hint}".rstrip(),
             "do": explanation.do,
             "message_class": answer.message_class.name,
             "evidence": _evidence_fields(answer.evidence),
@@ -164,14 +167,14 @@ def _evidence_fields(evidence: Evidence | None) -> dict[str, str] | None:
     }
 
 
-def _as_text(answer: Answer, language: Language) -> str:
+def _as_text(answer: Answer, language: Language, hint: str) -> str:
     words, explanation, envelope = WORDS[language], explain(answer.reason, language), answer.envelope
     verdict = words.permitted if answer.permitted else words.denied
     as_of = moment(envelope.as_of) or words.never_complete
     policy = f"{words.policy} {envelope.policy_id}, {words.message_class} {answer.message_class.name}"
     lines = (
         f"{verdict}  {answer.reason.name}",
-        f"{explanation.why} {explanation.do}",
+        " ".join(part for part in (explanation.why, hint, explanation.do) if part),
         f"{words.evidence}: {_evidence_text(answer.evidence, words)}",
         f"{words.complete_to}: {as_of} ({words.position} {envelope.position.sequence})",
         f"{words.valid_until}: {moment(envelope.valid_until)}",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
+from iyscheck.address import Unreadable
 from iyscheck.consent import Reason
 
 
@@ -212,3 +213,43 @@ EXPLANATIONS: Final[Mapping[Language, Mapping[Reason, Explanation]]] = {
 def explain(reason: Reason, language: Language) -> Explanation:
     """Explain a reason."""
     return EXPLANATIONS[language][reason]
+
+
+_UNREADABLE: Final[Mapping[Language, Mapping[Unreadable, str]]] = {
+    Language.ENGLISH: {
+        Unreadable.EMPTY: "It is empty.",
+        Unreadable.OTHER_FORM: "It is a phone where the channel asks for an e-mail, or the reverse.",
+        Unreadable.INVISIBLE: "It holds a character that is not seen, or one of another script: type it anew.",
+        Unreadable.SPREADSHEET: "A spreadsheet has shortened it: format the column as text and export it again.",
+        Unreadable.SEVERAL: "It holds more than one address: ask about each by itself.",
+        Unreadable.LETTERS: "It holds letters: leave out names and extensions.",
+        Unreadable.TRUNK_ZERO: "Behind its country code stands the digit that is dialled at home only: "
+        "write +49 171…, not +49 (0)171….",
+        Unreadable.PARENTHESIS: "It is a foreign number with parentheses: write it without.",
+        Unreadable.EXTENSION: "It is a foreign number with something behind it, such as an extension: leave that out.",
+        Unreadable.COUNTRY: "Its country code is nobody's: a Turkish number begins with +90 or 0.",
+        Unreadable.LENGTH: "It has too few or too many digits.",
+        Unreadable.MALFORMED: "It has characters that no such address has.",
+    },
+    Language.TURKISH: {
+        Unreadable.EMPTY: "Adres boş.",
+        Unreadable.OTHER_FORM: "Kanal e-posta isterken telefon verilmiş, ya da tersi.",
+        Unreadable.INVISIBLE: "Görünmeyen ya da başka bir yazıdan bir karakter var: yeniden yazın.",
+        Unreadable.SPREADSHEET: "Sayı, tablo programının kısalttığı biçimde: sütunu metin olarak biçimlendirip yeniden "
+        "dışa aktarın.",
+        Unreadable.SEVERAL: "Birden fazla adres var: her birini ayrı sorun.",
+        Unreadable.LETTERS: "Harf içeriyor: adları ve dahili numaraları çıkarın.",
+        Unreadable.TRUNK_ZERO: "Ülke kodundan sonra yalnızca yurt içinde çevrilen rakam var: +49 (0)171… değil, "
+        "+49 171… yazın.",
+        Unreadable.PARENTHESIS: "Yabancı numarada parantez var: parantezsiz yazın.",
+        Unreadable.EXTENSION: "Yabancı numaranın arkasında dahili numara gibi bir ek var: onu çıkarın.",
+        Unreadable.COUNTRY: "Böyle bir ülke kodu yok: Türkiye numarası +90 veya 0 ile başlar.",
+        Unreadable.LENGTH: "Rakam sayısı az ya da fazla.",
+        Unreadable.MALFORMED: "Böyle bir adreste bulunmayan karakterler var.",
+    },
+}
+
+
+def explain_unreadable(cause: Unreadable, language: Language) -> str:
+    """Say why an address is not read and how to write it, without saying the address."""
+    return _UNREADABLE[language][cause]

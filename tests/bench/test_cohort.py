@@ -15,7 +15,7 @@ items = st.lists(st.integers(0, PHONES - 1), min_size=1, max_size=50).map(lambda
 
 
 class TestPhones:
-    """Recipients have phones that address form 1 reads."""
+    """Recipients have phones that the address form reads."""
 
     @given(drawn=items)
     def test_blocks(self, drawn: np.ndarray) -> None:

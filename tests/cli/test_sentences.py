@@ -2,7 +2,8 @@ from dataclasses import fields
 
 import pytest
 
-from iyscheck.cli.sentences import EXPLANATIONS, WORDS, Language, explain
+from iyscheck.address import Unreadable
+from iyscheck.cli.sentences import EXPLANATIONS, WORDS, Language, explain, explain_unreadable
 from iyscheck.consent import Reason, permits
 
 
@@ -27,6 +28,13 @@ class TestSentences:
         told = {reason for reason in Reason if send in explain(reason, language).do}
 
         assert told == {reason for reason in Reason if permits(reason)}
+
+    def test_unreadable(self, language: Language) -> None:
+        """Each cause of an unreadable address has a sentence of its own."""
+        sentences = {explain_unreadable(cause, language) for cause in Unreadable}
+
+        assert len(sentences) == len(Unreadable)
+        assert all(sentence.endswith(".") for sentence in sentences)
 
     def test_words(self, language: Language) -> None:
         """No word around an answer is missing."""

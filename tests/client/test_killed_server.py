@@ -15,6 +15,7 @@ import pytest
 
 from iyscheck.client import AsyncClient, Client
 from iyscheck.consent import Channel, Reason, RecipientType, Status
+from iyscheck.keys import ADDRESS_FORM
 from tests.builders import ADDRESS_KEY, STORE_KEY, StoreBuilder
 from tests.server.conftest import make_site
 from tests.server.test_workers import Running, eventually, running
@@ -35,7 +36,7 @@ def site(tmp_path: Path) -> Path:
     for key in (ADDRESS_KEY, STORE_KEY):
         file = tmp_path / key.kind
         file.touch(0o600)
-        file.write_text(f"iyscheck {key.kind} 1 {key._secret.hex()}\n")
+        file.write_text(f"iyscheck {key.kind} {ADDRESS_FORM} {key._secret.hex()}\n")
     with StoreBuilder(tmp_path / "store") as store:
         store.brand(1, now=True).consent(recipient="+905321000001")
         store.consent(recipient="+905321000002", status=Status.RET).commit()

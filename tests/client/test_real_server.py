@@ -13,7 +13,7 @@ from iyscheck.change import Position
 from iyscheck.client import Batching, Client
 from iyscheck.consent import Channel, MessageClass, Reason, RecipientType, Status
 from iyscheck.errors import ServiceError, ServiceRefusedError, ServiceUnavailableError
-from iyscheck.keys import AddressKey
+from iyscheck.keys import ADDRESS_FORM, AddressKey
 from iyscheck.question import Answer, Context, Question
 from iyscheck.server.app import Server
 from iyscheck.server.log import open_log
@@ -42,7 +42,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     for key in (ADDRESS_KEY, STORE_KEY):
         file = path / key.kind
         file.touch(0o600)
-        file.write_text(f"iyscheck {key.kind} 1 {key._secret.hex()}\n")
+        file.write_text(f"iyscheck {key.kind} {ADDRESS_FORM} {key._secret.hex()}\n")
     with StoreBuilder(path / "store") as store:
         store.brand(1, now=True).brand(STALE, watermark=None)
         store.consent(recipient=CONSENTED, retailers=[66]).consent(recipient=REFUSED, status=Status.RET)

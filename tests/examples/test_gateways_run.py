@@ -14,6 +14,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from iyscheck.consent import Status
 from iyscheck.examples.asyncio_sender import send_all
+from iyscheck.keys import ADDRESS_FORM
 from iyscheck.server.app import Server
 from iyscheck.server.log import open_log
 from iyscheck.server.settings import Settings
@@ -66,7 +67,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     for key in (ADDRESS_KEY, STORE_KEY):
         file = folder / key.kind
         file.touch(0o600)
-        file.write_text(f"iyscheck {key.kind} 1 {key._secret.hex()}\n")
+        file.write_text(f"iyscheck {key.kind} {ADDRESS_FORM} {key._secret.hex()}\n")
     with StoreBuilder(folder / "store") as store:
         store.brand(BRAND, now=True)
         store.consent(brand=BRAND, recipient="+905321000001")

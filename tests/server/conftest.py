@@ -15,6 +15,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from iyscheck.consent import Status
+from iyscheck.keys import ADDRESS_FORM
 from iyscheck.server.app import Server
 from iyscheck.server.log import open_log
 from iyscheck.server.settings import Settings
@@ -87,7 +88,7 @@ def write_key(path: Path, key: Any) -> None:  # noqa: ANN401 - either key
     """Write a test key's file."""
     descriptor = os.open(path, os.O_CREAT | os.O_WRONLY, 0o600)
     with os.fdopen(descriptor, "w") as file:
-        file.write(f"iyscheck {key.kind} 1 {key._secret.hex()}\n")
+        file.write(f"iyscheck {key.kind} {ADDRESS_FORM} {key._secret.hex()}\n")
 
 
 def make_site(path: Path) -> Site:
