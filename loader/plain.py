@@ -8,7 +8,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -29,18 +28,19 @@ from iyscheck.consent import Channel, RecipientType, Status
 from iyscheck.kernel import Kernel
 from iyscheck.keys import AddressKey, StoreKey
 from loader import times
-from loader.rows import FeedRow
+from loader import vocabulary as names
 from loader.shapes import ShapedRows, Span, Text, integers, words_of
 
 Mask = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[np.uint8]
 
-_KNOWN: Final = frozenset(info.encode_name for info in msgspec.structs.fields(FeedRow))
-_TEXTS: Final = frozenset(
-    ("kind", "recipient", "recipientType", "type", "status", "source", "consentDate", "creationDate", "transactionId")
-)
-_BRAND: Final = "brandCode"
-_NEEDED: Final = frozenset(("recipient", "type", "status", "creationDate"))
+AHEAD_MAX_S: Final = 600
+"""How far a creationDate may lie in the future: a typo of 2099 would freeze a consent for ever.
+
+So far a consentDate may lie behind its creationDate, too.
+"""
+_TEXTS: Final = frozenset(names.FIELDS[names.Kind.CONSENT]) - {names.BRAND_CODE, names.RETAILER_ACCESS}
+_NEEDED: Final = frozenset(names.NEEDED) - {names.BRAND_CODE}
 _WORD_CHARS: Final = 8
 
 
@@ -110,14 +110,12 @@ class _Vocabulary:
 
 
 _PLACE_BITS: Final = 10
-_CHANNELS: Final = _Vocabulary({channel.name: channel.value for channel in Channel}, other=0)
-_TYPES: Final = _Vocabulary({kind.name: kind.value for kind in RecipientType}, other=0)
-_STATUSES: Final = _Vocabulary(
-    {"": Status.NONE, "ONAY": Status.ONAY, "RET": Status.RET, "RED": Status.RET}, other=Status.UNKNOWN
-)
+_CHANNELS: Final = _Vocabulary(names.CHANNEL_CODES, other=0)
+_TYPES: Final = _Vocabulary(names.RECIPIENT_TYPE_CODES, other=0)
+_STATUSES: Final = _Vocabulary(names.STATUS_CODES, other=0)
 _OTHER_SOURCE: Final = 255
 _SOURCES: Final = _Vocabulary({"": 0, **SOURCE_NUMBERS}, other=_OTHER_SOURCE)
-_KINDS: Final = _Vocabulary({"consent": 1}, other=0)
+_KINDS: Final = _Vocabulary({names.USUAL_KIND: 1}, other=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,16 +130,13 @@ class _Evidence:
 
 
 class PlainConsents:
-    """Reads faultless consents of one source. `brand` is that of --brand, `test_brand` one that is never loaded."""
+    """Reads faultless consents of one source. `brand` is that of --brand."""
 
-    def __init__(
-        self, address_key: AddressKey, store_key: StoreKey, *, brand: int | None, test_brand: int, kernel: Kernel
-    ) -> None:
+    def __init__(self, address_key: AddressKey, store_key: StoreKey, *, brand: int | None, kernel: Kernel) -> None:
         self._kernel = kernel
         self._address_key = address_key
         self._store_key = store_key
         self._brand = brand
-        self._test_brand = test_brand
 
     def read(
         self, rows: ShapedRows, sequence: npt.NDArray[np.int64], *, latest: int
@@ -154,8 +149,10 @@ class PlainConsents:
         if not _is_consent(rows, given=self._brand):
             return None, ~good
         brand, channel, recipient_type, status = self._facts(rows, good)
-        registered, consented = self._times(rows, good, needed=(status == Status.ONAY) & (recipient_type == 1))
-        good &= registered <= latest
+        registered, consented = self._times(
+            rows, good, needed=(status == Status.ONAY) & (recipient_type == RecipientType.BIREYSEL)
+        )
+        good &= (registered <= latest) & (consented <= registered + AHEAD_MAX_S)
         evidence = _evidence(rows, good, self._kernel)
         tag = self._tags(rows, channel, good)
         if not good.any():
@@ -181,35 +178,33 @@ class PlainConsents:
         """Read brand, channel, recipient type and status; clear `good` where one is not right."""
         text, texts = rows.text, rows.texts
         brand = np.full(len(rows), self._brand or 0, np.int64)
-        if _BRAND in rows.numbers:
-            brand = rows.numbers[_BRAND]
-        elif _BRAND in texts:
-            brand, right = integers(text, texts[_BRAND])
+        if names.BRAND_CODE in rows.numbers:
+            brand = rows.numbers[names.BRAND_CODE]
+        elif names.BRAND_CODE in texts:
+            brand, right = integers(text, texts[names.BRAND_CODE])
             good &= right
         if self._brand is not None:
             good &= brand == self._brand
-        good &= (brand > 0) & (brand != self._test_brand)
-        channel = _CHANNELS.numbers(text, texts["type"], self._kernel)
+        good &= (brand > 0) & (brand != names.TEST_BRAND)
+        channel = _CHANNELS.numbers(text, texts[names.TYPE], self._kernel)
         good &= channel > 0
-        recipient_type = np.full(len(rows), RecipientType.BIREYSEL, np.uint8)
-        if "recipientType" in texts:
-            recipient_type = _TYPES.numbers(text, texts["recipientType"], self._kernel)
-            good &= recipient_type > 0
-        status = _STATUSES.numbers(text, texts["status"], self._kernel)
-        good &= status != Status.NONE
-        if "kind" in texts:
-            good &= _KINDS.numbers(text, texts["kind"], self._kernel) > 0
+        recipient_type = _TYPES.numbers(text, texts[names.RECIPIENT_TYPE], self._kernel)
+        good &= recipient_type > 0
+        status = _STATUSES.numbers(text, texts[names.STATUS], self._kernel)
+        good &= status > 0
+        if names.KIND in texts:
+            good &= _KINDS.numbers(text, texts[names.KIND], self._kernel) > 0
         return brand, channel, recipient_type, status
 
     def _times(
         self, rows: ShapedRows, good: Mask, *, needed: Mask
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Read registration and consent time, the second one absent only where it is not needed."""
-        registered = _seconds(rows.text, rows.texts["creationDate"], self._kernel)
+        registered = _seconds(rows.text, rows.texts[names.CREATION_DATE], self._kernel)
         good &= registered > 0
         consented = np.zeros(len(rows), np.int64)
-        if "consentDate" in rows.texts:
-            consented = _seconds(rows.text, rows.texts["consentDate"], self._kernel)
+        if names.CONSENT_DATE in rows.texts:
+            consented = _seconds(rows.text, rows.texts[names.CONSENT_DATE], self._kernel)
         good &= (consented > 0) | ((consented == times.ABSENT) & ~needed)
         return registered, consented
 
@@ -221,7 +216,7 @@ class PlainConsents:
             places = np.flatnonzero(form & good)
             if not places.size:
                 continue
-            span = rows.texts["recipient"]
+            span = rows.texts[names.RECIPIENT]
             chosen = Span(start=span.start[places], length=span.length[places])
             if self._kernel is Kernel.NUMBA and as_channel is not Channel.EPOSTA:
                 ends = chosen.start + chosen.length  # the loop over phones looks at nothing between them
@@ -235,10 +230,12 @@ class PlainConsents:
 
 
 def _is_consent(rows: ShapedRows, *, given: int | None) -> bool:
-    """Say whether rows of this shape may be consents: the needed fields are there, each as text, and no others."""
-    named = rows.texts.keys() | rows.numbers.keys()
-    fits = rows.texts.keys() >= _NEEDED and named & _KNOWN <= _TEXTS | {_BRAND}
-    return fits and not rows.numbers.keys() & _TEXTS and (_BRAND in named or given is not None)
+    """Say whether rows of this shape may be consents: what is needed is there, as text, and no key is a slip."""
+    texts, numbers = rows.texts.keys(), rows.numbers.keys()
+    strange = (texts | numbers) - _TEXTS
+    fits = texts >= _NEEDED and not numbers & _TEXTS and names.RETAILER_ACCESS not in strange
+    fits &= names.BRAND_CODE in strange or given is not None
+    return fits and names.LIST not in strange and not any(names.meant(key, names.Kind.CONSENT) for key in strange)
 
 
 def _seconds(text: Text, span: Span, kernel: Kernel) -> npt.NDArray[np.int64]:
@@ -291,12 +288,12 @@ def _evidence(rows: ShapedRows, good: Mask, kernel: Kernel) -> _Evidence:
     """Read source and transaction id; clear `good` where one is not right."""
     count = len(rows)
     source = np.zeros(count, np.uint8)
-    if "source" in rows.texts:
-        source = _SOURCES.numbers(rows.text, rows.texts["source"], kernel)
+    if names.SOURCE in rows.texts:
+        source = _SOURCES.numbers(rows.text, rows.texts[names.SOURCE], kernel)
     form = np.full(count, NO_TRANSACTION, np.uint8)
     transaction = np.zeros((count, TRANSACTION_BYTES), np.uint8)
-    if "transactionId" in rows.texts:
-        span = rows.texts["transactionId"]
+    if names.TRANSACTION_ID in rows.texts:
+        span = rows.texts[names.TRANSACTION_ID]
         if kernel is Kernel.NUMBA:
             from loader import loops
 
@@ -312,8 +309,8 @@ def _evidence(rows: ShapedRows, good: Mask, kernel: Kernel) -> _Evidence:
     places: dict[tuple[str, str], int] = {("", ""): 0}
     for row in np.flatnonzero(good & ((source == _OTHER_SOURCE) | (form == TEXT_TRANSACTION))).tolist():
         pair = (
-            _one(rows, "source", row) if source[row] == _OTHER_SOURCE else "",
-            _one(rows, "transactionId", row) if form[row] == TEXT_TRANSACTION else "",
+            _one(rows, names.SOURCE, row) if source[row] == _OTHER_SOURCE else "",
+            _one(rows, names.TRANSACTION_ID, row) if form[row] == TEXT_TRANSACTION else "",
         )
         if all(len(each) <= TRANSACTION_ID_MAX_CHARS and each.isprintable() for each in pair):
             text[row] = places.setdefault(pair, len(places))

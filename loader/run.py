@@ -90,13 +90,18 @@ class _Piece:
 
 @dataclass(slots=True, kw_only=True)
 class Report:
-    """What a load did; `unaccepted` counts the rejected rows of its sources that nobody has accepted yet."""
+    """What a load did; `unaccepted` counts the rejected rows of its sources that nobody has accepted yet.
+
+    `unknown_status` and `mended` count rows as `Parsed` does.
+    """
 
     read: int = 0
     applied: int = 0
     superseded: int = 0
     skipped: int = 0
     rejected: int = 0
+    unknown_status: int = 0
+    mended: int = 0
     unaccepted: int = 0
     unchanged: int = 0
     stopped: bool = False
@@ -232,6 +237,8 @@ class _Totals:
     rows: int = 0
     skipped: int = 0
     rejected: int = 0
+    unknown_status: int = 0
+    mended: int = 0
 
     @classmethod
     def of(cls, parsed: Parsed) -> Self:
@@ -243,6 +250,8 @@ class _Totals:
         self.rows += parsed.rows
         self.skipped += parsed.skipped
         self.rejected += len(parsed.rejects)
+        self.unknown_status += parsed.unknown_status
+        self.mended += parsed.mended
 
 
 @dataclass(slots=True, kw_only=True)
@@ -363,6 +372,8 @@ class _SourceRun:
         self.report.read += totals.rows
         self.report.skipped += totals.skipped
         self.report.rejected += totals.rejected
+        self.report.unknown_status += totals.unknown_status
+        self.report.mended += totals.mended
         outcomes = {
             "applied": applied.applied,
             "superseded": applied.superseded,

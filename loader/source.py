@@ -20,7 +20,9 @@ import zstandard
 
 from iyscheck.errors import SourceChangedError, SourceUnreadableError
 from iyscheck.kernel import Kernel
-from loader.rows import BOM, CSV_COLUMNS, NEWLINE, DailyCsv, Format, JsonLines
+from loader import formats
+from loader.documents import Unwrapped
+from loader.rows import NEWLINE, DailyCsv, Format, JsonLines, looks_like_csv
 
 STDIN: Final = "-"
 PIECE_BYTES: Final = 2**20
@@ -70,6 +72,10 @@ class LineReader:
         while sum(map(len, self._pieces)) < HEAD_BYTES and self._more():
             pass
         return b"".join(self._pieces)[:HEAD_BYTES]
+
+    def read(self, _size: int, /) -> bytes:
+        """Give the next bytes away unseen, for one who makes other lines of them; empty at the end."""
+        return self._pieces.pop(0) if self._pieces or self._more() else b""
 
     def skip(self, size: int, sha256: str) -> None:
         """Consume `size` bytes that were loaded before. Raises SourceChangedError if they are not the same."""
@@ -195,14 +201,22 @@ class _ZstdStream(io.RawIOBase):
 def opened(path: str) -> Iterator[LineReader]:
     """Open a file, or standard input for `-`, by its first bytes and not by its name."""
     if path == STDIN:
-        yield LineReader(_decompressed(sys.stdin.buffer, path), path)
+        yield _reader(_decompressed(sys.stdin.buffer, path), path)
         return
     try:
         file = Path(path).open("rb")  # noqa: SIM115 - its own error must not be mixed with those of its reading
     except (OSError, ValueError) as error:
         raise unreadable(path, error) from error
     with file:
-        yield LineReader(_decompressed(file, path), path)
+        yield _reader(_decompressed(file, path), path)
+
+
+def _reader(stream: _Readable, path: str) -> LineReader:
+    """Read the lines of a stream; of JSON in pages or arrays the lines that their rows make."""
+    reader = LineReader(stream, path)
+    head = reader.head()
+    formats.refuse_foreign(path, head)
+    return LineReader(Unwrapped(reader, path), path) if formats.holds_documents(head) else reader
 
 
 def _decompressed(file: BinaryIO, path: str) -> _Readable:
@@ -223,11 +237,20 @@ def _decompressed(file: BinaryIO, path: str) -> _Readable:
 
 
 def format_of(path: str, head: bytes, kernel: Kernel = Kernel.NUMPY) -> Format:
-    """Tell the daily CSV from JSON Lines, by the name or else by the first line."""
+    """Tell the daily CSV from JSON Lines by the first lines, of which a name that ends with .csv is a hint at most.
+
+    Raises SourceUnreadableError for a file that is neither, or whose columns cannot be known.
+    """
     name = path.removesuffix(".gz").removesuffix(".zst")
-    first = head.removeprefix(BOM).split(bytes([NEWLINE]), 1)[0].strip()
-    looks_like_csv = not first.startswith(b"{") and first.count(b",") >= len(CSV_COLUMNS) - 1
-    return DailyCsv.starting(head) if name.endswith(".csv") or looks_like_csv else JsonLines(kernel=kernel)
+    if formats.begins_as_json(head):
+        return JsonLines(kernel=kernel)
+    if name.endswith((".csv", ".tsv")) or looks_like_csv(head):
+        return DailyCsv.starting(head, f"'{path}'")
+    if head.strip() and not any(map(formats.begins_as_json, head.split(b"\n"))):
+        raise SourceUnreadableError(
+            f"'{path}' is neither JSON Lines nor CSV.", fix="See in the README what a feed looks like."
+        )
+    return JsonLines(kernel=kernel)
 
 
 def files_of(path: str) -> list[str]:

@@ -50,11 +50,18 @@ def moved(watermarks: dict[int, int], withheld: dict[int, int]) -> str:
     return f"{text}, withheld for {len(withheld)} brand(s) with rejected rows" if withheld else text
 
 
+def _noted(report: Report) -> str:
+    """Say of how many rows not all was understood that were loaded nevertheless."""
+    noted = ((report.unknown_status, "of unknown status (they deny)"), (report.mended, "mended"))
+    return "".join(f", {count:,} {what}" for count, what in noted if count)
+
+
 def print_report(report: Report, *, as_json: bool, command: str = "") -> None:
     """Print what a load did; `command` is the one that would move a watermark."""
     if as_json:
         position = {"log_id": report.position.log_id.hex(), "sequence": report.position.sequence}
-        names = ("read", "applied", "superseded", "skipped", "rejected", "unaccepted", "unchanged", "stopped")
+        outcomes = ("read", "applied", "superseded", "skipped", "rejected", "unknown_status", "mended")
+        names = (*outcomes, "unaccepted", "unchanged", "stopped")
         print_json(
             {name: getattr(report, name) for name in names}
             | {
@@ -70,8 +77,8 @@ def print_report(report: Report, *, as_json: bool, command: str = "") -> None:
         return
     typer.echo(
         f"{report.read:,} rows read: {report.applied:,} applied, {report.superseded:,} superseded, "
-        f"{report.skipped:,} skipped, {report.rejected:,} rejected; {report.rows_per_second:,.0f} rows/s; "
-        f"position {report.position.log_id.hex()}/{report.position.sequence}; "
+        f"{report.skipped:,} skipped, {report.rejected:,} rejected{_noted(report)}; "
+        f"{report.rows_per_second:,.0f} rows/s; position {report.position.log_id.hex()}/{report.position.sequence}; "
         f"{moved(report.watermarks, report.withheld)}."
     )
     if report.unchanged:
