@@ -29,7 +29,8 @@ IyscheckError                     never raised itself
 │   ├── SourceUnreadableError     it cannot be opened, read or decompressed
 │   ├── SourceChangedError        its beginning is not what was loaded before
 │   ├── SourceUnknownError        no such source was ever loaded
-│   └── WatermarkError            a watermark that cannot be true
+│   ├── WatermarkError            a watermark that cannot be true
+│   └── GapError                  a gap that cannot be accepted
 └── ServiceError                  what a client met when it asked a server
     ├── ServiceUnavailableError   nobody answered, or not in time
     ├── ServiceRefusedError       the server says that the request is wrong
@@ -251,6 +252,12 @@ class WatermarkError(SourceError):
     """A watermark that cannot be true, such as one in the future."""
 
     reason: ClassVar[str] = "WATERMARK_AHEAD_OF_CLOCK"
+
+
+class GapError(SourceError):
+    """A gap that cannot be accepted: there is none, or it is not known where it begins."""
+
+    reason: ClassVar[str] = "GAP_REFUSED"
 
 
 class ServiceError(IyscheckError):

@@ -22,12 +22,13 @@ from iyscheck.store.snapshot import Store
 from iyscheck.store.verification import verify as verified
 from iyscheck.store.writer import Writer
 from loader import times
+from loader.claims import DIGESTS, Claim
 from loader.feed import BRAND_MAX
-from loader.follow import POLL_S, Follower
+from loader.follow import POLL_S, SETTLE_S, Follower
 from loader.metrics import FeedMetrics
 from loader.run import ALL_BRANDS, COMMIT_ROWS, Commit, Loader, Options, check_watermark, kernel_for, source_name
 from loader.status import print_status, status_of
-from loader.summary import again, moved, print_json, print_report, texts
+from loader.summary import again, moved, print_json, print_report, texts, utc
 
 EXIT_REJECTS: Final = 1
 EXIT_ERROR: Final = 2
@@ -71,8 +72,15 @@ def load(  # noqa: PLR0913, PLR0917 - each parameter is a flag of the command
         typer.Option("--complete-until", help="Turkish time 'YYYY-MM-DD HH:MM:SS' up to which the data is complete."),
     ] = None,
     date: Annotated[
-        str | None, typer.Option("--date", help="Day YYYY-MM-DD of a daily file: complete until its end.")
+        str | None, typer.Option("--date", help="Day YYYY-MM-DD of a daily file, which one of the next three proves.")
     ] = None,
+    day_hash: Annotated[
+        str | None, typer.Option("--hash", help="İYS's digest of the day (SHA-384 or SHA-256, hexadecimal).")
+    ] = None,
+    day_rows: Annotated[int | None, typer.Option("--rows", min=0, help="How many rows the day's file has.")] = None,
+    whole: Annotated[  # noqa: FBT002 - a flag of the command line
+        bool, typer.Option("--whole", help="The transfer of the day's file was checked: exit code, length.")
+    ] = False,
     rejects: RejectsOption = None,
     commit_rows: CommitRowsOption = COMMIT_ROWS,
     as_json: JsonOption = False,  # noqa: FBT002 - a flag of the command line
@@ -84,7 +92,7 @@ def load(  # noqa: PLR0913, PLR0917 - each parameter is a flag of the command
     Examples:
         iyscheck-loader load changes.jsonl.zst --complete-until '2026-03-01 12:00:00'
 
-        iyscheck-loader load 2026-03-01.csv --brand 600000 --date 2026-03-01
+        iyscheck-loader load 2026-03-01.csv --brand 600000 --date 2026-03-01 --rows 18342
 
         zcat dump.gz | iyscheck-loader load - --brand 600000 --source dump
     """
@@ -93,7 +101,8 @@ def load(  # noqa: PLR0913, PLR0917 - each parameter is a flag of the command
             rejects=rejects or _rejects_directory(store),
             brand=brand,
             source=source,
-            watermarks=_asked(brand, complete_until, date),
+            watermarks=_asked(brand, complete_until),
+            claim=_claim(brand, complete_until, date, day_hash, day_rows, whole=whole),
             commit_rows=commit_rows,
             kernel=kernel_for(files),
         )
@@ -104,8 +113,10 @@ def load(  # noqa: PLR0913, PLR0917 - each parameter is a flag of the command
         with _writer(store, keys, options.kernel) as writer, _progress(files, quiet=as_json) as watch:
             loader = Loader(writer, address_key=keys[0], store_key=keys[1], options=options, stop=stop, watch=watch)
             report = loader.load(files)
-        print_report(report, as_json=as_json, command=again(files, store, brand, source))
-    if report.unaccepted:
+        until_given = complete_until is not None
+        command = "" if date is not None or until_given else again(files, store, brand, source)
+        print_report(report, as_json=as_json, command=command, until_given=until_given)
+    if report.unaccepted or any(outcome.faults for outcome in report.claims):
         raise typer.Exit(EXIT_REJECTS)
 
 
@@ -122,6 +133,9 @@ def follow(  # noqa: PLR0913, PLR0917 - each parameter is a flag of the command
         str | None, typer.Option("--metrics-listen", help="Serve Prometheus metrics on HOST:PORT.")
     ] = None,
     poll_seconds: Annotated[float, typer.Option("--poll-seconds", min=0.01, help="Pause between looks.")] = POLL_S,
+    settle_seconds: Annotated[
+        float, typer.Option("--settle-seconds", min=0, help="How long nobody may have written to a file.")
+    ] = SETTLE_S,
     as_json: JsonOption = False,  # noqa: FBT002 - a flag of the command line
 ) -> None:
     """Load whatever appears in a directory, in the order of its names, until SIGTERM.
@@ -159,6 +173,7 @@ def follow(  # noqa: PLR0913, PLR0917 - each parameter is a flag of the command
                 watermarks=lambda: _watermarks(reader),
                 stop=stop,
                 poll_s=poll_seconds,
+                settle_s=settle_seconds,
             ).run()
         print_report(report, as_json=as_json)
 
@@ -185,6 +200,40 @@ def accept_rejects(
             print_json({"source": name, "watermarks": texts(applied.watermarks), "withheld": texts(applied.withheld)})
         else:
             typer.echo(f"Accepted the rejects of '{name}'; {moved(applied.watermarks, applied.withheld)}.")
+
+
+@app.command("accept-gap")
+def accept_gap(
+    brand: Annotated[int, typer.Argument(metavar="BRAND", min=1, max=BRAND_MAX, help="Brand code.")],
+    store: StoreOption,
+    address_key: AddressKeyOption,
+    store_key: StoreKeyOption,
+    until: Annotated[str, typer.Option("--until", help="Day YYYY-MM-DD at whose beginning the gap ends.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why nobody can load the days; it is kept in the store.")],
+    as_json: JsonOption = False,  # noqa: FBT002 - a flag of the command line
+) -> None:
+    """Accept that days of a brand are lost: move its watermark over them, and over the proved days behind.
+
+    Refusals of these days are not in the store. Checks may permit what they would have denied.
+
+    Example:
+        iyscheck-loader accept-gap 600000 --until 2026-03-04 --reason 'İYS keeps files for seven days only'
+    """
+    with _errors(as_json=as_json):
+        if not reason.strip():
+            raise SettingsError("--reason", "it is empty.", fix="Say why the days cannot be loaded.")
+        try:
+            end = times.watermark(f"{times.day(until)} 00:00:00")
+        except ValueError as error:
+            raise SettingsError("--until", f"it is {error}.", fix="It is a day in Turkey.") from None
+        check_watermark(end, time.time())
+        keys = AddressKey.load(address_key), StoreKey.load(store_key)
+        with _writer(store, keys) as writer:
+            applied = writer.accept_gap(brand, until=end, reason=reason.strip(), now_s=int(time.time()))
+        if as_json:
+            print_json({"brand": brand, "until": utc(end), "watermarks": texts(applied.watermarks)})
+        else:
+            typer.echo(f"Accepted the gap of brand {brand}; {moved(applied.watermarks, {})}.")
 
 
 @app.command()
@@ -255,21 +304,45 @@ def main() -> None:
 # --- Settings ---------------------------------------------------------------------------------------------
 
 
-def _asked(brand: int | None, complete_until: str | None, date: str | None) -> tuple[tuple[int, int], ...]:
-    """Read the watermarks that the flags ask for."""
-    if complete_until is not None and date is not None:
-        raise SettingsError("--date", "it cannot stand beside --complete-until.", fix="Give one of the two.")
+def _asked(brand: int | None, complete_until: str | None) -> tuple[tuple[int, int], ...]:
+    """Read the watermark that --complete-until asks for."""
+    if complete_until is None:
+        return ()
     try:
-        if complete_until is not None:
-            return ((brand or ALL_BRANDS, times.watermark(complete_until)),)
-        if date is not None and brand is not None:
-            return ((brand, times.end_of_day(date)),)
+        return ((brand or ALL_BRANDS, times.watermark(complete_until)),)
     except ValueError as error:
-        flag = "--date" if date is not None else "--complete-until"
-        raise SettingsError(flag, f"it is {error}.", fix="It is Turkish local time.") from None
-    if date is not None:
+        raise SettingsError("--complete-until", f"it is {error}.", fix="It is Turkish local time.") from None
+
+
+def _claim(
+    brand: int | None,
+    complete_until: str | None,
+    day: str | None,
+    digest: str | None,
+    rows: int | None,
+    *,
+    whole: bool,
+) -> Claim | None:
+    """Read what is claimed of a daily file."""
+    given = {"--hash": digest, "--rows": rows, "--whole": whole or None}
+    proofs = [flag for flag, proof in given.items() if proof is not None]
+    if day is None:
+        if proofs:
+            raise SettingsError(proofs[0], "it proves a day, and no day is given.", fix="Say which with --date.")
+        return None
+    if complete_until is not None:
+        raise SettingsError("--date", "it cannot stand beside --complete-until.", fix="Give one of the two.")
+    if brand is None:
         raise SettingsError("--date", "a daily file is one brand's.", fix="Say which with --brand.")
-    return ()
+    digest = (digest or "").strip().lower()
+    if proofs[:1] == ["--hash"] and (len(digest) not in DIGESTS or not set(digest) <= set("0123456789abcdef")):
+        raise SettingsError(
+            "--hash", "it has not 96 (SHA-384) or 64 (SHA-256) hexadecimal digits.", fix="It is İYS's hashValue."
+        )
+    try:
+        return Claim(brand=brand, day=times.day(day), hash=digest, rows=rows, whole=whole)
+    except ValueError as error:
+        raise SettingsError("--date", f"it is {error}.", fix="It is a day in Turkey.") from None
 
 
 def _rejects_directory(store: Path) -> Path:

@@ -120,6 +120,8 @@ class Reject:
 class Parsed:
     """What a chunk of `rows` rows says. Watermarks are (brand, or 0 for all, seconds UTC).
 
+    `registered` are the first and the last local second at which a row was, rejected ones too; 0 if none was readable.
+
     Of the consents `unknown_status` have a status that is neither ONAY nor RET, and of `mended`, which are none of
     them an ONAY, something beside the point was unreadable and is taken as absent.
     """
@@ -134,6 +136,7 @@ class Parsed:
     brands_seen: frozenset[int]
     unknown_status: int = 0
     mended: int = 0
+    registered: tuple[int, int] = (0, 0)
 
 
 _NO_BRAND: Final = 0
@@ -320,6 +323,7 @@ class Feed:
             brands_seen=frozenset(np.unique(seen).tolist()),
             unknown_status=int((consents & (columns.status == Status.UNKNOWN)).sum()),
             mended=int((consents & columns.mended).sum()),
+            registered=_between(columns.registered[~skipped]),
         )
 
     def _judge_keys(self, columns: _Columns) -> None:
@@ -433,7 +437,15 @@ def _together(parsed: Parsed, plain: list[ConsentColumns]) -> Parsed:
     """Add the consents that needed no judging."""
     consents = ConsentColumns.join([*plain, parsed.consents])
     seen = {brand for columns in plain for brand in np.unique(columns.brand).tolist()}
-    return replace(parsed, consents=consents, brands_seen=parsed.brands_seen | seen)
+    times_of_all = [time for columns in plain for time in _between(columns.registered)] + [*parsed.registered]
+    registered = _between(np.array(times_of_all, np.int64))
+    return replace(parsed, consents=consents, brands_seen=parsed.brands_seen | seen, registered=registered)
+
+
+def _between(registered: npt.NDArray[np.int64]) -> tuple[int, int]:
+    """Return the first and the last of the times that are readable, 0 where none is."""
+    readable = registered[registered > 0]
+    return (int(readable.min()), int(readable.max())) if readable.size else (0, 0)
 
 
 def key_fault(kind: Kind, keys: Iterable[str]) -> Fault | None:

@@ -1,6 +1,7 @@
 """Keeps loading what appears in a directory, in the order of its names, until it is told to stop."""
 
 import threading
+import time
 from collections.abc import Callable
 from typing import Final
 
@@ -9,8 +10,11 @@ from iyscheck.store.writer import Writer
 from loader import source as sources
 from loader.metrics import FeedMetrics
 from loader.run import Loader, Report
+from loader.source import Stamp
 
 POLL_S: Final = 1.0
+SETTLE_S: Final = 5.0
+"""How long nobody may have written to a file before it is taken: a slow copy under its final name looks whole."""
 
 
 class Follower:
@@ -20,7 +24,7 @@ class Follower:
     is in" would be wrong while something earlier is not.
     """
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - what it follows, with what, and how often
         self,
         directory: str,
         *,
@@ -30,6 +34,8 @@ class Follower:
         watermarks: Callable[[], dict[int, int]],
         stop: threading.Event,
         poll_s: float = POLL_S,
+        settle_s: float = SETTLE_S,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._directory = directory
         self._loader = loader
@@ -38,9 +44,12 @@ class Follower:
         self._watermarks = watermarks
         self._stop = stop
         self._poll_s = poll_s
-        self._done: dict[str, tuple[int, int]] = {}
-        self._bad: dict[str, tuple[int, int]] = {}
-        self._waiting: dict[str, tuple[int, int]] = {}
+        self._settle_s = settle_s
+        self._clock = clock
+        self._settling: dict[str, tuple[Stamp, float]] = {}
+        self._done: dict[str, Stamp] = {}
+        self._bad: dict[str, Stamp] = {}
+        self._waiting: dict[str, Stamp] = {}
         import structlog  # with what it brings a tenth of the start of every other command
 
         self._log = structlog.get_logger("loader")
@@ -78,6 +87,8 @@ class Follower:
         waits = self._waiting.get(path) == stamp and bool(self._bad)
         if stamp in (self._done.get(path), self._bad.get(path)) or waits:
             return
+        if not self._is_settled(path, stamp):
+            return
         self._metrics.state("loading")
         self._bad.pop(path, None)
         try:
@@ -97,11 +108,24 @@ class Follower:
                 self._log.warning("watermark waits for a bad source", source=path)
         self._metrics.at(self._writer.position, self._watermarks())
 
+    def _is_settled(self, path: str, stamp: Stamp) -> bool:
+        """Say whether nobody has written to a file for a while, by its times or, where they lie, by our own watch."""
+        before, since = self._settling.get(path, (None, 0.0))
+        now = time.monotonic()
+        if before != stamp:
+            since = now
+            self._settling[path] = stamp, now
+        age = self._clock() - stamp.touched_s
+        settled = age >= self._settle_s or now - since >= self._settle_s
+        if settled:
+            self._settling.pop(path, None)
+        return settled
+
     def _forget_gone(self, files: list[str]) -> None:
         present = set(files)
-        for known in (self._done, self._bad, self._waiting):
+        for known in (self._done, self._bad, self._waiting, self._settling):
             for path in known.keys() - present:
-                del known[path]
+                known.pop(path)
 
     def _failed(self, path: str, error: SourceError | StoreFullError) -> None:
         self._metrics.failed()

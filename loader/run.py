@@ -23,16 +23,17 @@ from iyscheck.consent import CLOCK_TOLERANCE_S
 from iyscheck.errors import SettingsError, SourceError, WatermarkError
 from iyscheck.kernel import Kernel
 from iyscheck.keys import AddressKey, StoreKey
-from iyscheck.store.layout import SourceState
+from iyscheck.store.layout import SourceState, Span
 from iyscheck.store.writer import Applied, Batch, Writer
 from loader import source as sources
 from loader import times
 from loader.ahead import ahead
+from loader.claims import Claim, Outcome, Unproved
 from loader.feed import Feed, Parsed
 from loader.rejects import RejectsFile, entry, rejects_name
 from loader.rows import LINE_TOO_LONG, BadLine, Decoded, Format, split
 from loader.runs import RUN_ROWS, Runs
-from loader.source import STDIN, Chunk, LineReader
+from loader.source import STDIN, Chunk, LineReader, Stamp
 
 COMMIT_ROWS: Final = 50_000
 FILL_BYTES: Final = 2**24
@@ -49,12 +50,16 @@ Measured with machine code kept from earlier runs, processor time of whole proce
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Options:
-    """How to load. `watermarks` are (brand, or 0 for all, seconds UTC), moved when the last file is in."""
+    """How to load. `watermarks` are (brand, or 0 for all, seconds UTC), moved when the last file is in.
+
+    `claim` says of the one file that it is everything of a day.
+    """
 
     rejects: Path
     brand: int | None = None
     source: str | None = None
     watermarks: tuple[tuple[int, int], ...] = ()
+    claim: Claim | None = None
     commit_rows: int = COMMIT_ROWS
     fill_bytes: int = FILL_BYTES
     run_rows: int = RUN_ROWS
@@ -86,6 +91,7 @@ class _Piece:
     at_end: bool
     bytes: int
     sha256: str
+    ends_whole: bool
 
 
 @dataclass(slots=True, kw_only=True)
@@ -110,6 +116,7 @@ class Report:
     watermarks: dict[int, int] = field(default_factory=dict)
     withheld: dict[int, int] = field(default_factory=dict)
     rejects_files: list[str] = field(default_factory=list)
+    claims: list[Outcome] = field(default_factory=list)
     sources: list[str] = field(default_factory=list)
 
     @property
@@ -153,6 +160,8 @@ class Loader:
         files = [file for path in paths for file in sources.files_of(path)]
         if not files:
             raise SettingsError("FILE", "there is no file to load.", fix="Name a file, or a directory that has some.")
+        if len(files) > 1 and self._options.claim is not None:
+            raise SettingsError("--date", "a day is one file.", fix="Load the files of several days one by one.")
         if len(files) > 1 and self._options.source is not None:
             raise SettingsError("--source", "one name cannot stand for several files.", fix="Load them one by one.")
         report = Report(position=self._writer.position)
@@ -178,7 +187,7 @@ class Loader:
         try:
             if state.finished and self._is_unchanged(path, state):
                 report.unchanged += 1
-                finished = self._ask(state, report, watermarks)
+                finished = self._ask(path, state, report, watermarks)
             else:
                 run = _SourceRun(
                     writer=self._writer,
@@ -209,25 +218,91 @@ class Loader:
             return stored
         # What an earlier run rejected still waits for acceptance, whatever comes through the pipe this time.
         return msgspec.structs.replace(
-            stored, rows=0, lines=0, bytes=0, sha256="", skipped=0, watermarks=(), finished=False
+            stored,
+            **{name: getattr(SourceState(name=name), name) for name in _FROM_THE_BEGINNING},
         )
 
     def _is_unchanged(self, path: str, state: SourceState) -> bool:
-        """Say whether a finished file is the same; only where it was touched is it read. Raises SourceChangedError."""
-        if sources.stamp(path) == (state.file_size, state.file_mtime_ns):
-            return True
-        with sources.opened(path) as reader:
+        """Say whether a finished file is the same; only where it may have been touched is it read.
+
+        Archives and caches give other content the same name, size and times, but not the same inode and change time.
+        Raises SourceChangedError.
+        """
+        if sources.stamp(path) != _stamp_of(state):
+            self._read_again(path, state)
+        return True
+
+    def _read_again(self, path: str, state: SourceState, digest: str = "") -> str:
+        """Read a finished file to its end; return the digest asked for. Raises SourceChangedError if it differs."""
+        before = sources.stamp(path)
+        with sources.opened(path, digest=digest) as reader:
             reader.skip(state.bytes, state.sha256)
             if not reader.at_end():
                 raise sources.changed(state.name)
+            if sources.stamp(path) != before:
+                raise sources.changing(state.name)
+            return reader.asked_digest
+
+    def _ask(self, path: str, state: SourceState, report: Report, watermarks: tuple[tuple[int, int], ...]) -> bool:
+        """Move watermarks for a source that was finished before, or prove the day that it is."""
+        claim = self._options.claim
+        if not watermarks and claim is None:
+            return True
+        asked = msgspec.structs.replace(state, watermarks=watermarks)
+        if claim is None:
+            _add(report, self._writer.apply(_batch(_nothing()), asked, finished=True))
+            return True
+        digest = self._read_again(path, state, claim.digest)
+        proof = _Proof.of(claim, state, digest=digest, now_s=self._clock(), written_s=_written_s(path))
+        applied = self._writer.apply(_batch(_nothing()), asked, finished=True, proved=proof.span)
+        _add(report, applied)
+        report.claims.append(proof.outcome(self._writer))
         return True
 
-    def _ask(self, state: SourceState, report: Report, watermarks: tuple[tuple[int, int], ...]) -> bool:
-        """Move watermarks for a source that was finished before."""
-        if watermarks:
-            asked = msgspec.structs.replace(state, watermarks=watermarks)
-            _add(report, self._writer.apply(_batch(_nothing()), asked, finished=True))
-        return True
+
+@dataclass(frozen=True, slots=True)
+class _Proof:
+    """A claim and what is wrong with it."""
+
+    claim: Claim
+    faults: tuple[Unproved, ...]
+
+    @classmethod
+    def of(cls, claim: Claim, state: SourceState, *, digest: str, now_s: float, written_s: float | None) -> "_Proof":
+        """Compare a source that was read to its end with the claim."""
+        return cls(claim, claim.faults(state, digest=digest, now_s=now_s, written_s=written_s))
+
+    @property
+    def span(self) -> Span | None:
+        """What is proved."""
+        return None if self.faults else self.claim.span
+
+    def outcome(self, writer: Writer) -> Outcome:
+        """Say what came of it, when it is committed."""
+        watermark, spans, held = writer.coverage(self.claim.brand)
+        return Outcome.of(self.claim, self.faults, watermark, spans, held=held)
+
+
+_FROM_THE_BEGINNING: Final = (
+    *("rows", "lines", "bytes", "sha256", "skipped", "watermarks", "finished"),
+    *("earliest", "latest", "ends_whole"),
+)
+
+
+def _stamp_of(state: SourceState) -> Stamp:
+    """Return what told of a file whether it is still the same, when it was loaded."""
+    return Stamp(
+        size=state.file_size,
+        mtime_ns=state.file_mtime_ns,
+        ctime_ns=state.file_ctime_ns,
+        device=state.file_device,
+        inode=state.file_inode,
+    )
+
+
+def _written_s(path: str) -> float | None:
+    """Say when a file was last written, seconds UTC; None for a pipe."""
+    return None if path == STDIN else sources.stamp(path).mtime_ns / 1e9
 
 
 @dataclass(slots=True)
@@ -266,15 +341,29 @@ class _SourceRun:
     watch: Callable[[Commit], None]
     state: SourceState
     report: Report
+    path: str = STDIN
+    stamp: Stamp | None = None
+    reader: LineReader | None = None
 
     def load(self, path: str, *, may_move: bool) -> bool:
         """Load from the resume point to the end, or until told to stop; say whether it is finished."""
-        size, mtime_ns = (0, 0) if path == STDIN else sources.stamp(path)
-        with sources.opened(path) as reader:
+        stamp = None if path == STDIN else sources.stamp(path)
+        size = 0 if stamp is None else stamp.size
+        claim = self.options.claim
+        with sources.opened(path, digest="" if claim is None else claim.digest) as reader:
             form = sources.format_of(path, reader.head(), self.options.kernel)
             reader.skip(self.state.bytes, self.state.sha256 or reader.sha256)
             rejects = RejectsFile.open(self.options.rejects, self.state.name, length=self.state.rejects_bytes)
-            self.state = msgspec.structs.replace(self.state, file_size=size, file_mtime_ns=mtime_ns)
+            if stamp is not None:
+                self.state = msgspec.structs.replace(
+                    self.state,
+                    file_size=stamp.size,
+                    file_mtime_ns=stamp.mtime_ns,
+                    file_ctime_ns=stamp.ctime_ns,
+                    file_device=stamp.device,
+                    file_inode=stamp.inode,
+                )
+            self.reader, self.path, self.stamp = reader, path, stamp
             pieces = self._pieces(reader, form)
             load = self._fill if self._fills(path, size) else self._commit_each
             try:
@@ -291,8 +380,17 @@ class _SourceRun:
         while not at_end:
             chunk = reader.chunk(self.options.commit_rows)
             at_end = chunk is None or reader.at_end()
+            if at_end and self.stamp is not None and sources.stamp(self.path) != self.stamp:
+                raise sources.changing(self.state.name)  # what was read last may not be its end
             decoded = None if chunk is None else _decoded(chunk, form)
-            yield _Piece(chunk=chunk, decoded=decoded, at_end=at_end, bytes=reader.bytes, sha256=reader.sha256)
+            yield _Piece(
+                chunk=chunk,
+                decoded=decoded,
+                at_end=at_end,
+                bytes=reader.bytes,
+                sha256=reader.sha256,
+                ends_whole=reader.ends_whole,
+            )
 
     def _fills(self, path: str, size: int) -> bool:
         """Say whether sorting all first pays: only into an empty store, and only what is more than a commit or two."""
@@ -306,7 +404,10 @@ class _SourceRun:
             parsed = self._taken_in(piece, form, rejects, self.report.position.sequence)
             finished = self._may_finish(piece, may_move=may_move)
             if piece.chunk is not None or finished:
-                applied = self.writer.apply(_batch(parsed), self.state, finished=finished)
+                proof = self._proof() if finished else None
+                span = None if proof is None else proof.span
+                applied = self.writer.apply(_batch(parsed), self.state, finished=finished, proved=span)
+                self._claimed(proof)
                 self._committed(applied, _Totals.of(parsed), parsed.rows, began, finished=finished)
             if self.stop.is_set():
                 break
@@ -338,7 +439,10 @@ class _SourceRun:
             with ahead(runs.merged()) as merged:
                 for changes in merged:
                     filling.append(changes)
-            applied = filling.finish(self.state, rows=totals.rows, taken=runs.rows, finished=finished)
+            proof = self._proof() if finished else None
+            span = None if proof is None else proof.span
+            applied = filling.finish(self.state, rows=totals.rows, taken=runs.rows, finished=finished, proved=span)
+        self._claimed(proof)
         self._committed(applied, totals, 0, began, finished=finished)
         if failure is not None:
             raise failure
@@ -357,9 +461,23 @@ class _SourceRun:
             lines=state.lines + (0 if piece.chunk is None else piece.chunk.lines),
             bytes=piece.bytes,
             sha256=piece.sha256,
+            ends_whole=piece.ends_whole,
             rejects_bytes=rejects.length,
         )
         return parsed
+
+    def _proof(self) -> _Proof | None:
+        """Compare what was read to its end with what is claimed of it, if anything is."""
+        claim = self.options.claim
+        if claim is None:
+            return None
+        digest = "" if self.reader is None else self.reader.asked_digest
+        written_s = None if self.stamp is None else self.stamp.mtime_ns / 1e9
+        return _Proof.of(claim, self.state, digest=digest, now_s=self.clock(), written_s=written_s)
+
+    def _claimed(self, proof: _Proof | None) -> None:
+        if proof is not None:
+            self.report.claims.append(proof.outcome(self.writer))
 
     def _may_finish(self, piece: _Piece, *, may_move: bool) -> bool:
         return piece.at_end and (may_move or not self.state.watermarks)
@@ -430,6 +548,8 @@ def _advanced(state: SourceState, parsed: Parsed, given: int | None) -> SourceSt
         rejected_brands=tuple(sorted(rejected_brands.union(state.rejected_brands))),
         rejected_unknown=state.rejected_unknown or any(not reject.brands for reject in new),
         watermarks=_latest(state.watermarks + tuple(parsed.watermarks)),
+        earliest=min(filter(None, (state.earliest, parsed.registered[0])), default=0),
+        latest=max(state.latest, parsed.registered[1]),
         accepted=state.accepted and not new,
     )
 
@@ -499,7 +619,7 @@ def kernel_for(paths: list[str]) -> Kernel:
     size = 0
     for path in paths:
         with suppress(SourceError):  # what cannot be read is told when its turn comes
-            size += sum(sources.stamp(file)[0] for file in sources.files_of(path) if file != STDIN)
+            size += sum(sources.stamp(file).size for file in sources.files_of(path) if file != STDIN)
     return Kernel.best() if size >= KERNEL_BYTES else Kernel.NUMPY
 
 

@@ -54,13 +54,21 @@ class Chunk:
 class LineReader:
     """Reads whole lines out of a stream and keeps count of what was consumed."""
 
-    def __init__(self, stream: _Readable, name: str) -> None:
+    def __init__(self, stream: _Readable, name: str, *, digest: str = "") -> None:
         self._stream = stream
         self._name = name
+        self._asked_digest = hashlib.new(digest) if digest else None
+        self.ends_whole = True
+        """Whether what was consumed ends in a line end."""
         self._pieces: list[bytes] = []
         self._ended = False
         self._digest = hashlib.sha256()
         self.bytes = 0
+
+    @property
+    def asked_digest(self) -> str:
+        """The digest (hex) of all bytes consumed so far by the algorithm that was asked for, empty if none was."""
+        return self._asked_digest.hexdigest() if self._asked_digest is not None else ""
 
     @property
     def sha256(self) -> str:
@@ -141,7 +149,11 @@ class LineReader:
 
     def _consume(self, data: bytes) -> None:
         self._digest.update(data)
+        if self._asked_digest is not None:
+            self._asked_digest.update(data)
         self.bytes += len(data)
+        if data:
+            self.ends_whole = data.endswith(b"\n")
 
     def _more(self) -> bool:
         if self._ended:
@@ -198,22 +210,25 @@ class _ZstdStream(io.RawIOBase):
 
 
 @contextmanager
-def opened(path: str) -> Iterator[LineReader]:
-    """Open a file, or standard input for `-`, by its first bytes and not by its name."""
+def opened(path: str, *, digest: str = "") -> Iterator[LineReader]:
+    """Open a file, or standard input for `-`, by its first bytes and not by its name.
+
+    `digest` names an algorithm of hashlib for one more digest of its bytes. Raises SourceUnreadableError.
+    """
     if path == STDIN:
-        yield _reader(_decompressed(sys.stdin.buffer, path), path)
+        yield _reader(_decompressed(sys.stdin.buffer, path), path, digest)
         return
     try:
         file = Path(path).open("rb")  # noqa: SIM115 - its own error must not be mixed with those of its reading
     except (OSError, ValueError) as error:
         raise unreadable(path, error) from error
     with file:
-        yield _reader(_decompressed(file, path), path)
+        yield _reader(_decompressed(file, path), path, digest)
 
 
-def _reader(stream: _Readable, path: str) -> LineReader:
+def _reader(stream: _Readable, path: str, digest: str) -> LineReader:
     """Read the lines of a stream; of JSON in pages or arrays the lines that their rows make."""
-    reader = LineReader(stream, path)
+    reader = LineReader(stream, path, digest=digest)
     head = reader.head()
     formats.refuse_foreign(path, head)
     return LineReader(Unwrapped(reader, path), path) if formats.holds_documents(head) else reader
@@ -271,13 +286,43 @@ def files_of(path: str) -> list[str]:
     ]
 
 
-def stamp(path: str) -> tuple[int, int]:
-    """Return size and modification time in ns. Raises SourceUnreadableError."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stamp:
+    """What a file that was not touched keeps: archives keep size and times of their members, but not all of this."""
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    device: int
+    inode: int
+
+    @property
+    def touched_s(self) -> float:
+        """When the file was last written, renamed or given other times: seconds UTC."""
+        return max(self.mtime_ns, self.ctime_ns) / 1e9
+
+
+def stamp(path: str) -> Stamp:
+    """Return what tells whether a file is still the same. Raises SourceUnreadableError."""
     try:
         status = Path(path).stat()
     except (OSError, ValueError) as error:
         raise unreadable(path, error) from error
-    return status.st_size, status.st_mtime_ns
+    return Stamp(
+        size=status.st_size,
+        mtime_ns=status.st_mtime_ns,
+        ctime_ns=status.st_ctime_ns,
+        device=status.st_dev,
+        inode=status.st_ino,
+    )
+
+
+def changing(name: str) -> SourceChangedError:
+    """Make the error of a source that was written, cut or replaced while it was read."""
+    return SourceChangedError(
+        f"'{name}' changed while it was read; nothing is said of its being complete.",
+        fix="Load it again when nobody writes to it; give files their final name only when they are whole.",
+    )
 
 
 def changed(name: str) -> SourceChangedError:

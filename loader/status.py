@@ -8,6 +8,7 @@ import typer
 from iyscheck.consent import Channel, RecipientType, Status
 from iyscheck.store.snapshot import Snapshot
 from loader.summary import print_json, utc
+from loader.times import day_of
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):
@@ -28,6 +29,8 @@ class BrandStatus(msgspec.Struct, frozen=True, kw_only=True):
     watermark: str | None
     age_seconds: int | None
     withheld: str | None
+    proved_days: list[str]
+    accepted_gaps: list[str]
 
 
 class SourceStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,6 +83,7 @@ def status_of(snapshot: Snapshot, now_s: float) -> StoreStatus:
 def _brands(snapshot: Snapshot, now_s: float) -> list[BrandStatus]:
     brands = {brand.brand: brand for brand in snapshot.brands()}
     watermarks, withheld = snapshot.watermarks(), snapshot.withheld()
+    spans, gaps = snapshot.spans(), snapshot.gaps()
     return [
         BrandStatus(
             brand_code=code,
@@ -88,6 +92,8 @@ def _brands(snapshot: Snapshot, now_s: float) -> list[BrandStatus]:
             watermark=utc(watermarks[code]) if code in watermarks else None,
             age_seconds=round(now_s - watermarks[code]) if code in watermarks else None,
             withheld=utc(withheld[code]) if code in withheld else None,
+            proved_days=[str(day_of(span.start)) for span in spans if span.brand == code],
+            accepted_gaps=[f"{utc(gap.start)}/{utc(gap.end)} {gap.reason}" for gap in gaps if gap.brand == code],
         )
         for code in sorted(brands.keys() | watermarks.keys() | withheld.keys())
     ]
@@ -129,4 +135,8 @@ def _brand_line(brand: BrandStatus) -> str:
     known = ("active" if brand.active else "inactive") if brand.registered else "not registered"
     complete = f"complete until {brand.watermark}, {brand.age_seconds:,} s ago" if brand.watermark else "no watermark"
     waiting = f"; {brand.withheld} waits for accept-rejects" if brand.withheld else ""
+    if brand.proved_days:
+        waiting += f"; proved and waiting for the days before: {', '.join(brand.proved_days)}"
+    if brand.accepted_gaps:
+        waiting += f"; accepted gaps: {', '.join(brand.accepted_gaps)}"
     return f"{brand.brand_code:>10} {known}, {complete}{waiting}"

@@ -3,6 +3,7 @@
 import shlex
 import time
 from pathlib import Path
+from typing import Final
 
 import msgspec
 import typer
@@ -10,6 +11,7 @@ import typer
 from iyscheck import output
 from loader import source as sources
 from loader import times
+from loader.claims import SENTENCES, Outcome
 from loader.run import Report
 
 
@@ -56,8 +58,51 @@ def _noted(report: Report) -> str:
     return "".join(f", {count:,} {what}" for count, what in noted if count)
 
 
-def print_report(report: Report, *, as_json: bool, command: str = "") -> None:
-    """Print what a load did; `command` is the one that would move a watermark."""
+def claim_fields(outcome: Outcome) -> dict[str, object]:
+    """Write what came of a day's claim, for programs."""
+    return {
+        "brand": outcome.claim.brand,
+        "day": str(outcome.claim.day),
+        "proved": not outcome.faults,
+        "faults": [fault.value for fault in outcome.faults],
+        "watermark": None if outcome.watermark is None else utc(outcome.watermark),
+        "reached": outcome.reached,
+        "held": outcome.held,
+        "missing": [str(day) for day in outcome.missing],
+    }
+
+
+def _claim_lines(outcome: Outcome) -> list[str]:
+    """Say what came of a day's claim, and what to do where its watermark did not move."""
+    brand, day = outcome.claim.brand, outcome.claim.day
+    if outcome.faults:
+        first = f"{day} is not proved for brand {brand}; its rows are loaded, its watermark stays."
+        return [first, *(f"  {fault.value}: {SENTENCES[fault]}" for fault in outcome.faults)]
+    if outcome.reached:
+        return []
+    kept = f"{day} is proved for brand {brand} and kept."
+    if outcome.held:
+        return [f"{kept} Its watermark waits for the rejected rows."]
+    if outcome.watermark is None:
+        return [
+            f"{kept} The brand has no watermark yet:",
+            "  iyscheck-loader load FULL-LIST --complete-until 'YYYY-MM-DD HH:MM:SS'",
+        ]
+    days = ", ".join(map(str, outcome.missing[:_SHOWN_DAYS]))
+    more = f" and {len(outcome.missing) - _SHOWN_DAYS} more" if len(outcome.missing) > _SHOWN_DAYS else ""
+    return [
+        f"{kept} Its watermark stays at {times.local_text(outcome.watermark)}: {days}{more} are missing. Load each:",
+        f"  iyscheck-loader load FILE --brand {brand} --date {outcome.missing[0]} --rows N",
+        "Or, if they are lost for good:",
+        f"  iyscheck-loader accept-gap {brand} --until {day} --reason 'WHY'",
+    ]
+
+
+_SHOWN_DAYS: Final = 10
+
+
+def print_report(report: Report, *, as_json: bool, command: str = "", until_given: bool = False) -> None:
+    """Print what a load did; `command` is the one that would move a watermark, `until_given` that one was asked for."""
     if as_json:
         position = {"log_id": report.position.log_id.hex(), "sequence": report.position.sequence}
         outcomes = ("read", "applied", "superseded", "skipped", "rejected", "unknown_status", "mended")
@@ -72,6 +117,7 @@ def print_report(report: Report, *, as_json: bool, command: str = "") -> None:
                 "withheld": texts(report.withheld),
                 "sources": report.sources,
                 "rejects_files": report.rejects_files,
+                "claims": [claim_fields(outcome) for outcome in report.claims],
             }
         )
         return
@@ -87,6 +133,10 @@ def print_report(report: Report, *, as_json: bool, command: str = "") -> None:
         typer.echo("Stopped before the end; start it again to go on.")
     for path in report.rejects_files:
         typer.echo(f"Rejected rows that nobody has accepted yet: {path}")
+    for line in (line for outcome in report.claims for line in _claim_lines(outcome)):
+        typer.echo(line)
+    if until_given and not report.watermarks and not report.withheld and not report.stopped:
+        typer.echo("Every brand's watermark had reached that time already.")
     if command and not report.watermarks and not report.withheld and not report.stopped:
         typer.echo(
             f"No watermark moved: checks may answer DATA_STALE. If the data is complete, say until when:\n  {command}"

@@ -152,12 +152,18 @@ def watermark(text: str) -> int:
     return utc_s
 
 
-def end_of_day(text: str) -> int:
-    """Read a day `YYYY-MM-DD` and return the UTC second in which it ends in Turkey. Raises ValueError."""
+def day(text: str) -> date:
+    """Read a day `YYYY-MM-DD`. Raises ValueError."""
     if not _DAY.fullmatch(text):
         raise ValueError("not a day of the form YYYY-MM-DD")
-    date.fromisoformat(text)
-    return watermark(f"{text} 00:00:00") + DAY_S
+    found = date.fromisoformat(text)
+    watermark(f"{found} 00:00:00")
+    return found
+
+
+def day_of(utc_s: int) -> date:
+    """Say which day it is in Turkey at a second UTC."""
+    return datetime.fromtimestamp(utc_s, ISTANBUL).date()
 
 
 def local_text(utc_s: int) -> str:

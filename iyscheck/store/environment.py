@@ -20,7 +20,7 @@ import shutil
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Final, NoReturn, Protocol, TypeAlias, cast
 from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
@@ -264,7 +264,10 @@ def _opened(where: Path, env: lmdb.Environment, *, create: bool) -> Environment:
         _check_whole(where, env)
         _check_page_size(where, env)
         env.reader_check()
-        databases = {name: env.open_db(name, create=create) for name in layout.DATABASES}
+        databases = {}
+        for name in layout.DATABASES:
+            with suppress(lmdb.NotFoundError) if name in layout.SINCE_FORMAT_3 else nullcontext():
+                databases[name] = env.open_db(name, create=create)
         with env.begin() as txn:
             _check_format(where, read(txn, layout.META_FORMAT, databases[layout.META]))
     except lmdb.NotFoundError as error:

@@ -38,7 +38,7 @@ from iyscheck.errors import StoreCorruptError
 from iyscheck.kernel import Kernel
 from iyscheck.question import Evidence
 
-FORMAT_VERSION: Final = 2
+FORMAT_VERSION: Final = 3
 """Readers and writers refuse a store of a greater one. Format 1 had no decision index; a writer adds it."""
 
 # Named databases of the environment: name → key → value.
@@ -54,9 +54,16 @@ COUNTS: Final = b"counts"  # brand, channel, recipient type, status → number o
 SOURCES: Final = b"sources"  # xxh3-128 of the source name → SourceState
 INDEX: Final = b"index"  # generation, shard → page of the decision index (pages.py)
 INDEX_CHANGES: Final = b"index_changes"  # index revision → the pages it changed
+SPANS: Final = b"proved_spans"  # brand code, seconds UTC: from when → until when all is in, though not what was before
+GAPS: Final = (
+    b"accepted_gaps"  # brand code, seconds UTC: until when → from when it is accepted that rows are missing, why
+)
+SINCE_FORMAT_3: Final = (SPANS, GAPS)
+"""Readers take a store without them for one in which they are empty; the next writer makes them."""
 DATABASES: Final = (
     *(META, RECORDS, BRANDS, WATERMARKS, WITHHELD, HOLDS, ACCESS, LISTS, COUNTS, SOURCES),
     *(INDEX, INDEX_CHANGES),
+    *SINCE_FORMAT_3,
 )
 
 # meta
@@ -491,11 +498,77 @@ def _unchecked(key: bytes, value: bytes, what: str) -> bytes:
     return body
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Span:
+    """Everything of a brand from one moment to before another is in, seconds UTC; what was before may not be."""
+
+    brand: int
+    start: int
+    end: int
+
+
+def encode_span_key(brand: int, start: int) -> bytes:
+    """Write the key of a proved span: those of a brand lie in the order of time."""
+    return encode_code(brand) + encode_number(start)
+
+
+def encode_span(span: Span) -> bytes:
+    """Write until when a proved span goes; checked."""
+    return _checked(encode_span_key(span.brand, span.start), encode_number(span.end))
+
+
+def decode_span(key: bytes, value: bytes) -> Span:
+    """Read a proved span."""
+    end = decode_number(_unchecked(key, value, "proved span"))
+    return Span(brand=decode_code(key[: _CODE.size]), start=decode_number(key[_CODE.size :]), end=end)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Gap:
+    """Somebody accepted at `accepted` that rows of a brand between two moments are missing; all seconds UTC."""
+
+    brand: int
+    start: int
+    end: int
+    accepted: int
+    reason: str
+
+
+def encode_gap_key(brand: int, end: int) -> bytes:
+    """Write the key of an accepted gap."""
+    return encode_code(brand) + encode_number(end)
+
+
+def encode_gap(gap: Gap) -> bytes:
+    """Write an accepted gap; checked."""
+    body = encode_number(gap.start) + encode_number(gap.accepted) + gap.reason.encode()
+    return _checked(encode_gap_key(gap.brand, gap.end), body)
+
+
+def decode_gap(key: bytes, value: bytes) -> Gap:
+    """Read an accepted gap."""
+    body, size = _unchecked(key, value, "accepted gap"), _NUMBER.size
+    try:
+        reason = body[2 * size :].decode()
+    except UnicodeDecodeError:
+        _corrupt("accepted gap")
+    return Gap(
+        brand=decode_code(key[: _CODE.size]),
+        start=decode_number(body[:size]),
+        end=decode_number(key[_CODE.size :]),
+        accepted=decode_number(body[size : 2 * size]),
+        reason=reason,
+    )
+
+
 class SourceState(msgspec.Struct, frozen=True, kw_only=True):
     """How far one feed source has been loaded: written with the data, in the same transaction.
 
     `sha256` (hex) and `bytes` cover the decompressed bytes consumed; `rejects_bytes` is the length of the rejects
     file that belongs to them. `watermarks` are asked for but not moved yet: (brand, or 0 for all, seconds UTC).
+    `earliest` and `latest` are the local seconds between which its rows were registered, 0 where none was readable;
+    `ends_whole` says whether what was consumed ends in a line end. What begins with `file_` tells whether a file is
+    still the same.
     """
 
     name: str
@@ -514,6 +587,12 @@ class SourceState(msgspec.Struct, frozen=True, kw_only=True):
     accepted: bool = False
     file_size: int = 0
     file_mtime_ns: int = 0
+    file_ctime_ns: int = 0
+    file_device: int = 0
+    file_inode: int = 0
+    earliest: int = 0
+    latest: int = 0
+    ends_whole: bool = True
 
     @property
     def held_brands(self) -> tuple[int, ...]:

@@ -4,7 +4,7 @@ Each registry keeps its own registration time: newest wins, on a tie the restric
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import lmdb
@@ -13,7 +13,7 @@ from iyscheck.change import Brand, Position, RetailerAccess, merge_access, merge
 from iyscheck.errors import StoreCorruptError
 from iyscheck.store import layout
 from iyscheck.store.environment import read, walk
-from iyscheck.store.layout import RetailerList, SourceState
+from iyscheck.store.layout import Gap, RetailerList, SourceState, Span
 
 
 class Registries:
@@ -143,7 +143,48 @@ class Registries:
                 into, name = (withheld, layout.WITHHELD) if brand in held else (moved, layout.WATERMARKS)
                 if self._forward(name, brand, seconds):
                     into[brand] = seconds
-        return moved, withheld
+        return moved | self.advance_over_spans(moved), withheld
+
+    def put_span(self, span: Span) -> None:
+        """Remember that everything between two moments is in; of two spans that begin together the longer one."""
+        key, database = layout.encode_span_key(span.brand, span.start), self.databases[layout.SPANS]
+        stored = read(self.txn, key, database)
+        if stored is None or layout.decode_span(key, stored).end < span.end:
+            self.txn.put(key, layout.encode_span(span), db=database)
+
+    def advance_over_spans(self, brands: Iterable[int]) -> dict[int, int]:
+        """Move the watermarks of brands that nothing holds over the proved spans that they touch; say to when.
+
+        A brand without a watermark has none to move: a span says nothing of what was before it.
+        """
+        held = self._held()
+        moved: dict[int, int] = {}
+        for brand in set(brands) - held:
+            watermark = self.watermark(brand)
+            if watermark is None:
+                continue
+            for span in self.spans(brand):
+                if span.start > watermark:
+                    break
+                self.txn.delete(layout.encode_span_key(brand, span.start), db=self.databases[layout.SPANS])
+                if self._forward(layout.WATERMARKS, brand, span.end):
+                    moved[brand] = watermark = span.end
+        return moved
+
+    def spans(self, brand: int) -> list[Span]:
+        """Return the proved spans of a brand that its watermark has not reached, in the order of time."""
+        return [span for span in read_spans(self.txn, self.databases[layout.SPANS]) if span.brand == brand]
+
+    def watermark(self, brand: int) -> int | None:
+        """Return a brand's watermark, seconds UTC; None if it has none."""
+        key = layout.encode_code(brand)
+        stored = read(self.txn, key, self.databases[layout.WATERMARKS])
+        return None if stored is None else layout.decode_watermark(key, stored)
+
+    def accept_gap(self, gap: Gap) -> None:
+        """Remember that a brand's missing rows are accepted, and move its watermark to the end of the gap."""
+        self.txn.put(layout.encode_gap_key(gap.brand, gap.end), layout.encode_gap(gap), db=self.databases[layout.GAPS])
+        self._forward(layout.WATERMARKS, gap.brand, gap.end)
 
     def release_withheld(self) -> dict[int, int]:
         """Move the withheld watermarks of all brands that nothing holds any more."""
@@ -155,7 +196,8 @@ class Registries:
             self.txn.delete(layout.encode_code(brand), db=self.databases[layout.WITHHELD])
             if self._forward(layout.WATERMARKS, brand, seconds):
                 moved[brand] = seconds
-        return moved
+        waiting = {span.brand for span in read_spans(self.txn, self.databases[layout.SPANS])}
+        return moved | self.advance_over_spans(waiting)
 
     def _held(self) -> set[int]:
         return {brand for brands in self.holds().values() for brand in brands}
@@ -179,6 +221,16 @@ def _access_key(access: RetailerAccess) -> bytes:
 def read_holds(txn: lmdb.Transaction, database: lmdb._Database) -> dict[str, tuple[int, ...]]:
     """Read the brands held back by unaccepted rejects, by source name."""
     return dict(layout.decode_hold(key, value) for key, value in walk(txn, database))
+
+
+def read_spans(txn: lmdb.Transaction, database: lmdb._Database) -> list[Span]:
+    """Read all proved spans, by brand and in the order of time."""
+    return [layout.decode_span(key, value) for key, value in walk(txn, database)]
+
+
+def read_gaps(txn: lmdb.Transaction, database: lmdb._Database) -> list[Gap]:
+    """Read all accepted gaps, by brand and in the order of time."""
+    return [layout.decode_gap(key, value) for key, value in walk(txn, database)]
 
 
 def read_watermarks(txn: lmdb.Transaction, database: lmdb._Database) -> dict[int, int]:

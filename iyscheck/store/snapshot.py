@@ -32,8 +32,8 @@ from iyscheck.store.environment import (
     walk,
 )
 from iyscheck.store.index import read_state
-from iyscheck.store.layout import IndexState, SourceState
-from iyscheck.store.registries import read_holds, read_position, read_watermarks
+from iyscheck.store.layout import Gap, IndexState, SourceState, Span
+from iyscheck.store.registries import read_gaps, read_holds, read_position, read_spans, read_watermarks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -164,6 +164,16 @@ class Snapshot(msgspec.Struct, eq=False, gc=False):  # a struct: each check make
     def holds(self) -> dict[str, tuple[int, ...]]:
         """Return the brands held back by rejects that nobody has accepted, by source."""
         return read_holds(self._txn, self._databases[layout.HOLDS])
+
+    def spans(self) -> list[Span]:
+        """Return the proved spans that no watermark has reached yet."""
+        database = self._databases.get(layout.SPANS)
+        return [] if database is None else read_spans(self._txn, database)
+
+    def gaps(self) -> list[Gap]:
+        """Return the gaps that somebody accepted."""
+        database = self._databases.get(layout.GAPS)
+        return [] if database is None else read_gaps(self._txn, database)
 
     def counts(self) -> dict[tuple[int, int, int, int], int]:
         """Return the number of records by (brand, channel, recipient type, status)."""

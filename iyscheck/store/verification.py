@@ -160,6 +160,8 @@ def _registry_faults(snapshot: Snapshot) -> Iterator[str]:
         ("withheld watermarks", snapshot.withheld),
         ("holds", snapshot.holds),
         ("sources", snapshot.sources),
+        ("proved spans", snapshot.spans),
+        ("accepted gaps", snapshot.gaps),
     ):
         try:
             list(read())

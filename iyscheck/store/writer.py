@@ -15,13 +15,13 @@ from typing import Final, Self
 import lmdb
 
 from iyscheck.change import LOG_ID_BYTES, Brand, ConsentColumns, Position, RetailerAccess
-from iyscheck.errors import SourceUnknownError
+from iyscheck.errors import GapError, SourceUnknownError
 from iyscheck.kernel import Kernel
 from iyscheck.store import layout, pages, records
 from iyscheck.store.encoded import EncodedChanges
 from iyscheck.store.environment import Environment, WriterLock, check_keys, open_writer, read, translated, walk
 from iyscheck.store.index import Index, PlaceOrder, check_contexts, read_state
-from iyscheck.store.layout import IndexState, SourceState
+from iyscheck.store.layout import Gap, IndexState, SourceState, Span
 from iyscheck.store.registries import Registries, read_position
 
 REBUILD_SLICE: Final = 250_000
@@ -86,7 +86,15 @@ class Filling:
         self._applied += len(changes)
         self._entries.add(self._index.entries(facts))
 
-    def finish(self, source: SourceState, *, rows: int, taken: int | None = None, finished: bool = False) -> Applied:
+    def finish(
+        self,
+        source: SourceState,
+        *,
+        rows: int,
+        taken: int | None = None,
+        finished: bool = False,
+        proved: Span | None = None,
+    ) -> Applied:
         """Write index, counts, position and resume point, as `Writer.apply` does after a batch of `rows` feed rows.
 
         `taken` changes went into the sorting, by default as many as came out.
@@ -97,7 +105,13 @@ class Filling:
         self._registries.add_counts(self._counts)
         self.finished = True
         return _concluded(
-            self._registries, source, rows=rows, applied=self._applied, superseded=superseded, finished=finished
+            self._registries,
+            source,
+            rows=rows,
+            applied=self._applied,
+            superseded=superseded,
+            finished=finished,
+            proved=proved,
         )
 
 
@@ -184,8 +198,19 @@ class Writer:
             stored = walk(txn, self._environment.databases[layout.SOURCES])
             yield from [layout.decode_source(key, value) for key, value in stored]
 
-    def apply(self, batch: Batch, source: SourceState, *, finished: bool = False) -> Applied:
+    def coverage(self, brand: int) -> tuple[int | None, list[Span], bool]:
+        """Return a brand's watermark (seconds UTC), its proved spans beyond it, and whether rejects hold it."""
+        with self._reading() as txn:
+            registries = Registries(txn, self._environment.databases)
+            held = any(brand in brands for brands in registries.holds().values())
+            return registries.watermark(brand), registries.spans(brand), held
+
+    def apply(
+        self, batch: Batch, source: SourceState, *, finished: bool = False, proved: Span | None = None
+    ) -> Applied:
         """Commit a batch with its source's new resume point; `finished` also moves the source's watermarks.
+
+        `proved` says that with it everything of a brand in a span of time is in.
 
         When this returns the batch is on disk. Raises StoreFullError, and then nothing of it is.
         """
@@ -203,6 +228,7 @@ class Writer:
                 applied=written.applied,
                 superseded=written.superseded,
                 finished=finished,
+                proved=proved,
             )
 
     @property
@@ -252,6 +278,31 @@ class Writer:
             moved = txn.release_withheld()
             position = txn.advance(0)
             withheld = txn.withheld()
+        return Applied(applied=0, superseded=0, position=position, watermarks=moved, withheld=withheld)
+
+    def accept_gap(self, brand: int, *, until: int, reason: str, now_s: int) -> Applied:
+        """Accept that a brand's rows between its watermark and `until` (seconds UTC) are missing; move it there.
+
+        Raises GapError where there is nothing to accept: no watermark, one that is not older, or a brand whose
+        watermark waits for rejects.
+        """
+        with self._writing() as txn:
+            watermark = txn.watermark(brand)
+            if watermark is None:
+                raise GapError(
+                    f"Brand {brand} has no watermark, so nothing is known of what is before the gap.",
+                    fix="Load a full list with --complete-until first.",
+                )
+            if any(brand in brands for brands in txn.holds().values()):
+                raise GapError(
+                    f"Rejected rows hold the watermark of brand {brand}.",
+                    fix="Mend them, or accept that they are lost with 'iyscheck-loader accept-rejects SOURCE'.",
+                )
+            if until <= watermark:
+                raise GapError(f"The watermark of brand {brand} is not before that.", fix="Nothing need be done.")
+            txn.accept_gap(Gap(brand=brand, start=watermark, end=until, accepted=now_s, reason=reason))
+            moved = {brand: until} | txn.advance_over_spans([brand])
+            position, withheld = txn.advance(0), txn.withheld()
         return Applied(applied=0, superseded=0, position=position, watermarks=moved, withheld=withheld)
 
     def rebuild_index(self, progress: Callable[[int, int], None] = lambda _, __: None) -> IndexState:
@@ -313,7 +364,14 @@ class Writer:
 
 
 def _concluded(
-    txn: Registries, source: SourceState, *, rows: int, applied: int, superseded: int, finished: bool
+    txn: Registries,
+    source: SourceState,
+    *,
+    rows: int,
+    applied: int,
+    superseded: int,
+    finished: bool,
+    proved: Span | None,
 ) -> Applied:
     """Move the position, the source's resume point and, for a finished one, its watermarks."""
     position = txn.advance(rows)
@@ -322,6 +380,9 @@ def _concluded(
     withheld: dict[int, int] = {}
     if finished:
         moved, withheld = txn.move_watermarks(source.watermarks)
+        if proved is not None:
+            txn.put_span(proved)
+            moved |= txn.advance_over_spans([proved.brand])
     txn.put_source(_finished(source) if finished else source)
     return Applied(applied=applied, superseded=superseded, position=position, watermarks=moved, withheld=withheld)
 
