@@ -8,7 +8,7 @@ import pytest
 
 from iyscheck.consent import Channel, Status
 from iyscheck.store import layout
-from iyscheck.store.layout import SourceState
+from iyscheck.store.layout import SourceState, Span
 from iyscheck.store.verification import verify
 from tests.builders import NOW, StoreBuilder, a_batch, a_brand
 
@@ -24,7 +24,9 @@ def builder(tmp_path: Path) -> StoreBuilder:
     builder.consent(recipient="ayse@example.com", channel=Channel.EPOSTA, brand=2, source="IYS_YENI", retailers=[])
     builder.commit()
     state = SourceState(name="held", rejected=1, rejected_brands=(2,), watermarks=((2, NOW),))
-    builder.writer.apply(a_batch(rows=1), state, finished=True)
+    later = Span(brand=1, start=NOW + 86_400, end=NOW + 2 * 86_400)
+    builder.writer.apply(a_batch(rows=1), state, finished=True, proved=later)
+    builder.writer.accept_gap(1, until=NOW + 3_600, reason="lost", now_s=NOW)
     return builder
 
 
