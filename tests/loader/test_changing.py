@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from iyscheck.errors import SourceChangedError
-from loader import follow
 from loader.follow import Follower
 from loader.metrics import FeedMetrics
 from loader.run import Loader, Options, Report
@@ -26,8 +25,9 @@ def test_other_content(tmp_path: Path) -> None:
         path.write_bytes(content(FIRST, 3).replace(b"RET", b"RED"))
         os.utime(path, (LATER, LATER))
 
-        with pytest.raises(SourceChangedError, match="content has changed"):
-            desk.load(b"", claim(rows=3), name="day.csv")
+        for asked in ({"claim": claim(rows=3)}, {"claim": None, "watermarks": ((BRAND, midnight(DAYS[2])),)}):
+            with pytest.raises(SourceChangedError, match="content has changed"):
+                desk.load(b"", name="day.csv", **asked)
 
         assert desk.watermark == midnight(FIRST)
 
@@ -87,7 +87,7 @@ class Spool:
         self.path = desk.folder / "in" / "rows.csv"
         self.path.parent.mkdir()
         self.clock_s = self.watch_s = 0.0
-        monkeypatch.setattr(follow.time, "monotonic", lambda: self.watch_s)
+        monkeypatch.setattr("loader.follow.time.monotonic", lambda: self.watch_s)
         options = Options(rejects=desk.folder / "rejects", brand=BRAND)
         self._follower = Follower(
             str(self.path.parent),
@@ -116,7 +116,7 @@ def test_settled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
         spool.clock_s = written_s + 4
         early = spool.read()
-        spool.clock_s = written_s + 5
+        spool.clock_s = written_s + 5.01
 
         assert (early, spool.read()) == (0, 2)
 
