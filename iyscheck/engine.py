@@ -49,7 +49,8 @@ where a server sends them. Whatever it does not know it does not permit: an erro
   processes are taken back.
 - **Commits**: each single check and batch reads what is committed when it starts, each frame of a column likewise; no
   reopening, also after the loader was killed. `min_position` waits for a commit. A brand whose data is older than
-  `freshness_limit_s` is DATA_STALE. A store whose directory is *replaced* is noticed by opening it anew only.
+  `freshness_limit_s` is DATA_STALE. A store whose files are *replaced* or moved is noticed within half a
+  second: what is at the path then is opened, or everything commercial is DATA_STALE until it can be.
 - **Memory**: the store is mapped, not read: what is used is kept in the system's page cache, once for all processes,
   and shows as shared memory. An engine itself keeps 8 bytes for each page of the index (of some 300 consents), once a
   column was asked.
@@ -69,6 +70,8 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
+from time import monotonic
 from typing import Any, Final, Self, overload
 from weakref import finalize
 
@@ -106,6 +109,8 @@ from iyscheck.errors import (
     NotYetAtPositionError,
     PositionOfOtherLogError,
     QuestionError,
+    StoreError,
+    StoreReplacedError,
 )
 from iyscheck.kernel import Kernel
 from iyscheck.keys import ADDRESS_FORM, AddressKey, StoreKey
@@ -132,11 +137,14 @@ from iyscheck.question import (
     joined,
 )
 from iyscheck.store import layout
+from iyscheck.store.environment import translated
 from iyscheck.store.mapping import FileMapping
 from iyscheck.store.snapshot import BrandView, Snapshot, Store, StoreStats
 from iyscheck.store.view import IndexStats, View, Views
 
 _POLL_S = 0.005
+_LOOK_S: Final = 0.5
+"""How often it is looked whether the store's files were replaced, while anybody asks."""
 _LIST_BITS = np.uint8(STATUS_BITS | RETAILER_BIT)
 _HAS_LIST = np.uint8(Status.ONAY | RETAILER_BIT)
 """Whom the retailer must be looked up for: everybody else has no list, or no consent."""
@@ -231,6 +239,11 @@ class Engine:
         with store.snapshot() as snapshot:
             self._see(snapshot)
         self._mapping: FileMapping | None = None
+        self._key_ids = {"store_key_id": store_key.key_id, "address_key_id": self.address_key_id}
+        self._replaced: StoreError | None = None
+        """Why the store at the path cannot be read, where its files are no longer those that are open."""
+        self._looking = threading.Lock()
+        self._look_again_s = 0.0
         self._contexts = Contexts(_MOST_STANDINGS)
 
     @classmethod
@@ -265,9 +278,12 @@ class Engine:
             answer_ttl_s=answer_ttl_s,
             kernel=kernel,
         )
-        mapping = engine._mapping = FileMapping(engine._store.environment)
-        finalize(engine, mapping.stop)  # an engine that nobody closes leaves no thread behind either
+        engine._map_ahead()
         return engine
+
+    def _map_ahead(self) -> None:
+        mapping = self._mapping = FileMapping(self._store.environment)
+        finalize(self, mapping.stop)  # an engine that nobody closes leaves no thread behind either
 
     def __enter__(self) -> Self:
         return self
@@ -355,6 +371,8 @@ class Engine:
         if context.message_class is not _COMMERCIAL and context.message_class.exempt:
             return self._exempt(context)
         token = self._token(context.channel, address, token, address_key_id)
+        if monotonic() >= self._look_again_s:
+            self._look()
         if min_position is not None:
             self.wait_for(min_position, timeout_s)
         tag = None if token == address_form.UNREADABLE else self._store_key.tag(token)
@@ -377,6 +395,7 @@ class Engine:
         readable = [token if isinstance(token, bytes) else address_form.UNREADABLE for token in tokens]
         packed = self._store_key.tags(_column(b"".join(readable))).tobytes()
         tags = [packed[at : at + TOKEN_BYTES] for at in range(0, len(packed), TOKEN_BYTES)]
+        self._look()
         self.wait_for(min_position, timeout_s)
         with self._store.snapshot() as snapshot:
             self._see(snapshot)
@@ -412,7 +431,7 @@ class Engine:
         timeout_s: float = 1.0,
     ) -> ColumnResult: ...
 
-    def check_column(
+    def check_column(  # noqa: C901 - both ways to ask for a column
         self,
         context: Context | None = None,
         /,
@@ -449,6 +468,8 @@ class Engine:
             return ColumnAnswer.of(exempt, self._envelope(self._seen, None))
         self._store.refuse_closed()  # before loops are compiled: in a forked process that could wait for ever
         column = self._tokens(context, addresses, tokens, address_key_id)
+        if monotonic() >= self._look_again_s:
+            self._look()
         self.wait_for(min_position, timeout_s)
         tags = self._store_key.tags(column)
         with self._views.view() as view:
@@ -460,7 +481,8 @@ class Engine:
             standing = standings.of.get(context)
             if standing is None or not (standing.context is context or is_plain(context)):
                 standing = self._stand(view, context, standings)
-            unlisted, listed = standing.by_state[standing.earliest <= now <= standing.latest]
+            fresh = self._replaced is None and standing.earliest <= now <= standing.latest
+            unlisted, listed = standing.by_state[fresh]
             where = (context.brand, context.channel, context.recipient_type)
             if context.retailer is None:
                 reasons, counts = view.meanings(where, tags, self.kernel, self._nobody, unlisted)
@@ -542,7 +564,13 @@ class Engine:
             time.sleep(_POLL_S)
 
     def freshness(self) -> Freshness:
-        """Return position and watermarks from one snapshot."""
+        """Return position and watermarks from one snapshot.
+
+        Raises StoreReplacedError where the files at the store's path are others, which cannot be opened either.
+        """
+        self._look()
+        if self._replaced is not None:
+            raise self._replaced
         with self._store.snapshot() as snapshot:
             watermarks = snapshot.watermarks().values()
             return Freshness(
@@ -591,6 +619,48 @@ class Engine:
         """Free the reader slots of processes that died; returns how many."""
         return self._store.sweep_readers()
 
+    def _look(self) -> None:
+        """See whether the open files are still those at the path, and open these where they are not.
+
+        Where that fails, nothing open is believed to be fresh until it succeeds: everything commercial is DATA_STALE.
+        """
+        if monotonic() < self._look_again_s or not self._looking.acquire(blocking=False):
+            return  # another thread is just looking
+        try:
+            environment = self._store.environment
+            if environment.files is None:
+                return  # closed
+            try:
+                with translated(environment.path):
+                    environment.refuse_replaced()
+                self._replaced = None
+            except StoreReplacedError as error:
+                self._reopen(environment.path, error)
+            except StoreError:
+                pass  # as all reader slots taken: who asks meets it, and is told
+            self._look_again_s = monotonic() + _LOOK_S
+        finally:
+            self._looking.release()
+
+    def _reopen(self, path: Path, error: StoreError) -> None:
+        """Take the store that is at the path now, or remember why not. Whoever reads the old files ends undisturbed."""
+        try:
+            store = Store.open(path, **self._key_ids)
+            with store.snapshot() as snapshot:
+                position = snapshot.position
+        except (StoreError, OSError) as refused:
+            self._replaced = refused if isinstance(refused, StoreError) else error
+            return
+        if self._mapping is not None:
+            self._mapping.stop()
+        self._store, self._views = store, Views(store.environment)  # the old ones end with their last use
+        self._standings = self._column_standings = _Standings(self._seen)
+        with self._seen_lock:
+            self._seen = position  # of another log perhaps
+        self._replaced = None
+        if self._mapping is not None:
+            self._map_ahead()
+
     def _own_key_id(self) -> bytes | None:
         """Return the id of the address key that this process holds, if it does."""
         return None if self._address_key is None else self._address_key.key_id
@@ -605,7 +675,7 @@ class Engine:
         if standing is None or not (standing.context is context or is_plain(context)):
             standing = self._stand(snapshot, context, standings)
         now = self._clock()
-        table = standing.verdicts[standing.earliest <= now <= standing.latest]
+        table = standing.verdicts[self._replaced is None and standing.earliest <= now <= standing.latest]
         place, evidence = 0, None  # unreadable, unlisted, no record
         if tag is not None:
             place = _READABLE

@@ -19,6 +19,7 @@ IyscheckError                     never raised itself
 │   ├── StoreFullError            the disk is full
 │   ├── StoreBusyError            another loader is writing to it
 │   ├── StoreClosedError          it was closed, or opened before this process was forked
+│   ├── StoreReplacedError        its files are no longer those that were opened, or not of one store
 │   └── StoreCorruptError         a value that no iyscheck wrote
 ├── PositionError                 read-your-writes
 │   ├── PositionOfOtherLogError   the position belongs to another store
@@ -186,6 +187,20 @@ class StoreClosedError(StoreError):
     """The store was closed, or it was opened before this process was forked from the one that may use it."""
 
     reason: ClassVar[str] = "STORE_CLOSED"
+
+
+class StoreReplacedError(StoreError):
+    """The files at the store's path are no longer those that were opened, or do not belong together."""
+
+    reason: ClassVar[str] = "STORE_REPLACED"
+
+
+RESTORE: str = (
+    "Stop the loader and every process that reads the store; then put a backup in place of the whole directory, or of "
+    "data.mdb and remove lock.mdb; or load the feed into a new store."
+)
+"""What to do about a store that is damaged. While any process has the store open, a data.mdb that is put beside its
+lock.mdb is read and written as if it were the old one."""
 
 
 class StoreCorruptError(StoreError):

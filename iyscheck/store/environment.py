@@ -17,10 +17,12 @@ import errno
 import fcntl
 import os
 import shutil
+import struct
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, NoReturn, Protocol, TypeAlias, cast
 from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
@@ -28,6 +30,7 @@ from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 import lmdb
 
 from iyscheck.errors import (
+    RESTORE,
     StoreBusyError,
     StoreClosedError,
     StoreCorruptError,
@@ -36,6 +39,7 @@ from iyscheck.errors import (
     StoreFullError,
     StoreKeysError,
     StoreMissingError,
+    StoreReplacedError,
     StoreUnreadableError,
 )
 from iyscheck.store import layout
@@ -56,6 +60,23 @@ _CLOSING_POLL_S: Final = 0.005
 
 
 Databases: TypeAlias = Mapping[bytes, "lmdb._Database"]  # noqa: SLF001 - its only name
+
+
+@dataclass(frozen=True, slots=True)
+class Files:
+    """Device and inode of a store's data file and lock file: which files they are, whatever their names."""
+
+    data: tuple[int, int]
+    lock: tuple[int, int]
+
+    @classmethod
+    def at(cls, where: Path) -> "Files | None":
+        """Look which files are at a path; None where one is missing."""
+        try:
+            data, lock = ((where / name).stat() for name in (DATA_FILE, LOCK_FILE))
+        except OSError:
+            return None
+        return cls((data.st_dev, data.st_ino), (lock.st_dev, lock.st_ino))
 
 
 class Inheritor(Protocol):
@@ -83,11 +104,26 @@ class Environment:
     last one and the last transaction are gone. A writer has its own, and calls `close`.
     """
 
-    def __init__(self, path: Path, env: lmdb.Environment, databases: Databases) -> None:
+    def __init__(self, path: Path, env: lmdb.Environment, databases: Databases, files: "Files | None" = None) -> None:
         self.path = path
         self.lmdb = env
         self.databases = databases
+        self.files = files
+        """Which files LMDB has open, None behind a closed store."""
         self.inheritors: WeakSet[Inheritor] = WeakSet()
+
+    def refuse_replaced(self) -> None:
+        """Raise StoreReplacedError where the files at the path are not those that are open, or not of one store.
+
+        Takes some microseconds. Whoever goes on reading would read the past; whoever wrote would write over what
+        others have committed.
+        """
+        if self.files != Files.at(self.path):
+            raise StoreReplacedError(
+                f"The files of the store at '{self.path}' were replaced, moved or removed while it was open.",
+                fix="Open it again. To restore a backup, first stop the loader and every process that reads the store.",
+            )
+        _check_pair(self.path, self.lmdb)
 
     def close(self) -> None:
         """Close a writer's files: no transaction may be open any more."""
@@ -132,6 +168,7 @@ class _Open:
         self._lock = threading.Lock()
         self._readers: WeakValueDictionary[tuple[int, int], lmdb.Environment] = WeakValueDictionary()
         self._databases: WeakKeyDictionary[lmdb.Environment, Databases] = WeakKeyDictionary()
+        self._files: WeakKeyDictionary[lmdb.Environment, Files | None] = WeakKeyDictionary()
         self._all: WeakSet[Environment] = WeakSet()
         self._inherited: set[tuple[int, int]] = set()
         os.register_at_fork(after_in_child=self._after_fork)
@@ -145,10 +182,13 @@ class _Open:
                 raise StoreClosedError(message, fix=fix)
             env = self._readers.get(identity)
             if env is not None:
-                return self.noted(Environment(where, env, self._databases[env]))
+                shared = self.noted(Environment(where, env, self._databases[env], self._files[env]))
+                shared.refuse_replaced()  # the lock file may be another
+                return shared
             environment = _open_reader(where)
             self._readers[identity] = environment.lmdb
             self._databases[environment.lmdb] = environment.databases
+            self._files[environment.lmdb] = environment.files
             return self.noted(environment)
 
     def noted(self, environment: Environment) -> Environment:
@@ -222,7 +262,11 @@ def _check_access(where: Path) -> None:
 def _open_reader(where: Path) -> Environment:
     """Open the files; where another thread is just closing them, after that. Raises what LMDB raises, too."""
     deadline = time.monotonic() + _CLOSING_S
+    with suppress(OSError):  # who may not write it maps it as it is
+        # On an overlay the first writer gives the path another file, and who has mapped the lower one reads on in it.
+        os.close(os.open(where / DATA_FILE, os.O_RDWR | os.O_CLOEXEC))
     while True:
+        files = Files.at(where)
         try:
             env = lmdb.open(
                 str(where),
@@ -238,7 +282,10 @@ def _open_reader(where: Path) -> Environment:
                 raise
             time.sleep(_CLOSING_POLL_S)
         else:
-            return _opened(where, env, create=False)
+            environment = _opened(where, env, create=False)
+            if files is None or files == environment.files:
+                return environment
+            env.close()  # they were replaced at that moment: those that are there now are opened
 
 
 def open_writer(path: str | os.PathLike[str]) -> Environment:
@@ -263,6 +310,7 @@ def _opened(where: Path, env: lmdb.Environment, *, create: bool) -> Environment:
     try:
         _check_whole(where, env)
         _check_page_size(where, env)
+        _check_pair(where, env)
         env.reader_check()
         databases = {}
         for name in layout.DATABASES:
@@ -284,7 +332,7 @@ def _opened(where: Path, env: lmdb.Environment, *, create: bool) -> Environment:
     except BaseException:
         env.close()
         raise
-    return Environment(where, env, databases)
+    return Environment(where, env, databases, Files.at(where))
 
 
 def _is_older(env: lmdb.Environment) -> bool:
@@ -301,8 +349,42 @@ def _check_whole(where: Path, env: lmdb.Environment) -> None:
     """Refuse a file that lost its end: the system kills a process that touches a mapped page behind it."""
     pages: int = env.info()["last_pgno"] + 1
     if (where / DATA_FILE).stat().st_size < pages * env.stat()["psize"]:
-        raise StoreCorruptError(
-            f"The store at '{where}' lost its end.", fix="Restore a backup or load the feed into a new store."
+        raise StoreCorruptError(f"The store at '{where}' lost its end.", fix=RESTORE)
+
+
+_META: Final = struct.Struct("<II")
+_META_AT: Final = 16
+"""LMDB 0.9: behind the header of a page; the transaction id stands behind address, size, two trees and last page."""
+_TRANSACTION_AT: Final = _META_AT + 128
+_META_MAGIC: Final = (0xBEEFC0DE, 1)
+
+
+def newest_in_file(where: Path) -> int:
+    """Read from the two meta pages of the data file at a path which transaction is its newest; 0 if it has none."""
+    newest = 0
+    with (where / DATA_FILE).open("rb", buffering=0) as file:
+        for page in (0, 1):
+            meta = os.pread(file.fileno(), _TRANSACTION_AT + 8, page * PAGE_BYTES)
+            if len(meta) == _TRANSACTION_AT + 8 and _META.unpack_from(meta, _META_AT) == _META_MAGIC:
+                newest = max(newest, int.from_bytes(meta[_TRANSACTION_AT:], "little"))
+    return newest
+
+
+def _check_pair(where: Path, env: lmdb.Environment) -> None:
+    """Refuse a lock file that speaks of another data file: LMDB believes it, and not the data, about what is newest.
+
+    So a backup that is put beside the lock file of running processes would be read in the past and written over. The
+    file is looked at before and after, since the loader may commit at that moment. It may be one transaction ahead:
+    that of a writer killed after its last write and before it told the lock file, which nobody was told is committed.
+    """
+    before = newest_in_file(where)
+    txn = env.begin()
+    opened = int(txn.id())
+    txn.abort()
+    if not before - 1 <= opened <= newest_in_file(where):
+        raise StoreReplacedError(
+            f"{DATA_FILE} and {LOCK_FILE} of the store at '{where}' do not belong together: one of them was replaced.",
+            fix=f"Stop every process that has the store open, remove {LOCK_FILE}, then start them again.",
         )
 
 
@@ -341,9 +423,7 @@ def translation(where: Path, error: Exception) -> StoreError:
             f"The store at '{where}' cannot grow: the disk is full.", fix="Free space, then start the load again."
         )
     if isinstance(error, (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.InvalidError, lmdb.VersionMismatchError)):
-        return StoreCorruptError(
-            f"The store at '{where}' is damaged.", fix="Restore a backup or load the feed into a new store."
-        )
+        return StoreCorruptError(f"The store at '{where}' is damaged.", fix=RESTORE)
     if isinstance(error, lmdb.ReadersFullError):
         return StoreUnreadableError(
             f"All reader slots of the store at '{where}' are taken ({MAX_READERS} in one made by this iyscheck).",

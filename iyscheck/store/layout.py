@@ -34,7 +34,7 @@ from iyscheck.consent import (
     is_citizens_own,
     state,
 )
-from iyscheck.errors import StoreCorruptError
+from iyscheck.errors import RESTORE, StoreCorruptError
 from iyscheck.kernel import Kernel
 from iyscheck.question import Evidence
 
@@ -118,7 +118,7 @@ _STATUSES: Final = {int(status): status for status in (Status.ONAY, Status.RET, 
 def _corrupt(what: str) -> NoReturn:
     raise StoreCorruptError(
         f"The store holds a damaged {what}.",
-        fix="Run 'iyscheck-loader verify', then restore a backup or load the feed into a new store.",
+        fix=f"Run 'iyscheck-loader verify'. {RESTORE}",
     )
 
 

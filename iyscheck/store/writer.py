@@ -359,8 +359,13 @@ class Writer:
 
     @contextmanager
     def _writing(self) -> Iterator[Registries]:
-        with translated(self._environment.path), self._environment.lmdb.begin(write=True) as txn:
-            yield Registries(txn, self._environment.databases)
+        """Change the store in one transaction, which is not committed where its files were replaced meanwhile."""
+        environment = self._environment
+        with translated(environment.path):
+            environment.refuse_replaced()
+            with environment.lmdb.begin(write=True) as txn:
+                yield Registries(txn, environment.databases)
+                environment.refuse_replaced()
 
 
 def _concluded(
