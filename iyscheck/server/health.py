@@ -15,7 +15,8 @@ from grpc_health.v1 import health_pb2
 from grpc_health.v1.health import OVERALL_HEALTH, HealthServicer
 from prometheus_client import Histogram
 
-from iyscheck.server.boundary import SERVICE, our_frames
+from iyscheck.server.calls import SERVICE
+from iyscheck.server.refusals import our_frames
 
 INTERVAL_S: Final = 0.5
 MAX_WATCHERS: Final = 16

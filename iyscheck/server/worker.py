@@ -66,8 +66,8 @@ def _serve(order: Order, over: Bell, orphaned: threading.Event, serving: threadi
     # Not at the top: they take most of a second, in which signals and the lifeline already have to be heard.
     from iyscheck.errors import IyscheckError
     from iyscheck.server.app import Server, keep_for_good
-    from iyscheck.server.boundary import our_frames
     from iyscheck.server.log import open_log, take_over_library_logs
+    from iyscheck.server.refusals import our_frames
     from iyscheck.server.settings import Settings
 
     who = {"worker": order.worker, "pid": os.getpid()}

@@ -10,12 +10,12 @@ from iyscheck.change import Position
 from iyscheck.engine import Engine
 from iyscheck.errors import InputError, KeysError, PositionError
 from iyscheck.question import Answer, BatchAnswer, ItemError, Question
-from iyscheck.server.boundary import Call
+from iyscheck.server.calls import Call
 from iyscheck.server.metrics import Decisions
 from iyscheck.v1 import consent_check_pb2 as v1
 
 
-class Servicer:
+class CheckHandlers:
     """Answers the four RPCs from an engine. At most `max_waiters` calls wait for a position at once."""
 
     def __init__(self, engine: Engine, decisions: Decisions, *, max_waiters: int) -> None:

@@ -5,7 +5,7 @@ import pytest
 from google.rpc import error_details_pb2  # type: ignore[import-untyped] # it ships no types
 
 from iyscheck import errors
-from iyscheck.server.boundary import CODES, ERROR_DOMAIN, our_frames, status_of
+from iyscheck.server.refusals import CODES, ERROR_DOMAIN, Code, Refusal, our_frames
 
 
 def _tree(root: type[errors.IyscheckError]) -> Iterator[type[errors.IyscheckError]]:
@@ -15,11 +15,8 @@ def _tree(root: type[errors.IyscheckError]) -> Iterator[type[errors.IyscheckErro
 
 
 ALL = [kind for kind in _tree(errors.IyscheckError) if kind.__module__ == "iyscheck.errors"]
-OURS_TO_MEND = [
-    kind
-    for kind in ALL
-    if CODES[kind] in (grpc.StatusCode.INTERNAL, grpc.StatusCode.DATA_LOSS) or issubclass(kind, errors.StoreError)
-]
+RAISED = [kind for kind in ALL if kind in CODES]
+OURS_TO_MEND = [kind for kind in ALL if kind not in CODES or issubclass(kind, errors.StoreError)]
 
 
 def _make(kind: type[errors.IyscheckError], text: str) -> errors.IyscheckError:
@@ -28,21 +25,37 @@ def _make(kind: type[errors.IyscheckError], text: str) -> errors.IyscheckError:
     return kind("questions", text) if issubclass(kind, errors.InputError) else kind(text)
 
 
-def _details(error: Exception) -> tuple[grpc.StatusCode, str, list[str], error_details_pb2.ErrorInfo]:
-    code, status = status_of(error)
+def _details(error: Exception) -> tuple[Code, str, list[str], error_details_pb2.ErrorInfo]:
+    refusal = Refusal.of(error)
+    code, status = refusal.code, refusal.status
     kinds = [detail.TypeName().rpartition(".")[2] for detail in status.details]
     info = error_details_pb2.ErrorInfo()
     assert status.details[0].Unpack(info)
-    assert status.code == code.value[0]
+    assert status.code == code.value
     return code, status.message, kinds, info
 
 
-def test_table() -> None:
-    """Every error of ours has its code, and the table names nothing else."""
-    assert set(CODES) == set(ALL)
+def test_others() -> None:
+    """An error that no call raises is never blamed on the caller, whatever its parent is."""
+    others = {kind: Refusal.of(_make(kind, "text")).code for kind in ALL if kind not in CODES}
+
+    assert errors.SettingsError in others
+    assert set(others.values()) == {Code.INTERNAL}
 
 
-@pytest.mark.parametrize("kind", ALL)
+def test_codes() -> None:
+    """Codes are gRPC's own, by name and number."""
+    assert {code.name: code.value for code in Code} == {code.name: code.value[0] for code in grpc.StatusCode}
+
+
+def test_retry() -> None:
+    """Only a position that did not come while the server waited is not asked for again at once."""
+    never = [kind for kind in ALL if not Refusal.of(_make(kind, "text")).retry]
+
+    assert never == [errors.NotYetAtPositionError]
+
+
+@pytest.mark.parametrize("kind", RAISED)
 def test_status(kind: type[errors.IyscheckError]) -> None:
     """A status has exactly one ErrorInfo with our domain and reason, and each other detail at most once."""
     code, _, kinds, info = _details(_make(kind, "text"))
@@ -51,8 +64,8 @@ def test_status(kind: type[errors.IyscheckError]) -> None:
     assert (info.domain, info.reason) == (ERROR_DOMAIN, kind.reason)
     assert kinds.count("ErrorInfo") == 1
     assert len(kinds) == len(set(kinds))
-    assert ("RetryInfo" in kinds) == (code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.RESOURCE_EXHAUSTED))
-    assert ("BadRequest" in kinds) == (code is grpc.StatusCode.INVALID_ARGUMENT)
+    assert ("RetryInfo" in kinds) == (code in (Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED))
+    assert ("BadRequest" in kinds) == (code is Code.INVALID_ARGUMENT)
 
 
 @pytest.mark.parametrize("kind", OURS_TO_MEND)
@@ -65,7 +78,7 @@ def test_ours_to_mend(kind: type[errors.IyscheckError]) -> None:
 
 def test_field() -> None:
     """An input error carries its field and reason for programs."""
-    _, status = status_of(errors.QuestionError("question.channel", "is wrong."))
+    status = Refusal.of(errors.QuestionError("question.channel", "is wrong.")).status
     bad = error_details_pb2.BadRequest()
 
     assert status.details[1].Unpack(bad)
@@ -84,7 +97,7 @@ def test_foreign_exception() -> None:
     """An exception that is not ours is INTERNAL with a fixed text."""
     code, message, kinds, info = _details(ValueError("+905321234567"))
 
-    assert code is grpc.StatusCode.INTERNAL
+    assert code is Code.INTERNAL
     assert (kinds, info.reason) == (["ErrorInfo"], "INTERNAL")
     assert "532" not in message
 
@@ -95,7 +108,7 @@ def test_subclass() -> None:
     class LaterError(errors.QuestionError):
         """A later error."""
 
-    assert status_of(LaterError("f", "m"))[0] is grpc.StatusCode.INVALID_ARGUMENT
+    assert Refusal.of(LaterError("f", "m")).code is Code.INVALID_ARGUMENT
 
 
 def test_our_frames() -> None:
