@@ -5,7 +5,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 from iyscheck import wire
-from iyscheck.bulk import Cut
 from iyscheck.change import Position
 from iyscheck.engine import Engine
 from iyscheck.errors import InputError, KeysError, PositionError
@@ -13,6 +12,7 @@ from iyscheck.question import Answer, BatchAnswer, ItemError, Question
 from iyscheck.server.calls import Call
 from iyscheck.server.metrics import Decisions
 from iyscheck.v1 import consent_check_pb2 as v1
+from iyscheck.wire.cut import Cut
 
 
 class CheckHandlers:

@@ -6,14 +6,15 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from iyscheck import bulk, wire
+from iyscheck import wire
 from iyscheck.address import TextColumn
-from iyscheck.bulk import Cut
 from iyscheck.consent import Channel, RecipientType
 from iyscheck.errors import IyscheckError, MalformedFrameError
 from iyscheck.kernel import Kernel
 from iyscheck.question import MAX_FRAME_RECIPIENTS, Context
 from iyscheck.v1 import consent_check_pb2 as v1
+from iyscheck.wire import cut
+from iyscheck.wire.cut import Cut
 from tests.strategies import accepted_phones
 
 CONTEXT = Context(brand=1, channel=Channel.MESAJ, recipient_type=RecipientType.BIREYSEL)
@@ -25,7 +26,7 @@ both_kernels = pytest.mark.parametrize("kernel", Kernel)
 def _no_frame_is_small() -> Iterator[None]:
     """Cut the smallest frames too, which otherwise are left to protobuf."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(bulk, "_SMALL", 0)
+        patch.setattr(cut, "_SMALL", 0)
         yield
 
 
@@ -214,7 +215,7 @@ class TestColumns:
         head = around.removesuffix(tail)
         data = {"usual": head + run + tail, "first": run + head + tail, "last": head + tail + run}[place]
 
-        found = bulk.cut(data, most=MAX_FRAME_RECIPIENTS, kernel=kernel)
+        found = cut.cut(data, most=MAX_FRAME_RECIPIENTS, kernel=kernel)
 
         assert found.head == around
         assert found.addresses is not None
@@ -230,7 +231,7 @@ class TestColumns:
         run = content(8, tokens)
         data = {"usual": head + run + tail, "first": run + head + tail, "last": head + tail + run}[place]
 
-        found = bulk.cut(data, most=1, kernel=kernel)
+        found = cut.cut(data, most=1, kernel=kernel)
 
         assert found.head == head + tail
         assert found.tokens is not None
@@ -244,7 +245,7 @@ class TestColumns:
         """A frame of very many fields is left to protobuf, unless they are one run of addresses."""
         data = field * 1000
 
-        found = bulk.cut(data, most=1000, kernel=kernel)
+        found = cut.cut(data, most=1000, kernel=kernel)
 
         assert (found.head is data) == (field[0] != ord(":"))
 
@@ -252,14 +253,14 @@ class TestColumns:
     def test_small(self, kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
         """A frame of a few recipients is left to protobuf, which is faster there."""
         monkeypatch.undo()
-        monkeypatch.setattr(bulk, "_SMALL", 1024)
+        monkeypatch.setattr(cut, "_SMALL", 1024)
         data = wire.frame(CONTEXT, addresses=["05992000000"] * 10).SerializeToString()
 
-        assert bulk.cut(data, most=10, kernel=kernel).head is data
+        assert cut.cut(data, most=10, kernel=kernel).head is data
 
     def test_not_shown(self) -> None:
         """No plaintext appears in the repr of a cut frame."""
-        assert repr(Cut(head=b"05992000000")).startswith("<iyscheck.bulk.Cut object at 0x")
+        assert repr(Cut(head=b"05992000000")).startswith("<iyscheck.wire.cut.Cut object at 0x")
 
 
 entries = st.builds(content, st.just(7), texts.map(str.encode))
@@ -284,20 +285,20 @@ class TestRuns:
         """From a tag on, runs are the same, not longer than wanted, and each text stands right after the last one."""
         frame = np.frombuffer(b":" + data, np.uint8)
 
-        starts, ends = bulk.run(frame, 0, most, Kernel.NUMBA)
+        starts, ends = cut.run(frame, 0, most, Kernel.NUMBA)
 
         heads = starts - np.append(0, ends)[:-1]
         assert len(starts) <= most
         assert np.isin(heads, [2, 3]).all()
         if np.count_nonzero(frame == ord(":")) <= 4 * most:
-            assert np.array_equal(bulk.run(frame, 0, most, Kernel.NUMPY), (starts, ends))
+            assert np.array_equal(cut.run(frame, 0, most, Kernel.NUMPY), (starts, ends))
 
     @both_kernels
     def test_very_long(self, kernel: Kernel) -> None:
         """A run ends before a text whose length takes three bytes."""
         frame = np.frombuffer(b"".join(content(7, bytes(size)) for size in (1, 16_383, 16_384, 1)), np.uint8)
 
-        starts, ends = bulk.run(frame, 0, 9, kernel)
+        starts, ends = cut.run(frame, 0, 9, kernel)
 
         assert (ends - starts).tolist() == [1, 16_383]
 
@@ -306,6 +307,6 @@ class TestRuns:
         """Bytes that are nearly all colons, each of which looks like a tag, are left alone by numpy."""
         frame = np.frombuffer(b":" * 8_000_000, np.uint8)
 
-        starts, ends = bulk.run(frame, 0, MAX_FRAME_RECIPIENTS, kernel)
+        starts, ends = cut.run(frame, 0, MAX_FRAME_RECIPIENTS, kernel)
 
         assert len(starts) == len(ends) == (0 if kernel is Kernel.NUMPY else MAX_FRAME_RECIPIENTS)

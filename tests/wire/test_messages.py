@@ -31,7 +31,7 @@ from iyscheck.question import (
 from iyscheck.v1 import consent_check_pb2 as v1
 from tests.strategies import any_text
 
-GOLDEN = Path(__file__).parent / "golden" / "consent_check.descriptor.txt"
+GOLDEN = Path(__file__).parents[1] / "golden" / "consent_check.descriptor.txt"
 KEY_ID = b"8 bytes."
 LOG_ID = b"sixteen bytes..."
 CONTEXT = Context(brand=1, channel=Channel.MESAJ, recipient_type=RecipientType.BIREYSEL)
