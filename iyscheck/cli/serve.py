@@ -9,7 +9,7 @@ import typer
 from pydantic import BeforeValidator
 from pydantic.fields import FieldInfo
 
-from iyscheck.server import operation
+from iyscheck.server import serving
 from iyscheck.server.settings import PREFIX, Settings, default_text
 
 _commands = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -29,7 +29,7 @@ Examples:
 def serve(**flags: object) -> None:
     """Read the settings and serve. The user's help is `_HELP`."""
     settings = Settings.read(**flags)
-    raise typer.Exit(operation.run(settings, typer.echo if sys.stdout.isatty() else None))
+    raise typer.Exit(serving.run(settings, typer.echo if sys.stdout.isatty() else None))
 
 
 def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:

@@ -21,8 +21,8 @@ from iyscheck.keys import AddressKey, StoreKey
 from iyscheck.question import MAX_MESSAGE_BYTES
 from iyscheck.server.calls import SERVICE, Calls
 from iyscheck.server.fronts import grpc as grpc_front
+from iyscheck.server.fronts.health import MAX_WATCHERS, Health
 from iyscheck.server.handlers import CheckHandlers
-from iyscheck.server.health import MAX_WATCHERS, Health
 from iyscheck.server.log import open_log
 from iyscheck.server.metrics import Metrics, expose
 from iyscheck.server.settings import Settings

@@ -16,13 +16,14 @@ import msgspec
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from iyscheck.server.worker import FAILED, Order
+from iyscheck.server.processes.worker import FAILED, Order
 from tests.server.conftest import Site
 
 PATIENCE_S = 60.0
 PROGRAM = """
 import sys, time
-from iyscheck.server import app, worker
+from iyscheck.server import app
+from iyscheck.server.processes import worker
 
 def hang(*_):
     print("hangs", file=sys.stderr, flush=True)

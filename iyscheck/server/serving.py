@@ -10,16 +10,16 @@ from prometheus_client import CollectorRegistry
 
 from iyscheck.engine import Engine
 from iyscheck.server.app import Server, description, keep_for_good, open_engine
-from iyscheck.server.bell import Bell
-from iyscheck.server.child import private_folder
-from iyscheck.server.cores import usable_cores
 from iyscheck.server.log import open_log, take_over_library_logs
 from iyscheck.server.metrics import StoreState, expose
-from iyscheck.server.port import Reservation
+from iyscheck.server.processes.bell import Bell
+from iyscheck.server.processes.child import private_folder
+from iyscheck.server.processes.cores import usable_cores
+from iyscheck.server.processes.port import Reservation
+from iyscheck.server.processes.supervisor import Supervisor
+from iyscheck.server.processes.tally import Tally
 from iyscheck.server.refusals import our_frames
 from iyscheck.server.settings import Settings
-from iyscheck.server.supervisor import Supervisor
-from iyscheck.server.tally import Tally
 
 _LOOK_S: Final = 1.0
 _PATIENCE_S: Final = 5.0

@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from iyscheck.server.bell import Bell
+from iyscheck.server.processes.bell import Bell
 
 FAILED: Final = 2
 _LATE_S: Final = 5.0

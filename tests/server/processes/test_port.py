@@ -5,7 +5,7 @@ import threading
 import pytest
 
 from iyscheck.errors import SettingsError
-from iyscheck.server.port import Reservation
+from iyscheck.server.processes.port import Reservation
 
 
 def listener(port: int = 0, *, shares: int = 0) -> socket.socket:

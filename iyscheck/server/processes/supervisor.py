@@ -18,8 +18,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from iyscheck.errors import WorkersError
-from iyscheck.server.bell import Bell
-from iyscheck.server.child import Child, Folder
+from iyscheck.server.processes.bell import Bell
+from iyscheck.server.processes.child import Child, Folder
 from iyscheck.server.settings import Settings
 
 MOST_DEATHS: Final = 5

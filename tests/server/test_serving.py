@@ -6,22 +6,22 @@ from typing import Any
 import pytest
 
 from iyscheck.errors import StoreUnreadableError
-from iyscheck.server import operation
+from iyscheck.server import serving
 from iyscheck.server.log import open_log
-from iyscheck.server.operation import _settle
+from iyscheck.server.processes.tally import Tally
+from iyscheck.server.serving import _settle
 from iyscheck.server.settings import Settings
-from iyscheck.server.tally import Tally
 
 
 @pytest.mark.parametrize(("workers", "runs"), [(0, 2), (1, 1), (2, 2), (3, 3)])
 def test_count(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], workers: int, runs: int) -> None:
     """By default there are as many workers as usable cores; one is no worker, more than cores are worth a warning."""
     ran: list[int] = []
-    monkeypatch.setattr(operation, "usable_cores", lambda: 2)
-    monkeypatch.setattr(operation, "take_over_library_logs", lambda: None)
-    monkeypatch.setattr(operation, "_run_workers", lambda _, count, *__: ran.append(count))
-    monkeypatch.setattr(operation, "_run_alone", lambda *_: ran.append(1))
-    operation.run(Settings.read(workers=workers))
+    monkeypatch.setattr(serving, "usable_cores", lambda: 2)
+    monkeypatch.setattr(serving, "take_over_library_logs", lambda: None)
+    monkeypatch.setattr(serving, "_run_workers", lambda _, count, *__: ran.append(count))
+    monkeypatch.setattr(serving, "_run_alone", lambda *_: ran.append(1))
+    serving.run(Settings.read(workers=workers))
 
     assert ran == [runs]
     assert ("more_workers_than_cores" in capsys.readouterr().err) == (workers > 2)

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from iyscheck.server.cores import usable_cores
+from iyscheck.server.processes.cores import usable_cores
 
 UNLIMITED = {"cpu.max": "max 100000\n"}
 

@@ -12,11 +12,11 @@ from typing import Any
 import pytest
 
 from iyscheck.errors import WorkersError
-from iyscheck.server import supervisor
-from iyscheck.server.child import private_folder
 from iyscheck.server.log import open_log
+from iyscheck.server.processes import supervisor
+from iyscheck.server.processes.child import private_folder
+from iyscheck.server.processes.supervisor import MOST_DEATHS, STATES, Place, Supervisor
 from iyscheck.server.settings import Settings
-from iyscheck.server.supervisor import MOST_DEATHS, STATES, Place, Supervisor
 
 
 @pytest.fixture

@@ -21,9 +21,9 @@ import msgspec
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from iyscheck.errors import WorkersError
+from iyscheck.server.processes.tally import VARIABLE
+from iyscheck.server.processes.worker import Order
 from iyscheck.server.settings import Settings
-from iyscheck.server.tally import VARIABLE
-from iyscheck.server.worker import Order
 from iyscheck.v1 import consent_check_pb2 as v1
 from iyscheck.v1.consent_check_pb2_grpc import ConsentCheckServiceStub
 
@@ -36,7 +36,7 @@ _CHANNEL: Final = (
     ("grpc.max_reconnect_backoff_ms", 100),
 )
 _LONGEST_NAME: Final = 80  # of the 107 bytes that the name of a socket may have
-_PROGRAM: Final = "import sys; sys.path[:] = {path!r}; from iyscheck.server.worker import main; main()"
+_PROGRAM: Final = "import sys; sys.path[:] = {path!r}; from iyscheck.server.processes.worker import main; main()"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ from iyscheck.consent import Channel, RecipientType
 from iyscheck.errors import SettingsError, StoreKeysError, StoreMissingError, StoreUnreadableError
 from iyscheck.keys import StoreKey
 from iyscheck.question import Context, Question
-from iyscheck.server.health import MAX_WATCHERS, Health
+from iyscheck.server.fronts.health import MAX_WATCHERS, Health
 from iyscheck.server.log import open_log
 from iyscheck.v1.consent_check_pb2_grpc import ConsentCheckServiceStub
 from tests.server.conftest import CONSENTED, Served, Site, make_site, serve
@@ -143,7 +143,7 @@ def process(site: Site, *flags: str) -> Iterator[tuple["subprocess.Popen[str]", 
     """Run `iyscheck serve` and read where it listens; ends it where a test did not."""
     arguments = ["--store", "store", "--store-key", "store.key", "--address-key", "address.key", "--workers=1", *flags]
     environment = {name: value for name, value in os.environ.items() if not name.startswith("IYSCHECK_")}
-    root = str(Path(__file__).parents[2])
+    root = str(Path(__file__).parents[3])
     code = f"import sys; sys.path.insert(0, {root!r}); from iyscheck.cli.serve import run; run({arguments!r})"
     with subprocess.Popen(
         [sys.executable, "-c", code], cwd=site.path, env=environment, stderr=subprocess.PIPE, text=True

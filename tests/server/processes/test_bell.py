@@ -3,7 +3,7 @@ import threading
 from types import FrameType
 from typing import Any
 
-from iyscheck.server.bell import Bell
+from iyscheck.server.processes.bell import Bell
 
 
 def test_rung() -> None:

@@ -6,10 +6,10 @@ from pathlib import Path
 import grpc
 import pytest
 
-from iyscheck.server import polling
+from iyscheck.server.processes import polling
 from iyscheck.v1.consent_check_pb2_grpc import ConsentCheckServiceStub
 from tests.server.conftest import Site
-from tests.server.test_workers import OWN_CONNECTION, REQUEST, running
+from tests.server.processes.test_workers import OWN_CONNECTION, REQUEST, running
 
 CHECKS = 300
 
