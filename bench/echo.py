@@ -20,7 +20,7 @@ from iyscheck.change import Position
 from iyscheck.consent import MessageClass, Reason, Status
 from iyscheck.question import Answer, Envelope, Evidence
 from iyscheck.server.app import OPTIONS, pool_size
-from iyscheck.server.boundary import SERVICE
+from iyscheck.server.calls import SERVICE
 from iyscheck.v1 import consent_check_pb2 as v1
 
 _TOKEN_BYTES: Final = 16

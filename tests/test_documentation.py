@@ -12,7 +12,7 @@ from iyscheck import engine
 from iyscheck.keys import AddressKey, StoreKey
 from iyscheck.server.app import Server
 from iyscheck.server.log import open_log
-from iyscheck.server.settings import Settings
+from iyscheck.server.settings import PREFIX, Settings, default_text
 from tests.processes import Site, turkish_now
 
 ROOT = Path(__file__).parent.parent
@@ -106,3 +106,19 @@ class TestEmbedded:
 
         assert times == 1
         assert asked == run(folder, program)
+
+
+class TestSettings:
+    """The table of the server's settings."""
+
+    def test_readme(self) -> None:
+        """README lists each setting with its flag, variable, default and description, in the order of `--help`."""
+        rows = re.findall(
+            r"^\| `(--\S+)` \| `(\w+)` \| (.*?) \| (.*?) \|$", (ROOT / "README.md").read_text(), re.MULTILINE
+        )
+        shown = [(flag, variable, default.strip("`"), text) for flag, variable, default, text in rows]
+
+        assert shown == [
+            (f"--{name.replace('_', '-')}", PREFIX + name.upper(), default_text(name) or "none", field.description)
+            for name, field in Settings.model_fields.items()
+        ]

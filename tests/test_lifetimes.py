@@ -2,7 +2,6 @@
 
 import gc
 import os
-import random
 import subprocess
 import sys
 import tempfile
@@ -27,6 +26,7 @@ from iyscheck.question import Answer, Context, Question
 from iyscheck.store.environment import DATA_FILE, LOCK_FILE
 from iyscheck.store.mapping import start_of
 from tests.builders import ADDRESS_KEY, StoreBuilder
+from tests.dice import thrown
 from tests.embedding import BRAND, MESAJ, PEOPLE, ROOT, ask, ask_all, in_three_ways, make_store, open_engine, run
 from tests.processes import Site, turkish_now
 
@@ -115,7 +115,7 @@ class Hammer:
 
 def close_under_threads(path: str, kernel: str) -> None:
     """Open and close an engine again and again while threads check; in this process."""
-    dice = random.Random()
+    dice = thrown()
     before = threading.active_count()
     for _ in range(12):
         hammer = Hammer(open_engine(path, Kernel(kernel)))
@@ -374,8 +374,14 @@ class TestProcesses:
 # --- What it needs ----------------------------------------------------------------------------------------
 
 AS_ANYBODY = """
-import os
+import os, tempfile
+from pathlib import Path
+from tests.embedding import make_store
+
 if not os.getuid():
+    # Everything is imported while we may still read it: a clone may lie where only root can look.
+    with tempfile.TemporaryDirectory() as folder, open_engine(str(make_store(Path(folder) / "store"))) as engine:
+        engine.check_column(brand=BRAND, channel=2, recipient_type=1, recipients=PEOPLE)
     os.setgid(65534)
     os.setuid(65534)
 try:
@@ -547,13 +553,13 @@ class TestBesideLoader:
         first = live.freshness().position.sequence
         feed = site.feed("waves.jsonl", [row for number in range(1, WAVES + 1) for row in a_wave(number)])
         watches = [Watch(live, number, first) for number in range(9)]
-        kills = 0
+        kills, dice = 0, thrown()
         try:
             while kills < 3:
                 loader = site.loader("load", str(feed), f"--commit-rows={len(PEOPLE)}")
                 at = live.freshness().position
                 wait_until(lambda at=at, loader=loader: live.freshness().position > at or loader.poll() is not None)  # type: ignore[misc] # of this turn
-                time.sleep(random.uniform(0, 0.05))
+                time.sleep(dice.uniform(0, 0.05))
                 loader.kill()
                 loader.communicate()
                 if loader.returncode == 0:

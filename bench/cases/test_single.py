@@ -21,10 +21,11 @@ from iyscheck.consent import Channel, RecipientType
 from iyscheck.engine import Engine
 from iyscheck.keys import AddressKey, StoreKey
 from iyscheck.question import Context, Question
-from iyscheck.server.boundary import Boundary
+from iyscheck.server.calls import Calls
+from iyscheck.server.fronts import grpc as grpc_front
+from iyscheck.server.handlers import CheckHandlers
 from iyscheck.server.log import open_log
 from iyscheck.server.metrics import Metrics
-from iyscheck.server.servicer import Servicer
 
 if TYPE_CHECKING:
     import grpc
@@ -97,11 +98,9 @@ def test_served(
 ) -> None:  # fmt: skip
     """What the server adds to gRPC's own work: bytes of requests to bytes of answers, counted and timed."""
     metrics = Metrics()
-    servicer = Servicer(engine, metrics.decisions, max_waiters=1)
-    boundary = Boundary(
-        metrics, open_log("error", io.StringIO()), max_streams=1, unary_pool=ThreadPoolExecutor(1)
-    )  # fmt: skip - one line of what it takes
-    service = boundary.service(servicer)
+    handlers = CheckHandlers(engine, metrics.decisions, max_waiters=1)
+    calls = Calls(handlers, metrics, open_log("error", io.StringIO()), max_streams=1)
+    service = grpc_front.service(calls, ThreadPoolExecutor(1))
     handler = cast("grpc.RpcMethodHandler[bytes, bytes]", service.service(cast("grpc.HandlerCallDetails", _Call())))
     check, context = handler.unary_unary, cast("grpc.ServicerContext", _Call())
     requests = [wire.check_request(question).SerializeToString() for question in questions(form, keys[1], 1.0)]

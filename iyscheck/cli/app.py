@@ -37,7 +37,7 @@ app.add_typer(keys.app, name="keys")
 )
 def serve(context: typer.Context) -> None:
     """Hand over to the server's own command line, which loads store and gRPC."""
-    from iyscheck.server.polling import poll_directly
+    from iyscheck.server.processes.polling import poll_directly
 
     poll_directly()
     from iyscheck.cli import serve as command  # imports gRPC, which looks only then

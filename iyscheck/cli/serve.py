@@ -1,31 +1,18 @@
-"""`iyscheck serve`: the settings as flags."""
+"""`iyscheck serve`: each setting of the server is a flag."""
 
+import inspect
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Annotated, Final
 
 import typer
+from pydantic import BeforeValidator
+from pydantic.fields import FieldInfo
 
-from iyscheck.server import operation
-from iyscheck.server.settings import PREFIX, Settings
+from iyscheck.server import serving
+from iyscheck.server.settings import PREFIX, Settings, default_text
 
 _commands = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-
-
-def _option(field: str) -> typer.models.OptionInfo:
-    """Describe a setting as the settings do; its default is not given here, so that its variable counts."""
-    info = Settings.model_fields[field]
-    default = "" if info.default in (None, "") else f" Default: {_text(info.default)}."
-    option: typer.models.OptionInfo = typer.Option(
-        help=f"{info.description}{default} [{PREFIX}{field.upper()}]", show_default=False
-    )
-    return option
-
-
-def _text(default: object) -> str:
-    return str(getattr(default, "name", default)).lower()
-
 
 _HELP: Final = """Answer consent checks over gRPC until SIGTERM; a flag wins over its environment variable.
 
@@ -39,46 +26,34 @@ Examples:
 """
 
 
-@_commands.command(help=_HELP, context_settings={"help_option_names": ["--help", "-h"]})
-def serve(  # noqa: PLR0913 - one parameter per setting; they are all named
-    *,
-    store: Annotated[Path | None, _option("store")] = None,
-    store_key: Annotated[Path | None, _option("store_key")] = None,
-    address_key: Annotated[Path | None, _option("address_key")] = None,
-    listen: Annotated[str | None, _option("listen")] = None,
-    metrics_listen: Annotated[str | None, _option("metrics_listen")] = None,
-    insecure: Annotated[bool | None, _option("insecure")] = None,
-    merchants_need_record: Annotated[bool | None, _option("merchants_need_record")] = None,
-    legacy_deadline: Annotated[str | None, _option("legacy_deadline")] = None,
-    freshness_limit: Annotated[str | None, _option("freshness_limit")] = None,
-    answer_ttl: Annotated[str | None, _option("answer_ttl")] = None,
-    workers: Annotated[int | None, _option("workers")] = None,
-    max_streams: Annotated[int | None, _option("max_streams")] = None,
-    unary_workers: Annotated[int | None, _option("unary_workers")] = None,
-    drain_seconds: Annotated[float | None, _option("drain_seconds")] = None,
-    log_level: Annotated[str | None, _option("log_level")] = None,
-    reflection: Annotated[bool | None, _option("reflection")] = None,
-) -> None:
+def serve(**flags: object) -> None:
     """Read the settings and serve. The user's help is `_HELP`."""
-    settings = Settings.read(
-        store=store,
-        store_key=store_key,
-        address_key=address_key,
-        listen=listen,
-        metrics_listen=metrics_listen,
-        insecure=insecure,
-        merchants_need_record=merchants_need_record,
-        legacy_deadline=legacy_deadline,
-        freshness_limit=freshness_limit,
-        answer_ttl=answer_ttl,
-        workers=workers,
-        max_streams=max_streams,
-        unary_workers=unary_workers,
-        drain_seconds=drain_seconds,
-        log_level=log_level,
-        reflection=reflection,
-    )
-    raise typer.Exit(operation.run(settings, typer.echo if sys.stdout.isatty() else None))
+    settings = Settings.read(**flags)
+    raise typer.Exit(serving.run(settings, typer.echo if sys.stdout.isatty() else None))
+
+
+def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
+    """Make a setting a flag. Its default is not given here, so that its variable counts."""
+    default = default_text(name)
+    help_text = f"{field.description}{f' Default: {default}.' if default else ''} [{PREFIX}{name.upper()}]"
+    option = typer.Option(help=help_text, show_default=False)
+    annotation = Annotated[_type(field) | None, option]  # type: ignore[valid-type] # it is made here
+    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _type(field: FieldInfo) -> type:
+    """Say as what the command line reads a flag: text, where the settings know better how it is spelt."""
+    if any(isinstance(each, BeforeValidator) for each in field.metadata):
+        return str
+    kinds: dict[object, type] = {bool: bool, int: int, float: float}
+    return kinds.get(field.annotation, str)
+
+
+serve.__signature__ = inspect.Signature(  # type: ignore[attr-defined] # what typer makes the flags of
+    [_parameter(name, field) for name, field in Settings.model_fields.items()]
+)
+serve.__annotations__ = {}
+_commands.command(help=_HELP, context_settings={"help_option_names": ["--help", "-h"]})(serve)
 
 
 def run(arguments: Sequence[str]) -> None:

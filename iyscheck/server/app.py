@@ -19,11 +19,12 @@ from iyscheck.engine import Engine
 from iyscheck.errors import SettingsError
 from iyscheck.keys import AddressKey, StoreKey
 from iyscheck.question import MAX_MESSAGE_BYTES
-from iyscheck.server.boundary import SERVICE, Boundary
-from iyscheck.server.health import MAX_WATCHERS, Health
+from iyscheck.server.calls import SERVICE, Calls
+from iyscheck.server.fronts import grpc as grpc_front
+from iyscheck.server.fronts.health import MAX_WATCHERS, Health
+from iyscheck.server.handlers import CheckHandlers
 from iyscheck.server.log import open_log
 from iyscheck.server.metrics import Metrics, expose
-from iyscheck.server.servicer import Servicer
 from iyscheck.server.settings import Settings
 
 _REFLECTION_STREAMS: Final = 2
@@ -93,7 +94,7 @@ class Server:
             server = cls(settings, engine, log or open_log(settings.log_level), parts, shares_port=bool(control))
             parts.callback(server._health.stop)
             server._health.start()
-            server._servicer.rehearse()
+            server._handlers.rehearse()
             # Last of all: from here on the kernel gives us connections, which should not have to wait.
             server.address = server._bind(settings.listen)
             if control:
@@ -133,12 +134,12 @@ class Server:
         options = tuple((dict(OPTIONS) | {"grpc.so_reuseport": int(shares_port)}).items())
         server = grpc.server(pool, options=options, maximum_concurrent_rpcs=threads + _QUEUED_CALLS)
         # Half of the workers may wait for a position, the other half goes on answering.
-        self._servicer = servicer = Servicer(
+        self._handlers = handlers = CheckHandlers(
             self.engine, metrics.decisions, max_waiters=max(1, settings.unary_workers // 2)
         )
         checks = self._parts.enter_context(ThreadPoolExecutor(settings.unary_workers, thread_name_prefix="check"))
-        boundary = Boundary(metrics, self._log, max_streams=settings.max_streams, unary_pool=checks)
-        server.add_generic_rpc_handlers((boundary.service(servicer),))
+        self.calls = Calls(handlers, metrics, self._log, max_streams=settings.max_streams)
+        server.add_generic_rpc_handlers((grpc_front.service(self.calls, checks),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, server)
         if settings.reflection:
             reflected = _Reflection((SERVICE, HEALTH_SERVICE, reflection.SERVICE_NAME))

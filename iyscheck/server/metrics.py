@@ -8,11 +8,11 @@ One server shows everything itself. Of several workers each counts its calls and
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
+from importlib.metadata import version
 from platform import python_version
 from time import time
 from typing import Final, Literal, Protocol
 
-import grpc
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -23,6 +23,7 @@ from iyscheck.consent import RULE_VERSION, Channel, Reason, permits
 from iyscheck.errors import SettingsError, StoreError
 from iyscheck.kernel import Kernel
 from iyscheck.keys import ADDRESS_FORM
+from iyscheck.server.refusals import Code
 
 LATENCY_BUCKETS_S: Final = (
     # gRFC A66 below a millisecond, where our answers are; the usual defaults begin at 5 ms and show nothing.
@@ -96,9 +97,9 @@ class MethodMetrics:
     received: Counter
     sent: Counter
     _seconds: Histogram
-    _handled: dict[grpc.StatusCode, Counter]
+    _handled: dict[Code, Counter]
 
-    def handled(self, code: grpc.StatusCode, seconds: float) -> None:
+    def handled(self, code: Code, seconds: float) -> None:
         """Count a finished call."""
         self._handled[code].inc()
         self._seconds.observe(seconds)
@@ -137,7 +138,7 @@ class Metrics:
             self._received.labels(*labels),
             self._sent.labels(*labels),
             self._seconds.labels(*labels),
-            {code: self._handled.labels(*labels, _code_name(code)) for code in grpc.StatusCode},
+            {code: self._handled.labels(*labels, _code_name(code)) for code in Code},
         )
 
     def observe_store(self, engine: Observed) -> None:
@@ -279,8 +280,8 @@ def expose(registry: CollectorRegistry, listen: str, parts: ExitStack) -> str:
 def _build(kernel: Kernel) -> Metric:
     labels = ("version", "kernel", "rule_version", "address_form", "grpc_version", "python_version")
     build = GaugeMetricFamily("consent_build_info", "Versions, as labels of a 1.", labels=labels)
-    versions = (iyscheck.__version__, kernel.value, RULE_VERSION, ADDRESS_FORM, grpc.__version__, python_version())
-    build.add_metric([str(version) for version in versions], 1)
+    versions = (iyscheck.__version__, kernel.value, RULE_VERSION, ADDRESS_FORM, version("grpcio"), python_version())
+    build.add_metric([str(each) for each in versions], 1)
     return build
 
 
@@ -295,8 +296,8 @@ def _store_gauges(stats: _StoreStats) -> Iterable[Metric]:
     yield slots
 
 
-def _code_name(code: grpc.StatusCode) -> str:
+def _code_name(code: Code) -> str:
     """Write a code as go-grpc-middleware does, for whose names dashboards are made: InvalidArgument, Canceled, OK."""
-    if code is grpc.StatusCode.OK:
+    if code is Code.OK:
         return "OK"
-    return "Canceled" if code is grpc.StatusCode.CANCELLED else code.name.title().replace("_", "")
+    return "Canceled" if code is Code.CANCELLED else code.name.title().replace("_", "")

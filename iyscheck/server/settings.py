@@ -72,17 +72,18 @@ class Settings(BaseSettings):
     insecure: bool = Field(default=False, description="Allow plain text on an address that is not loopback.")
     merchants_need_record: bool = Field(default=False, description="Deny merchants (TACIR) without a record.")
     legacy_deadline: Deadline = Field(
-        LegacyDeadline.UP_TO_150K, description="Deadline of consents older than December 2020."
+        LegacyDeadline.UP_TO_150K,
+        description="Until when old consents had to be registered: `announced`, `over_150k` or `up_to_150k`.",
     )
-    freshness_limit: Seconds = Field(
-        DEFAULT_FRESHNESS_LIMIT_S, ge=1, description="How old a brand's watermark may be, such as 26h."
-    )
-    answer_ttl: Seconds = Field(DEFAULT_ANSWER_TTL_S, ge=0, description="How long an answer is valid, such as 5m.")
+    freshness_limit: Seconds = Field(DEFAULT_FRESHNESS_LIMIT_S, ge=1, description="How old a brand's watermark may be.")
+    answer_ttl: Seconds = Field(DEFAULT_ANSWER_TTL_S, ge=0, description="How long an answer is valid.")
     workers: int = Field(0, ge=0, le=256, description="Processes that answer; 0 = one per usable core.")
     max_streams: int = Field(32, ge=1, le=1024, description="Streams open at once, in each worker.")
     unary_workers: int = Field(4, ge=1, le=256, description="Threads for single and batch checks, in each worker.")
     drain_seconds: float = Field(10.0, ge=0, le=3600, description="How long calls may go on after SIGTERM.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="Least level that is logged: `debug`, `info`, `warning`, `error`."
+    )
     reflection: bool = Field(default=True, description="Offer gRPC reflection, which grpcurl needs.")
 
     @model_validator(mode="after")
@@ -115,6 +116,21 @@ class Settings(BaseSettings):
             first = error.errors(include_input=False, include_url=False)[0]
             field = ".".join(str(part) for part in first["loc"]) or "settings"
             raise SettingsError(field, first["msg"].removeprefix("Value error, ") + ".") from None
+
+
+def default_text(name: str) -> str:
+    """Write the default of a setting as people would give it; empty where it has none."""
+    field = Settings.model_fields[name]
+    default = field.default
+    if isinstance(default, bool):
+        return "on" if default else "off"
+    if isinstance(default, LegacyDeadline):
+        return default.name.lower()
+    if any(isinstance(each, BeforeValidator) and each.func is _duration for each in field.metadata):
+        units = [(unit, seconds) for unit, seconds in _UNITS.items() if seconds > 1 and unit != "d"]
+        unit, seconds = next(((unit, each) for unit, each in reversed(units) if default % each == 0), ("s", 1))
+        return f"{default // seconds}{unit}"
+    return "" if default is None else f"{default:g}" if isinstance(default, float) else str(default)
 
 
 def _refuse_unknown(names: Iterable[str]) -> None:

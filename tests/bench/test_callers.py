@@ -14,7 +14,7 @@ from bench.callers import StreamCaller, UnaryCaller, Watcher, WrongAnswersError
 from bench.frames import Kind
 from bench.peers import plain
 from bench.processes import HERE, ProcessError, Remote, Serving, running, serving
-from iyscheck.server.boundary import SERVICE
+from iyscheck.server.calls import SERVICE
 
 CONSENTS = 2_000
 CORE = 0

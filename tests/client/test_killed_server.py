@@ -18,7 +18,7 @@ from iyscheck.consent import Channel, Reason, RecipientType, Status
 from iyscheck.keys import ADDRESS_FORM
 from tests.builders import ADDRESS_KEY, STORE_KEY, StoreBuilder
 from tests.server.conftest import make_site
-from tests.server.test_workers import Running, eventually, running
+from tests.server.processes.test_workers import Running, eventually, running
 
 ANSWERS = {
     "+905321000001": Reason.CONSENTED,

@@ -15,6 +15,7 @@ from iyscheck.store.verification import verify
 from iyscheck.store.writer import Writer
 from loader.run import FILL_BYTES, Loader, Options
 from tests.builders import DERIVED
+from tests.dice import thrown
 from tests.loader.feeds import Command, brand_row, consent, lines, position, watermark_row
 
 ROWS = 50_000
@@ -103,7 +104,7 @@ def test_killed_loads(tmp_path: Path) -> None:
     began = time.monotonic()
     assert command.run(*load, "calm").returncode == 1
     undisturbed_s = time.monotonic() - began
-    dice = random.Random()  # other moments in each run
+    dice = thrown()  # other moments in each run
     kills, turn, stopped_at = 0, 0, set()
 
     while kills < KILLS:
@@ -141,7 +142,7 @@ def test_killed_fills(tmp_path: Path) -> None:
     began = time.monotonic()
     assert command.run(*load, "filled").returncode == 1
     undisturbed_s = time.monotonic() - began
-    dice = random.Random()  # other moments in each run
+    dice = thrown()  # other moments in each run
     rows = position(tmp_path / "calm")
 
     for _ in range(FILL_KILLS):

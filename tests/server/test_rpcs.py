@@ -273,7 +273,7 @@ class TestRefusals:
         (line,) = served.events("call_failed")
         assert (code, info.reason) == (grpc.StatusCode.INTERNAL, "INTERNAL")
         assert (line["error"], line["method"]) == ("ValueError", "Check")
-        assert any(place.startswith("iyscheck/server/servicer.py") for place in line["at"])
+        assert any(place.startswith("iyscheck/server/handlers.py") for place in line["at"])
         assert CONSENTED not in f"{caught.value.details()} {served.log.getvalue()}"
 
     def test_without_the_address_key(self, site: Site) -> None:

@@ -1,6 +1,5 @@
 """The decision index beside the records: whatever happens to a store, it says what the records say."""
 
-import random
 import subprocess
 import sys
 import threading
@@ -27,6 +26,7 @@ from iyscheck.store.snapshot import Store
 from iyscheck.store.verification import verify
 from iyscheck.store.view import PageTable, Taker, View, Views
 from tests.builders import STORE_KEY, StoreBuilder, a_batch, a_brand, a_change, an_access
+from tests.dice import thrown
 
 CONTEXTS = (
     (1, Channel.MESAJ, RecipientType.BIREYSEL),
@@ -663,7 +663,7 @@ with Writer.open(sys.argv[1], address_key_id=ADDRESS_KEY.key_id, store_key_id=ST
 @pytest.mark.slow
 def test_kills(tmp_path: Path) -> None:
     """A writer that is killed while it grows, drops and rebuilds leaves an index that says what the records say."""
-    path, dice, phases = tmp_path / "store", random.Random(), set()
+    path, dice, phases = tmp_path / "store", thrown(), set()
     root = Path(__file__).parents[2]
     for _ in range(15):
         child = subprocess.Popen(

@@ -1,0 +1,63 @@
+"""The gRPC front: grpcio's calls in, `calls`' answers and refusals out."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, NoReturn
+
+import grpc
+from grpc_status import rpc_status
+
+from iyscheck.server.calls import ANONYMOUS, SERVICE, Call, CallEndedError, Calls, StreamCall, UnaryCall
+from iyscheck.server.refusals import Refusal
+
+_NO_RETRY: Final = ("grpc-retry-pushback-ms", "-1")
+"""Tells gRPC's own retries to stop."""
+
+
+def service(calls: Calls, unary_pool: ThreadPoolExecutor) -> grpc.GenericRpcHandler:
+    """Offer the calls as the service; unary ones run in `unary_pool`.
+
+    Its few threads are used again and again. In one pool with the streams a call would go to the thread that rested
+    longest, of dozens: whatever that needs has left the processor's caches by then.
+    """
+    unary = {name: _unary(call, unary_pool) for name, call in calls.unary.items()}
+    streams = {name: _stream(call) for name, call in calls.streams.items()}
+    return grpc.method_handlers_generic_handler(SERVICE, unary | streams)
+
+
+def _unary(answered: UnaryCall, pool: ThreadPoolExecutor) -> "grpc.RpcMethodHandler[bytes, bytes]":
+    def behaviour(data: bytes, context: grpc.ServicerContext) -> bytes:
+        try:
+            return answered(data, Call(caller=ANONYMOUS, time_remaining=context.time_remaining))
+        except Refusal as refusal:
+            _abort(context, refusal)
+
+    setattr(behaviour, "experimental_thread_pool", pool)  # noqa: B010 - grpc's own, no typed attribute
+    return grpc.unary_unary_rpc_method_handler(behaviour)
+
+
+def _stream(answered: StreamCall) -> "grpc.RpcMethodHandler[bytes, bytes]":
+    def behaviour(frames: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        try:
+            yield from answered(_until_ended(frames), Call(caller=ANONYMOUS, time_remaining=context.time_remaining))
+        except CallEndedError as ended:
+            raise ended.__cause__ or ended from None  # gRPC knows its own exception: it has ended the call itself
+        except Refusal as refusal:
+            _abort(context, refusal)
+
+    return grpc.stream_stream_rpc_method_handler(behaviour)
+
+
+def _until_ended(frames: Iterator[bytes]) -> Iterator[bytes]:
+    """Hand on frames; where the caller cancelled or its time is over, say so without gRPC's words."""
+    try:
+        yield from frames
+    except grpc.RpcError as error:
+        raise CallEndedError from error
+
+
+def _abort(context: grpc.ServicerContext, refusal: Refusal) -> NoReturn:
+    ended = rpc_status.to_status(refusal.status)
+    metadata = ended.trailing_metadata
+    context.set_trailing_metadata(metadata if refusal.retry else (*metadata, _NO_RETRY))
+    context.abort(ended.code, ended.details)

@@ -1,0 +1,131 @@
+"""Health as gRPC knows it: may this process be restarted, and may traffic come here?
+
+"" stands for the process: it is up and the store can be read. The service's own name also needs a newest watermark
+within the limit; one late brand changes its own answers, not the health of all. Draining ends both.
+"""
+
+import threading
+import time
+from collections.abc import Iterator
+from typing import Final, Protocol
+
+import grpc
+import structlog
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health import OVERALL_HEALTH, HealthServicer
+from prometheus_client import Histogram
+
+from iyscheck.server.calls import SERVICE
+from iyscheck.server.refusals import our_frames
+
+INTERVAL_S: Final = 0.5
+MAX_WATCHERS: Final = 16
+"""Watches open at once; each holds a thread."""
+_SWEEP_EVERY: Final = 60  # refreshes, so every half minute
+
+_Status = health_pb2.HealthCheckResponse
+
+
+class Watched(Protocol):
+    """What health asks of an engine, which may raise."""
+
+    def freshness(self) -> object:
+        """Open a snapshot and read from it."""
+
+    def fresh(self) -> bool:
+        """Whether the newest watermark is within the limit."""
+
+    def sweep_readers(self) -> int:
+        """Free the reader slots of dead processes."""
+
+
+class _Watches(HealthServicer):
+    """Health whose watchers wait in threads of their own, up to a limit.
+
+    The library's non-blocking way can freeze the whole server: `set` holds its lock while it waits for gRPC to have
+    sent, and gRPC's only polling thread waits for that lock when another watcher leaves at that moment.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(experimental_non_blocking=False)
+        self._watches = threading.BoundedSemaphore(MAX_WATCHERS)
+
+    def Watch(  # type: ignore[override] # noqa: N802 - gRPC's name; the library's type is that of its callback
+        self,
+        request: health_pb2.HealthCheckRequest,
+        context: grpc.ServicerContext,
+    ) -> Iterator[health_pb2.HealthCheckResponse]:
+        """Tell the health now and at each change, while fewer than the most watchers allowed are there."""
+        if not self._watches.acquire(blocking=False):
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "Too many watches of the health are open.")
+        try:
+            yield from super().Watch(request, context)
+        finally:
+            self._watches.release()
+
+
+class Health:
+    """Keeps the health servicer current from a thread of its own, between `start` and `stop`."""
+
+    def __init__(self, engine: Watched, refresh_seconds: Histogram, log: structlog.typing.FilteringBoundLogger) -> None:
+        self.servicer = _Watches()
+        self._engine = engine
+        self._refresh_seconds = refresh_seconds
+        self._log = log
+        self._told: dict[str, bool] = {}
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="health", daemon=True)
+
+    def start(self) -> None:
+        """Tell the health as it is now, and keep telling."""
+        self.refresh()
+        self._thread.start()
+
+    def drain(self) -> None:
+        """Tell NOT_SERVING of everything from now on."""
+        self.stop()
+        self.servicer.enter_graceful_shutdown()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._over.set()
+        if self._thread.is_alive():
+            self._thread.join()
+
+    def refresh(self) -> None:
+        """Look at the store once and tell what changed."""
+        try:
+            started = time.perf_counter()
+            self._engine.freshness()
+            self._refresh_seconds.observe(time.perf_counter() - started)
+            readable, fresh = True, self._engine.fresh()
+        except Exception as error:  # noqa: BLE001 - whatever it is, a thread that died would go on saying SERVING
+            readable = fresh = False
+            if self._told.get(OVERALL_HEALTH, True):
+                self._log.error("store_unreadable", error=type(error).__name__, at=our_frames(error))
+        self._tell(OVERALL_HEALTH, serving=readable)
+        self._tell(SERVICE, serving=readable and fresh)
+
+    def _tell(self, service: str, *, serving: bool) -> None:
+        if self._told.get(service) is serving:
+            return  # each telling wakes all watchers
+        self._told[service] = serving
+        self.servicer.set(service, _Status.SERVING if serving else _Status.NOT_SERVING)
+        self._log.info("health", service=service, serving=serving)
+
+    def _run(self) -> None:
+        rounds = 0
+        while not self._over.wait(INTERVAL_S):
+            self.refresh()
+            rounds += 1
+            if rounds % _SWEEP_EVERY == 0:
+                self._sweep()
+
+    def _sweep(self) -> None:
+        try:
+            freed = self._engine.sweep_readers()
+        except Exception as error:  # noqa: BLE001 - the same; the sweep is tried again
+            self._log.error("sweep_failed", error=type(error).__name__, at=our_frames(error))
+            return
+        if freed:
+            self._log.info("reader_slots_freed", slots=freed)

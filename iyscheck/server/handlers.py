@@ -1,0 +1,109 @@
+"""Translates a request, asks the engine, translates the answer back; no rule, gRPC or error text is made here."""
+
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from iyscheck import wire
+from iyscheck.change import Position
+from iyscheck.engine import Engine
+from iyscheck.errors import InputError, KeysError, PositionError
+from iyscheck.question import Answer, BatchAnswer, ItemError, Question
+from iyscheck.server.calls import Call
+from iyscheck.server.metrics import Decisions
+from iyscheck.v1 import consent_check_pb2 as v1
+from iyscheck.wire.cut import Cut
+
+
+class CheckHandlers:
+    """Answers the four RPCs from an engine. At most `max_waiters` calls wait for a position at once."""
+
+    def __init__(self, engine: Engine, decisions: Decisions, *, max_waiters: int) -> None:
+        self._engine = engine
+        self._decisions = decisions
+        self._waiters = threading.BoundedSemaphore(max_waiters)
+
+    def check(self, data: bytes, call: Call) -> v1.CheckResponse:
+        """Answer one question."""
+        request = wire.parse(v1.CheckRequest, data)
+        reference, position = wire.client_reference_of(request), wire.min_position_of(request)
+        question = wire.question_of(request.question, "question.")
+        if position is None:  # as nearly always: `_patience` takes as long as reading the request
+            answer = self._engine.check(question)
+        else:
+            with self._patience(call, position) as seconds:
+                answer = self._engine.check(question, min_position=position, timeout_s=seconds)
+        self._decisions.count(question.context.channel, answer.reason)
+        return wire.check_response(answer, reference)
+
+    def batch_check(self, data: bytes, call: Call) -> v1.BatchCheckResponse:
+        """Answer a batch; a bad question harms only itself."""
+        request = wire.parse(v1.BatchCheckRequest, data)
+        reference, position = wire.client_reference_of(request), wire.min_position_of(request)
+        questions = wire.questions_of(request.questions)
+        with self._patience(call, position) as seconds:
+            answer = self._engine.check_many(questions, min_position=position, timeout_s=seconds)
+        self._count_batch(questions, answer)
+        return wire.batch_response(answer, reference)
+
+    def stream_check(self, frames: Iterator[bytes], call: Call) -> Iterator[v1.StreamCheckResponse]:
+        """Answer each frame with one reply, in order; bytes that are no frame end the stream."""
+        for data in frames:
+            yield self._frame(*wire.parse_frame(data, self._engine.kernel), call)
+
+    def rehearse(self) -> None:
+        """Answer a frame of each kind for nobody, so that no caller waits until the loops are compiled and loaded."""
+        many = 1_000  # short frames are read another way
+        tokens = {"tokens": bytes(wire.TOKEN_BYTES * many), "address_key_id": self._engine.address_key_id}
+        kinds = tokens, {"addresses": ["+900000000000"] * many}
+        for channel in (v1.CHANNEL_MESAJ, v1.CHANNEL_EPOSTA):
+            for recipients in kinds[: 1 + self._engine.takes_addresses]:
+                request = v1.StreamCheckRequest(
+                    brand_code=1,
+                    channel=channel,
+                    recipient_type=v1.RECIPIENT_TYPE_BIREYSEL,
+                    retailer_code=1,
+                    **recipients,
+                )
+                frame = wire.frame_of(*wire.parse_frame(request.SerializeToString(), self._engine.kernel))
+                self._engine.check_column(
+                    frame.context, addresses=frame.addresses, tokens=frame.tokens, address_key_id=frame.address_key_id
+                )
+
+    def get_server_info(self, data: bytes, _: Call) -> v1.GetServerInfoResponse:
+        """Describe the server."""
+        wire.parse(v1.GetServerInfoRequest, data)
+        return wire.server_info_response(self._engine.info())
+
+    def _frame(self, request: v1.StreamCheckRequest, cut: Cut, call: Call) -> v1.StreamCheckResponse:
+        try:
+            frame = wire.frame_of(request, cut)
+            with self._patience(call, frame.min_position) as seconds:
+                answer = self._engine.check_column(
+                    frame.context,
+                    addresses=frame.addresses,
+                    tokens=frame.tokens,
+                    address_key_id=frame.address_key_id,
+                    min_position=frame.min_position,
+                    timeout_s=seconds,
+                )
+        except (InputError, KeysError, PositionError) as error:
+            return wire.frame_error(request.frame_id, error)
+        self._decisions.count_column(frame.context.channel, answer.tally())
+        return wire.frame_response(request.frame_id, answer)
+
+    @contextmanager
+    def _patience(self, call: Call, position: Position | None) -> Iterator[float]:
+        """Say how long a call may wait for its position: not at all when too many wait already."""
+        waits = position is not None and self._waiters.acquire(blocking=False)
+        try:
+            yield call.may_wait_s() if waits else 0.0
+        finally:
+            if waits:
+                self._waiters.release()
+
+    def _count_batch(self, questions: Sequence[Question | ItemError], answer: BatchAnswer) -> None:
+        self._decisions.observe_size(len(questions))
+        for question, item in zip(questions, answer.items, strict=True):
+            if isinstance(question, Question) and isinstance(item, Answer):
+                self._decisions.count(question.context.channel, item.reason)

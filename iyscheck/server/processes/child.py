@@ -1,0 +1,151 @@
+"""A worker as its supervisor sees it: a process to start and end, and a private socket to ask it through.
+
+Workers are started anew (spawned), never forked: LMDB, gRPC and numba all forbid forks. Which of them gets a
+connection to their common port is the kernel's choice, so each also listens in a private folder.
+"""
+
+import fcntl
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Final, Protocol, cast
+
+import grpc
+import msgspec
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from iyscheck.errors import WorkersError
+from iyscheck.server.processes.tally import VARIABLE
+from iyscheck.server.processes.worker import Order
+from iyscheck.server.settings import Settings
+from iyscheck.v1 import consent_check_pb2 as v1
+from iyscheck.v1.consent_check_pb2_grpc import ConsentCheckServiceStub
+
+_ANSWER_S: Final = 2.0
+_LATE_S: Final = 5.0  # after the drain's own time
+_START_S: Final = 600.0  # opening a large store on a cold disk, compiling the loops
+_CHANNEL: Final = (
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 100),
+)
+_LONGEST_NAME: Final = 80  # of the 107 bytes that the name of a socket may have
+_PROGRAM: Final = "import sys; sys.path[:] = {path!r}; from iyscheck.server.processes.worker import main; main()"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Folder:
+    """A private folder: for the workers' sockets, and for their counters."""
+
+    path: Path
+    counters: Path
+
+
+@contextmanager
+def private_folder() -> Iterator[Folder]:
+    """Make a folder for this user only; the end of the block removes it. Raises WorkersError."""
+    with tempfile.TemporaryDirectory(prefix="iyscheck-", ignore_cleanup_errors=True) as name:  # mode 0700
+        if len(name) > _LONGEST_NAME:
+            raise WorkersError(
+                f"'{name}' is too long a name for sockets.", fix="Set TMPDIR to a shorter one, or use --workers 1."
+            )
+        folder = Folder(path=Path(name), counters=Path(name) / "counters")
+        folder.counters.mkdir()
+        descriptor = os.open(name, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH)  # tells systemd-tmpfiles that nothing in here is old
+            yield folder
+        finally:
+            os.close(descriptor)
+
+
+class _Future(Protocol):
+    """What is used of a gRPC future."""
+
+    def done(self) -> bool: ...
+    def exception(self) -> BaseException | None: ...
+
+
+class Child:
+    """A worker as its supervisor sees it: a process, and questions on their way to it."""
+
+    def __init__(self, number: int, settings: Settings, folder: Folder, serial: int) -> None:
+        """Start it; `serial` tells it from others with its number. Raises OSError."""
+        self.number = number
+        self.started_s = time.monotonic()
+        self.answered_s: float | None = None
+        self.is_silent = False
+        self.due_s = self.started_s + _START_S
+        """When it must be gone, or have answered."""
+        self._control = folder.path / f"worker-{serial}"
+        self._channel: grpc.Channel | None = None
+        self._asked: _Future | None = None
+        order = Order(
+            worker=number,
+            settings=settings.model_dump(mode="json"),
+            drain_s=settings.drain_seconds,
+            folder=str(folder.path),
+            control=f"unix:{self._control}",
+        )
+        # As this process finds its modules, whatever the working directory holds (-P) and however we were started.
+        program = _PROGRAM.format(path=[path or str(Path.cwd()) for path in sys.path])
+        name = f"iyscheck-worker-{number}"  # for people who look at processes
+        self.process = subprocess.Popen(  # noqa: S603 - our own program
+            [sys.executable, "-P", "-c", program, name],
+            stdin=subprocess.PIPE,
+            bufsize=0,
+            env=os.environ | {VARIABLE: str(folder.counters)},
+        )
+        self._lifeline = cast("IO[bytes]", self.process.stdin)
+        with suppress(BrokenPipeError):  # it died at once, which the next round finds
+            self._lifeline.write(msgspec.json.encode(order) + b"\n")
+
+    @property
+    def is_dead(self) -> bool:
+        """Whether the process has ended."""
+        return self.process.poll() is not None
+
+    def ask(self) -> None:
+        """Keep one question on its way, and note what came of the last one."""
+        if self._asked is None:
+            self._asked = self._question()
+        elif self._asked.done():
+            error, self._asked = self._asked.exception(), None
+            if error is None and self.answered_s is None:
+                self.answered_s = time.monotonic()
+            self.is_silent = error is not None and self.answered_s is not None
+
+    def drain(self, drain_s: float) -> None:
+        """Ask it to end its work and go."""
+        self.due_s = time.monotonic() + drain_s + _LATE_S
+        self.process.terminate()
+
+    def kill(self) -> None:
+        """End it at once."""
+        self.process.kill()
+
+    def close(self) -> None:
+        """Let go of what was held for it; it is dead."""
+        if self._channel is not None:
+            self._channel.close()  # and with it a question on its way
+        self._lifeline.close()
+        self._control.unlink(missing_ok=True)
+
+    def _question(self) -> _Future | None:
+        """Ask through all layers once, then only whether it is there, which no metric counts."""
+        if self._channel is None:
+            if not self._control.exists():
+                return None
+            self._channel = grpc.insecure_channel(f"unix:{self._control}", options=_CHANNEL)
+        if self.answered_s is None:
+            stub = ConsentCheckServiceStub(self._channel)
+            return cast("_Future", stub.GetServerInfo.future(v1.GetServerInfoRequest(), timeout=_ANSWER_S))
+        check: grpc.UnaryUnaryMultiCallable[health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse]
+        check = health_pb2_grpc.HealthStub(self._channel).Check  # type: ignore[attr-defined] # the stubs forget it
+        return cast("_Future", check.future(health_pb2.HealthCheckRequest(), timeout=_ANSWER_S))

@@ -1,0 +1,98 @@
+"""One worker of several: a server in a process of its own, started and ended by a supervisor.
+
+Its standard input is its lifeline: the first line says what to serve, and its end that the supervisor is gone,
+however it went; then the worker drains too, since nobody would restart, count or stop it. If it does not serve yet
+it ends at once: its port may be another server's by the time it would listen.
+"""
+
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from typing import Final
+
+import msgspec
+
+from iyscheck.server.processes.bell import Bell
+
+FAILED: Final = 2
+_LATE_S: Final = 5.0
+_SAMPLE_S: Final = 0.5
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """What a supervisor tells a worker.
+
+    Its number, the settings to serve by and of them the seconds for draining, a folder that is private to the
+    supervisor, and in it a socket for the supervisor's questions.
+    """
+
+    worker: int
+    settings: dict[str, object]
+    drain_s: float
+    folder: str
+    control: str
+
+
+def main() -> None:
+    """Serve what the first line of standard input says, until SIGTERM or its end."""
+    over, orphaned, serving = Bell(), threading.Event(), threading.Event()
+    signal.signal(signal.SIGTERM, lambda *_: over.ring())
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # a terminal sends them to us too; the supervisor decides
+    lifeline = os.fdopen(0, "rb", buffering=0, closefd=False)  # unbuffered: a buffer has a lock that exits wait for
+    line = lifeline.readline()
+    if not line.endswith(b"\n"):  # the supervisor was killed before it had said what to serve
+        sys.exit(FAILED)
+    order = msgspec.json.decode(line, type=Order)
+
+    def hold() -> None:
+        while lifeline.read(1):
+            pass
+        orphaned.set()
+        over.ring()
+        if serving.is_set():
+            time.sleep(order.drain_s + _LATE_S)  # then whoever is still there hangs
+        shutil.rmtree(order.folder, ignore_errors=True)  # the one who made it cannot
+        os._exit(FAILED)
+
+    threading.Thread(target=hold, name="lifeline", daemon=True).start()
+    sys.exit(_serve(order, over, orphaned, serving))
+
+
+def _serve(order: Order, over: Bell, orphaned: threading.Event, serving: threading.Event) -> int:
+    # Not at the top: they take most of a second, in which signals and the lifeline already have to be heard.
+    from iyscheck.errors import IyscheckError
+    from iyscheck.server.app import Server, keep_for_good
+    from iyscheck.server.log import open_log, take_over_library_logs
+    from iyscheck.server.refusals import our_frames
+    from iyscheck.server.settings import Settings
+
+    who = {"worker": order.worker, "pid": os.getpid()}
+    log = open_log(str(order.settings.get("log_level", "info"))).bind(**who)
+    take_over_library_logs(**who)
+    try:
+        settings = Settings.read(**order.settings)
+        server = Server.start(settings, log, control=order.control)
+        serving.set()
+    except Exception as error:  # noqa: BLE001 - whatever it is, the log must tell it in our form
+        told = str(error) if isinstance(error, IyscheckError) else None
+        log.error(  # noqa: TRY400 - no text of a foreign exception
+            "worker_failed", error=type(error).__name__, message=told, at=our_frames(error)
+        )
+        return FAILED
+    keep_for_good()
+    log.info("worker_serving", listen=server.address)
+    server.sample()
+    while not over.wait(_SAMPLE_S):
+        server.sample()
+    if orphaned.is_set():
+        log.error("orphaned")
+    log.info("worker_draining", seconds=settings.drain_seconds)
+    server.stop(settings.drain_seconds)
+    if orphaned.is_set():
+        shutil.rmtree(order.folder, ignore_errors=True)
+    log.info("worker_stopped")
+    return 0

@@ -1,0 +1,112 @@
+"""What a caller is told of an error, whatever the transport: a code, a text, and details for programs.
+
+An exception that is not ours says nothing to the caller; the log gets its type and our own stack frames, never its
+text, which could hold request data.
+"""
+
+import traceback
+from enum import Enum
+from pathlib import Path
+from typing import Final
+
+from google.protobuf.duration_pb2 import Duration
+from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped] # it ships no types
+
+from iyscheck import errors
+
+ERROR_DOMAIN: Final = "iyscheck.v1"
+_CANNOT_ANSWER: Final = "The server cannot answer. Its log tells why."
+_PACKAGE: Final = Path(errors.__file__).parent
+
+
+class Code(Enum):
+    """How a call ended. Names and numbers are those of google.rpc.Code, which gRPC and its gateways share."""
+
+    OK = 0
+    CANCELLED = 1
+    UNKNOWN = 2
+    INVALID_ARGUMENT = 3
+    DEADLINE_EXCEEDED = 4
+    NOT_FOUND = 5
+    ALREADY_EXISTS = 6
+    PERMISSION_DENIED = 7
+    RESOURCE_EXHAUSTED = 8
+    FAILED_PRECONDITION = 9
+    ABORTED = 10
+    OUT_OF_RANGE = 11
+    UNIMPLEMENTED = 12
+    INTERNAL = 13
+    UNAVAILABLE = 14
+    DATA_LOSS = 15
+    UNAUTHENTICATED = 16
+
+
+CODES: Final[dict[type[errors.IyscheckError], Code]] = {
+    # The errors that a call can raise; another one has the code of its nearest parent here, at last INTERNAL.
+    errors.IyscheckError: Code.INTERNAL,
+    errors.QuestionError: Code.INVALID_ARGUMENT,
+    errors.BatchTooLargeError: Code.INVALID_ARGUMENT,
+    errors.MalformedError: Code.INVALID_ARGUMENT,
+    errors.MalformedFrameError: Code.INVALID_ARGUMENT,
+    errors.AddressKeyNotHeldError: Code.FAILED_PRECONDITION,
+    errors.AddressKeyMismatchError: Code.FAILED_PRECONDITION,
+    errors.StoreMissingError: Code.UNAVAILABLE,
+    errors.StoreUnreadableError: Code.UNAVAILABLE,
+    errors.StoreClosedError: Code.UNAVAILABLE,
+    errors.StoreCorruptError: Code.DATA_LOSS,
+    errors.PositionOfOtherLogError: Code.FAILED_PRECONDITION,
+    errors.NotYetAtPositionError: Code.UNAVAILABLE,
+    errors.OverloadedError: Code.RESOURCE_EXHAUSTED,
+}
+
+_RETRY_AFTER_MS: Final = {Code.UNAVAILABLE: 100, Code.RESOURCE_EXHAUSTED: 1000}
+
+
+class Refusal(Exception):  # noqa: N818 - not an error of ours: it is what an error becomes where a call leaves
+    """How a call ends that is not answered. `status` is the google.rpc.Status with its details.
+
+    `retry` is false where the same call should not be made again by itself: a position that did not come while the
+    server waited will not come in the next 50 ms, and the caller should learn why instead of running into its deadline.
+    """
+
+    def __init__(self, code: Code, status: status_pb2.Status, *, retry: bool) -> None:
+        super().__init__(code.name)
+        self.code = code
+        self.status = status
+        self.retry = retry
+
+    @classmethod
+    def of(cls, error: Exception) -> "Refusal":
+        """Say what a caller is told of an error: code, text, one ErrorInfo, and the field or delay where one helps."""
+        ours = error if isinstance(error, errors.IyscheckError) else errors.IyscheckError(_CANNOT_ANSWER)
+        code = next(CODES[kind] for kind in type(ours).__mro__ if kind in CODES)
+        told = is_callers(error, code)
+        status = status_pb2.Status(code=code.value, message=str(ours) if told else _CANNOT_ANSWER)
+        info = error_details_pb2.ErrorInfo(reason=ours.reason, domain=ERROR_DOMAIN)
+        if isinstance(ours, errors.BatchTooLargeError):
+            info.metadata["maximum"] = str(ours.maximum)
+            info.metadata["actual"] = str(ours.actual)
+        status.details.add().Pack(info)
+        if isinstance(ours, errors.InputError) and told:
+            violation = error_details_pb2.BadRequest.FieldViolation(field=ours.field, description=ours.message)
+            status.details.add().Pack(error_details_pb2.BadRequest(field_violations=[violation]))
+        if code in _RETRY_AFTER_MS:
+            delay = Duration()
+            delay.FromMilliseconds(_RETRY_AFTER_MS[code])
+            status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))
+        return cls(code, status, retry=not isinstance(error, errors.NotYetAtPositionError))
+
+
+def is_callers(error: Exception, code: Code) -> bool:
+    """Whether the text of an error is for the caller; what is ours to mend names paths and goes to the log."""
+    ours = isinstance(error, errors.IyscheckError) and not isinstance(error, errors.StoreError)
+    return ours and code is not Code.INTERNAL
+
+
+def our_frames(error: BaseException) -> list[str]:
+    """List where in our own code an exception passed, outermost first."""
+    return [
+        f"{Path(frame.filename).relative_to(_PACKAGE.parent)}:{frame.lineno} {frame.name}"
+        for frame in traceback.extract_tb(error.__traceback__)
+        if Path(frame.filename).is_relative_to(_PACKAGE)
+    ]

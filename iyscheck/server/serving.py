@@ -1,0 +1,137 @@
+"""Runs the server as a command: one process that does everything, or a supervisor with workers on one port."""
+
+import signal
+from collections.abc import Callable
+from contextlib import ExitStack
+from typing import Final
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from iyscheck.engine import Engine
+from iyscheck.server.app import Server, description, keep_for_good, open_engine
+from iyscheck.server.log import open_log, take_over_library_logs
+from iyscheck.server.metrics import StoreState, expose
+from iyscheck.server.processes.bell import Bell
+from iyscheck.server.processes.child import private_folder
+from iyscheck.server.processes.cores import usable_cores
+from iyscheck.server.processes.port import Reservation
+from iyscheck.server.processes.supervisor import Supervisor
+from iyscheck.server.processes.tally import Tally
+from iyscheck.server.refusals import our_frames
+from iyscheck.server.settings import Settings
+
+_LOOK_S: Final = 1.0
+_PATIENCE_S: Final = 5.0
+"""How long a port on which somebody listens may become free: workers whose supervisor was killed are about to go."""
+
+
+def run(settings: Settings, announce: Callable[[str], None] | None = None) -> int:
+    """Serve until SIGTERM or SIGINT, then drain; returns the exit code.
+
+    `announce` gets one line for people. Raises what `Server.start` raises, and WorkersError.
+    """
+    log = open_log(settings.log_level)
+    take_over_library_logs()
+    cores = usable_cores()
+    count = settings.workers or cores
+    if count > cores:
+        log.warning("more_workers_than_cores", workers=count, cores=cores)
+    return _run_workers(settings, count, log, announce) if count > 1 else _run_alone(settings, log, announce)
+
+
+def _run_alone(
+    settings: Settings, log: structlog.typing.FilteringBoundLogger, announce: Callable[[str], None] | None
+) -> int:
+    with _reserve(settings.listen, log):
+        pass  # nobody listens there; gRPC takes it alone itself
+    over = Bell()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: over.ring())
+    # What rolls several workers over must not kill a server that has only one.
+    signal.signal(signal.SIGHUP, lambda *_: log.warning("rolling_restart_refused", workers=1))
+    server = Server.start(settings, log)
+    keep_for_good()
+    _tell(server.describe(), settings, log, announce)
+    while not over.wait(_LOOK_S):
+        pass  # a signal that another thread got is handled when the main thread moves
+    log.info("draining", seconds=settings.drain_seconds)
+    server.stop(settings.drain_seconds)
+    log.info("stopped")
+    return 0
+
+
+def _run_workers(
+    settings: Settings,
+    count: int,
+    log: structlog.typing.FilteringBoundLogger,
+    announce: Callable[[str], None] | None,
+) -> int:
+    with ExitStack() as parts:
+        # Store and keys are opened here too: for the metrics, and to refuse what no worker could use.
+        engine = parts.enter_context(open_engine(settings))
+        port = parts.enter_context(_reserve(settings.listen, log))
+        folder = parts.enter_context(private_folder())
+        tally = Tally(folder.counters)
+        registry = CollectorRegistry()
+        registry.register(StoreState(engine))
+        registry.register(tally)
+        supervisor = Supervisor(
+            settings.model_copy(update={"listen": port.address, "metrics_listen": ""}),
+            count=count,
+            folder=folder,
+            log=log,
+            settle=lambda pid: _settle(pid, tally, engine, log),
+        )
+        registry.register(supervisor.metrics)
+        metrics_address = expose(registry, settings.metrics_listen, parts) if settings.metrics_listen else ""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: supervisor.end())
+        signal.signal(signal.SIGHUP, lambda *_: supervisor.roll())
+        signal.signal(signal.SIGCHLD, lambda *_: supervisor.wake())
+        with supervisor:
+            if supervisor.start():
+                described = description(engine, port.address, metrics_address)
+                _tell(described | {"workers": supervisor.pids()}, settings, log, announce)
+                supervisor.run()
+            log.info("draining", seconds=settings.drain_seconds)
+    log.info("stopped")
+    return 0
+
+
+def _reserve(listen: str, log: structlog.typing.FilteringBoundLogger) -> Reservation:
+    """Take the port, and say so if that has to be waited for."""
+    return Reservation(
+        listen,
+        patience_s=_PATIENCE_S,
+        waits=lambda: log.warning("port_taken", listen=listen, waits_at_most_s=_PATIENCE_S),
+    )
+
+
+def _settle(pid: int, tally: Tally, engine: Engine, log: structlog.typing.FilteringBoundLogger) -> None:
+    """Clean up after a worker that is gone; what fails must not end those that are there."""
+    for name, clean in (("counters", lambda: tally.settle(pid)), ("reader slots", engine.sweep_readers)):
+        try:
+            clean()
+        except Exception as error:  # noqa: BLE001 - whatever it is: a full disk, a damaged file or store
+            log.error("not_cleaned_up", what=name, pid=pid, error=type(error).__name__, at=our_frames(error))  # noqa: TRY400 - our form
+
+
+def _tell(
+    described: dict[str, object],
+    settings: Settings,
+    log: structlog.typing.FilteringBoundLogger,
+    announce: Callable[[str], None] | None,
+) -> None:
+    log.info("serving", **described, settings=settings.model_dump(mode="json"))
+    if announce is not None:
+        announce(_sentence(described))
+
+
+def _sentence(described: dict[str, object]) -> str:
+    age = described["watermark_age_s"]
+    freshness = "no brand has a watermark yet" if age is None else f"its newest watermark is {age} s old"
+    return (
+        f"Serving on {described['listen']}, metrics on {described['metrics_listen'] or 'no port'}; "
+        f"the store is at {described['sequence']} rows, {freshness}."
+    )

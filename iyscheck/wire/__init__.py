@@ -1,0 +1,58 @@
+"""protobuf ↔ domain, and nothing else: what each side reads of the other, and what it makes of nonsense.
+
+Requests are read strictly: what cannot be answered raises an error that names the field. Responses are read
+distrustfully: whatever is unknown, contradictory or missing becomes a denial or an error, never a permission.
+The one lenient place is the message class, where an unknown number means COMMERCIAL, the class that needs consent.
+"""
+
+from iyscheck.wire.answers import (
+    answer_of,
+    batch_answer_of,
+    batch_response,
+    check_response,
+    column_answer_of,
+    frame_error,
+    frame_response,
+)
+from iyscheck.wire.fields import KEY_ID_BYTES, TOKEN_BYTES, item_error_of, parse
+from iyscheck.wire.info import server_info_of, server_info_response
+from iyscheck.wire.requests import (
+    Frame,
+    batch_request,
+    check_request,
+    client_reference_of,
+    context_of,
+    frame,
+    frame_of,
+    min_position_of,
+    parse_frame,
+    question_of,
+    questions_of,
+)
+
+__all__ = [
+    "KEY_ID_BYTES",
+    "TOKEN_BYTES",
+    "Frame",
+    "answer_of",
+    "batch_answer_of",
+    "batch_request",
+    "batch_response",
+    "check_request",
+    "check_response",
+    "client_reference_of",
+    "column_answer_of",
+    "context_of",
+    "frame",
+    "frame_error",
+    "frame_of",
+    "frame_response",
+    "item_error_of",
+    "min_position_of",
+    "parse",
+    "parse_frame",
+    "question_of",
+    "questions_of",
+    "server_info_of",
+    "server_info_response",
+]

@@ -1,0 +1,81 @@
+"""What requests and answers share: parsing, numbers and their names, positions and times.
+
+Whatever is unknown, contradictory or missing becomes a denial or an error, never a permission.
+"""
+
+import math
+from typing import Final, TypeVar
+
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from iyscheck.change import Position
+from iyscheck.consent import Channel, LegacyDeadline, MessageClass, Reason, RecipientType, Status
+from iyscheck.errors import (
+    InputError,
+    IyscheckError,
+    MalformedError,
+)
+from iyscheck.question import (
+    ItemError,
+)
+from iyscheck.v1 import consent_check_pb2 as v1
+
+TOKEN_BYTES: Final = 16
+KEY_ID_BYTES: Final = 8
+
+_NANO: Final = 1_000_000_000
+CHANNELS: Final = {int(channel): channel for channel in Channel}
+TYPES: Final = {int(recipient_type): recipient_type for recipient_type in RecipientType}
+CLASSES: Final = {int(message_class): message_class for message_class in MessageClass}
+REASONS: Final = {int(reason): reason for reason in Reason}
+STATUSES: Final = {int(status): status for status in Status}
+DEADLINES: Final = {int(deadline): deadline for deadline in LegacyDeadline}
+
+_M = TypeVar("_M", bound=Message)
+
+
+def parse(kind: type[_M], data: bytes, error: type[MalformedError] = MalformedError) -> _M:
+    """Read a message from its bytes. Raises `error` where they are not one (bad UTF-8 among it)."""
+    try:
+        return kind.FromString(data)
+    except DecodeError:
+        raise error("request", f"the bytes are not a {kind.DESCRIPTOR.name}.") from None
+
+
+def item_error_of(error: IyscheckError) -> ItemError:
+    """Say of one question or frame what an error of the whole call would say."""
+    field = error.field if isinstance(error, InputError) else ""
+    return ItemError(reason=error.reason, field=field, message=str(error))
+
+
+def error_message(error: ItemError) -> v1.ItemError:
+    """Write why an item was not answered."""
+    return v1.ItemError(reason=error.reason, field=error.field, message=error.message)
+
+
+def write_timestamp(message: Timestamp, seconds: float) -> None:
+    """Write seconds since 1970 UTC."""
+    whole = math.floor(seconds)
+    message.seconds = whole
+    message.nanos = int((seconds - whole) * _NANO)
+
+
+def position_message(position: Position | None) -> v1.Position | None:
+    """Write a position, if there is one."""
+    return None if position is None else v1.Position(log_id=position.log_id, sequence=position.sequence)
+
+
+def timestamp(seconds: int | None) -> Timestamp | None:
+    """Write seconds since 1970 UTC as a message, if there are any."""
+    return None if seconds is None else Timestamp(seconds=seconds)
+
+
+def error_of(message: v1.ItemError) -> ItemError:
+    """Read why an item was not answered."""
+    return ItemError(reason=message.reason, field=message.field, message=message.message)
+
+
+def seconds_of(timestamp: Timestamp) -> float:
+    """Read seconds since 1970 UTC."""
+    return timestamp.seconds + timestamp.nanos / _NANO

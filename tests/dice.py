@@ -1,0 +1,16 @@
+"""Chance that can be had again: dice print their seed, which pytest shows with a failure."""
+
+import os
+import random
+import secrets
+import sys
+
+VARIABLE = "TEST_SEED"
+"""Set to a seed that was printed, it gives every test the same dice again."""
+
+
+def thrown() -> random.Random:
+    """Make dice, other ones in each run unless a seed is asked for."""
+    seed = int(os.environ.get(VARIABLE) or secrets.randbits(32))
+    print(f"dice: {VARIABLE}={seed}", file=sys.stderr)  # noqa: T201 - for whoever looks at a failure
+    return random.Random(seed)

@@ -1,0 +1,660 @@
+"""Several worker processes on one port: real processes, real sockets, real signals."""
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from contextlib import AsyncExitStack, ExitStack, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+import grpc
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from iyscheck import wire
+from iyscheck.client import Client, calls
+from iyscheck.client.aio import AsyncClient
+from iyscheck.client.aio_batching import AsyncBatching
+from iyscheck.client.sync_batching import Batching
+from iyscheck.consent import Channel, RecipientType
+from iyscheck.question import Context, Question
+from iyscheck.v1.consent_check_pb2_grpc import ConsentCheckServiceStub
+from tests.server.conftest import CONSENTED, REFUSED, Site, make_site
+
+ResultT = TypeVar("ResultT")
+WORKERS = 2
+PATIENCE_S = 60.0
+CONTEXT = Context(brand=1, channel=Channel.MESAJ, recipient_type=RecipientType.BIREYSEL)
+WHO: Mapping[str, Any] = {"brand": 1, "channel": Channel.MESAJ, "recipient_type": RecipientType.BIREYSEL}
+REQUEST = wire.check_request(Question(context=CONTEXT, address=CONSENTED))
+FRAME = wire.frame(CONTEXT, addresses=[CONSENTED])
+OWN_CONNECTION = ("grpc.use_local_subchannel_pool", 1)
+"""Channels to one target share a connection otherwise, and a connection belongs to one worker."""
+
+
+def eventually(holds: Callable[[], object], what: str) -> None:
+    """Wait until something holds."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not holds():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
+
+
+@dataclass
+class Running:
+    """A supervisor that was started as an operator does, and what it logs."""
+
+    process: "subprocess.Popen[bytes]"
+    log: Path
+
+    def events(self, name: str) -> list[dict[str, Any]]:
+        """What was logged under a name, by supervisor and workers."""
+        written = self.log.read_text().rpartition("\n")[0]  # a line may be there in part
+        lines = [json.loads(line) for line in written.splitlines() if line.startswith("{")]
+        return [line for line in lines if line["event"] == name]
+
+    def wait_for(self, name: str, count: int = 1) -> dict[str, Any]:
+        """Wait until something was logged so many times; gives the last one."""
+        eventually(lambda: len(self.events(name)) >= count, f"no {name} in:\n{self.log.read_text()}")
+        return self.events(name)[-1]
+
+    @property
+    def target(self) -> str:
+        """Where all workers listen."""
+        return str(self.wait_for("serving")["listen"])
+
+    def pids(self) -> list[int]:
+        """The newest process of each worker that has answered."""
+        newest = {event["worker"]: event["pid"] for event in self.events("worker_answers")}
+        return [newest[number] for number in sorted(newest)]
+
+    def scrape(self) -> dict[tuple[str, str], float]:
+        """Read all samples of the one metrics endpoint: by name and labels."""
+        address = self.wait_for("serving")["metrics_listen"]
+        with urllib.request.urlopen(f"http://{address}/metrics", timeout=20) as page:
+            text = page.read().decode()
+        return {
+            (sample.name, json.dumps(sample.labels, sort_keys=True)): sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+        }
+
+    def metric(self, name: str, **labels: str) -> float:
+        """Add up the samples of a metric that have these labels."""
+        return sum(
+            value
+            for (found, own), value in self.scrape().items()
+            if found == name and labels.items() <= json.loads(own).items()
+        )
+
+
+@contextmanager
+def running(site: Site, *flags: str, before: str = "", **environment: str) -> Iterator[Running]:
+    """Start `iyscheck serve` with two workers on free ports; nothing of it outlives the block.
+
+    `before` is code that the supervisor runs first.
+    """
+    arguments = [f"--store={site.path / 'store'}", f"--store-key={site.path / 'store.key'}"]
+    arguments += [f"--address-key={site.path / 'address.key'}", "--drain-seconds=3", f"--workers={WORKERS}"]
+    arguments += ["--listen=127.0.0.1:0", "--metrics-listen=127.0.0.1:0", *flags]
+    log = site.path / f"server-{time.monotonic_ns()}.log"
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("IYSCHECK_")}
+    with log.open("wb") as stderr:
+        process = subprocess.Popen(
+            [sys.executable, "-c", f"{before}\nfrom iyscheck.cli.app import main\nmain()", "serve", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=stderr,
+            stderr=stderr,
+            env=clean | environment,
+        )
+    server = Running(process, log)
+    try:
+        yield server
+    finally:
+        process.kill()
+        process.wait()
+        for started in server.events("worker_started"):  # they would leave by themselves, but later
+            if is_alive(started["pid"]):
+                os.kill(started["pid"], signal.SIGKILL)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that nobody has waited for does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):  # the latter if it ends between opening and reading
+        return False
+
+
+def owners(folder: Path) -> set[str]:
+    """Whose counters lie in the private folder of a supervisor whose TMPDIR is `folder/private`."""
+    return {file.stem.rpartition("_")[2] for file in folder.glob("private/*/counters/*.db")}
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, Running]]:
+    """A running server of two workers, for tests that leave it whole."""
+    site = make_site(tmp_path_factory.mktemp("site"))
+    (site.path / "private").mkdir()
+    with running(site, TMPDIR=str(site.path / "private")) as server:
+        server.wait_for("serving")
+        yield site, server
+
+
+@dataclass
+class Load:
+    """Callers with a connection each, going on until the block ends; what failed, by caller, and how many answers."""
+
+    failures: dict[str, list[str]] = field(default_factory=dict)
+    answers: dict[str, int] = field(default_factory=dict)
+    over: threading.Event = field(default_factory=threading.Event)
+
+    @contextmanager
+    def of(self, callers: Mapping[str, Callable[[], int]]) -> Iterator[None]:
+        """Let each caller ask again and again; each returns how many recipients were answered."""
+        threads = [threading.Thread(target=self._go_on, args=caller) for caller in callers.items()]
+        for thread in threads:
+            thread.start()
+        try:
+            eventually(lambda: len(self.answers) == len(callers), "not every caller was answered")
+            yield
+        finally:
+            self.over.set()
+            for thread in threads:
+                thread.join()
+
+    def _go_on(self, name: str, ask: Callable[[], int]) -> None:
+        while not self.over.is_set():
+            try:
+                answered = ask()
+            except Exception as error:  # noqa: BLE001 - whatever it is, the test shows it
+                self.failures.setdefault(name, []).append(repr(error))
+            else:
+                self.answers[name] = self.answers.get(name, 0) + answered
+            self.over.wait(0.005)
+
+
+@contextmanager
+def never_back(server: Running) -> Iterator[None]:
+    """Scrape all the time: no counter and no bucket ever shrinks or goes away."""
+    over, scrapes = threading.Event(), 0
+    problems: list[str] = []
+
+    def watch() -> None:
+        nonlocal scrapes
+        before: dict[tuple[str, str], float] = {}
+        while not over.is_set():
+            now = server.scrape()
+            counted = {key: value for key, value in now.items() if key[0].endswith(("_total", "_bucket", "_count"))}
+            problems.extend(
+                f"{key}: {value} -> {counted.get(key)}" for key, value in before.items() if counted.get(key, -1) < value
+            )
+            before = counted
+            scrapes += 1
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+    assert not problems
+    assert scrapes > 1
+
+
+def sure_callers(target: str, parts: ExitStack, monkeypatch: pytest.MonkeyPatch) -> dict[str, Callable[[], int]]:
+    """Our own clients, with the retries that they bring: many singles on a connection, columns, newcomers, batching."""
+    monkeypatch.setattr(calls, "CHANNEL_OPTIONS", (*calls.CHANNEL_OPTIONS, OWN_CONNECTION))
+    clients = [parts.enter_context(Client(target, timeout_s=20, batch_timeout_s=20)) for _ in range(4)]
+
+    def single(client: Client) -> int:
+        assert client.check(**WHO, address=CONSENTED).permitted
+        return 1
+
+    def column(client: Client) -> int:
+        result = client.check_column(**WHO, recipients=[CONSENTED, REFUSED] * 50, frame_size=10)
+        assert result.permitted.tolist() == [True, False] * 50
+        return 100
+
+    def newcomer(_: Client) -> int:
+        with Client(target, timeout_s=20) as client:
+            return single(client)
+
+    callers = batching_callers(parts.enter_context(clients[0].batching(connections=4)))
+    callers |= parts.enter_context(asyncio_callers(target))
+    for number, client in enumerate(clients):
+        for ask, times in ((single, 8), (column, 1), (newcomer, 1)):
+            for each in range(times):
+                callers[f"{ask.__name__} {each} of {number}"] = lambda client=client, ask=ask: ask(client)  # type: ignore[misc] # bound now
+    return callers
+
+
+def batching_callers(checks: Batching) -> dict[str, Callable[[], int]]:
+    """Callers whose single checks travel together, and are asked again until their deadline."""
+
+    def ask() -> int:
+        assert checks.check(**WHO, address=CONSENTED).permitted
+        assert not checks.check(**WHO, address=REFUSED).permitted
+        return 2
+
+    return {f"batched {each}": ask for each in range(8)}
+
+
+@contextmanager
+def asyncio_callers(target: str) -> Iterator[dict[str, Callable[[], int]]]:
+    """Callers of a client of asyncio, in an event loop in a thread: single checks, alone and travelling together."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+
+    def run(coroutine: Coroutine[Any, Any, ResultT]) -> ResultT:
+        return asyncio.run_coroutine_threadsafe(coroutine, loop).result()
+
+    async def ask(client: AsyncClient | AsyncBatching) -> int:
+        answers = await asyncio.gather(client.check(**WHO, address=CONSENTED), client.check(**WHO, address=REFUSED))
+        assert [answer.permitted for answer in answers] == [True, False]
+        return 2
+
+    async def open_all() -> tuple[AsyncExitStack, list[AsyncClient | AsyncBatching]]:
+        parts = AsyncExitStack()
+        client = await parts.enter_async_context(AsyncClient(target, timeout_s=20, batch_timeout_s=20))
+        return parts, [client, await parts.enter_async_context(client.batching(connections=2))]
+
+    thread.start()
+    try:
+        parts, clients = run(open_all())
+        try:
+            yield {
+                f"asyncio {type(client).__name__} {each}": lambda client=client: run(ask(client))  # type: ignore[misc] # bound now
+                for client in clients
+                for each in range(4)
+            }
+        finally:
+            run(parts.aclose())
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+def bare_callers(target: str, parts: ExitStack) -> dict[str, Callable[[], int]]:
+    """Callers without any retries, which see each fault."""
+    options = (OWN_CONNECTION, ("grpc.enable_retries", 0), ("grpc.initial_reconnect_backoff_ms", 100))
+    callers: dict[str, Callable[[], int]] = {}
+    for number in range(16):
+        stub = ConsentCheckServiceStub(parts.enter_context(grpc.insecure_channel(target, options=options)))
+        callers[f"bare {number}"] = lambda stub=stub: int(stub.Check(REQUEST, timeout=20).permitted)  # type: ignore[misc] # the same
+    return callers
+
+
+class TestUnderLoad:
+    """Workers come and go while they are asked."""
+
+    @pytest.mark.crash
+    def test_killed_worker(self, shared: tuple[Site, Running], monkeypatch: pytest.MonkeyPatch) -> None:
+        """A killed worker harms its own connections only, our client hides it, and another one takes its place."""
+        _, server = shared
+        target, pids = server.target, server.pids()
+        decided = server.metric("consent_check_decisions_total")
+        restarts = server.metric("consent_worker_restarts_total")
+        load, answered = Load(), len(server.events("worker_answers"))
+        with ExitStack() as parts, never_back(server):
+            bare = bare_callers(target, parts)
+            with load.of(bare | sure_callers(target, parts, monkeypatch)):
+                os.kill(pids[0], signal.SIGKILL)
+                server.wait_for("worker_answers", answered + 1)
+                asked = dict(load.answers)
+                eventually(lambda: all(load.answers[name] > asked[name] for name in bare), "a caller has got stuck")
+
+        assert load.failures.keys() <= bare.keys(), load.failures
+        assert 0 < len(load.failures) < len(bare)
+        assert server.metric("consent_check_decisions_total") >= decided + sum(load.answers.values())
+        assert server.metric("consent_worker_restarts_total") == restarts + 1
+        assert server.pids()[0] != pids[0]
+        assert server.pids()[1:] == pids[1:]
+        eventually(lambda: server.metric("consent_workers", state="serving") == WORKERS, "a worker is missing")
+
+    def test_rolling_restart(self, shared: tuple[Site, Running], monkeypatch: pytest.MonkeyPatch) -> None:
+        """SIGHUP replaces every worker and no check fails; counts stay, files of old workers do not."""
+        site, server = shared
+        pids, load, rolled = server.pids(), Load(), len(server.events("rolled"))
+        decided = server.metric("consent_check_decisions_total")
+        with ExitStack() as parts, never_back(server):
+            callers = sure_callers(server.target, parts, monkeypatch)
+            with load.of(callers):
+                server.process.send_signal(signal.SIGHUP)
+                server.wait_for("rolled", rolled + 1)
+                eventually(lambda: not any(map(is_alive, pids)), "an old worker stays")
+                asked = dict(load.answers)
+                eventually(lambda: all(load.answers[name] > asked[name] for name in callers), "a caller has got stuck")
+
+        assert not load.failures
+        left = {"gone", *map(str, server.pids())}
+        eventually(lambda: owners(site.path) == left, "files of workers that are gone")
+        assert set(server.pids()).isdisjoint(pids)
+        assert server.metric("consent_check_decisions_total") >= decided + sum(load.answers.values())
+        assert server.metric("consent_workers", state="serving") == WORKERS
+
+    def test_silent_worker(self, shared: tuple[Site, Running]) -> None:
+        """A worker that does not answer is shown as silent for as long, and is not ended: it may be busy."""
+        _, server = shared
+        pids = server.pids()
+        os.kill(pids[1], signal.SIGSTOP)
+        eventually(lambda: server.metric("consent_workers", state="silent") == 1, "nobody noticed")
+        os.kill(pids[1], signal.SIGCONT)
+        eventually(lambda: server.metric("consent_workers", state="serving") == WORKERS, "it stays silent")
+
+        assert server.pids() == pids
+
+    def test_failed_rolling_restart(self, shared: tuple[Site, Running]) -> None:
+        """Where a successor cannot start the workers that run go on, and the next attempt may succeed."""
+        site, server = shared
+        pids, key, rolled = server.pids(), site.path / "store.key", len(server.events("rolled"))
+        key.rename(site.path / "away")
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_for("rolling_restart_failed")
+        (site.path / "away").rename(key)
+
+        assert server.pids() == pids
+        assert all(map(is_alive, pids))
+        failed = server.wait_for("worker_failed")
+        assert failed["error"] == "KeyFileError"
+        assert "store.key" in failed["message"]
+        with Client(server.target, timeout_s=20) as client:
+            assert client.check(**WHO, address=CONSENTED).permitted
+        assert not [event for event in server.events("worker_draining") if event["pid"] in pids]
+
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_for("rolled", rolled + 1)
+        assert set(server.pids()).isdisjoint(pids)
+
+    def test_asked_again(self, shared: tuple[Site, Running]) -> None:
+        """SIGHUP in the middle of a rolling restart asks for another one, since the code may be newer by now."""
+        _, server = shared
+        begun, rolled = len(server.events("rolling_restart")), len(server.events("rolled"))
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_for("rolling_restart", begun + 1)
+        server.process.send_signal(signal.SIGHUP)
+        first = server.wait_for("rolled", rolled + 1)["workers"]
+        second = server.wait_for("rolled", rolled + 2)["workers"]
+
+        assert set(first).isdisjoint(second)
+        assert server.pids() == second
+
+
+class TestWoken:
+    """Nothing waits for the supervisor's next round."""
+
+    @pytest.mark.crash
+    def test_by_signals(self, site: Site) -> None:
+        """Its worker's end, SIGHUP and SIGTERM are each acted on although its rounds take for ever."""
+        slow = "from iyscheck.server.processes import supervisor\nsupervisor._IDLE_ROUND_S = 1e6"
+        with running(site, before=slow) as server:
+            server.wait_for("serving")
+            time.sleep(0.3)  # it rests now
+            os.kill(server.pids()[0], signal.SIGKILL)
+            server.wait_for("worker_answers", WORKERS + 1)
+            assert server.wait_for("worker_died")["signal"] == "SIGKILL"
+            time.sleep(0.3)
+            server.process.send_signal(signal.SIGHUP)
+            server.wait_for("rolled")
+            server.wait_for("worker_left", WORKERS)
+            time.sleep(0.3)
+            server.process.terminate()
+
+            assert server.process.wait(PATIENCE_S) == 0
+
+    @pytest.mark.crash
+    def test_port_is_held(self, site: Site) -> None:
+        """While no worker is left nobody else gets the port, and the next workers do."""
+        with running(site) as server, socket.socket() as other:
+            target, pids = server.target, server.pids()
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            for pid in pids:
+                os.kill(pid, signal.SIGKILL)
+            eventually(lambda: not any(map(is_alive, pids)), "a worker cannot be killed")
+            with pytest.raises(OSError, match="in use"):
+                other.bind(("127.0.0.1", int(target.rpartition(":")[2])))
+            server.wait_for("worker_answers", 2 * WORKERS)
+            with Client(target, timeout_s=20) as client:
+                assert client.check(**WHO, address=CONSENTED).permitted
+
+
+class TestStart:
+    """The server serves when every worker answers, and not before."""
+
+    def test_every_worker(self, shared: tuple[Site, Running]) -> None:
+        """Each worker has answered before the server says that it serves, and lines name the worker they are of."""
+        _, server = shared
+        events = [json.loads(line) for line in server.log.read_text().rpartition("\n")[0].splitlines()]
+        before = events[: [event["event"] for event in events].index("serving")]
+
+        said = server.wait_for("serving")
+
+        eventually(lambda: server.metric("consent_index_pages") > 0, "no worker tells of its index")
+        assert server.metric("consent_store_readable") == 1
+        answered = {event["worker"]: event["pid"] for event in before if event["event"] == "worker_answers"}
+        assert sorted(answered) == list(range(WORKERS))
+        assert said["workers"] == [answered[number] for number in range(WORKERS)]
+        for event in (event for event in events if event["event"] == "worker_serving"):
+            assert event["pid"] in {started["pid"] for started in server.events("worker_started")}
+
+    @pytest.mark.parametrize("fault", ["os._exit(3)", "time.sleep(1000)"], ids=["dead", "silent"])
+    def test_one_worker_fails(self, site: Site, fault: str) -> None:
+        """While one worker is silent the server does not serve; if it is dead the server ends and says which."""
+        code = f"import os, sys, time\nif 'iyscheck-worker-1' in sys.orig_argv:\n    {fault}\n"
+        (site.path / "sitecustomize.py").write_text(code)
+        with running(site, PYTHONPATH=str(site.path)) as server:
+            if "exit" in fault:
+                assert server.process.wait(PATIENCE_S) == 2
+                assert "Worker 1 ended with exit code 3 before it answered" in server.log.read_text()
+            else:
+                assert server.wait_for("worker_answers")["worker"] == 0
+                time.sleep(0.3)
+                server.process.terminate()
+                assert server.process.wait(PATIENCE_S) == 0
+
+            assert not server.events("serving")
+            assert not any(is_alive(event["pid"]) for event in server.events("worker_started"))
+
+    def test_port_taken(self, site: Site) -> None:
+        """A port on which another program listens is refused, although that program would share it."""
+        with socket.socket() as other:
+            other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            other.bind(("127.0.0.1", 0))
+            other.listen()
+            with running(site, f"--listen=127.0.0.1:{other.getsockname()[1]}") as server:
+                assert server.process.wait(PATIENCE_S) == 2
+
+                assert "cannot be used: Address already in use" in server.log.read_text()
+                assert len(server.events("port_taken")) == 1
+                assert not server.events("worker_started")
+
+
+class TestLibraries:
+    """Libraries log in our form."""
+
+    def test_named(self) -> None:
+        """What a library logs in a worker names the worker, and does not say what its exception said."""
+        code = """
+import logging
+from iyscheck.server.log import take_over_library_logs
+take_over_library_logs(worker=3, pid=7)
+try:
+    raise ValueError("secret")
+except ValueError:
+    logging.getLogger("grpc").exception("secret too")
+"""
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+        line = json.loads(done.stderr)
+        assert (line["worker"], line["pid"], line["event"], line["error"]) == (3, 7, "library", "ValueError")
+        assert "secret" not in done.stderr
+
+
+class TestUnstartable:
+    """What cannot be started at all is an error, or a death among others."""
+
+    def test_long_folder(self, site: Site) -> None:
+        """A temporary folder whose name leaves no room for sockets is an error that says what to do."""
+        deep = site.path / ("d" * 100)
+        deep.mkdir()
+        with running(site, TMPDIR=str(deep)) as server:
+            assert server.process.wait(PATIENCE_S) == 2
+            assert "Set TMPDIR to a shorter one" in server.log.read_text()
+
+
+class TestEnd:
+    """However the supervisor ends, no worker stays."""
+
+    @pytest.mark.parametrize("workers", [1, WORKERS])
+    def test_drain(self, site: Site, workers: int) -> None:
+        """SIGTERM lets the open streams of all workers finish, and ends with 0 and nothing left behind."""
+        options = (OWN_CONNECTION,)
+        with running(site, f"--workers={workers}") as server, ExitStack() as parts:
+            target, pids = server.target, server.pids()
+            draining = threading.Event()
+
+            def frames() -> Iterator[Any]:
+                yield FRAME
+                draining.wait(PATIENCE_S)
+                yield FRAME
+
+            channels = [parts.enter_context(grpc.insecure_channel(target, options=options)) for _ in range(16)]
+            streams = [ConsentCheckServiceStub(channel).StreamCheck(frames(), timeout=60) for channel in channels]
+            for stream in streams:
+                next(stream)
+            server.process.terminate()
+            server.wait_for("draining")
+            server.wait_for("worker_draining" if workers > 1 else "draining", workers)
+            draining.set()
+
+            assert [len(list(stream)) for stream in streams] == [1] * len(streams)
+            assert server.process.wait(PATIENCE_S) == 0
+            assert [event["exit_code"] for event in server.events("worker_left")] == [0] * len(pids)
+            assert not any(map(is_alive, pids))
+
+    @pytest.mark.parametrize("workers", [1, WORKERS])
+    def test_cut(self, site: Site, workers: int) -> None:
+        """A stream that its client does not end is cut when the drain's time is over, and nobody has to be killed."""
+        with running(site, "--drain-seconds=1", f"--workers={workers}") as server, ExitStack() as parts:
+            channel = parts.enter_context(grpc.insecure_channel(server.target))
+            over = threading.Event()
+            parts.callback(over.set)
+
+            def frames() -> Iterator[Any]:
+                yield FRAME
+                over.wait(PATIENCE_S)
+
+            stream = ConsentCheckServiceStub(channel).StreamCheck(frames(), timeout=60)
+            next(stream)
+            server.process.send_signal(signal.SIGINT)
+            server.wait_for("draining")
+            assert server.process.poll() is None
+            with pytest.raises(grpc.RpcError):
+                next(stream)
+
+            assert server.process.wait(PATIENCE_S) == 0
+            assert not server.events("worker_never_left")
+
+    @pytest.mark.crash
+    def test_killed_supervisor(self, site: Site, tmp_path_factory: pytest.TempPathFactory) -> None:
+        """Workers whose supervisor was killed end by themselves; the port is free and no file is left."""
+        private = tmp_path_factory.mktemp("p")
+        with running(site, TMPDIR=str(private)) as server:
+            target, pids = server.target, server.pids()
+            assert len(list(private.iterdir())) == 1
+            server.process.kill()
+            server.process.wait()
+            eventually(lambda: not any(map(is_alive, pids)), "a worker serves for ever")
+
+            assert {event["pid"] for event in server.events("orphaned")} == set(pids)
+            assert list(private.iterdir()) == []
+            with socket.socket() as free:
+                free.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                free.bind(("127.0.0.1", int(target.rpartition(":")[2])))
+                free.listen()
+
+    @pytest.mark.crash
+    def test_replaced_supervisor(self, site: Site) -> None:
+        """A server started at once where a supervisor was killed takes over under load; no process of the first stays.
+
+        A client that asks again until its deadline notices nothing.
+        """
+        load = Load()
+        with running(site) as first, ExitStack() as parts:
+            target, pids = first.target, first.pids()
+            client = parts.enter_context(Client(target, timeout_s=PATIENCE_S, batch_timeout_s=PATIENCE_S))
+            callers = batching_callers(parts.enter_context(client.batching(connections=4)))
+            with load.of(callers):
+                first.process.kill()
+                second = parts.enter_context(running(site, f"--listen={target}"))
+                assert second.target == target
+                eventually(lambda: not any(map(is_alive, pids)), "a worker serves for ever")
+                asked = dict(load.answers)
+                eventually(lambda: all(load.answers[name] > asked[name] for name in callers), "a caller has got stuck")
+
+            assert not load.failures
+            assert {event["pid"] for event in first.events("orphaned")} == set(pids)
+            assert second.metric("consent_workers", state="serving") == WORKERS
+
+    @pytest.mark.crash
+    @pytest.mark.parametrize("workers", [1, WORKERS])
+    def test_waits_for_orphans(self, site: Site, workers: int) -> None:
+        """A new server waits for the port while a killed supervisor's workers still listen, and says so."""
+        with running(site) as first:
+            target, pids = first.target, first.pids()
+            for pid in pids:
+                os.kill(pid, signal.SIGSTOP)  # they cannot notice yet
+            first.process.kill()
+            with running(site, f"--listen={target}", f"--workers={workers}") as second:
+                assert second.wait_for("port_taken")["listen"] == target
+                for pid in pids:
+                    os.kill(pid, signal.SIGCONT)
+
+                assert second.target == target
+                assert len(second.events("port_taken")) == 1
+                with Client(target, timeout_s=20) as client:
+                    assert client.check(**WHO, address=CONSENTED).permitted
+                eventually(lambda: not any(map(is_alive, pids)), "a worker serves for ever")
+
+    @pytest.mark.crash
+    def test_crash_loop(self, site: Site) -> None:
+        """A worker that dies again and again is not started for ever: the server says why and ends with 2.
+
+        It ends although another worker hangs.
+        """
+        with running(site, "--drain-seconds=0") as server:
+            server.wait_for("serving")
+            pids = server.pids()
+            os.kill(pids[0], signal.SIGSTOP)
+            (site.path / "store.key").unlink()
+            os.kill(pids[1], signal.SIGKILL)
+
+            assert server.process.wait(PATIENCE_S) == 2
+            assert "Worker 1 died 5 times in a row" in server.log.read_text()
+            assert [event["exit_code"] for event in server.events("worker_died")] == [-signal.SIGKILL, 2, 2, 2, 2]
+            assert [event["worker"] for event in server.events("worker_never_left")] == [0]
+            assert not is_alive(pids[0])
+
+
+def test_one_worker(site: Site) -> None:
+    """With one worker there is no other process, and SIGHUP does not end it."""
+    with running(site, "--workers=1") as server:
+        server.wait_for("serving")
+        children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text()
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_for("rolling_restart_refused")
+        server.process.terminate()
+
+        assert children == ""
+        assert server.process.wait(PATIENCE_S) == 0
