@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from iyscheck.change import Position
-from iyscheck.client import batching
-from iyscheck.client.batching import Batch, Key, Kinds, Ledger, Patience, require
+from iyscheck.client.batching import ledger as ledger_module
+from iyscheck.client.batching.ledger import Batch, Key, Kinds, Ledger, Patience, require
 from iyscheck.consent import Channel, MessageClass, RecipientType
 from iyscheck.errors import QuestionError, ServiceFailedError
 
@@ -387,7 +387,7 @@ def stopped_at(line: int, step: Callable[[], object]) -> bool:
 
     def trace(frame: FrameType, event: str, _: object) -> Callable[..., Any] | None:
         nonlocal line
-        if frame.f_code.co_filename != batching.__file__:
+        if frame.f_code.co_filename != ledger_module.__file__:
             return None
         if event == "line":
             line -= 1

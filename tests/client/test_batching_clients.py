@@ -18,8 +18,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from iyscheck.change import Position
-from iyscheck.client import AsyncBatching, AsyncClient, Batching, Client, sync_batching
-from iyscheck.client.batching import Ledger, Patience
+from iyscheck.client import AsyncBatching, AsyncClient, Batching, Client
+from iyscheck.client.batching import threads
+from iyscheck.client.batching.ledger import Ledger, Patience
 from iyscheck.consent import Channel, MessageClass, Reason, RecipientType
 from iyscheck.errors import (
     QuestionError,
@@ -946,7 +947,7 @@ class TestEnds:
 
     def test_one_outcome(self) -> None:
         """Who waits in a thread has one outcome, the first."""
-        waiter, first = sync_batching._Waiter(), KeyError()
+        waiter, first = threads._Waiter(), KeyError()
 
         waiter.settle(first)
         waiter.settle(ValueError())

@@ -2,7 +2,7 @@
 
 from unittest.mock import Mock
 
-from iyscheck.client.batching import Kinds
+from iyscheck.client.batching.ledger import Kinds
 from iyscheck.client.calls import GATHERED, Conversation, gathered_size
 from iyscheck.consent import Channel, MessageClass, RecipientType
 from iyscheck.v1 import consent_check_pb2 as pb

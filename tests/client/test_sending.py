@@ -13,8 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iyscheck.client import AsyncBatching, aio_batching
-from iyscheck.client.batching import WINDOW, Patience
+from iyscheck.client import AsyncBatching
+from iyscheck.client.batching import tasks
+from iyscheck.client.batching.ledger import WINDOW, Patience
 from iyscheck.client.calls import Conversation
 from iyscheck.consent import Channel, RecipientType
 from iyscheck.errors import ServiceError, ServiceUnavailableError
@@ -147,7 +148,7 @@ async def batching(
         capacity=capacity,
     )
     with (
-        patch.object(aio_batching, "ConsentCheckServiceStub", stub),
+        patch.object(tasks, "ConsentCheckServiceStub", stub),
         patch.object(Patience, "next_s", lambda _: pause_s),
     ):
         async with checks:

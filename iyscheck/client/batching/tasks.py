@@ -1,4 +1,4 @@
-"""Single checks that travel together, for asyncio. `sync_batching` is the same for threads.
+"""Single checks that travel together, for asyncio. `threads` is the same for threads.
 
 A call costs one future, three appends and one look-up; everything else is done once for a frame. Frames go over
 `grpc.aio` from the loop itself: a lone call waits for no other thread.
@@ -16,7 +16,7 @@ import grpc.aio
 
 from iyscheck.change import Position
 from iyscheck.client import calls, failures
-from iyscheck.client.batching import MAX_CONNECTIONS, Key, Kinds, Ledger, Patience, require
+from iyscheck.client.batching.ledger import MAX_CONNECTIONS, Key, Kinds, Ledger, Patience, require
 from iyscheck.consent import Channel, MessageClass, RecipientType
 from iyscheck.errors import ServiceError, ServiceUnavailableError
 from iyscheck.question import Answer, ServerInfo

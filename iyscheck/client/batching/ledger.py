@@ -5,7 +5,7 @@ of one connection) has room, with whatever has gathered by then: there is no tim
 breaks goes back to the head of the queue and leaves again by any line; checks only read, so twice asked is no harm. A
 reply that is not the one whose turn it is ends the line. So no call is ever answered twice or with another's answer.
 
-`aio_batching` and `sync_batching` move the messages and wake those who wait.
+`threads` and `tasks` move the messages and wake those who wait.
 """
 
 from collections import deque
