@@ -179,7 +179,7 @@ class Ledger(Generic[W]):
         self._returned = deque(batch for batch in self._returned if batch.waiters)
         self._gathering = {key: batch for key, batch in self._gathering.items() if batch.waiters}
         # Counted anew: a call may have been broken off between its count and its place.
-        self.outstanding = sum(len(batch.waiters) for batch in self._all())
+        self.outstanding = sum(len(batch.waiters) for batch in self.held())
 
     # --- Frames leave and come home -----------------------------------------------------------------------------
 
@@ -263,7 +263,7 @@ class Ledger(Generic[W]):
         """Find who waits and has no time left, and the next deadline of the others, None if nobody else waits."""
         late: list[W] = []
         soonest: float | None = None
-        for batch in self._all():
+        for batch in self.held():
             for waiter, deadline in zip(batch.waiters, batch.deadlines, strict=True):
                 if deadline <= now:
                     if not waiter.done():
@@ -284,13 +284,14 @@ class Ledger(Generic[W]):
 
     def alive(self) -> list[W]:
         """List all who still wait."""
-        return [waiter for batch in self._all() for waiter in batch.waiters if not waiter.done()]
+        return [waiter for batch in self.held() for waiter in batch.waiters if not waiter.done()]
 
     def _queued(self) -> Iterator[Batch[W]]:
         yield from self._returned
         yield from self._gathering.values()
 
-    def _all(self) -> Iterator[Batch[W]]:
+    def held(self) -> Iterator[Batch[W]]:
+        """Give all batches: those that came back, those that gather, and those on their way, line by line."""
         yield from self._queued()
         for owed in self._lines:
             yield from owed

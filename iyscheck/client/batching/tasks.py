@@ -151,6 +151,16 @@ class AsyncBatching:
             self._call()
         return answer
 
+    @property
+    def outstanding(self) -> int:
+        """Calls that gather or are on their way, also those whose caller has left, until their frame is answered."""
+        return self._ledger.outstanding
+
+    @property
+    def waiting_for_room(self) -> int:
+        """Calls that wait because too many are outstanding."""
+        return len(self._queue)
+
     # --- Room and time ----------------------------------------------------------------------------------------
 
     async def _check_later(self, key: Key, call: calls.ColumnCall, recipient: str | bytes, deadline: float) -> Answer:

@@ -182,6 +182,16 @@ class Batching:
             return waiter.outcome
         raise cast("Exception", waiter.outcome)
 
+    @property
+    def outstanding(self) -> int:
+        """Calls that gather or are on their way, also those whose caller has left, until their frame is answered."""
+        return self._ledger.outstanding
+
+    @property
+    def waiting_for_room(self) -> int:
+        """Calls that wait because too many are outstanding."""
+        return self._pushing
+
     # --- Room and time ----------------------------------------------------------------------------------------
 
     def _wait(self, waiter: _Waiter, deadline: float) -> None:

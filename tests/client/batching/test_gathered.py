@@ -19,7 +19,7 @@ class TestGathered:
         """What no form of address accepts travels as an empty text, in its place."""
         texts = ["+905000000002", "\N{SNOWMAN}", "+905000000004", "x" * 10_000]
 
-        request = CONVERSATION.gathered_request(1, texts, Kinds()[(*SHARED, None)])
+        request = CONVERSATION.gathered_request(1, texts, Kinds().of((*SHARED, None)))
 
         assert list(request.addresses) == ["+905000000002", "", "+905000000004", ""]
 
@@ -27,13 +27,13 @@ class TestGathered:
         """Tokens travel in the order of their calls."""
         tokens = [bytes([number]) * 16 for number in range(5)]
 
-        request = CONVERSATION.gathered_request(1, tokens, Kinds()[(*SHARED, KEY_ID)])
+        request = CONVERSATION.gathered_request(1, tokens, Kinds().of((*SHARED, KEY_ID)))
 
         assert request.tokens == b"".join(tokens)
 
     def test_shared_answers(self) -> None:
         """Equal answers of a frame are one object."""
-        request = CONVERSATION.gathered_request(1, ["1", "2", "3", "4"], Kinds()[(*SHARED, None)])
+        request = CONVERSATION.gathered_request(1, ["1", "2", "3", "4"], Kinds().of((*SHARED, None)))
 
         answers = CONVERSATION.gathered_answers(request, 4, frame_reply(request), MessageClass.COMMERCIAL)
 
