@@ -100,12 +100,13 @@ class AsyncBatching:
             self._settled()
             await self._over.wait()
         finally:
+            self._over.set()
             self._fail(self._ledger.alive(), failures.closed())
             if self._alarm is not None:
                 self._alarm.cancel()
             for task in self._tasks:
                 task.cancel()
-            ended = await asyncio.gather(*self._tasks, return_exceptions=True)  # none ends by itself
+            ended = await asyncio.gather(*self._tasks, return_exceptions=True)
             for channel in self._channels:
                 await channel.close()
         for error in ended:
@@ -303,7 +304,8 @@ class AsyncBatching:
     async def _serve(self, line: int) -> None:
         """Keep a line going: a new stream whenever the last one has ended and there is something to ask."""
         patience = Patience()
-        while True:
+        # Not for ever: gRPC makes an error of a cancellation that meets the end of the call that is awaited.
+        while not self._over.is_set():
             if not self._ledger.waiting:
                 self._work.clear()
             await self._work.wait()

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar, cast
 from unittest.mock import patch
@@ -164,6 +164,7 @@ async def batching(
     longest: int = 1_000,
     pause_s: float = 0,
     passes_s: float = 100 * TIMEOUT_S,
+    limits_end: Callable[[], Awaitable[object]] | None = None,
 ) -> AsyncIterator[tuple[AsyncBatching, list[Line]]]:
     """Make a client over such lines. A frame may take FRAME_TIMEOUT_S.
 
@@ -173,6 +174,8 @@ async def batching(
     lines = [Line() for _ in range(connections)]
 
     async def limits() -> ServerInfo:
+        if limits_end is not None:
+            await limits_end()
         service = Service()
         service.limits.max_frame_recipients = longest
         return conversation.info_reply(

@@ -323,6 +323,25 @@ class TestSender:
 
         assert isinstance(run(asking()).exception(), KeyError)
 
+    def test_leaving_as_limits_come(self) -> None:
+        """Leaving the block ends, also where gRPC makes an error of the end of the task that asks for the limits."""
+
+        async def fails_when_cancelled() -> None:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                raise ServiceUnavailableError("gone", code="UNAVAILABLE") from None
+
+        async def asking() -> "asyncio.Future[Answer]":
+            async with asyncio.timeout(5), batching(passes_s=0, limits_end=fails_when_cancelled) as (checks, _):
+                call = ask(checks)
+                await turns()
+                call.cancel()
+                await turns()
+                return call
+
+        assert run(asking()).cancelled()
+
     def test_idle(self) -> None:
         """A stream that ends while nothing is asked is not made again until something is."""
 
