@@ -5,6 +5,7 @@ from unittest.mock import Mock
 from iyscheck.client.batching.ledger import Kinds
 from iyscheck.client.calls import GATHERED, Conversation, gathered_size
 from iyscheck.consent import Channel, MessageClass, RecipientType
+from iyscheck.keys import AddressKey
 from iyscheck.v1 import consent_check_pb2 as pb
 from tests.client.fake_server import KEY_ID, Service, frame_reply
 
@@ -30,6 +31,17 @@ class TestGathered:
         request = CONVERSATION.gathered_request(1, tokens, Kinds().of((*SHARED, KEY_ID)))
 
         assert request.tokens == b"".join(tokens)
+
+    def test_recipient(self) -> None:
+        """An address goes without a key; a token goes with the key that is named, or else with the client's own."""
+        key, token = AddressKey(bytes(32)), bytes(16)
+        conversation = Conversation(address_key=key, monotonic=False)
+
+        found = [
+            conversation.recipient(*who) for who in (("1", None, None), (None, token, KEY_ID), (None, token, None))
+        ]
+
+        assert found == [("1", None), (token, KEY_ID), (token, key.key_id)]
 
     def test_shared_answers(self) -> None:
         """Equal answers of a frame are one object."""

@@ -304,6 +304,18 @@ class TestOrder:
         assert ledger.room() == 3
         assert [batch.recipients for batch in ledger.held()] == [["3.1"]]
 
+    def test_queue_written_off(self) -> None:
+        """Where no line can be had all goes that waits for one, what came back first, and nothing of it stays."""
+        ledger: Ledger[Caller] = Ledger()
+        self.put(ledger, 1, 2)
+        ledger.take(0, 0)
+        ledger.give_back(0)
+
+        lost = ledger.write_off_queue()
+
+        assert [caller.recipient for caller in lost] == ["0", "1"]
+        assert (ledger.outstanding, list(ledger.held())) == (0, [])
+
     def test_stuck(self) -> None:
         """The oldest frame of a line says whether it is stuck."""
         ledger: Ledger[Caller] = Ledger(lines=2)

@@ -313,6 +313,18 @@ class TestSender:
 
         assert run(asking())
 
+    def test_left_as_room_came(self) -> None:
+        """When a caller leaves in the moment in which it got room, the next one gets it."""
+
+        async def asking() -> list[bool]:
+            async with batching(capacity=1) as (checks, lines):
+                first, second, third = (ask(checks, number) for number in (2, 4, 6))
+                first.add_done_callback(lambda _: second.cancel())
+                await answered(lines, [first, second, third])
+                return [call.done() and call.cancelled() for call in (first, second, third)] + [third.done()]
+
+        assert run(asking()) == [False, True, False, True]
+
     def test_leaving_with_a_failure(self) -> None:
         """Leaving the block ends as soon as the last frame could not be made."""
 
