@@ -1,9 +1,8 @@
 """Clients of an iyscheck server: `Client` for threads, `AsyncClient` for asyncio; neither shows gRPC or protobuf."""
 
 from iyscheck.client.aio import AsyncClient
-from iyscheck.client.aio_batching import AsyncBatching
+from iyscheck.client.batching import AsyncBatching, Batching
 from iyscheck.client.sync import Client
-from iyscheck.client.sync_batching import Batching
 from iyscheck.question import ColumnResult, FrameResult
 
 __all__ = ["AsyncBatching", "AsyncClient", "Batching", "Client", "ColumnResult", "FrameResult"]

@@ -12,8 +12,7 @@ import numpy.typing as npt
 
 from iyscheck.change import Position
 from iyscheck.client import calls, failures
-from iyscheck.client.aio_batching import AsyncBatching
-from iyscheck.client.batching import CAPACITY
+from iyscheck.client.batching import CAPACITY, AsyncBatching
 from iyscheck.client.columns import FRAME_SIZE, WINDOW, Flight
 from iyscheck.consent import Channel, MessageClass, RecipientType
 from iyscheck.errors import ServiceError

@@ -13,9 +13,8 @@ import numpy.typing as npt
 
 from iyscheck.change import Position
 from iyscheck.client import calls, failures
-from iyscheck.client.batching import CAPACITY
+from iyscheck.client.batching import CAPACITY, Batching
 from iyscheck.client.columns import FRAME_SIZE, WINDOW, Flight
-from iyscheck.client.sync_batching import Batching
 from iyscheck.consent import Channel, MessageClass, RecipientType
 from iyscheck.errors import ServiceError
 from iyscheck.keys import AddressKey

@@ -15,9 +15,8 @@ import pytest
 
 from iyscheck.client import AsyncClient, Client
 from iyscheck.consent import Channel, Reason, RecipientType, Status
-from iyscheck.keys import ADDRESS_FORM
 from tests.builders import ADDRESS_KEY, STORE_KEY, StoreBuilder
-from tests.server.conftest import make_site
+from tests.server.conftest import make_site, write_key
 from tests.server.processes.test_workers import Running, eventually, running
 
 ANSWERS = {
@@ -34,9 +33,7 @@ WHO: Mapping[str, Any] = {"brand": 1, "channel": Channel.MESAJ, "recipient_type"
 def site(tmp_path: Path) -> Path:
     """A folder with a small store and its keys."""
     for key in (ADDRESS_KEY, STORE_KEY):
-        file = tmp_path / key.kind
-        file.touch(0o600)
-        file.write_text(f"iyscheck {key.kind} {ADDRESS_FORM} {key._secret.hex()}\n")
+        write_key(tmp_path / key.kind, key)
     with StoreBuilder(tmp_path / "store") as store:
         store.brand(1, now=True).consent(recipient="+905321000001")
         store.consent(recipient="+905321000002", status=Status.RET).commit()

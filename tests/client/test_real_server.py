@@ -13,13 +13,14 @@ from iyscheck.change import Position
 from iyscheck.client import Batching, Client
 from iyscheck.consent import Channel, MessageClass, Reason, RecipientType, Status
 from iyscheck.errors import ServiceError, ServiceRefusedError, ServiceUnavailableError
-from iyscheck.keys import ADDRESS_FORM, AddressKey
+from iyscheck.keys import AddressKey
 from iyscheck.question import Answer, Context, Question
 from iyscheck.server.app import Server
 from iyscheck.server.log import open_log
 from iyscheck.server.settings import Settings
 from tests.builders import ADDRESS_KEY, STORE_KEY, StoreBuilder
 from tests.client.conftest import Ask
+from tests.server.conftest import write_key
 
 CONSENTED, REFUSED, NOBODY = "+905321000001", "+905321000002", "+905321000009"
 STALE = 2
@@ -40,9 +41,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A small store behind real servers."""
     path = tmp_path_factory.mktemp("site")
     for key in (ADDRESS_KEY, STORE_KEY):
-        file = path / key.kind
-        file.touch(0o600)
-        file.write_text(f"iyscheck {key.kind} {ADDRESS_FORM} {key._secret.hex()}\n")
+        write_key(path / key.kind, key)
     with StoreBuilder(path / "store") as store:
         store.brand(1, now=True).brand(STALE, watermark=None)
         store.consent(recipient=CONSENTED, retailers=[66]).consent(recipient=REFUSED, status=Status.RET)

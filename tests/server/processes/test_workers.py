@@ -23,8 +23,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from iyscheck import wire
 from iyscheck.client import Client, calls
 from iyscheck.client.aio import AsyncClient
-from iyscheck.client.aio_batching import AsyncBatching
-from iyscheck.client.sync_batching import Batching
+from iyscheck.client.batching import AsyncBatching, Batching
 from iyscheck.consent import Channel, RecipientType
 from iyscheck.question import Context, Question
 from iyscheck.v1.consent_check_pb2_grpc import ConsentCheckServiceStub

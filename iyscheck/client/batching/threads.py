@@ -1,4 +1,4 @@
-"""Single checks that travel together, for threads. `aio_batching` is the same for asyncio.
+"""Single checks that travel together, for threads. `tasks` is the same for asyncio.
 
 One lock guards all state. Each line has two threads: gRPC's own, which asks for the next request and so sends what has
 gathered, and one that reads the replies and wakes the callers. A caller waits for nothing but its answer.
@@ -15,7 +15,7 @@ import grpc
 
 from iyscheck.change import Position
 from iyscheck.client import calls, failures
-from iyscheck.client.batching import MAX_CONNECTIONS, Batch, Key, Kinds, Ledger, Patience, require
+from iyscheck.client.batching.ledger import MAX_CONNECTIONS, Batch, Key, Kinds, Ledger, Patience, require
 from iyscheck.consent import Channel, MessageClass, RecipientType
 from iyscheck.errors import ServiceError, ServiceUnavailableError
 from iyscheck.question import Answer, ServerInfo
@@ -181,6 +181,16 @@ class Batching:
         if isinstance(waiter.outcome, Answer):
             return waiter.outcome
         raise cast("Exception", waiter.outcome)
+
+    @property
+    def outstanding(self) -> int:
+        """Calls that gather or are on their way, also those whose caller has left, until their frame is answered."""
+        return self._ledger.outstanding
+
+    @property
+    def waiting_for_room(self) -> int:
+        """Calls that wait because too many are outstanding."""
+        return self._pushing
 
     # --- Room and time ----------------------------------------------------------------------------------------
 

@@ -1,71 +1,15 @@
-import sys
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from types import FrameType
-from typing import Any, cast
+"""The ledger under everything that can happen, in any order, and who comes first."""
 
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from iyscheck.change import Position
-from iyscheck.client import batching
-from iyscheck.client.batching import Batch, Key, Kinds, Ledger, Patience, require
-from iyscheck.consent import Channel, MessageClass, RecipientType
-from iyscheck.errors import QuestionError, ServiceFailedError
+from iyscheck.client.batching.ledger import Batch, Kinds, Ledger
+from iyscheck.errors import ServiceFailedError
+from tests.client.batching.ledger_calls import Caller, key_of, served
 
 CAPACITY, LINES, WINDOW = 6, 2, 2
-WAIT_S = 10
-
-
-@dataclass(eq=False)
-class Caller:
-    """Somebody who waits, and every outcome that was given for the call."""
-
-    key: Key
-    recipient: str
-    deadline: float
-    outcomes: list[str] = field(default_factory=list)
-    left: bool = False
-
-    def done(self) -> bool:
-        """Over, or gone away."""
-        return self.left or bool(self.outcomes)
-
-
-def key_of(number: int) -> Key:
-    """Keys that differ in one field each."""
-    base: Key = (1, Channel.MESAJ, RecipientType.BIREYSEL, MessageClass.COMMERCIAL, None, None, None)
-    others: dict[int, tuple[int, object]] = {
-        1: (0, 2),
-        2: (1, Channel.ARAMA),
-        3: (2, RecipientType.TACIR),
-        4: (3, MessageClass.DELIVERY),
-        5: (4, 66),
-        6: (5, Position(bytes(16), 3)),
-        7: (6, bytes(8)),
-    }
-    if number not in others:
-        return base
-    place, value = others[number]
-    return (*base[:place], value, *base[place + 1 :])  # type: ignore[return-value] # as long as the base
-
-
-def served(batch: Batch[Caller]) -> list[str]:
-    """What a server answers: for each recipient its own question."""
-    call = batch.call
-    context = call.context
-    shared = (
-        context.brand,
-        context.channel,
-        context.recipient_type,
-        context.message_class,
-        context.retailer,
-        call.min_position,
-        call.address_key_id,
-    )
-    return [f"{shared} {recipient!r}" for recipient in batch.recipients]
 
 
 class Calls(RuleBasedStateMachine):
@@ -199,14 +143,15 @@ class Calls(RuleBasedStateMachine):
     @invariant()
     def memory_is_bounded(self) -> None:
         """The ledger holds no more than its capacity, and knows how much it holds."""
-        held = list(self.ledger._all())
+        held = list(self.ledger.held())
         assert self.ledger.outstanding == sum(len(batch.waiters) for batch in held) <= CAPACITY
         for batch in held:
             assert [caller.recipient for caller in batch.waiters] == batch.recipients
             assert [caller.deadline for caller in batch.waiters] == batch.deadlines
         for line, flying in enumerate(self.flying):
-            assert list(self.ledger._lines[line]) == flying
-            assert len(flying) <= WINDOW
+            assert self.ledger.load(line) == len(flying) <= WINDOW
+        on_their_way = [batch for flying in self.flying for batch in flying]
+        assert held[len(held) - len(on_their_way) :] == on_their_way
 
     @invariant()
     def nobody_is_lost(self) -> None:
@@ -357,7 +302,19 @@ class TestOrder:
             caller.left = True
 
         assert ledger.room() == 3
-        assert [batch.recipients for batch in ledger._all()] == [["3.1"]]
+        assert [batch.recipients for batch in ledger.held()] == [["3.1"]]
+
+    def test_queue_written_off(self) -> None:
+        """Where no line can be had all goes that waits for one, what came back first, and nothing of it stays."""
+        ledger: Ledger[Caller] = Ledger()
+        self.put(ledger, 1, 2)
+        ledger.take(0, 0)
+        ledger.give_back(0)
+
+        lost = ledger.write_off_queue()
+
+        assert [caller.recipient for caller in lost] == ["0", "1"]
+        assert (ledger.outstanding, list(ledger.held())) == (0, [])
 
     def test_stuck(self) -> None:
         """The oldest frame of a line says whether it is stuck."""
@@ -376,160 +333,3 @@ class TestOrder:
         self.put(ledger, 1, 1, 2, 1)
 
         assert self.taken(ledger) == [["1.0", "1.1"], ["1.3"], ["2.2"]]
-
-
-class Interrupted(BaseException):
-    """What the handler of a signal raises."""
-
-
-def stopped_at(line: int, step: Callable[[], object]) -> bool:
-    """Let a signal come before the given line of the ledger that a step reaches; says whether it came."""
-
-    def trace(frame: FrameType, event: str, _: object) -> Callable[..., Any] | None:
-        nonlocal line
-        if frame.f_code.co_filename != batching.__file__:
-            return None
-        if event == "line":
-            line -= 1
-            if line < 0:
-                raise Interrupted
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        step()
-    except Interrupted:
-        return True
-    finally:
-        sys.settrace(before)
-    return False
-
-
-class TestSignals:
-    """The handler of a signal may raise anywhere in the thread that asks, and end what it does there."""
-
-    @pytest.mark.parametrize("step", ["put", "room", "take"])
-    def test_interrupted(self, step: str) -> None:
-        """Wherever a step of the ledger ends, nobody gets the answer of another, and all room comes back."""
-        at = 0
-        while self.broken_off(step, at):
-            at += 1
-
-        assert at > 3
-
-    def broken_off(self, step: str, at: int) -> bool:
-        """Break a step off, go on, and see who is answered what; says whether the step went so far."""
-        ledger: Ledger[Caller] = Ledger(capacity=6, window=9)
-        ledger.frame_size = 2
-        key = key_of(0)
-        callers = [Caller(key, f"{number}", 9) for number in range(7)]
-
-        def put(caller: Caller) -> None:
-            ledger.put(key, Kinds().of(key), caller.recipient, caller, 9)
-
-        for caller in callers[:6]:
-            put(caller)
-        callers[0].left = callers[3].left = True
-        if step == "room":
-            broken = stopped_at(at, ledger.room)
-        elif step == "take":
-            broken = stopped_at(at, lambda: ledger.take(0, 0))
-            ledger.give_back(0)
-        else:
-            ledger.room()
-            broken = stopped_at(at, lambda: put(callers[6]))
-            callers[6].left = broken
-
-        ledger.room()
-        callers[1].left = True
-        later = [Caller(key, f"later {number}", 9) for number in range(8)]
-        for caller in later:
-            if ledger.room():
-                put(caller)
-        later[0].left = True
-        while (batch := ledger.take(0, 0)) is not None:
-            for caller, answer in zip(batch.waiters, served(batch), strict=True):
-                assert answer == f"{key} {caller.recipient!r}"
-            assert len(batch.recipients) == len(batch.deadlines)
-            ledger.land(0, batch.frame_id)
-        for _ in range(6):
-            assert ledger.room() > 0
-            put(Caller(key, "last", 9))
-        return broken
-
-
-class TestKinds:
-    """What calls share is checked once and remembered."""
-
-    def test_remembers(self) -> None:
-        """The same key gives the same object."""
-        kinds = Kinds()
-
-        assert kinds.of(key_of(0)) is kinds.of(key_of(0))
-        assert kinds.of(key_of(5)).context.retailer == 66
-
-    def test_bounded(self) -> None:
-        """However many keys are asked for, few are kept."""
-        kinds = Kinds()
-
-        for brand in range(1, 5_000):
-            assert kinds.of((brand, *key_of(0)[1:])).context.brand == brand
-
-        assert len(kinds) <= 1_000
-
-    @pytest.mark.parametrize("place", range(6), ids=["brand", "channel", "type", "class", "retailer", "position"])
-    def test_wrong(self, place: int) -> None:
-        """A part that cannot be right is refused each time it is asked for."""
-        key = key_of(0)
-        wrong = (*key[:place], 99 if place in {1, 2, 3} else 1.5, *key[place + 1 :])
-        kinds = Kinds()
-
-        for _ in range(2):
-            with pytest.raises((QuestionError, TypeError)):
-                kinds.of(cast("Key", wrong))
-
-    @pytest.mark.parametrize(
-        ("place", "wrong"),
-        [
-            (0, True),
-            (0, 1.0),
-            (1, RecipientType.TACIR),
-            (2, Channel.MESAJ),
-            (3, RecipientType.TACIR),
-            (3, 2.0),
-            (4, True),
-        ],
-    )
-    def test_look_alikes(self, place: int, wrong: object) -> None:
-        """What only equals a value that was asked for before is refused as it would be at first."""
-        right = (1, Channel.MESAJ, RecipientType.TACIR, MessageClass.SUBSCRIPTION, 1, None, None)
-        kinds = Kinds()
-        call = kinds.of(right)
-        asked = cast("Key", (*right[:place], wrong, *right[place + 1 :]))
-
-        assert asked == right
-        with pytest.raises(QuestionError):
-            kinds.of(asked)
-        assert kinds.of(right) is call
-
-
-class TestSizes:
-    """Small parts."""
-
-    def test_patience(self) -> None:
-        """Pauses grow to half a second, for ever, and begin anew after an answer."""
-        patience = Patience()
-
-        pauses = [patience.next_s() for _ in range(2_000)]
-        patience.answered()
-
-        assert pauses[:5] == [0.05, 0.1, 0.2, 0.4, 0.5]
-        assert set(pauses[5:]) == {0.5}
-        assert patience.next_s() == 0.05
-
-    @pytest.mark.parametrize("number", [0, -1, 65])
-    def test_require(self, number: int) -> None:
-        """A size that cannot be is refused by its name."""
-        with pytest.raises(QuestionError, match="connections"):
-            require("connections", number, 64)

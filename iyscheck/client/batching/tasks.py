@@ -1,4 +1,4 @@
-"""Single checks that travel together, for asyncio. `sync_batching` is the same for threads.
+"""Single checks that travel together, for asyncio. `threads` is the same for threads.
 
 A call costs one future, three appends and one look-up; everything else is done once for a frame. Frames go over
 `grpc.aio` from the loop itself: a lone call waits for no other thread.
@@ -16,7 +16,7 @@ import grpc.aio
 
 from iyscheck.change import Position
 from iyscheck.client import calls, failures
-from iyscheck.client.batching import MAX_CONNECTIONS, Key, Kinds, Ledger, Patience, require
+from iyscheck.client.batching.ledger import MAX_CONNECTIONS, Key, Kinds, Ledger, Patience, require
 from iyscheck.consent import Channel, MessageClass, RecipientType
 from iyscheck.errors import ServiceError, ServiceUnavailableError
 from iyscheck.question import Answer, ServerInfo
@@ -100,12 +100,13 @@ class AsyncBatching:
             self._settled()
             await self._over.wait()
         finally:
+            self._over.set()
             self._fail(self._ledger.alive(), failures.closed())
             if self._alarm is not None:
                 self._alarm.cancel()
             for task in self._tasks:
                 task.cancel()
-            ended = await asyncio.gather(*self._tasks, return_exceptions=True)  # none ends by itself
+            ended = await asyncio.gather(*self._tasks, return_exceptions=True)
             for channel in self._channels:
                 await channel.close()
         for error in ended:
@@ -150,6 +151,16 @@ class AsyncBatching:
         if self._called is None and (self._sleepers or len(self._streams) < self._connections):
             self._call()
         return answer
+
+    @property
+    def outstanding(self) -> int:
+        """Calls that gather or are on their way, also those whose caller has left, until their frame is answered."""
+        return self._ledger.outstanding
+
+    @property
+    def waiting_for_room(self) -> int:
+        """Calls that wait because too many are outstanding."""
+        return len(self._queue)
 
     # --- Room and time ----------------------------------------------------------------------------------------
 
@@ -293,7 +304,8 @@ class AsyncBatching:
     async def _serve(self, line: int) -> None:
         """Keep a line going: a new stream whenever the last one has ended and there is something to ask."""
         patience = Patience()
-        while True:
+        # Not for ever: gRPC makes an error of a cancellation that meets the end of the call that is awaited.
+        while not self._over.is_set():
             if not self._ledger.waiting:
                 self._work.clear()
             await self._work.wait()

@@ -2,9 +2,10 @@
 
 from unittest.mock import Mock
 
-from iyscheck.client.batching import Kinds
+from iyscheck.client.batching.ledger import Kinds
 from iyscheck.client.calls import GATHERED, Conversation, gathered_size
 from iyscheck.consent import Channel, MessageClass, RecipientType
+from iyscheck.keys import AddressKey
 from iyscheck.v1 import consent_check_pb2 as pb
 from tests.client.fake_server import KEY_ID, Service, frame_reply
 
@@ -19,7 +20,7 @@ class TestGathered:
         """What no form of address accepts travels as an empty text, in its place."""
         texts = ["+905000000002", "\N{SNOWMAN}", "+905000000004", "x" * 10_000]
 
-        request = CONVERSATION.gathered_request(1, texts, Kinds()[(*SHARED, None)])
+        request = CONVERSATION.gathered_request(1, texts, Kinds().of((*SHARED, None)))
 
         assert list(request.addresses) == ["+905000000002", "", "+905000000004", ""]
 
@@ -27,13 +28,24 @@ class TestGathered:
         """Tokens travel in the order of their calls."""
         tokens = [bytes([number]) * 16 for number in range(5)]
 
-        request = CONVERSATION.gathered_request(1, tokens, Kinds()[(*SHARED, KEY_ID)])
+        request = CONVERSATION.gathered_request(1, tokens, Kinds().of((*SHARED, KEY_ID)))
 
         assert request.tokens == b"".join(tokens)
 
+    def test_recipient(self) -> None:
+        """An address goes without a key; a token goes with the key that is named, or else with the client's own."""
+        key, token = AddressKey(bytes(32)), bytes(16)
+        conversation = Conversation(address_key=key, monotonic=False)
+
+        found = [
+            conversation.recipient(*who) for who in (("1", None, None), (None, token, KEY_ID), (None, token, None))
+        ]
+
+        assert found == [("1", None), (token, KEY_ID), (token, key.key_id)]
+
     def test_shared_answers(self) -> None:
         """Equal answers of a frame are one object."""
-        request = CONVERSATION.gathered_request(1, ["1", "2", "3", "4"], Kinds()[(*SHARED, None)])
+        request = CONVERSATION.gathered_request(1, ["1", "2", "3", "4"], Kinds().of((*SHARED, None)))
 
         answers = CONVERSATION.gathered_answers(request, 4, frame_reply(request), MessageClass.COMMERCIAL)
 

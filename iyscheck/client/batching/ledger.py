@@ -5,7 +5,7 @@ of one connection) has room, with whatever has gathered by then: there is no tim
 breaks goes back to the head of the queue and leaves again by any line; checks only read, so twice asked is no harm. A
 reply that is not the one whose turn it is ends the line. So no call is ever answered twice or with another's answer.
 
-`aio_batching` and `sync_batching` move the messages and wake those who wait.
+`threads` and `tasks` move the messages and wake those who wait.
 """
 
 from collections import deque
@@ -160,7 +160,7 @@ class Ledger(Generic[W]):
         self._returned = deque(batch for batch in self._returned if batch.waiters)
         self._gathering = {key: batch for key, batch in self._gathering.items() if batch.waiters}
         # Counted anew: a call may have been broken off between its count and its place.
-        self.outstanding = sum(len(batch.waiters) for batch in self._all())
+        self.outstanding = sum(len(batch.waiters) for batch in self.held())
 
     # --- Frames leave and come home -----------------------------------------------------------------------------
 
@@ -244,7 +244,7 @@ class Ledger(Generic[W]):
         """Find who waits and has no time left, and the next deadline of the others, None if nobody else waits."""
         late: list[W] = []
         soonest: float | None = None
-        for batch in self._all():
+        for batch in self.held():
             for waiter, deadline in zip(batch.waiters, batch.deadlines, strict=True):
                 if deadline <= now:
                     if not waiter.done():
@@ -265,13 +265,14 @@ class Ledger(Generic[W]):
 
     def alive(self) -> list[W]:
         """List all who still wait."""
-        return [waiter for batch in self._all() for waiter in batch.waiters if not waiter.done()]
+        return [waiter for batch in self.held() for waiter in batch.waiters if not waiter.done()]
 
     def _queued(self) -> Iterator[Batch[W]]:
         yield from self._returned
         yield from self._gathering.values()
 
-    def _all(self) -> Iterator[Batch[W]]:
+    def held(self) -> Iterator[Batch[W]]:
+        """Give all batches: those that came back, those that gather, and those on their way, line by line."""
         yield from self._queued()
         for owed in self._lines:
             yield from owed
