@@ -217,6 +217,12 @@ class OverloadedError(IyscheckError):
     reason: ClassVar[str] = "OVERLOADED"
 
 
+class KernelError(IyscheckError):
+    """A compiled loop cannot run in this process."""
+
+    reason: ClassVar[str] = "KERNEL"
+
+
 class WorkersError(IyscheckError):
     """A worker process ended before it answered, or again and again soon after."""
 

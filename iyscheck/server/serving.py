@@ -9,6 +9,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from iyscheck.engine import Engine
+from iyscheck.kernel import Kernel
 from iyscheck.server.app import Server, description, keep_for_good, open_engine
 from iyscheck.server.log import open_log, take_over_library_logs
 from iyscheck.server.metrics import StoreState, expose
@@ -91,6 +92,7 @@ def _run_workers(
         signal.signal(signal.SIGCHLD, lambda *_: supervisor.wake())
         with supervisor:
             if supervisor.start():
+                engine.kernel = Kernel(supervisor.kernel())  # they have tried it, we never do
                 described = description(engine, port.address, metrics_address)
                 _tell(described | {"workers": supervisor.pids()}, settings, log, announce)
                 supervisor.run()

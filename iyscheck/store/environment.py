@@ -46,7 +46,8 @@ MAX_READERS: Final = 1024
 DATA_FILE: Final = "data.mdb"
 LOCK_FILE: Final = "lock.mdb"
 WRITER_LOCK: Final = "writer.lock"
-SYSTEM_ERRORS: Final = (lmdb.Error, OSError)
+SYSTEM_ERRORS: Final = (lmdb.Error,)
+"""What a store may be blamed for, whatever else is done meanwhile: an OSError may be of a pipe or a library."""
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _ALMOST_NOTHING_BYTES: Final = 2**20
 _OPEN_ALREADY: Final = "already open in this process"
@@ -191,7 +192,7 @@ def open_reader(path: str | os.PathLike[str]) -> Environment:
     process that was forked from one that has it open.
     """
     where = Path(path)
-    with translated(where):
+    with files_translated(where):
         try:
             file = (where / DATA_FILE).stat()
         except (FileNotFoundError, NotADirectoryError):
@@ -244,7 +245,7 @@ def _open_reader(where: Path) -> Environment:
 def open_writer(path: str | os.PathLike[str]) -> Environment:
     """Open a store for writing, making it if there is none. The caller holds the writer's lock."""
     where = Path(path)
-    with translated(where):
+    with files_translated(where):
         env = lmdb.open(
             str(where),
             map_size=MAP_BYTES,
@@ -324,15 +325,24 @@ def _check_format(where: Path, stored: bytes | None) -> None:
 
 @contextmanager
 def translated(where: Path) -> Iterator[None]:
-    """Turn LMDB's and the system's errors into ours, naming the store and what to do."""
+    """Turn LMDB's errors into ours, naming the store and what to do."""
     try:
         yield
     except SYSTEM_ERRORS as error:
         raise translation(where, error) from error
 
 
+@contextmanager
+def files_translated(where: Path) -> Iterator[None]:
+    """Turn LMDB's and the system's errors into ours, where nothing but the store's own files is worked on."""
+    try:
+        yield
+    except (*SYSTEM_ERRORS, OSError) as error:
+        raise translation(where, error) from error
+
+
 def translation(where: Path, error: Exception) -> StoreError:
-    """Say one of `SYSTEM_ERRORS` in our words, for paths too hot for `translated`, which takes 1 µs."""
+    """Say one of `SYSTEM_ERRORS` or an OSError in our words, for paths too hot for `translated`, which takes 1 µs."""
     if isinstance(error, (lmdb.MapFullError, lmdb.DiskError)):
         return StoreFullError(
             f"The store at '{where}' cannot grow: the disk is full.", fix="Free space, then start the load again."
@@ -398,7 +408,7 @@ class WriterLock:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         where = Path(path)
-        with translated(where):
+        with files_translated(where):
             where.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._descriptor = os.open(where / WRITER_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:

@@ -26,10 +26,11 @@ from iyscheck.errors import (
 )
 from iyscheck.keys import AddressKey, StoreKey
 from iyscheck.store import layout
-from iyscheck.store.environment import translated
+from iyscheck.store.environment import files_translated, translated
 from iyscheck.store.layout import SourceState
 from iyscheck.store.snapshot import Store
 from iyscheck.store.verification import verify
+from iyscheck.store.view import Views
 from iyscheck.store.writer import Writer
 from tests.builders import ADDRESS_KEY, STORE_KEY, StoreBuilder, a_batch, a_change, content
 
@@ -257,7 +258,7 @@ class TestFullDisk:
     )
     def test_translated(self, tmp_path: Path, error: Exception) -> None:
         """Each way in which the system says that there is no room is the same error of ours."""
-        with pytest.raises(StoreFullError, match="Free space"), translated(tmp_path):
+        with pytest.raises(StoreFullError, match="Free space"), files_translated(tmp_path):
             raise error
 
     @pytest.mark.parametrize(("free", "ours"), [(0, StoreFullError), (2**40, StoreUnreadableError)])
@@ -291,11 +292,23 @@ class TestTranslated:
     )
     def test_classes(self, tmp_path: Path, error: Exception, ours: type[StoreError]) -> None:
         """Each error becomes ours, says what to do and keeps its cause."""
-        with pytest.raises(ours) as caught, translated(tmp_path):
+        with pytest.raises(ours) as caught, files_translated(tmp_path):
             raise error
 
         assert caught.value.fix
         assert caught.value.__cause__ is error
+
+    @pytest.mark.parametrize("error", [BrokenPipeError(), OSError(28, "No space left on device"), EOFError()], ids=repr)
+    def test_not_the_stores(self, tmp_path: Path, error: Exception) -> None:
+        """What fails while a store is open is not blamed on it: a closed pipe, the disk of another file."""
+        with StoreBuilder(tmp_path / "store") as builder:
+            path = builder.path
+        with Store.open(path) as store:
+            views = Views(store.environment)
+            for opened in (store.snapshot, views.view, lambda: translated(path)):
+                with pytest.raises(type(error)), opened():
+                    raise error
+            views.close()
 
 
 class TestCopies:

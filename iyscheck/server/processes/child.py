@@ -70,6 +70,7 @@ class _Future(Protocol):
 
     def done(self) -> bool: ...
     def exception(self) -> BaseException | None: ...
+    def result(self) -> object: ...
 
 
 class Child:
@@ -80,6 +81,8 @@ class Child:
         self.number = number
         self.started_s = time.monotonic()
         self.answered_s: float | None = None
+        self.kernel = ""
+        """What runs the inner loops in it, as its first answer says."""
         self.is_silent = False
         self.due_s = self.started_s + _START_S
         """When it must be gone, or have answered."""
@@ -116,9 +119,11 @@ class Child:
         if self._asked is None:
             self._asked = self._question()
         elif self._asked.done():
-            error, self._asked = self._asked.exception(), None
+            asked, self._asked = self._asked, None
+            error = asked.exception()
             if error is None and self.answered_s is None:
                 self.answered_s = time.monotonic()
+                self.kernel = cast("v1.GetServerInfoResponse", asked.result()).kernel
             self.is_silent = error is not None and self.answered_s is not None
 
     def drain(self, drain_s: float) -> None:
