@@ -13,7 +13,6 @@ from iyscheck.kernel import Kernel
 from iyscheck.server.app import Server, description, keep_for_good, open_engine
 from iyscheck.server.log import open_log, take_over_library_logs
 from iyscheck.server.metrics import StoreState, expose
-from iyscheck.server.processes.bell import Bell
 from iyscheck.server.processes.child import private_folder
 from iyscheck.server.processes.cores import usable_cores
 from iyscheck.server.processes.port import Reservation
@@ -21,6 +20,7 @@ from iyscheck.server.processes.supervisor import Supervisor
 from iyscheck.server.processes.tally import Tally
 from iyscheck.server.refusals import our_frames
 from iyscheck.server.settings import Settings
+from iyscheck.signals import Bell
 
 _LOOK_S: Final = 1.0
 _PATIENCE_S: Final = 5.0
@@ -47,11 +47,11 @@ def _run_alone(
     with _reserve(settings.listen, log):
         pass  # nobody listens there; gRPC takes it alone itself
     over = Bell()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: over.ring())
     # What rolls several workers over must not kill a server that has only one.
     signal.signal(signal.SIGHUP, lambda *_: log.warning("rolling_restart_refused", workers=1))
-    server = Server.start(settings, log)
+    server = Server.start(settings, log)  # compiling takes long: until here SIGTERM and SIGINT end it at once
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: over.ring())
     keep_for_good()
     _tell(server.describe(), settings, log, announce)
     while not over.wait(_LOOK_S):

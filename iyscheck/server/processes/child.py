@@ -50,7 +50,14 @@ class Folder:
 @contextmanager
 def private_folder() -> Iterator[Folder]:
     """Make a folder for this user only; the end of the block removes it. Raises WorkersError."""
-    with tempfile.TemporaryDirectory(prefix="iyscheck-", ignore_cleanup_errors=True) as name:  # mode 0700
+    try:
+        made = tempfile.TemporaryDirectory(prefix="iyscheck-", ignore_cleanup_errors=True)  # mode 0700
+    except OSError as error:
+        raise WorkersError(
+            f"There is no temporary directory for the workers' sockets and counters: {error.strerror or error}.",
+            fix="Mount a small one for writing and name it in TMPDIR, or use --workers 1, which needs none.",
+        ) from None
+    with made as name:
         if len(name) > _LONGEST_NAME:
             raise WorkersError(
                 f"'{name}' is too long a name for sockets.", fix="Set TMPDIR to a shorter one, or use --workers 1."

@@ -18,9 +18,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from iyscheck.errors import WorkersError
-from iyscheck.server.processes.bell import Bell
 from iyscheck.server.processes.child import Child, Folder
 from iyscheck.server.settings import Settings
+from iyscheck.signals import Bell
 
 MOST_DEATHS: Final = 5
 """Quick deaths of one worker in a row after which it is not started again."""

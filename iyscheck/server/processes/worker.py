@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from iyscheck.server.processes.bell import Bell
+from iyscheck.signals import Bell
 
 FAILED: Final = 2
 _LATE_S: Final = 5.0
@@ -39,7 +39,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 def main() -> None:
     """Serve what the first line of standard input says, until SIGTERM or its end."""
     over, orphaned, serving = Bell(), threading.Event(), threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: over.ring())
+    # Until it serves there is nothing to drain, and opening a store or compiling may take long.
+    signal.signal(signal.SIGTERM, lambda *_: over.ring() if serving.is_set() else os._exit(0))
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # a terminal sends them to us too; the supervisor decides
     lifeline = os.fdopen(0, "rb", buffering=0, closefd=False)  # unbuffered: a buffer has a lock that exits wait for
