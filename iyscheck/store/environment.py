@@ -17,12 +17,14 @@ import errno
 import fcntl
 import os
 import shutil
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Final, NoReturn, Protocol, TypeAlias, cast
+from typing import Any, Final, NoReturn, Protocol, TypeAlias, cast
 from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 import lmdb
@@ -54,6 +56,7 @@ _OPEN_ALREADY: Final = "already open in this process"
 _CLOSING_S: Final = 0.5
 """How long another thread of this process may take to close the files: pages of a large map are many."""
 _CLOSING_POLL_S: Final = 0.005
+_SWEEP_S: Final = 30.0
 
 
 Databases: TypeAlias = Mapping[bytes, "lmdb._Database"]  # noqa: SLF001 - its only name
@@ -225,15 +228,7 @@ def _open_reader(where: Path) -> Environment:
     deadline = time.monotonic() + _CLOSING_S
     while True:
         try:
-            env = lmdb.open(
-                str(where),
-                map_size=MAP_BYTES,
-                max_readers=MAX_READERS,
-                max_dbs=len(layout.DATABASES),
-                readonly=True,
-                create=False,
-                readahead=False,
-            )  # fmt: skip - one line of sizes, one of modes
+            env = _swept(where, {"readonly": True, "create": False})
         except lmdb.Error as error:
             if _OPEN_ALREADY not in str(error) or time.monotonic() >= deadline:
                 raise
@@ -242,20 +237,48 @@ def _open_reader(where: Path) -> Environment:
             return _opened(where, env, create=False)
 
 
+def _swept(where: Path, modes: dict[str, Any]) -> lmdb.Environment:
+    """Open LMDB's environment, without slots of dead processes that had this one's number."""
+    options = {"map_size": MAP_BYTES, "max_readers": MAX_READERS, "max_dbs": len(layout.DATABASES), **modes}
+    env = lmdb.open(str(where), readahead=False, **options)
+    if _has_slots_of_our_number(env):
+        env.close()
+        _sweep_elsewhere(where)
+        env = lmdb.open(str(where), readahead=False, **options)
+    return env
+
+
+def _has_slots_of_our_number(env: lmdb.Environment) -> bool:
+    """Say whether reader slots carry this process's number before it has read: of one that died, in a container.
+
+    There the next process gets the same number, and LMDB never frees the slots of who asks it to.
+    """
+    slots = (line.split() for line in env.readers().splitlines()[1:])
+    return any(slot[:1] == [str(os.getpid())] for slot in slots)
+
+
+def _sweep_elsewhere(where: Path) -> None:
+    """Have a process with another number free the slots of ours, while we do not have the store open.
+
+    It asks LMDB, which sees by a lock that nobody lives who has our number. Where it cannot, the slots stay.
+    """
+    program = "import lmdb, sys; lmdb.open(sys.argv[1], readonly=True, create=False).reader_check()"
+    with suppress(OSError, subprocess.SubprocessError):
+        subprocess.run(  # noqa: S603 - our own program
+            [sys.executable, "-c", program, str(where)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=_SWEEP_S,
+            check=False,
+        )
+
+
 def open_writer(path: str | os.PathLike[str]) -> Environment:
     """Open a store for writing, making it if there is none. The caller holds the writer's lock."""
     where = Path(path)
     with files_translated(where):
-        env = lmdb.open(
-            str(where),
-            map_size=MAP_BYTES,
-            max_readers=MAX_READERS,
-            max_dbs=len(layout.DATABASES),
-            mode=0o600,
-            sync=True,
-            metasync=True,
-            readahead=False,
-        )  # fmt: skip - one line of sizes, one of modes
+        env = _swept(where, {"mode": 0o600, "sync": True, "metasync": True})
         return _OPEN.noted(_opened(where, env, create=True))
 
 
@@ -355,6 +378,13 @@ def translation(where: Path, error: Exception) -> StoreError:
         return StoreUnreadableError(
             f"All reader slots of the store at '{where}' are taken ({MAX_READERS} in one made by this iyscheck).",
             fix="Stop some of the processes that read it: each thread in a check takes a slot.",
+        )
+    if isinstance(error, lmdb.LockError):
+        return StoreUnreadableError(
+            f"Another process with the number of this one ({os.getpid()}) has the store at '{where}' open. LMDB knows "
+            "readers by their numbers, and containers with PID namespaces of their own give the same ones again.",
+            fix="Let all processes of a store share one PID namespace (Kubernetes: shareProcessNamespace: true; "
+            "Docker: --pid container:NAME).",
         )
     if _OPEN_ALREADY in str(error):
         return StoreUnreadableError(
