@@ -7,6 +7,7 @@ Not a threading.Event: a handler runs between any two steps of the main thread, 
 import os
 import queue
 import signal
+import threading
 from typing import Final
 
 TOLD: Final = 128 + signal.SIGTERM
@@ -41,3 +42,27 @@ class Bell:
         for _ in range(self._rings.qsize()):
             self._rings.get_nowait()
         return True
+
+
+class Stop(threading.Event):
+    """An event that handlers of signals may set while its own thread waits for it: a bell that goes on ringing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._is_asked = False
+        self._bell = Bell()
+
+    def set(self) -> None:
+        """Ask to stop."""
+        self._is_asked = True
+        self._bell.ring()
+
+    def is_set(self) -> bool:
+        """Whether it was asked."""
+        return self._is_asked
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait until it is asked, or that many seconds at most; say whether it was. One thread may wait."""
+        if not self._is_asked:
+            self._bell.wait(threading.TIMEOUT_MAX if timeout is None else timeout)
+        return self._is_asked

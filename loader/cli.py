@@ -18,6 +18,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TaskProgressColum
 from iyscheck.errors import InputError, IyscheckError, SettingsError
 from iyscheck.kernel import Kernel
 from iyscheck.keys import AddressKey, StoreKey
+from iyscheck.signals import Stop
 from iyscheck.store.snapshot import Store
 from iyscheck.store.verification import verify as verified
 from iyscheck.store.writer import Writer
@@ -284,7 +285,7 @@ def _writer(store: Path, keys: tuple[AddressKey, StoreKey], kernel: Kernel = Ker
 
 def _stop_on_signals() -> threading.Event:
     """Finish the commit under way on SIGTERM and SIGINT, then end."""
-    stop = threading.Event()
+    stop = Stop()
 
     def asked(_number: int, _frame: FrameType | None) -> None:
         stop.set()

@@ -1,3 +1,4 @@
+import signal
 import subprocess
 import sys
 import threading
@@ -6,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from iyscheck.signals import TOLD, Bell
+from iyscheck.signals import TOLD, Bell, Stop
+from loader.cli import _stop_on_signals
 
 
 def test_rung() -> None:
@@ -48,6 +50,52 @@ def test_in_the_middle() -> None:
 
     assert rung
     assert len(lines) > 2
+
+
+def test_stop() -> None:
+    """A stop stays asked for, also for who did not wait when it was."""
+    stop = Stop()
+    assert not stop.wait(0)
+    assert not stop.is_set()
+    stop.set()
+
+    assert stop.wait()
+    assert stop.wait()
+    assert stop.is_set()
+
+
+def test_stop_in_the_middle() -> None:
+    """Asked at any one line of the wait, as a signal's handler does it, it neither blocks nor is lost."""
+    before, seen, moment = sys.gettrace(), 1, 0
+    while seen > moment:
+        stop, seen, moment = Stop(), 0, moment + 1
+
+        def interrupt(frame: FrameType, event: str, _: object) -> Any:  # noqa: ANN401 - itself
+            nonlocal seen
+            seen += event == "line"
+            if event == "line" and seen == moment:  # noqa: B023 - called in this round only
+                stop.set()  # noqa: B023 - called in this round only
+            return interrupt
+
+        sys.settrace(interrupt)
+        try:
+            stop.wait(0.01)
+        finally:
+            sys.settrace(before)
+        assert stop.is_set() == (seen >= moment)
+    assert moment > 5
+
+
+def test_loader_stops() -> None:
+    """The loader's handlers set what they may set in the middle of a wait."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        stop = _stop_on_signals()
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+    assert isinstance(stop, Stop)
 
 
 @pytest.mark.parametrize(

@@ -125,7 +125,7 @@ def _tell(
     log: structlog.typing.FilteringBoundLogger,
     announce: Callable[[str], None] | None,
 ) -> None:
-    log.info("serving", **described, settings=settings.model_dump(mode="json"))
+    log.info("serving", **described, settings=settings.plain())
     if announce is not None:
         announce(_sentence(described))
 

@@ -120,6 +120,10 @@ class Settings(BaseSettings):
             freshness_limit_s=self.freshness_limit,
         )
 
+    def plain(self) -> dict[str, object]:
+        """Return what JSON can say of them. Paths may hold bytes that are not UTF-8, as lone surrogates."""
+        return {name: str(value) if isinstance(value, Path) else value for name, value in self.model_dump().items()}
+
     @classmethod
     def read(cls, **flags: object) -> Self:
         """Build the settings from flags (None = not given) and the environment. Raises SettingsError."""

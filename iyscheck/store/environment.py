@@ -240,11 +240,11 @@ def _open_reader(where: Path) -> Environment:
 def _swept(where: Path, modes: dict[str, Any]) -> lmdb.Environment:
     """Open LMDB's environment, without slots of dead processes that had this one's number."""
     options = {"map_size": MAP_BYTES, "max_readers": MAX_READERS, "max_dbs": len(layout.DATABASES), **modes}
-    env = lmdb.open(str(where), readahead=False, **options)
+    env = lmdb.open(os.fsencode(where), readahead=False, **options)
     if _has_slots_of_our_number(env):
         env.close()
         _sweep_elsewhere(where)
-        env = lmdb.open(str(where), readahead=False, **options)
+        env = lmdb.open(os.fsencode(where), readahead=False, **options)
     return env
 
 
@@ -262,7 +262,7 @@ def _sweep_elsewhere(where: Path) -> None:
 
     It asks LMDB, which sees by a lock that nobody lives who has our number. Where it cannot, the slots stay.
     """
-    program = "import lmdb, sys; lmdb.open(sys.argv[1], readonly=True, create=False).reader_check()"
+    program = "import lmdb, os, sys; lmdb.open(os.fsencode(sys.argv[1]), readonly=True, create=False).reader_check()"
     with suppress(OSError, subprocess.SubprocessError):
         subprocess.run(  # noqa: S603 - our own program
             [sys.executable, "-c", program, str(where)],
@@ -364,7 +364,7 @@ def files_translated(where: Path) -> Iterator[None]:
         raise translation(where, error) from error
 
 
-def translation(where: Path, error: Exception) -> StoreError:
+def translation(where: Path, error: Exception) -> StoreError:  # noqa: PLR0911 - a sentence for each
     """Say one of `SYSTEM_ERRORS` or an OSError in our words, for paths too hot for `translated`, which takes 1 µs."""
     if isinstance(error, (lmdb.MapFullError, lmdb.DiskError)):
         return StoreFullError(
@@ -378,6 +378,12 @@ def translation(where: Path, error: Exception) -> StoreError:
         return StoreUnreadableError(
             f"All reader slots of the store at '{where}' are taken ({MAX_READERS} in one made by this iyscheck).",
             fix="Stop some of the processes that read it: each thread in a check takes a slot.",
+        )
+    if isinstance(error, lmdb.MemoryError):
+        return StoreUnreadableError(
+            f"The store at '{where}' cannot be mapped: this process may not have 1 TiB of addresses (no memory is "
+            "taken for them).",
+            fix="Lift the limit on its address space: 'ulimit -v unlimited', in systemd LimitAS=infinity.",
         )
     if isinstance(error, lmdb.LockError):
         return StoreUnreadableError(

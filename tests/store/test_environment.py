@@ -33,7 +33,7 @@ from iyscheck.store.verification import verify
 from iyscheck.store.view import Views
 from iyscheck.store.writer import Writer
 from tests.builders import ADDRESS_KEY, STORE_KEY, StoreBuilder, a_batch, a_change, content
-from tests.embedding import ROOT, make_store
+from tests.embedding import ROOT, make_store, run
 
 OTHER_ADDRESS_KEY = AddressKey(bytes(32))
 OTHER_STORE_KEY = StoreKey(bytes(32))
@@ -389,3 +389,17 @@ class TestNumbersOfContainers:
             assert store.stats().readers <= 3
 
         assert counts == ["1\n"] * 3
+
+
+def test_few_addresses(tmp_path: Path) -> None:
+    """Where a process may not map so much, the error says what limits it."""
+    program = (
+        "import resource, sys\n"
+        "from tests.embedding import open_engine\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (2**36, 2**36))\n"
+        "open_engine(sys.argv[1])\n"
+    )
+    result = run(program, make_store(tmp_path / "store"))
+
+    assert "cannot be mapped: this process may not have 1 TiB of addresses" in result.stderr
+    assert "ulimit -v unlimited" in result.stderr

@@ -15,9 +15,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final, Protocol, cast
+from urllib.parse import quote
 
 import grpc
-import msgspec
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from iyscheck.errors import WorkersError
@@ -72,6 +72,11 @@ def private_folder() -> Iterator[Folder]:
             os.close(descriptor)
 
 
+def _as_uri(socket: Path) -> str:
+    """Name a socket as gRPC reads it, where `?`, `#` and `%` mean something."""
+    return f"unix:{quote(os.fsencode(socket))}"
+
+
 class _Future(Protocol):
     """What is used of a gRPC future."""
 
@@ -98,10 +103,10 @@ class Child:
         self._asked: _Future | None = None
         order = Order(
             worker=number,
-            settings=settings.model_dump(mode="json"),
+            settings=settings.plain(),
             drain_s=settings.drain_seconds,
             folder=str(folder.path),
-            control=f"unix:{self._control}",
+            control=_as_uri(self._control),
         )
         # As this process finds its modules, whatever the working directory holds (-P) and however we were started.
         program = _PROGRAM.format(path=[path or str(Path.cwd()) for path in sys.path])
@@ -114,7 +119,7 @@ class Child:
         )
         self._lifeline = cast("IO[bytes]", self.process.stdin)
         with suppress(BrokenPipeError):  # it died at once, which the next round finds
-            self._lifeline.write(msgspec.json.encode(order) + b"\n")
+            self._lifeline.write(order.line())
 
     @property
     def is_dead(self) -> bool:
@@ -154,7 +159,7 @@ class Child:
         if self._channel is None:
             if not self._control.exists():
                 return None
-            self._channel = grpc.insecure_channel(f"unix:{self._control}", options=_CHANNEL)
+            self._channel = grpc.insecure_channel(_as_uri(self._control), options=_CHANNEL)
         if self.answered_s is None:
             stub = ConsentCheckServiceStub(self._channel)
             return cast("_Future", stub.GetServerInfo.future(v1.GetServerInfoRequest(), timeout=_ANSWER_S))
