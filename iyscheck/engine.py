@@ -105,6 +105,7 @@ from iyscheck.errors import (
     AddressKeyNotHeldError,
     BatchTooLargeError,
     InputError,
+    KernelError,
     KeysError,
     NotYetAtPositionError,
     PositionOfOtherLogError,
@@ -112,7 +113,7 @@ from iyscheck.errors import (
     StoreError,
     StoreReplacedError,
 )
-from iyscheck.kernel import Kernel
+from iyscheck.kernel import Kernel, warn_not_usable
 from iyscheck.keys import ADDRESS_FORM, AddressKey, StoreKey
 from iyscheck.question import (
     MAX_BATCH_QUESTIONS,
@@ -235,6 +236,7 @@ class Engine:
         self._standings = _Standings(self._seen)
         self._column_standings = _Standings(self._seen)
         self.kernel = kernel or Kernel.best()
+        self._is_kernel_usable = False
         self._views = Views(store.environment)
         with store.snapshot() as snapshot:
             self._see(snapshot)
@@ -261,7 +263,8 @@ class Engine:
 
         `policy` says how old a brand's data may be (26 hours unless told otherwise), whether merchants need a record
         (no), and which legal deadline counts; an answer is valid for `answer_ttl_s`. `kernel` chooses what runs the
-        inner loops; both give the same answers. Engines of one process on one store share its files.
+        inner loops; both give the same answers, and numpy does where numba cannot run, which is logged.
+        Engines of one process on one store share its files.
 
         Raises StoreMissingError, StoreUnreadableError, StoreFormatError, StoreKeysError, StoreCorruptError, and
         StoreClosedError in a process that was forked from one in which the store is open.
@@ -431,7 +434,7 @@ class Engine:
         timeout_s: float = 1.0,
     ) -> ColumnResult: ...
 
-    def check_column(  # noqa: C901 - both ways to ask for a column
+    def check_column(
         self,
         context: Context | None = None,
         /,
@@ -467,6 +470,30 @@ class Engine:
             exempt = np.full(recipients, Reason.EXEMPT_MESSAGE, np.uint8)
             return ColumnAnswer.of(exempt, self._envelope(self._seen, None))
         self._store.refuse_closed()  # before loops are compiled: in a forked process that could wait for ever
+        try:
+            if not self._is_kernel_usable:  # not before the first column: single checks never pay for it
+                self.kernel, self._is_kernel_usable = self.kernel.usable(), True
+            return self._frame(context, addresses, tokens, address_key_id, min_position, timeout_s)
+        except KernelError as error:
+            self.use_numpy(error)
+            return self._frame(context, addresses, tokens, address_key_id, min_position, timeout_s)
+
+    def use_numpy(self, error: KernelError) -> None:
+        """Run the inner loops with numpy from now on, because the compiled ones cannot run; it is logged."""
+        if self.kernel is not Kernel.NUMPY:
+            warn_not_usable(error)
+        self.kernel = Kernel.NUMPY
+
+    def _frame(
+        self,
+        context: Context,
+        addresses: Sequence[str] | address_form.TextColumn | None,
+        tokens: npt.NDArray[np.uint8] | None,
+        address_key_id: bytes | None,
+        min_position: Position | None,
+        timeout_s: float,
+    ) -> ColumnAnswer:
+        """Answer one frame of recipients, whose size is checked. Raises what `check_column` raises, and KernelError."""
         column = self._tokens(context, addresses, tokens, address_key_id)
         if monotonic() >= self._look_again_s:
             self._look()

@@ -25,6 +25,7 @@ IyscheckError                     never raised itself
 │   ├── PositionOfOtherLogError   the position belongs to another store
 │   └── NotYetAtPositionError     the store has not come so far yet
 ├── OverloadedError               a limit on concurrent work is reached; try again
+├── KernelError                   a compiled loop cannot run in this process
 ├── WorkersError                  the worker processes of a server do not stay alive
 ├── SourceError                   one feed source
 │   ├── SourceUnreadableError     it cannot be opened, read or decompressed
@@ -231,6 +232,12 @@ class OverloadedError(IyscheckError):
     """A limit on concurrent work is reached; try again in a moment."""
 
     reason: ClassVar[str] = "OVERLOADED"
+
+
+class KernelError(IyscheckError):
+    """A compiled loop cannot run in this process."""
+
+    reason: ClassVar[str] = "KERNEL"
 
 
 class WorkersError(IyscheckError):

@@ -43,6 +43,8 @@ _OLDER_FORM: Final = (
     "Make new keys with `iyscheck keys create` and load the feed files into a new store: this form reads some "
     "addresses otherwise, and refusals that the older one could not read are not in the store."
 )
+_ROOT: Final = 0
+_ROOT_LETS_READ: Final = 0o640
 _LINE: Final = re.compile(rb"iyscheck (address-key|store-key) ([1-9][0-9]{0,3}) ([0-9a-f]{64})\n?")
 
 
@@ -220,12 +222,13 @@ def _write_new(path: Path, line: bytes) -> None:
 
 
 def _read_private(path: Path) -> bytes:
-    """Read a small regular file that nobody but its owner can open."""
+    """Read a small regular file that nobody can open but its owner, or whom root chose: see `_is_private`."""
     try:
         # Without O_NONBLOCK a pipe of that name would make us wait for ever.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            mode = os.fstat(descriptor).st_mode
+            found = os.fstat(descriptor)
+            mode = found.st_mode
             content = os.read(descriptor, _MAX_FILE_BYTES + 1) if stat.S_ISREG(mode) else b""
         finally:
             os.close(descriptor)
@@ -238,14 +241,47 @@ def _read_private(path: Path) -> bytes:
         raise KeyFileError(f"{path} cannot be read: {_why(error)}.") from error
     if not stat.S_ISREG(mode):
         raise KeyFileError(f"{path} is not a regular file.")
-    if mode & _OTHERS:
+    if not _is_private(path, found):
         raise KeyFileError(
-            f"{path} can be opened by other users (mode {stat.S_IMODE(mode):04o}).",
-            fix=f"Run: chmod 600 {shlex.quote(str(path))}",
+            f"{path} can be opened by other users (mode {stat.S_IMODE(mode):04o}).", fix=_how_to_close(path, found)
         )
     if len(content) > _MAX_FILE_BYTES:
         raise KeyFileError(f"{path} is too large to be a key file.", fix="Is it the right path?")
     return content
+
+
+def _is_private(path: Path, file: os.stat_result) -> bool:
+    """Say whether nobody can open a key file but its owner and those whom root let read it.
+
+    These are two: a group of this process, for a file that root owns (a Kubernetes secret with fsGroup); and whom
+    systemd lets read a credential, in a directory that only root can change. Whatever others can open is refused,
+    wherever it lies: nothing tells a container's own /run/secrets from one that other users see.
+    """
+    mode = stat.S_IMODE(file.st_mode)
+    if not mode & _OTHERS:
+        return True
+    if file.st_uid != _ROOT or mode & ~_ROOT_LETS_READ:
+        return False
+    return file.st_gid in {os.getegid(), *os.getgroups()} or _is_credential(path)
+
+
+def _is_credential(path: Path) -> bool:
+    """Say whether a file is in systemd's directory of this service's credentials. The mode shows its access list."""
+    directory = os.environ.get("CREDENTIALS_DIRECTORY", "")
+    if not directory or path.resolve().parent != Path(directory).resolve():
+        return False
+    found = Path(directory).stat()
+    return found.st_uid == _ROOT and not stat.S_IMODE(found.st_mode) & (stat.S_IWGRP | stat.S_IRWXO)
+
+
+def _how_to_close(path: Path, file: os.stat_result) -> str:
+    if file.st_uid == os.geteuid() and os.access(path, os.W_OK):
+        return f"Run: chmod 600 {shlex.quote(str(path))}"
+    return (
+        "Have it mounted so that only this process can read it: mode 0400 and this user as its owner (Docker: `uid` "
+        "and `mode` of the secret), or owned by root with mode 0440 and a group of this process (Kubernetes: "
+        "`defaultMode: 0400` and `fsGroup`)."
+    )
 
 
 def _why(error: OSError | ValueError) -> str:

@@ -1,6 +1,17 @@
-"""`python -m loader`."""
+"""`python -m loader` and `iyscheck-loader`: the command line. It hears SIGTERM before anything else is imported."""
 
-from loader.cli import main
+from iyscheck.signals import leave_when_told
+from iyscheck.streams import open_closed_streams
+
+
+def main() -> None:
+    """Run the command line: the console script `iyscheck-loader`."""
+    open_closed_streams()
+    leave_when_told()
+    from loader.cli import main as run
+
+    run()
+
 
 if __name__ == "__main__":
     main()

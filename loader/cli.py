@@ -18,6 +18,7 @@ from iyscheck import output
 from iyscheck.errors import InputError, IyscheckError, SettingsError
 from iyscheck.kernel import Kernel
 from iyscheck.keys import AddressKey, StoreKey
+from iyscheck.signals import Stop
 from iyscheck.store.snapshot import Store
 from iyscheck.store.verification import verify as verified
 from iyscheck.store.writer import Writer
@@ -149,7 +150,10 @@ def follow(  # noqa: PLR0913, PLR0917 - each parameter is a flag of the command
         if not directory.is_dir():
             raise SettingsError("DIR", f"'{directory}' is not a directory.", fix="Make it, or correct the path.")
         options = Options(
-            rejects=rejects or _rejects_directory(store), brand=brand, commit_rows=commit_rows, kernel=Kernel.best()
+            rejects=rejects or _rejects_directory(store),
+            brand=brand,
+            commit_rows=commit_rows,
+            kernel=Kernel.best().usable(),
         )
         keys = AddressKey.load(address_key), StoreKey.load(store_key)
         stop = _stop_on_signals()
@@ -355,7 +359,7 @@ def _writer(store: Path, keys: tuple[AddressKey, StoreKey], kernel: Kernel = Ker
 
 def _stop_on_signals() -> threading.Event:
     """Finish the commit under way on SIGTERM and SIGINT, then end."""
-    stop = threading.Event()
+    stop = Stop()
 
     def asked(_number: int, _frame: FrameType | None) -> None:
         stop.set()
@@ -411,6 +415,13 @@ def _errors(*, as_json: bool) -> Iterator[None]:
         raise typer.Exit(EXIT_ERROR) from None
     except MemoryError:
         _fail("OUT_OF_MEMORY", "There is not enough memory. Lower --commit-rows.", "", as_json)
+    except OSError as error:  # of what is left then: standard output on a full disk, no thread, no temporary folder
+        _fail(
+            "SYSTEM",
+            f"The system refused something that is needed: {error.strerror or 'no reason given'}.",
+            "",
+            as_json,
+        )
     except Exception as error:  # noqa: BLE001 - a user gets a sentence; its text might hold content, its type cannot
         _fail("INTERNAL", f"Unexpected {type(error).__name__}: this is a bug of iyscheck-loader.", "", as_json)
 

@@ -4,10 +4,11 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Counter, Enum, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Enum, Gauge, Histogram
 
 from iyscheck.change import Position
 from iyscheck.errors import SettingsError
+from iyscheck.exposition import serve_metrics
 from loader.run import Commit
 
 OUTCOMES: Final = ("applied", "superseded", "skipped", "rejected")
@@ -86,7 +87,7 @@ class FeedMetrics:
         if not port.isdecimal():
             raise SettingsError("--metrics-listen", "it is not HOST:PORT.", fix="Write for example 127.0.0.1:9465.")
         try:
-            server, thread = start_http_server(int(port), addr=host.strip("[]") or "127.0.0.1", registry=self.registry)
+            server, thread = serve_metrics(self.registry, host.strip("[]") or "127.0.0.1", int(port))
         except (OSError, OverflowError) as error:
             why = (error.strerror if isinstance(error, OSError) else None) or "no such port"
             raise SettingsError(

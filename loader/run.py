@@ -620,7 +620,7 @@ def kernel_for(paths: list[str]) -> Kernel:
     for path in paths:
         with suppress(SourceError):  # what cannot be read is told when its turn comes
             size += sum(sources.stamp(file).size for file in sources.files_of(path) if file != STDIN)
-    return Kernel.best() if size >= KERNEL_BYTES else Kernel.NUMPY
+    return Kernel.best().usable() if size >= KERNEL_BYTES else Kernel.NUMPY
 
 
 def rejects_path(directory: Path, name: str) -> Path:

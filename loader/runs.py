@@ -18,6 +18,7 @@ from iyscheck.change import ConsentColumns
 from iyscheck.kernel import Kernel
 from iyscheck.store import records
 from iyscheck.store.encoded import ROW_DTYPE, EncodedChanges
+from iyscheck.store.environment import files_translated
 
 RUN_ROWS: Final = 2**19
 """Changes of a run: about 100 bytes each, three times while they are sorted.
@@ -63,7 +64,7 @@ class Runs:
             run.close()
 
     def add(self, changes: ConsentColumns) -> None:
-        """Take changes. Raises OSError where there is no room for a run."""
+        """Take changes. Raises StoreFullError where there is no room for a run."""
         self.rows += len(changes)
         self._waiting_rows += len(changes)
         self._waiting.append(changes)
@@ -89,7 +90,8 @@ class Runs:
                 yield last.take(slice(first, first + self._merged_rows))
             return
         if len(last):
-            self._spilled.append(_Run.write(self._directory, last))
+            with files_translated(self._directory):
+                self._spilled.append(_Run.write(self._directory, last))
         del last
         each = max(self._merged_rows // len(self._spilled), min(self._merged_rows, HEAD_ROWS))
         heads = [_Head(run, each) for run in self._spilled]
@@ -104,20 +106,22 @@ def _sorted(waiting: list[ConsentColumns], kernel: Kernel) -> EncodedChanges:
 
 
 def _spilled(directory: Path, waiting: list[ConsentColumns], kernel: Kernel) -> "_Run":
-    return _Run.write(directory, _sorted(waiting, kernel))
+    with files_translated(directory):
+        return _Run.write(directory, _sorted(waiting, kernel))
 
 
 class _Run:
     """Sorted changes on disk: their rows in one file, the few tails in another. A row names the length of its tail."""
 
-    def __init__(self, rows: IO[bytes], tails: IO[bytes]) -> None:
+    def __init__(self, directory: Path, rows: IO[bytes], tails: IO[bytes]) -> None:
+        self.directory = directory
         self._rows = rows
         self._tails = tails
 
     @classmethod
     def write(cls, directory: Path, changes: EncodedChanges) -> Self:
         """Write a run and go back to its beginning."""
-        run = cls(tempfile.TemporaryFile(dir=directory), tempfile.TemporaryFile(dir=directory))  # noqa: SIM115 - closed by Runs
+        run = cls(directory, tempfile.TemporaryFile(dir=directory), tempfile.TemporaryFile(dir=directory))  # noqa: SIM115 - closed by Runs
         try:
             rows = changes.rows
             if len(changes.tails) > 1:
@@ -163,7 +167,8 @@ class _Head:
     def fill(self) -> bool:
         """Read on if nothing is left; say whether anything is."""
         if self._taken == len(self._changes):
-            self._changes = self._run.read(self._most)
+            with files_translated(self._run.directory):
+                self._changes = self._run.read(self._most)
             self._taken = 0
         return self._taken < len(self._changes)
 

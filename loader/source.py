@@ -7,10 +7,11 @@ discarded as it is read. A running SHA-256 over the decompressed bytes says late
 import gzip
 import hashlib
 import io
+import re
 import sys
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
@@ -32,6 +33,17 @@ UNFINISHED_SUFFIXES: Final = (".tmp", ".part")
 
 _GZIP: Final = b"\x1f\x8b"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
+_ZSTD_SKIPPABLE: Final = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")
+"""How a frame begins that holds no data: pzstd and others put them before the others, or between them."""
+_ARCHIVES: Final = {
+    b"\xfd7zXZ\0": "an xz archive",
+    b"BZh": "a bzip2 archive",
+    b"PK\x03\x04": "a zip archive",
+    b"7z\xbc\xaf\x27\x1c": "a 7z archive",
+    b"\x04\x22\x4d\x18": "an lz4 archive",
+    b"Rar!": "a rar archive",
+}
+_HEAD_BYTES: Final = 6
 _ZSTD_INPUT_BYTES: Final = 2**12
 """Small, because four bytes of zstd can stand for 128 KiB."""
 _ZSTD_WINDOW_MAX_BYTES: Final = 2**27
@@ -183,8 +195,9 @@ def _after_lines(data: bytes, lines: int) -> int:
 class _ZstdStream(io.RawIOBase):
     """Decompresses zstd frames one after the other, and notices where the last one was cut off."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, path: str) -> None:
         self._file = file
+        self._path = path
         self._input = b""
         self._output = bytearray()
         self._frame: zstandard.ZstdDecompressionObj | None = None
@@ -198,6 +211,7 @@ class _ZstdStream(io.RawIOBase):
                     raise EOFError("the file ends within a zstd frame")
                 return b""
             if self._frame is None:
+                self._check_window()
                 decompressor = zstandard.ZstdDecompressor(max_window_size=_ZSTD_WINDOW_MAX_BYTES)
                 self._frame = decompressor.decompressobj()
             self._output += self._frame.decompress(self._input)
@@ -207,6 +221,17 @@ class _ZstdStream(io.RawIOBase):
         taken = bytes(self._output[:size]) if size >= 0 else bytes(self._output)
         del self._output[: len(taken)]
         return taken
+
+    def _check_window(self) -> None:
+        """Refuse a frame that needs more memory than we give it; one whose head is cut the decompressor judges."""
+        with suppress(zstandard.ZstdError):
+            window = zstandard.get_frame_parameters(self._input).window_size
+            if window > _ZSTD_WINDOW_MAX_BYTES:
+                raise SourceUnreadableError(
+                    f"'{self._path}' was compressed with a window of {window >> 20} MiB; at most "
+                    f"{_ZSTD_WINDOW_MAX_BYTES >> 20} MiB are read.",
+                    fix="Compress it again with at most 'zstd --long=27'.",
+                )
 
 
 @contextmanager
@@ -237,13 +262,18 @@ def _reader(stream: _Readable, path: str, digest: str) -> LineReader:
 def _decompressed(file: BinaryIO, path: str) -> _Readable:
     buffered = file if isinstance(file, io.BufferedReader) else io.BufferedReader(file)  # type: ignore[type-var] # any binary file
     try:
-        magic = buffered.peek(len(_ZSTD))
+        head = buffered.peek(_HEAD_BYTES)
     except OSError as error:
         raise unreadable(path, error) from error
-    if magic.startswith(_GZIP):
+    if head.startswith(_GZIP):
         return gzip.GzipFile(fileobj=buffered)
-    if magic.startswith(_ZSTD):
-        return _ZstdStream(buffered)
+    if head.startswith(_ZSTD) or _ZSTD_SKIPPABLE.match(head):
+        return _ZstdStream(buffered, path)
+    for beginning, kind in _ARCHIVES.items():
+        if head.startswith(beginning):
+            raise SourceUnreadableError(
+                f"'{path}' is {kind}, which is not read here.", fix="Unpack it, or compress it with gzip or zstd."
+            )
     if path.endswith((".gz", ".zst")):
         raise SourceUnreadableError(
             f"'{path}' is not compressed as its name says.", fix="Transfer it again, or give it its right name."

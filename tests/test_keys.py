@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from iyscheck import keys
 from iyscheck.errors import KeyFileError
 from iyscheck.keys import BLOCK_BYTES, AddressKey, StoreKey, blank
 
@@ -334,7 +335,7 @@ class TestFiles:
 
         assert "5e5e" not in str(caught.value)
 
-    @pytest.mark.parametrize("bit", [0o040, 0o020, 0o010, 0o004, 0o002, 0o001])
+    @pytest.mark.parametrize("bit", [0o020, 0o010, 0o004, 0o002, 0o001])
     def test_open_to_others(self, kind: type[AddressKey | StoreKey], tmp_path: Path, bit: int) -> None:
         """A file that group or others can reach is refused by an error that holds the command to run."""
         path = tmp_path / "a key"
@@ -428,3 +429,93 @@ class TestFuzzedFiles:
 
         with pytest.raises(KeyFileError, match="not a key file"):
             kind.load(path)
+
+
+ROOT, OURS, OTHER = 0, 4_242, 4_243
+
+
+class TestMountedSecrets:
+    """Key files that root owns: who may open them, as containers and systemd mount them."""
+
+    @pytest.fixture(autouse=True)
+    def as_service(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Be a user with one group beside its own."""
+        monkeypatch.setattr(os, "getegid", lambda: OURS + 10)
+        monkeypatch.setattr(os, "getgroups", lambda: [OURS])
+        monkeypatch.delenv("CREDENTIALS_DIRECTORY", raising=False)
+
+    @pytest.mark.parametrize(
+        ("owner", "group", "mode", "private"),
+        [
+            (ROOT, OURS, 0o440, True),  # a Kubernetes secret: fsGroup, defaultMode 0400
+            (ROOT, OURS, 0o640, True),
+            (ROOT, OTHER, 0o440, False),
+            (OURS, OURS, 0o440, False),  # its owner can close it, and has not said who the group is
+            (ROOT, OURS, 0o444, False),  # a Docker secret, and a Kubernetes one without defaultMode
+            (ROOT, OURS, 0o460, False),
+            (ROOT, OURS, 0o450, False),
+            (ROOT, OURS, 0o442, False),
+            (ROOT, OTHER, 0o400, True),
+            (OTHER, OTHER, 0o600, True),
+        ],
+    )
+    def test_groups(self, tmp_path: Path, owner: int, group: int, mode: int, *, private: bool) -> None:
+        """Root may let a group of this process read; nobody else may be let in."""
+        file = os.stat_result((0o100_000 | mode, 1, 1, 1, owner, group, 100, 0, 0, 0))
+
+        assert keys._is_private(tmp_path / "a.key", file) is private
+
+    @pytest.mark.parametrize(
+        ("directory_owner", "directory_mode", "mode", "private"),
+        [
+            (ROOT, 0o550, 0o440, True),
+            (ROOT, 0o550, 0o444, False),
+            (ROOT, 0o755, 0o440, False),
+            (ROOT, 0o770, 0o440, False),
+            (OURS, 0o550, 0o440, False),
+        ],
+    )
+    def test_credentials(
+        self,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        directory_owner: int,
+        directory_mode: int,
+        mode: int,
+        *,
+        private: bool,
+    ) -> None:
+        """A credential of systemd, whose mode shows its access list, in a directory that only root can change."""
+        held = tmp_path / "held"
+        held.mkdir()
+        real = Path.stat
+
+        def stat_of(path: Path, **options: bool) -> os.stat_result:
+            if path == held:
+                return os.stat_result((0o040_000 | directory_mode, 1, 1, 1, directory_owner, ROOT, 100, 0, 0, 0))
+            return real(path, **options)
+
+        monkeypatch.setattr(Path, "stat", stat_of)
+        monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(held))
+        file = os.stat_result((0o100_000 | mode, 1, 1, 1, ROOT, OTHER, 100, 0, 0, 0))
+
+        assert keys._is_private(held / "a.key", file) is private
+        assert not keys._is_private(tmp_path / "a.key", file)
+
+    def test_links(self, tmp_path: Path) -> None:
+        """Kubernetes mounts a secret as a link to a link to a directory of the moment."""
+        (tmp_path / "..2026").mkdir()
+        key = AddressKey.create(tmp_path / "..2026" / "address.key")
+        (tmp_path / "..data").symlink_to("..2026")
+        (tmp_path / "address.key").symlink_to("..data/address.key")
+
+        assert AddressKey.load(tmp_path / "address.key").key_id == key.key_id
+
+    def test_not_ours_to_close(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where `chmod` is no use, the error names what is."""
+        AddressKey.create(tmp_path / "a.key")
+        (tmp_path / "a.key").chmod(0o644)
+        monkeypatch.setattr(os, "geteuid", lambda: OTHER)
+
+        with pytest.raises(KeyFileError, match=r"mode 0644\)\. Have it mounted .*`fsGroup`"):
+            AddressKey.load(tmp_path / "a.key")

@@ -46,7 +46,7 @@ def serve(context: typer.Context) -> None:
 
 
 def main() -> None:
-    """Run the command line: the console script `iyscheck`."""
+    """Run the command line."""
     output.take_any_letter()
     as_json = "--json" in sys.argv[1:]
     try:

@@ -107,6 +107,24 @@ def closed() -> ServiceUnavailableError:
     return ServiceUnavailableError("The client is closed.", code=CLOSED)
 
 
+def forked() -> ServiceUnavailableError:
+    """Make the error of a batching client that was opened before this process was forked: its threads stayed there."""
+    return ServiceUnavailableError(
+        "The batching client was opened before this process was forked; its threads are not here.",
+        code=CLOSED,
+        fix="Open it in each process after the fork.",
+    )
+
+
+def patched() -> ServiceUnavailableError:
+    """Make the error of a batching client in a process whose threads gevent has replaced."""
+    return ServiceUnavailableError(
+        "The batching client needs real threads, and gevent has replaced them in this process.",
+        code=CLOSED,
+        fix="Use Client without batching, or do not patch 'threading'.",
+    )
+
+
 ErrorT = TypeVar("ErrorT", bound=Exception)
 
 

@@ -93,7 +93,6 @@ class Server:
             engine = parts.enter_context(open_engine(settings))
             server = cls(settings, engine, log or open_log(settings.log_level), parts, shares_port=bool(control))
             parts.callback(server._health.stop)
-            server._health.start()
             server._handlers.rehearse()
             # Last of all: from here on the kernel gives us connections, which should not have to wait.
             server.address = server._bind(settings.listen)
@@ -101,6 +100,7 @@ class Server:
                 server._bind(control)
             else:
                 server._serve_metrics()
+            server._health.start()  # which says SERVING: not before calls can be taken
             server._grpc.start()
             server._parts = parts.pop_all()
             return server

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from iyscheck import wire
 from iyscheck.change import Position
 from iyscheck.engine import Engine
-from iyscheck.errors import InputError, KeysError, PositionError
+from iyscheck.errors import InputError, KernelError, KeysError, PositionError
 from iyscheck.question import Answer, BatchAnswer, ItemError, Question
 from iyscheck.server.calls import Call
 from iyscheck.server.metrics import Decisions
@@ -52,7 +52,17 @@ class CheckHandlers:
             yield self._frame(*wire.parse_frame(data, self._engine.kernel), call)
 
     def rehearse(self) -> None:
-        """Answer a frame of each kind for nobody, so that no caller waits until the loops are compiled and loaded."""
+        """Answer a frame of each kind for nobody, so that no caller waits until the loops are compiled and loaded.
+
+        Loops that cannot be: from here on numpy runs them.
+        """
+        try:
+            self._rehearse()
+        except KernelError as error:
+            self._engine.use_numpy(error)
+            self._rehearse()
+
+    def _rehearse(self) -> None:
         many = 1_000  # short frames are read another way
         tokens = {"tokens": bytes(wire.TOKEN_BYTES * many), "address_key_id": self._engine.address_key_id}
         kinds = tokens, {"addresses": ["+900000000000"] * many}

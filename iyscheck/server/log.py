@@ -25,13 +25,20 @@ def open_log(level: str, stream: TextIO | None = None) -> structlog.typing.Filte
 
 
 class _JsonLines(logging.Formatter):
-    """Writes what libraries log in our form: the logger and the exception's type, not its text or trace."""
+    """Writes what libraries log in our form: the logger and the exception's type, not its text or trace.
+
+    What our own modules below the server log names its event, and may be told whole.
+    """
 
     def __init__(self, who: Mapping[str, object]) -> None:
         super().__init__()
         self._who = who
 
     def format(self, record: logging.LogRecord) -> str:
+        level, timestamp = record.levelname.lower(), datetime.fromtimestamp(record.created, UTC).isoformat()
+        if event := getattr(record, "event", None):
+            told = {"event": event, "message": record.getMessage(), "level": level, "timestamp": timestamp}
+            return json.dumps({**self._who, **told})
         error = record.exc_info[0] if record.exc_info else None
         return json.dumps(
             {
@@ -40,8 +47,8 @@ class _JsonLines(logging.Formatter):
                 "logger": record.name,
                 "at": f"{record.module}:{record.lineno}",
                 "error": error.__name__ if error else None,
-                "level": record.levelname.lower(),
-                "timestamp": datetime.fromtimestamp(record.created, UTC).isoformat(),
+                "level": level,
+                "timestamp": timestamp,
             }
         )
 

@@ -13,7 +13,7 @@ from platform import python_version
 from time import time
 from typing import Final, Literal, Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -21,6 +21,7 @@ import iyscheck
 from iyscheck.change import Position
 from iyscheck.consent import RULE_VERSION, Channel, Reason, permits
 from iyscheck.errors import SettingsError, StoreError
+from iyscheck.exposition import serve_metrics
 from iyscheck.kernel import Kernel
 from iyscheck.keys import ADDRESS_FORM
 from iyscheck.server.refusals import Code
@@ -264,7 +265,7 @@ def expose(registry: CollectorRegistry, listen: str, parts: ExitStack) -> str:
     """Serve a registry to Prometheus on `HOST:PORT` until `parts` end; returns where. Raises SettingsError."""
     host, _, port = listen.rpartition(":")
     try:
-        http, thread = start_http_server(int(port), host.strip("[]"), registry)
+        http, thread = serve_metrics(registry, host.strip("[]"), int(port))
     except OSError as error:
         raise SettingsError(
             "metrics_listen",

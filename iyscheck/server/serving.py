@@ -9,10 +9,10 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from iyscheck.engine import Engine
+from iyscheck.kernel import Kernel
 from iyscheck.server.app import Server, description, keep_for_good, open_engine
 from iyscheck.server.log import open_log, take_over_library_logs
 from iyscheck.server.metrics import StoreState, expose
-from iyscheck.server.processes.bell import Bell
 from iyscheck.server.processes.child import private_folder
 from iyscheck.server.processes.cores import usable_cores
 from iyscheck.server.processes.port import Reservation
@@ -20,6 +20,7 @@ from iyscheck.server.processes.supervisor import Supervisor
 from iyscheck.server.processes.tally import Tally
 from iyscheck.server.refusals import our_frames
 from iyscheck.server.settings import Settings
+from iyscheck.signals import Bell
 
 _LOOK_S: Final = 1.0
 _PATIENCE_S: Final = 5.0
@@ -46,11 +47,11 @@ def _run_alone(
     with _reserve(settings.listen, log):
         pass  # nobody listens there; gRPC takes it alone itself
     over = Bell()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: over.ring())
     # What rolls several workers over must not kill a server that has only one.
     signal.signal(signal.SIGHUP, lambda *_: log.warning("rolling_restart_refused", workers=1))
-    server = Server.start(settings, log)
+    server = Server.start(settings, log)  # compiling takes long: until here SIGTERM and SIGINT end it at once
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: over.ring())
     keep_for_good()
     _tell(server.describe(), settings, log, announce)
     while not over.wait(_LOOK_S):
@@ -91,6 +92,7 @@ def _run_workers(
         signal.signal(signal.SIGCHLD, lambda *_: supervisor.wake())
         with supervisor:
             if supervisor.start():
+                engine.kernel = Kernel(supervisor.kernel())  # they have tried it, we never do
                 described = description(engine, port.address, metrics_address)
                 _tell(described | {"workers": supervisor.pids()}, settings, log, announce)
                 supervisor.run()
@@ -123,7 +125,7 @@ def _tell(
     log: structlog.typing.FilteringBoundLogger,
     announce: Callable[[str], None] | None,
 ) -> None:
-    log.info("serving", **described, settings=settings.model_dump(mode="json"))
+    log.info("serving", **described, settings=settings.plain())
     if announce is not None:
         announce(_sentence(described))
 

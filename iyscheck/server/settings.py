@@ -7,7 +7,7 @@ not known is an error, since a misspelt setting that is silently ignored is how 
 import ipaddress
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
@@ -25,6 +25,20 @@ _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _DURATION: Final = re.compile(r"([0-9]{1,9})([smhd]?)")
 _ADDRESS: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+):([0-9]{1,5})")
 _MAX_PORT: Final = 65_535
+_HOST: Final = r"(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|\[?[0-9a-f:]+\]?)"
+_SERVICE_VARIABLES: Final = {
+    re.compile(name): re.compile(value)
+    for name, value in {
+        r"_SERVICE_HOST": _HOST,
+        r"_SERVICE_PORT(_[A-Z0-9_]+)?": r"[0-9]{1,5}",
+        r"_PORT(_[0-9]{1,5}_(TCP|UDP|SCTP))?": rf"(tcp|udp|sctp)://{_HOST}:[0-9]{{1,5}}",
+        r"_PORT_[0-9]{1,5}_(TCP|UDP|SCTP)_PROTO": r"tcp|udp|sctp",
+        r"_PORT_[0-9]{1,5}_(TCP|UDP|SCTP)_PORT": r"[0-9]{1,5}",
+        r"_PORT_[0-9]{1,5}_(TCP|UDP|SCTP)_ADDR": _HOST,
+    }.items()
+}
+"""What Kubernetes tells each container of a Service: how names of variables end behind its name, and the values."""
+_SERVICE: Final = re.compile(r"(IYSCHECK(?:_[A-Z0-9_]+)?)_SERVICE_HOST")
 
 
 def _duration(value: object) -> object:
@@ -106,6 +120,10 @@ class Settings(BaseSettings):
             freshness_limit_s=self.freshness_limit,
         )
 
+    def plain(self) -> dict[str, object]:
+        """Return what JSON can say of them. Paths may hold bytes that are not UTF-8, as lone surrogates."""
+        return {name: str(value) if isinstance(value, Path) else value for name, value in self.model_dump().items()}
+
     @classmethod
     def read(cls, **flags: object) -> Self:
         """Build the settings from flags (None = not given) and the environment. Raises SettingsError."""
@@ -133,11 +151,25 @@ def default_text(name: str) -> str:
     return "" if default is None else f"{default:g}" if isinstance(default, float) else str(default)
 
 
-def _refuse_unknown(names: Iterable[str]) -> None:
+def _refuse_unknown(variables: Mapping[str, str]) -> None:
     known = {PREFIX + name.upper() for name in Settings.model_fields} | OTHER_VARIABLES
-    unknown = sorted(name for name in names if name.upper().startswith(PREFIX) and name.upper() not in known)
+    services = [found[1] for name in variables if (found := _SERVICE.fullmatch(name))]
+    unknown = sorted(
+        name
+        for name, value in variables.items()
+        if name.upper().startswith(PREFIX) and name.upper() not in known and not _is_of(services, name, value)
+    )
     if unknown:
         raise SettingsError(unknown[0], "is not a setting.", fix=f"Known are: {', '.join(sorted(known))}.")
+
+
+def _is_of(services: list[str], name: str, value: str) -> bool:
+    """Say whether a variable is one that Kubernetes sets for a Service called `iyscheck` or `iyscheck-...`."""
+    return any(
+        name.startswith(service) and ending.fullmatch(name, len(service)) and form.fullmatch(value)
+        for service in services
+        for ending, form in _SERVICE_VARIABLES.items()
+    )
 
 
 def _is_loopback(host: str) -> bool:

@@ -18,13 +18,15 @@ import fcntl
 import os
 import shutil
 import struct
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, NoReturn, Protocol, TypeAlias, cast
+from typing import Any, Final, NoReturn, Protocol, TypeAlias, cast
 from weakref import WeakKeyDictionary, WeakSet, WeakValueDictionary
 
 import lmdb
@@ -50,13 +52,15 @@ MAX_READERS: Final = 1024
 DATA_FILE: Final = "data.mdb"
 LOCK_FILE: Final = "lock.mdb"
 WRITER_LOCK: Final = "writer.lock"
-SYSTEM_ERRORS: Final = (lmdb.Error, OSError)
+SYSTEM_ERRORS: Final = (lmdb.Error,)
+"""What a store may be blamed for, whatever else is done meanwhile: an OSError may be of a pipe or a library."""
 _NO_ROOM: Final = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _ALMOST_NOTHING_BYTES: Final = 2**20
 _OPEN_ALREADY: Final = "already open in this process"
 _CLOSING_S: Final = 0.5
 """How long another thread of this process may take to close the files: pages of a large map are many."""
 _CLOSING_POLL_S: Final = 0.005
+_SWEEP_S: Final = 30.0
 
 
 Databases: TypeAlias = Mapping[bytes, "lmdb._Database"]  # noqa: SLF001 - its only name
@@ -231,7 +235,7 @@ def open_reader(path: str | os.PathLike[str]) -> Environment:
     process that was forked from one that has it open.
     """
     where = Path(path)
-    with translated(where):
+    with files_translated(where):
         try:
             file = (where / DATA_FILE).stat()
         except (FileNotFoundError, NotADirectoryError):
@@ -268,15 +272,7 @@ def _open_reader(where: Path) -> Environment:
     while True:
         files = Files.at(where)
         try:
-            env = lmdb.open(
-                str(where),
-                map_size=MAP_BYTES,
-                max_readers=MAX_READERS,
-                max_dbs=len(layout.DATABASES),
-                readonly=True,
-                create=False,
-                readahead=False,
-            )  # fmt: skip - one line of sizes, one of modes
+            env = _swept(where, {"readonly": True, "create": False})
         except lmdb.Error as error:
             if _OPEN_ALREADY not in str(error) or time.monotonic() >= deadline:
                 raise
@@ -288,20 +284,48 @@ def _open_reader(where: Path) -> Environment:
             env.close()  # they were replaced at that moment: those that are there now are opened
 
 
+def _swept(where: Path, modes: dict[str, Any]) -> lmdb.Environment:
+    """Open LMDB's environment, without slots of dead processes that had this one's number."""
+    options = {"map_size": MAP_BYTES, "max_readers": MAX_READERS, "max_dbs": len(layout.DATABASES), **modes}
+    env = lmdb.open(os.fsencode(where), readahead=False, **options)
+    if _has_slots_of_our_number(env):
+        env.close()
+        _sweep_elsewhere(where)
+        env = lmdb.open(os.fsencode(where), readahead=False, **options)
+    return env
+
+
+def _has_slots_of_our_number(env: lmdb.Environment) -> bool:
+    """Say whether reader slots carry this process's number before it has read: of one that died, in a container.
+
+    There the next process gets the same number, and LMDB never frees the slots of who asks it to.
+    """
+    slots = (line.split() for line in env.readers().splitlines()[1:])
+    return any(slot[:1] == [str(os.getpid())] for slot in slots)
+
+
+def _sweep_elsewhere(where: Path) -> None:
+    """Have a process with another number free the slots of ours, while we do not have the store open.
+
+    It asks LMDB, which sees by a lock that nobody lives who has our number. Where it cannot, the slots stay.
+    """
+    program = "import lmdb, os, sys; lmdb.open(os.fsencode(sys.argv[1]), readonly=True, create=False).reader_check()"
+    with suppress(OSError, subprocess.SubprocessError):
+        subprocess.run(  # noqa: S603 - our own program
+            [sys.executable, "-c", program, str(where)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            timeout=_SWEEP_S,
+            check=False,
+        )
+
+
 def open_writer(path: str | os.PathLike[str]) -> Environment:
     """Open a store for writing, making it if there is none. The caller holds the writer's lock."""
     where = Path(path)
-    with translated(where):
-        env = lmdb.open(
-            str(where),
-            map_size=MAP_BYTES,
-            max_readers=MAX_READERS,
-            max_dbs=len(layout.DATABASES),
-            mode=0o600,
-            sync=True,
-            metasync=True,
-            readahead=False,
-        )  # fmt: skip - one line of sizes, one of modes
+    with files_translated(where):
+        env = _swept(where, {"mode": 0o600, "sync": True, "metasync": True})
         return _OPEN.noted(_opened(where, env, create=True))
 
 
@@ -362,7 +386,7 @@ _META_MAGIC: Final = (0xBEEFC0DE, 1)
 def newest_in_file(where: Path) -> int:
     """Read from the two meta pages of the data file at a path which transaction is its newest; 0 if it has none."""
     newest = 0
-    with (where / DATA_FILE).open("rb", buffering=0) as file:
+    with suppress(OSError), (where / DATA_FILE).open("rb", buffering=0) as file:
         for page in (0, 1):
             meta = os.pread(file.fileno(), _TRANSACTION_AT + 8, page * PAGE_BYTES)
             if len(meta) == _TRANSACTION_AT + 8 and _META.unpack_from(meta, _META_AT) == _META_MAGIC:
@@ -409,15 +433,24 @@ def _check_format(where: Path, stored: bytes | None) -> None:
 
 @contextmanager
 def translated(where: Path) -> Iterator[None]:
-    """Turn LMDB's and the system's errors into ours, naming the store and what to do."""
+    """Turn LMDB's errors into ours, naming the store and what to do."""
     try:
         yield
     except SYSTEM_ERRORS as error:
         raise translation(where, error) from error
 
 
-def translation(where: Path, error: Exception) -> StoreError:
-    """Say one of `SYSTEM_ERRORS` in our words, for paths too hot for `translated`, which takes 1 µs."""
+@contextmanager
+def files_translated(where: Path) -> Iterator[None]:
+    """Turn LMDB's and the system's errors into ours, where nothing but the store's own files is worked on."""
+    try:
+        yield
+    except (*SYSTEM_ERRORS, OSError) as error:
+        raise translation(where, error) from error
+
+
+def translation(where: Path, error: Exception) -> StoreError:  # noqa: PLR0911 - a sentence for each
+    """Say one of `SYSTEM_ERRORS` or an OSError in our words, for paths too hot for `translated`, which takes 1 µs."""
     if isinstance(error, (lmdb.MapFullError, lmdb.DiskError)):
         return StoreFullError(
             f"The store at '{where}' cannot grow: the disk is full.", fix="Free space, then start the load again."
@@ -428,6 +461,19 @@ def translation(where: Path, error: Exception) -> StoreError:
         return StoreUnreadableError(
             f"All reader slots of the store at '{where}' are taken ({MAX_READERS} in one made by this iyscheck).",
             fix="Stop some of the processes that read it: each thread in a check takes a slot.",
+        )
+    if isinstance(error, lmdb.MemoryError):
+        return StoreUnreadableError(
+            f"The store at '{where}' cannot be mapped: this process may not have 1 TiB of addresses (no memory is "
+            "taken for them).",
+            fix="Lift the limit on its address space: 'ulimit -v unlimited', in systemd LimitAS=infinity.",
+        )
+    if isinstance(error, lmdb.LockError):
+        return StoreUnreadableError(
+            f"Another process with the number of this one ({os.getpid()}) has the store at '{where}' open. LMDB knows "
+            "readers by their numbers, and containers with PID namespaces of their own give the same ones again.",
+            fix="Let all processes of a store share one PID namespace (Kubernetes: shareProcessNamespace: true; "
+            "Docker: --pid container:NAME).",
         )
     if _OPEN_ALREADY in str(error):
         return StoreUnreadableError(
@@ -481,7 +527,7 @@ class WriterLock:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         where = Path(path)
-        with translated(where):
+        with files_translated(where):
             where.mkdir(parents=True, exist_ok=True, mode=0o700)
             self._descriptor = os.open(where / WRITER_LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:

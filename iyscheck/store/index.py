@@ -32,7 +32,7 @@ from iyscheck.errors import StoreCorruptError, StoreError
 from iyscheck.kernel import Kernel
 from iyscheck.store import layout, pages
 from iyscheck.store.encoded import Facts
-from iyscheck.store.environment import read, walk
+from iyscheck.store.environment import files_translated, read, walk
 from iyscheck.store.layout import IndexState
 
 GROW_AT: Final = 0.70
@@ -455,7 +455,7 @@ class PlaceOrder:
             file.close()
 
     def add(self, entries: Entries) -> None:
-        """Take entries. Raises OSError where there is no room for a file."""
+        """Take entries. Raises StoreFullError where there is no room for a file."""
         part = entries.places >> _PART_SHIFT
         order = np.argsort(part, kind="stable")
         rows = np.stack((entries.places, entries.words), axis=1)[order]
@@ -465,15 +465,17 @@ class PlaceOrder:
                 waiting.append(rows[first:end])
         self._waiting_rows += len(entries)
         if self._waiting_rows >= _PARTED_ROWS:
-            self._spill()
+            with files_translated(self._directory):
+                self._spill()
 
     def parts(self) -> Iterator[Entries]:
         """Give all entries back, some at a time. Nothing may be added any more."""
         for number, waiting in enumerate(self._waiting):
             stored = np.zeros((0, 2), np.uint64)
             if self._files:
-                self._files[number].seek(0)
-                stored = np.frombuffer(self._files[number].read(), np.uint64).reshape(-1, 2)
+                with files_translated(self._directory):
+                    self._files[number].seek(0)
+                    stored = np.frombuffer(self._files[number].read(), np.uint64).reshape(-1, 2)
             rows = np.concatenate([stored, *waiting])
             waiting.clear()
             rows = rows[np.argsort(rows[:, 0], kind="stable")]

@@ -25,6 +25,7 @@ from iyscheck.store.environment import (
     SYSTEM_ERRORS,
     Environment,
     check_keys,
+    files_translated,
     open_reader,
     read,
     translated,
@@ -282,7 +283,7 @@ class Store:
     def stats(self) -> StoreStats:
         """Return how full the store is."""
         environment = self._environment
-        with translated(environment.path), environment.lmdb.begin() as txn:
+        with files_translated(environment.path), environment.lmdb.begin() as txn:
             info = environment.lmdb.info()
             return StoreStats(
                 size_bytes=environment.size_bytes(),

@@ -1,6 +1,8 @@
+import bz2
 import gzip
 import hashlib
 import io
+import lzma
 import random
 from pathlib import Path
 
@@ -132,7 +134,7 @@ class TestOpening:
         except SourceUnreadableError as error:
             reason = str(error)
 
-        assert magic or not reason
+        assert magic or not reason or "is not read here" in reason
 
     def test_bomb(self, tmp_path: Path) -> None:
         """A small file that stands for gigabytes of one line is read in bounded memory."""
@@ -178,3 +180,53 @@ class TestNames:
         """A header that lacks a needed column, or names one twice, is an error."""
         with pytest.raises(SourceUnreadableError, match="header"):
             source.format_of("a.csv", header)
+
+
+def skippable(number: int, content: bytes) -> bytes:
+    """Make a zstd frame without data."""
+    return bytes([0x50 + number]) + b"\x2a\x4d\x18" + len(content).to_bytes(4, "little") + content
+
+
+class TestArchives:
+    """What compressors write: read, or refused by its true name before any row is."""
+
+    @pytest.mark.parametrize("number", [0, 15])
+    def test_padding(self, tmp_path: Path, number: int) -> None:
+        """Frames that hold no data may stand before, between and behind the others."""
+        padding = skippable(number, b"of pzstd" * 1000)
+        half = len(CONTENT) // 2
+        frames = padding + zstandard.compress(CONTENT[:half]) + padding + zstandard.compress(CONTENT[half:]) + padding
+        (tmp_path / "a.jsonl.zst").write_bytes(frames)
+
+        with source.opened(str(tmp_path / "a.jsonl.zst")) as reader:
+            assert b"".join(chunk.data for chunk in read(reader)) == CONTENT
+
+    @pytest.mark.parametrize("name", ["a.jsonl.zst", "a.jsonl"])
+    def test_window(self, tmp_path: Path, name: str) -> None:
+        """A window that takes more memory than a loader has is told as what it is, with what to do."""
+        parameters = zstandard.ZstdCompressionParameters(window_log=28, write_content_size=False)
+        frame = zstandard.ZstdCompressor(compression_params=parameters).compressobj()
+        (tmp_path / name).write_bytes(zstandard.compress(b"{}\n") + frame.compress(CONTENT) + frame.flush())
+
+        with (
+            pytest.raises(SourceUnreadableError, match=r"a window of 256 MiB; at most 128 MiB .* 'zstd --long=27'"),
+            source.opened(str(tmp_path / name)) as reader,
+        ):
+            read(reader)
+
+    @pytest.mark.parametrize(
+        ("content", "kind"),
+        [
+            (lzma.compress(CONTENT), "an xz archive"),
+            (bz2.compress(CONTENT), "a bzip2 archive"),
+            (b"PK\x03\x04\x14\0", "a zip archive"),
+        ],
+        ids=["xz", "bzip2", "zip"],
+    )
+    @pytest.mark.parametrize("name", ["a.jsonl", "a.jsonl.gz"])
+    def test_others(self, tmp_path: Path, name: str, content: bytes, kind: str) -> None:
+        """Other archives are named: they would be one reject a line."""
+        (tmp_path / name).write_bytes(content)
+
+        with pytest.raises(SourceUnreadableError, match=f"is {kind}, which"), source.opened(str(tmp_path / name)):
+            pass

@@ -8,7 +8,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from iyscheck.server.app import Server
+from iyscheck.server.handlers import CheckHandlers
 from iyscheck.server.log import open_log, take_over_library_logs
+from tests.server.conftest import Site
 
 
 @pytest.fixture
@@ -68,3 +71,24 @@ def test_library(root: logging.Logger, capsys: pytest.CaptureFixture[str]) -> No
     assert is_now(line.pop("timestamp"))
     assert line.pop("at").startswith("test_log:")
     assert line == {"worker": 3, "event": "library", "logger": "elsewhere", "error": None, "level": "warning"}
+
+
+def test_health_last(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No line says SERVING before calls can be taken: not while loops are compiled or the port is opened."""
+    log = io.StringIO()
+    said_before: list[str] = []
+    rehearse, bind = CheckHandlers.rehearse, Server._bind
+
+    def rehearsed(handlers: CheckHandlers) -> None:
+        rehearse(handlers)
+        said_before.append(log.getvalue())
+
+    def bound(server: Server, address: str) -> str:
+        said_before.append(log.getvalue())
+        return bind(server, address)
+
+    monkeypatch.setattr(CheckHandlers, "rehearse", rehearsed)
+    monkeypatch.setattr(Server, "_bind", bound)
+    with Server.start(site.settings(), open_log("debug", log)):
+        assert '"serving": true' in log.getvalue()
+    assert said_before == ["", ""]

@@ -34,6 +34,52 @@ def test_unknown_variable(monkeypatch: pytest.MonkeyPatch) -> None:
     assert caught.value.field == "IYSCHECK_LISTN"
 
 
+SERVICE = {
+    "IYSCHECK_SERVICE_HOST": "10.96.0.17",
+    "IYSCHECK_SERVICE_PORT": "50051",
+    "IYSCHECK_SERVICE_PORT_GRPC": "50051",
+    "IYSCHECK_PORT": "tcp://10.96.0.17:50051",
+    "IYSCHECK_PORT_50051_TCP": "tcp://10.96.0.17:50051",
+    "IYSCHECK_PORT_50051_TCP_PROTO": "tcp",
+    "IYSCHECK_PORT_50051_TCP_PORT": "50051",
+    "IYSCHECK_PORT_50051_TCP_ADDR": "10.96.0.17",
+    "IYSCHECK_METRICS_SERVICE_HOST": "fd00::17",
+    "IYSCHECK_METRICS_PORT": "tcp://[fd00::17]:9464",
+}
+"""What Kubernetes sets where there are Services called `iyscheck` and `iyscheck-metrics`."""
+
+
+def test_service_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Variables of a Kubernetes Service are no settings and no errors."""
+    before = Settings.read()
+    for name, value in SERVICE.items():
+        monkeypatch.setenv(name, value)
+
+    assert Settings.read() == before
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("IYSCHECK_PORT", "50051"),
+        ("IYSCHECK_PORT", "tcp://10.96.0.17:50051/x"),
+        ("IYSCHECK_SERVICE_PORT", "grpc"),
+        ("IYSCHECK_PORT_50051_TCP_ADR", "10.96.0.17"),
+        ("IYSCHECK_OTHER_PORT", "tcp://10.96.0.17:50051"),
+        ("IYSCHECK_METRICX_PORT", "tcp://10.96.0.17:50051"),
+        ("iyscheck_port", "tcp://10.96.0.17:50051"),
+    ],
+)
+def test_not_a_service_variable(monkeypatch: pytest.MonkeyPatch, name: str, value: str) -> None:
+    """What only looks like one, or is of a Service that there is not, is as unknown as before."""
+    monkeypatch.setenv("IYSCHECK_SERVICE_HOST", "10.96.0.17")
+    monkeypatch.setenv("IYSCHECK_METRICS_SERVICE_HOST", "10.96.0.18")
+    monkeypatch.setenv(name, value)
+
+    with pytest.raises(SettingsError, match=f"{name}: is not a setting"):
+        Settings.read()
+
+
 @pytest.mark.parametrize("name", sorted(OTHER_VARIABLES))
 def test_variables_of_the_client(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
     """Variables of the client's command line are no errors."""

@@ -26,12 +26,14 @@ from iyscheck.errors import (
 )
 from iyscheck.keys import AddressKey, StoreKey
 from iyscheck.store import layout
-from iyscheck.store.environment import translated
+from iyscheck.store.environment import files_translated, translated
 from iyscheck.store.layout import SourceState
 from iyscheck.store.snapshot import Store
 from iyscheck.store.verification import verify
+from iyscheck.store.view import Views
 from iyscheck.store.writer import Writer
 from tests.builders import ADDRESS_KEY, STORE_KEY, StoreBuilder, a_batch, a_change, content
+from tests.embedding import ROOT, make_store, run
 
 OTHER_ADDRESS_KEY = AddressKey(bytes(32))
 OTHER_STORE_KEY = StoreKey(bytes(32))
@@ -257,7 +259,7 @@ class TestFullDisk:
     )
     def test_translated(self, tmp_path: Path, error: Exception) -> None:
         """Each way in which the system says that there is no room is the same error of ours."""
-        with pytest.raises(StoreFullError, match="Free space"), translated(tmp_path):
+        with pytest.raises(StoreFullError, match="Free space"), files_translated(tmp_path):
             raise error
 
     @pytest.mark.parametrize(("free", "ours"), [(0, StoreFullError), (2**40, StoreUnreadableError)])
@@ -291,11 +293,23 @@ class TestTranslated:
     )
     def test_classes(self, tmp_path: Path, error: Exception, ours: type[StoreError]) -> None:
         """Each error becomes ours, says what to do and keeps its cause."""
-        with pytest.raises(ours) as caught, translated(tmp_path):
+        with pytest.raises(ours) as caught, files_translated(tmp_path):
             raise error
 
         assert caught.value.fix
         assert caught.value.__cause__ is error
+
+    @pytest.mark.parametrize("error", [BrokenPipeError(), OSError(28, "No space left on device"), EOFError()], ids=repr)
+    def test_not_the_stores(self, tmp_path: Path, error: Exception) -> None:
+        """What fails while a store is open is not blamed on it: a closed pipe, the disk of another file."""
+        with StoreBuilder(tmp_path / "store") as builder:
+            path = builder.path
+        with Store.open(path) as store:
+            views = Views(store.environment)
+            for opened in (store.snapshot, views.view, lambda: translated(path)):
+                with pytest.raises(type(error)), opened():
+                    raise error
+            views.close()
 
 
 class TestCopies:
@@ -325,3 +339,67 @@ class TestCopies:
 
         assert ids[0] == ids[2] != ids[1]
         assert len(ids[0]) == 16
+
+
+class TestNumbersOfContainers:
+    """Processes of different PID namespaces that have the same number, and one store."""
+
+    NAMESPACE = ("unshare", "--fork", "--pid", "--mount-proc")
+    PROGRAM = (
+        "import os, sys\n"
+        "from tests.embedding import open_engine\n"
+        "engine = open_engine(sys.argv[1])\n"
+        "snapshot = engine._store.snapshot()\n"
+        "print(engine._store.environment.lmdb.readers().count(f' {os.getpid()} '), flush=True)\n"
+        "sys.stdin.read()\n"
+        "os._exit(0)\n"  # as one that is killed: its slot stays
+    )
+
+    def start(self, path: Path, stdin: int) -> "subprocess.Popen[str]":
+        """Start a reader as the first process of a namespace; say aloud where that is not allowed."""
+        if subprocess.run([*self.NAMESPACE, "true"], capture_output=True, check=False).returncode:
+            pytest.skip("PID namespaces cannot be made here: this test needs root and unshare of util-linux")
+        return subprocess.Popen(
+            [*self.NAMESPACE, sys.executable, "-c", self.PROGRAM, str(path)],
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            cwd=ROOT,
+        )
+
+    def test_at_once(self, tmp_path: Path) -> None:
+        """The second is told why it cannot read, and what to do."""
+        path = make_store(tmp_path / "store")
+        with self.start(path, subprocess.PIPE) as first:
+            assert first.stdout is not None
+            assert first.stdout.readline() == "1\n"
+            said = self.start(path, subprocess.DEVNULL).communicate()[1]
+            first.communicate()
+
+        assert "Another process with the number of this one (1) has the store" in said
+        assert "shareProcessNamespace: true" in said
+
+    def test_one_after_the_other(self, tmp_path: Path) -> None:
+        """Slots of those who died are free again, though somebody has the store open all the time."""
+        path = make_store(tmp_path / "store")
+        with Store.open(path) as store:
+            with store.snapshot():
+                counts = [self.start(path, subprocess.DEVNULL).communicate()[0] for _ in range(3)]
+            assert store.stats().readers <= 3
+
+        assert counts == ["1\n"] * 3
+
+
+def test_few_addresses(tmp_path: Path) -> None:
+    """Where a process may not map so much, the error says what limits it."""
+    program = (
+        "import resource, sys\n"
+        "from tests.embedding import open_engine\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (2**36, 2**36))\n"
+        "open_engine(sys.argv[1])\n"
+    )
+    result = run(program, make_store(tmp_path / "store"))
+
+    assert "cannot be mapped: this process may not have 1 TiB of addresses" in result.stderr
+    assert "ulimit -v unlimited" in result.stderr

@@ -5,7 +5,9 @@ gathered, and one that reads the replies and wakes the callers. A caller waits f
 """
 
 import os
+import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from time import monotonic
 from types import TracebackType
@@ -101,8 +103,14 @@ class Batching:
         self._open = False
         self._abandoned = False
         self._trouble: ServiceError | None = None
+        self._forked = False
 
     def __enter__(self) -> Self:
+        gevent = sys.modules.get("gevent.monkey")
+        if gevent is not None and gevent.is_module_patched("threading"):
+            raise failures.patched()
+        here = weakref.ref(self)
+        os.register_at_fork(after_in_child=lambda: _forget(here()))
         for number in range(self._connections):
             self._lines.append(_Line(self._connect()))
             self._threads.append(
@@ -116,15 +124,22 @@ class Batching:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None:
+        if kind is not None and not self._forked:
             with self._lock:
                 self._open, self._abandoned = False, True
                 self._fail(self._ledger.alive(), failures.closed())
                 self._room.notify_all()
         self.close()
 
+    def forget(self) -> None:
+        """Refuse all calls in a forked process. A thread of the parent may hold the lock: here nobody lets it go."""
+        self._forked, self._open, self._lock = True, False, threading.Lock()
+        self._room, self._over = threading.Condition(self._lock), threading.Condition(self._lock)
+
     def close(self) -> None:
         """Take no more calls, wait until the outstanding ones are answered or out of time, and end the connections."""
+        if self._forked:
+            return  # all of it is the parent's
         with self._lock:
             self._open = False
             try:
@@ -206,7 +221,7 @@ class Batching:
     def _put(self, key: Key, recipient: str | bytes, waiter: _Waiter, deadline: float) -> None:
         """Take a call, when there is room for it. The lock must be held, as everywhere below but in the threads."""
         if not self._open:
-            raise failures.closed()
+            raise failures.forked() if self._forked else failures.closed()
         if self._pushing or self._ledger.outstanding >= self._capacity:
             self._wait_for_room(deadline)
         self._ledger.put(key, self._kinds.of(key), recipient, waiter, deadline)
@@ -435,3 +450,9 @@ def _held() -> threading.Lock:
     lock = threading.Lock()
     lock.acquire()
     return lock
+
+
+def _forget(batching: Batching | None) -> None:
+    """Refuse all calls of a forked process."""
+    if batching is not None:
+        batching.forget()

@@ -15,9 +15,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final, Protocol, cast
+from urllib.parse import quote
 
 import grpc
-import msgspec
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from iyscheck.errors import WorkersError
@@ -50,7 +50,14 @@ class Folder:
 @contextmanager
 def private_folder() -> Iterator[Folder]:
     """Make a folder for this user only; the end of the block removes it. Raises WorkersError."""
-    with tempfile.TemporaryDirectory(prefix="iyscheck-", ignore_cleanup_errors=True) as name:  # mode 0700
+    try:
+        made = tempfile.TemporaryDirectory(prefix="iyscheck-", ignore_cleanup_errors=True)  # mode 0700
+    except OSError as error:
+        raise WorkersError(
+            f"There is no temporary directory for the workers' sockets and counters: {error.strerror or error}.",
+            fix="Mount a small one for writing and name it in TMPDIR, or use --workers 1, which needs none.",
+        ) from None
+    with made as name:
         if len(name) > _LONGEST_NAME:
             raise WorkersError(
                 f"'{name}' is too long a name for sockets.", fix="Set TMPDIR to a shorter one, or use --workers 1."
@@ -65,11 +72,17 @@ def private_folder() -> Iterator[Folder]:
             os.close(descriptor)
 
 
+def _as_uri(socket: Path) -> str:
+    """Name a socket as gRPC reads it, where `?`, `#` and `%` mean something."""
+    return f"unix:{quote(os.fsencode(socket))}"
+
+
 class _Future(Protocol):
     """What is used of a gRPC future."""
 
     def done(self) -> bool: ...
     def exception(self) -> BaseException | None: ...
+    def result(self) -> object: ...
 
 
 class Child:
@@ -80,6 +93,8 @@ class Child:
         self.number = number
         self.started_s = time.monotonic()
         self.answered_s: float | None = None
+        self.kernel = ""
+        """What runs the inner loops in it, as its first answer says."""
         self.is_silent = False
         self.due_s = self.started_s + _START_S
         """When it must be gone, or have answered."""
@@ -88,10 +103,10 @@ class Child:
         self._asked: _Future | None = None
         order = Order(
             worker=number,
-            settings=settings.model_dump(mode="json"),
+            settings=settings.plain(),
             drain_s=settings.drain_seconds,
             folder=str(folder.path),
-            control=f"unix:{self._control}",
+            control=_as_uri(self._control),
         )
         # As this process finds its modules, whatever the working directory holds (-P) and however we were started.
         program = _PROGRAM.format(path=[path or str(Path.cwd()) for path in sys.path])
@@ -104,7 +119,7 @@ class Child:
         )
         self._lifeline = cast("IO[bytes]", self.process.stdin)
         with suppress(BrokenPipeError):  # it died at once, which the next round finds
-            self._lifeline.write(msgspec.json.encode(order) + b"\n")
+            self._lifeline.write(order.line())
 
     @property
     def is_dead(self) -> bool:
@@ -116,9 +131,11 @@ class Child:
         if self._asked is None:
             self._asked = self._question()
         elif self._asked.done():
-            error, self._asked = self._asked.exception(), None
+            asked, self._asked = self._asked, None
+            error = asked.exception()
             if error is None and self.answered_s is None:
                 self.answered_s = time.monotonic()
+                self.kernel = cast("v1.GetServerInfoResponse", asked.result()).kernel
             self.is_silent = error is not None and self.answered_s is not None
 
     def drain(self, drain_s: float) -> None:
@@ -142,7 +159,7 @@ class Child:
         if self._channel is None:
             if not self._control.exists():
                 return None
-            self._channel = grpc.insecure_channel(f"unix:{self._control}", options=_CHANNEL)
+            self._channel = grpc.insecure_channel(_as_uri(self._control), options=_CHANNEL)
         if self.answered_s is None:
             stub = ConsentCheckServiceStub(self._channel)
             return cast("_Future", stub.GetServerInfo.future(v1.GetServerInfoRequest(), timeout=_ANSWER_S))

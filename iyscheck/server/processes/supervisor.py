@@ -18,9 +18,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from iyscheck.errors import WorkersError
-from iyscheck.server.processes.bell import Bell
 from iyscheck.server.processes.child import Child, Folder
 from iyscheck.server.settings import Settings
+from iyscheck.signals import Bell
 
 MOST_DEATHS: Final = 5
 """Quick deaths of one worker in a row after which it is not started again."""
@@ -156,6 +156,10 @@ class Supervisor:
     def pids(self) -> list[int]:
         """Return the process ids of the workers, by number."""
         return [place.child.process.pid for place in self._places if place.child is not None]
+
+    def kernel(self) -> str:
+        """Say what runs the inner loops in the workers, which are all alike."""
+        return next((place.child.kernel for place in self._places if place.child is not None), "")
 
     def _tend(self, place: Place) -> None:
         """Look after one place's worker, and fill the place if it is due."""

@@ -5,6 +5,7 @@ however it went; then the worker drains too, since nobody would restart, count o
 it ends at once: its port may be another server's by the time it would listen.
 """
 
+import json
 import os
 import shutil
 import signal
@@ -15,7 +16,7 @@ from typing import Final
 
 import msgspec
 
-from iyscheck.server.processes.bell import Bell
+from iyscheck.signals import Bell
 
 FAILED: Final = 2
 _LATE_S: Final = 5.0
@@ -35,18 +36,23 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     folder: str
     control: str
 
+    def line(self) -> bytes:
+        """Write it as one line of JSON. Not msgspec's, which has no way to spell bytes of paths that are not UTF-8."""
+        return json.dumps(msgspec.structs.asdict(self)).encode() + b"\n"
+
 
 def main() -> None:
     """Serve what the first line of standard input says, until SIGTERM or its end."""
     over, orphaned, serving = Bell(), threading.Event(), threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: over.ring())
+    # Until it serves there is nothing to drain, and opening a store or compiling may take long.
+    signal.signal(signal.SIGTERM, lambda *_: over.ring() if serving.is_set() else os._exit(0))
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # a terminal sends them to us too; the supervisor decides
     lifeline = os.fdopen(0, "rb", buffering=0, closefd=False)  # unbuffered: a buffer has a lock that exits wait for
     line = lifeline.readline()
     if not line.endswith(b"\n"):  # the supervisor was killed before it had said what to serve
         sys.exit(FAILED)
-    order = msgspec.json.decode(line, type=Order)
+    order = msgspec.convert(json.loads(line), Order)
 
     def hold() -> None:
         while lifeline.read(1):

@@ -2,6 +2,7 @@ import fcntl
 import io
 import json
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
@@ -407,3 +408,14 @@ def test_private_folder() -> None:
 
     assert not path.exists()
     assert len(list(Path("/proc/self/fd").iterdir())) == open_before
+
+
+def test_no_temporary_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file system that is read-only everywhere: the error says what to mount, or how to do without."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "gone"))
+
+    with (
+        pytest.raises(WorkersError, match=r"No such file or directory\. .* TMPDIR, or use --workers 1"),
+        private_folder(),
+    ):
+        pass

@@ -135,16 +135,22 @@ def is_alive(pid: int) -> bool:
 
 
 def owners(folder: Path) -> set[str]:
-    """Whose counters lie in the private folder of a supervisor whose TMPDIR is `folder/private`."""
-    return {file.stem.rpartition("_")[2] for file in folder.glob("private/*/counters/*.db")}
+    """Whose counters lie in the private folder of a supervisor whose TMPDIR is `folder/private...`."""
+    return {file.stem.rpartition("_")[2] for file in folder.glob("private*/*/counters/*.db")}
 
 
 @pytest.fixture(scope="module")
 def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Site, Running]]:
-    """A running server of two workers, for tests that leave it whole."""
-    site = make_site(tmp_path_factory.mktemp("site"))
-    (site.path / "private").mkdir()
-    with running(site, TMPDIR=str(site.path / "private")) as server:
+    """A running server of two workers, for tests that leave it whole. Its directories have names that nobody expects.
+
+    One has Turkish Latin-5 bytes, which are no UTF-8; the other what means something in a URI.
+    """
+    folder = tmp_path_factory.mktemp("site") / os.fsdecode(b"ma\xf0aza")
+    folder.mkdir()
+    site = make_site(folder)
+    private = site.path / "private?#%41"
+    private.mkdir()
+    with running(site, TMPDIR=str(private)) as server:
         server.wait_for("serving")
         yield site, server
 

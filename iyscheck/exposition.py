@@ -1,0 +1,42 @@
+"""Serves a registry of metrics over HTTP, as server and loader do."""
+
+import socket
+import threading
+from socketserver import TCPServer, ThreadingMixIn
+from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
+
+from prometheus_client import CollectorRegistry, make_wsgi_app
+
+
+class _Server(ThreadingMixIn, WSGIServer):
+    """A thread for each scrape. It never asks for its own name: a resolver that is not there takes ten seconds."""
+
+    daemon_threads = True
+
+    def server_bind(self) -> None:
+        """Bind without the look-up that Python's server makes."""
+        TCPServer.server_bind(self)
+        self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
+        self.setup_environ()
+
+
+class _ServerOf6(_Server):
+    address_family = socket.AF_INET6
+
+
+class _Silent(WSGIRequestHandler):
+    """Logs no scrapes."""
+
+    def log_message(self, *_: object) -> None:
+        """Do nothing."""
+
+
+def serve_metrics(registry: CollectorRegistry, host: str, port: int) -> tuple[WSGIServer, threading.Thread]:
+    """Serve a registry from a thread; returns both, to be ended by their owner. Raises OSError, OverflowError."""
+    family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    kind = _ServerOf6 if family == socket.AF_INET6 else _Server
+    server = kind(address[:2], _Silent)  # type: ignore[arg-type] # addresses of the internet
+    server.set_app(make_wsgi_app(registry))
+    thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
+    thread.start()
+    return server, thread
