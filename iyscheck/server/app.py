@@ -3,7 +3,7 @@
 import gc
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from types import TracebackType
@@ -18,6 +18,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_g
 from iyscheck.engine import Engine
 from iyscheck.errors import SettingsError
 from iyscheck.keys import AddressKey, StoreKey
+from iyscheck.log import STANDARD_ERROR, LogLines
 from iyscheck.question import MAX_MESSAGE_BYTES
 from iyscheck.server.calls import SERVICE, Calls
 from iyscheck.server.fronts import grpc as grpc_front
@@ -70,28 +71,35 @@ class Server:
         parts: ExitStack,
         *,
         shares_port: bool,
+        lost_lines: Callable[[], int],
     ) -> None:
         self.settings = settings
         self.engine = engine
         self.address = self.metrics_address = ""
         self._log = log
         self._parts = parts
-        self._metrics = Metrics()
+        self._metrics = Metrics(lost_lines)
         self._health = Health(engine, self._metrics.refresh_seconds, log)
         self._grpc = self._build(shares_port=shares_port)
 
     @classmethod
     def start(
-        cls, settings: Settings, log: structlog.typing.FilteringBoundLogger | None = None, *, control: str = ""
+        cls,
+        settings: Settings,
+        log: structlog.typing.FilteringBoundLogger | None = None,
+        *,
+        control: str = "",
+        lost_lines: Callable[[], int] = lambda: 0,
     ) -> Self:
         """Open keys and store and serve. Raises KeyFileError, StoreError, SettingsError (cannot bind).
 
         A server with a `control` address, which only it listens on, shares its port with others that have one, and
-        leaves its metrics to whoever adds them up.
+        leaves its metrics to whoever adds them up. `lost_lines` says how many lines `log` has lost.
         """
         with ExitStack() as parts:
             engine = parts.enter_context(open_engine(settings))
-            server = cls(settings, engine, log or open_log(settings.log_level), parts, shares_port=bool(control))
+            log = log or open_log(settings.log_level, LogLines(STANDARD_ERROR))
+            server = cls(settings, engine, log, parts, shares_port=bool(control), lost_lines=lost_lines)
             parts.callback(server._health.stop)
             server._health.start()
             server._handlers.rehearse()
@@ -122,6 +130,7 @@ class Server:
     def sample(self) -> None:
         """Note in the metrics how the index is used; a server with metrics of its own does so with each scrape."""
         self._metrics.index.take(self.engine.index_stats())
+        self._metrics.log.take()
 
     def describe(self) -> dict[str, object]:
         """Say where the server listens and how fresh its store is."""

@@ -9,8 +9,9 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from iyscheck.engine import Engine
+from iyscheck.log import STANDARD_ERROR, LogLines
 from iyscheck.server.app import Server, description, keep_for_good, open_engine
-from iyscheck.server.log import open_log, take_over_library_logs
+from iyscheck.server.log import end_with_any_thread, open_log, take_over_library_logs
 from iyscheck.server.metrics import StoreState, expose
 from iyscheck.server.processes.bell import Bell
 from iyscheck.server.processes.child import private_folder
@@ -31,17 +32,24 @@ def run(settings: Settings, announce: Callable[[str], None] | None = None) -> in
 
     `announce` gets one line for people. Raises what `Server.start` raises, and WorkersError.
     """
-    log = open_log(settings.log_level)
-    take_over_library_logs()
+    lines = LogLines(STANDARD_ERROR)
+    log = open_log(settings.log_level, lines)
+    take_over_library_logs(lines)
+    end_with_any_thread(log)
     cores = usable_cores()
     count = settings.workers or cores
     if count > cores:
         log.warning("more_workers_than_cores", workers=count, cores=cores)
-    return _run_workers(settings, count, log, announce) if count > 1 else _run_alone(settings, log, announce)
+    if count > 1:
+        return _run_workers(settings, count, log, lines, announce)
+    return _run_alone(settings, log, lines, announce)
 
 
 def _run_alone(
-    settings: Settings, log: structlog.typing.FilteringBoundLogger, announce: Callable[[str], None] | None
+    settings: Settings,
+    log: structlog.typing.FilteringBoundLogger,
+    lines: LogLines,
+    announce: Callable[[str], None] | None,
 ) -> int:
     with _reserve(settings.listen, log):
         pass  # nobody listens there; gRPC takes it alone itself
@@ -50,7 +58,7 @@ def _run_alone(
         signal.signal(number, lambda *_: over.ring())
     # What rolls several workers over must not kill a server that has only one.
     signal.signal(signal.SIGHUP, lambda *_: log.warning("rolling_restart_refused", workers=1))
-    server = Server.start(settings, log)
+    server = Server.start(settings, log, lost_lines=lambda: lines.lost)
     keep_for_good()
     _tell(server.describe(), settings, log, announce)
     while not over.wait(_LOOK_S):
@@ -65,6 +73,7 @@ def _run_workers(
     settings: Settings,
     count: int,
     log: structlog.typing.FilteringBoundLogger,
+    lines: LogLines,
     announce: Callable[[str], None] | None,
 ) -> int:
     with ExitStack() as parts:
@@ -72,7 +81,7 @@ def _run_workers(
         engine = parts.enter_context(open_engine(settings))
         port = parts.enter_context(_reserve(settings.listen, log))
         folder = parts.enter_context(private_folder())
-        tally = Tally(folder.counters)
+        tally = Tally(folder.counters, lambda: lines.lost)
         registry = CollectorRegistry()
         registry.register(StoreState(engine))
         registry.register(tally)

@@ -21,7 +21,7 @@ import msgspec
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from iyscheck.errors import WorkersError
-from iyscheck.server.processes.tally import VARIABLE
+from iyscheck.server.processes.counters import VARIABLE
 from iyscheck.server.processes.worker import Order
 from iyscheck.server.settings import Settings
 from iyscheck.v1 import consent_check_pb2 as v1

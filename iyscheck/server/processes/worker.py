@@ -16,6 +16,7 @@ from typing import Final
 import msgspec
 
 from iyscheck.server.processes.bell import Bell
+from iyscheck.server.processes.counters import reserve
 
 FAILED: Final = 2
 _LATE_S: Final = 5.0
@@ -63,19 +64,25 @@ def main() -> None:
 
 
 def _serve(order: Order, over: Bell, orphaned: threading.Event, serving: threading.Event) -> int:
+    unkept = reserve()
     # Not at the top: they take most of a second, in which signals and the lifeline already have to be heard.
     from iyscheck.errors import IyscheckError
+    from iyscheck.log import STANDARD_ERROR, LogLines
     from iyscheck.server.app import Server, keep_for_good
-    from iyscheck.server.log import open_log, take_over_library_logs
+    from iyscheck.server.log import end_with_any_thread, open_log, take_over_library_logs
     from iyscheck.server.refusals import our_frames
     from iyscheck.server.settings import Settings
 
     who = {"worker": order.worker, "pid": os.getpid()}
-    log = open_log(str(order.settings.get("log_level", "info"))).bind(**who)
-    take_over_library_logs(**who)
+    lines = LogLines(STANDARD_ERROR, **who)
+    log = open_log(str(order.settings.get("log_level", "info")), lines).bind(**who)
+    take_over_library_logs(lines, **who)
+    end_with_any_thread(log)
+    if unkept is not None:
+        log.error("counters_not_kept", why=unkept)
     try:
         settings = Settings.read(**order.settings)
-        server = Server.start(settings, log, control=order.control)
+        server = Server.start(settings, log, control=order.control, lost_lines=lambda: lines.lost)
         serving.set()
     except Exception as error:  # noqa: BLE001 - whatever it is, the log must tell it in our form
         told = str(error) if isinstance(error, IyscheckError) else None

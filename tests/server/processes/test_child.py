@@ -17,7 +17,7 @@ from grpc_health.v1 import health_pb2
 
 from iyscheck.server.processes import child
 from iyscheck.server.processes.child import Child, Folder, private_folder
-from iyscheck.server.processes.tally import VARIABLE
+from iyscheck.server.processes.counters import VARIABLE
 from iyscheck.server.settings import Settings
 from iyscheck.v1 import consent_check_pb2 as v1
 from iyscheck.v1.consent_check_pb2_grpc import ConsentCheckServiceStub
