@@ -24,7 +24,7 @@ IyscheckError                     never raised itself
 │   ├── PositionOfOtherLogError   the position belongs to another store
 │   └── NotYetAtPositionError     the store has not come so far yet
 ├── OverloadedError               a limit on concurrent work is reached; try again
-├── WorkersError                  the worker processes of a server do not stay alive
+├── WorkersError                  the worker processes of a server do not stay alive, or get no threads
 ├── SourceError                   one feed source
 │   ├── SourceUnreadableError     it cannot be opened, read or decompressed
 │   ├── SourceChangedError        its beginning is not what was loaded before
@@ -218,7 +218,7 @@ class OverloadedError(IyscheckError):
 
 
 class WorkersError(IyscheckError):
-    """A worker process ended before it answered, or again and again soon after."""
+    """A worker process ended before it answered, or again and again soon after; or there are no threads for one."""
 
     reason: ClassVar[str] = "WORKERS_FAILED"
 

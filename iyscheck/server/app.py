@@ -4,7 +4,6 @@ import gc
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Final, Self
@@ -26,7 +25,9 @@ from iyscheck.server.fronts.health import MAX_WATCHERS, Health
 from iyscheck.server.handlers import CheckHandlers
 from iyscheck.server.log import open_log
 from iyscheck.server.metrics import Metrics, expose
+from iyscheck.server.refusals import our_frames
 from iyscheck.server.settings import Settings
+from iyscheck.server.threads import no_threads, started_pool
 
 _REFLECTION_STREAMS: Final = 2
 _HEALTH_WORKERS: Final = 2
@@ -78,6 +79,7 @@ class Server:
         self.address = self.metrics_address = ""
         self._log = log
         self._parts = parts
+        self._samples = True
         self._metrics = Metrics(lost_lines)
         self._health = Health(engine, self._metrics.refresh_seconds, log)
         self._grpc = self._build(shares_port=shares_port)
@@ -109,7 +111,10 @@ class Server:
                 server._bind(control)
             else:
                 server._serve_metrics()
-            server._grpc.start()
+            try:
+                server._grpc.start()
+            except RuntimeError:
+                raise no_threads(1) from None
             server._parts = parts.pop_all()
             return server
 
@@ -123,14 +128,25 @@ class Server:
         """Say NOT_SERVING, take no new calls, give those that run `grace_s` seconds, and close everything."""
         self._health.drain()
         time.sleep(min(_NOTICE_S, _NOTICE_SHARE * grace_s))
-        self._grpc.stop(grace_s).wait()
+        try:
+            ended = self._grpc.stop(grace_s)
+        except RuntimeError:  # gRPC starts a thread that waits for the grace to end, and there is none
+            ended = self._grpc.stop(None)
+        ended.wait()
         self.sample()
         self._parts.close()
 
     def sample(self) -> None:
         """Note in the metrics how the index is used; a server with metrics of its own does so with each scrape."""
-        self._metrics.index.take(self.engine.index_stats())
-        self._metrics.log.take()
+        try:
+            self._metrics.index.take(self.engine.index_stats())
+            self._metrics.log.take()
+        except Exception as error:  # noqa: BLE001 - whatever it is, answers do not depend on it
+            if self._samples:
+                self._log.error("not_counted", error=type(error).__name__, at=our_frames(error))
+            self._samples = False
+        else:
+            self._samples = True
 
     def describe(self) -> dict[str, object]:
         """Say where the server listens and how fresh its store is."""
@@ -139,14 +155,14 @@ class Server:
     def _build(self, *, shares_port: bool) -> grpc.Server:
         settings, metrics = self.settings, self._metrics
         threads = pool_size(settings.unary_workers, settings.max_streams)
-        pool = self._parts.enter_context(ThreadPoolExecutor(threads, thread_name_prefix="rpc"))
+        pool = self._parts.enter_context(started_pool(threads, "rpc"))
         options = tuple((dict(OPTIONS) | {"grpc.so_reuseport": int(shares_port)}).items())
         server = grpc.server(pool, options=options, maximum_concurrent_rpcs=threads + _QUEUED_CALLS)
         # Half of the workers may wait for a position, the other half goes on answering.
         self._handlers = handlers = CheckHandlers(
             self.engine, metrics.decisions, max_waiters=max(1, settings.unary_workers // 2)
         )
-        checks = self._parts.enter_context(ThreadPoolExecutor(settings.unary_workers, thread_name_prefix="check"))
+        checks = self._parts.enter_context(started_pool(settings.unary_workers, "check"))
         self.calls = Calls(handlers, metrics, self._log, max_streams=settings.max_streams)
         server.add_generic_rpc_handlers((grpc_front.service(self.calls, checks),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, server)

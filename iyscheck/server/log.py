@@ -82,9 +82,11 @@ def end_with_any_thread(log: structlog.typing.FilteringBoundLogger) -> None:
     """
 
     def end(died: threading.ExceptHookArgs) -> None:
-        name = died.thread.name if died.thread is not None else None
-        at = our_frames(died.exc_value) if died.exc_value is not None else []
-        log.critical("thread_died", thread=name, error=died.exc_type.__name__, at=at, exit_code=FAILED)
-        os._exit(FAILED)
+        try:
+            name = died.thread.name if died.thread is not None else None
+            at = our_frames(died.exc_value) if died.exc_value is not None else []
+            log.critical("thread_died", thread=name, error=died.exc_type.__name__, at=at, exit_code=FAILED)
+        finally:
+            os._exit(FAILED)
 
     threading.excepthook = end

@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Final
 
 import structlog
@@ -14,8 +14,9 @@ from iyscheck.server.app import Server, description, keep_for_good, open_engine
 from iyscheck.server.log import end_with_any_thread, open_log, take_over_library_logs
 from iyscheck.server.metrics import StoreState, expose
 from iyscheck.server.processes.bell import Bell
-from iyscheck.server.processes.child import private_folder
+from iyscheck.server.processes.child import Child, private_folder
 from iyscheck.server.processes.cores import usable_cores
+from iyscheck.server.processes.deadline import LATE_S, end_within
 from iyscheck.server.processes.port import Reservation
 from iyscheck.server.processes.supervisor import Supervisor
 from iyscheck.server.processes.tally import Tally
@@ -58,13 +59,14 @@ def _run_alone(
         signal.signal(number, lambda *_: over.ring())
     # What rolls several workers over must not kill a server that has only one.
     signal.signal(signal.SIGHUP, lambda *_: log.warning("rolling_restart_refused", workers=1))
-    server = Server.start(settings, log, lost_lines=lambda: lines.lost)
-    keep_for_good()
-    _tell(server.describe(), settings, log, announce)
-    while not over.wait(_LOOK_S):
-        pass  # a signal that another thread got is handled when the main thread moves
-    log.info("draining", seconds=settings.drain_seconds)
-    server.stop(settings.drain_seconds)
+    with Server.start(settings, log, lost_lines=lambda: lines.lost) as server:
+        keep_for_good()
+        _tell(server.describe(), settings, log, announce)
+        while not over.wait(_LOOK_S):
+            pass  # a signal that another thread got is handled when the main thread moves
+        log.info("draining", seconds=settings.drain_seconds)
+        end_within(settings.drain_seconds + LATE_S, log)
+        server.stop(settings.drain_seconds)
     log.info("stopped")
     return 0
 
@@ -85,10 +87,11 @@ def _run_workers(
         registry = CollectorRegistry()
         registry.register(StoreState(engine))
         registry.register(tally)
+        order = settings.model_copy(update={"listen": port.address, "metrics_listen": ""})
         supervisor = Supervisor(
-            settings.model_copy(update={"listen": port.address, "metrics_listen": ""}),
+            lambda number, serial: Child(number, order, folder, serial),
             count=count,
-            folder=folder,
+            drain_s=settings.drain_seconds,
             log=log,
             settle=lambda pid: _settle(pid, tally, engine, log),
         )
@@ -134,7 +137,8 @@ def _tell(
 ) -> None:
     log.info("serving", **described, settings=settings.model_dump(mode="json"))
     if announce is not None:
-        announce(_sentence(described))
+        with suppress(OSError):  # nobody reads it
+            announce(_sentence(described))
 
 
 def _sentence(described: dict[str, object]) -> str:

@@ -70,6 +70,7 @@ def _serve(order: Order, over: Bell, orphaned: threading.Event, serving: threadi
     from iyscheck.log import STANDARD_ERROR, LogLines
     from iyscheck.server.app import Server, keep_for_good
     from iyscheck.server.log import end_with_any_thread, open_log, take_over_library_logs
+    from iyscheck.server.processes.deadline import LATE_S, end_within
     from iyscheck.server.refusals import our_frames
     from iyscheck.server.settings import Settings
 
@@ -98,6 +99,7 @@ def _serve(order: Order, over: Bell, orphaned: threading.Event, serving: threadi
     if orphaned.is_set():
         log.error("orphaned")
     log.info("worker_draining", seconds=settings.drain_seconds)
+    end_within(settings.drain_seconds + LATE_S, log)
     server.stop(settings.drain_seconds)
     if orphaned.is_set():
         shutil.rmtree(order.folder, ignore_errors=True)

@@ -186,7 +186,7 @@ class TestProcess:
         worker = Child(0, Settings.read(), folder, 1)
         worker.close()
 
-        assert worker.is_dead
+        assert worker.exit_code is not None
         assert worker.process.returncode == 4
 
     def test_drain(self, begin: Callable[[], Child]) -> None:
@@ -196,7 +196,7 @@ class TestProcess:
 
         assert before + 9.0 + child._LATE_S <= worker.due_s < time.monotonic() + 9.0 + child._LATE_S + 1
         assert worker.process.wait(60) < 0
-        assert worker.is_dead
+        assert worker.exit_code is not None
 
     def test_close(self, begin: Callable[[], Child], folder: Folder) -> None:
         """What was held for it is let go of: its lifeline, its socket, the questions on their way."""

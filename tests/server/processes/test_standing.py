@@ -5,19 +5,28 @@ import signal
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
+from iyscheck import wire
 from iyscheck.client import Client
 from iyscheck.consent import Channel, RecipientType
+from iyscheck.question import Context, Question
 from iyscheck.server.processes.counters import RESERVED_BYTES
+from iyscheck.v1.consent_check_pb2_grpc import ConsentCheckServiceStub
 from tests.server.conftest import CONSENTED, Site
 from tests.server.processes.running import WORKERS, Running, eventually, running
 
 WHO: Mapping[str, Any] = {"brand": 1, "channel": Channel.MESAJ, "recipient_type": RecipientType.BIREYSEL}
+
+CONTEXT = Context(**WHO)
+REQUEST = wire.check_request(Question(context=CONTEXT, address=CONSENTED))
+FRAME = wire.frame(CONTEXT, addresses=[CONSENTED])
+OWN = ("grpc.use_local_subchannel_pool", 1)
 
 
 def answers(target: str) -> bool:
@@ -90,7 +99,7 @@ class TestDisk:
 
     @pytest.mark.crash
     def test_counters(self, site: Site) -> None:
-        """Workers die and are replaced: nobody falls over counters, old counts stay, and it is said which are missing."""
+        """Workers die and are replaced: nobody falls over counters, old counts stay, lacking ones are told."""
         (site.path / "small").mkdir()
         with filled(site.path / "small") as fill, running(site, TMPDIR=str(site.path / "small")) as server:
             assert answers(server.target)
@@ -114,3 +123,86 @@ class TestDisk:
             assert [event["signal"] for event in server.events("worker_died")] == ["SIGKILL"]
             server.process.terminate()
             assert server.process.wait(60) == 0
+
+
+STARVED = """
+import os, threading
+from pathlib import Path
+start, limit = threading.Thread.start, Path({limit!r})
+def limited(thread):
+    if limit.exists():
+        raise RuntimeError("can't start new thread")
+    start(thread)
+threading.Thread.start = limited
+"""
+"""Lets every process refuse threads while a file is there, as a limit of the system does."""
+
+
+@contextmanager
+def starving(site: Site, *flags: str) -> Iterator[tuple[Running, Path]]:
+    """Run a server whose processes start no thread while the file that is given exists."""
+    limit, code = site.path / "limit", site.path / "code"
+    code.mkdir()
+    (code / "sitecustomize.py").write_text(STARVED.format(limit=str(limit)))
+    with running(site, *flags, PYTHONPATH=f"{code}:{os.environ.get('PYTHONPATH', '')}") as server:
+        server.wait_for("serving")
+        yield server, limit
+
+
+class TestThreads:
+    """The system starts no more threads for a while."""
+
+    @pytest.mark.crash
+    def test_limit(self, site: Site) -> None:
+        """Calls of all kinds are answered meanwhile; a worker that dies is replaced afterwards; the end is orderly."""
+        with starving(site) as (server, limit):
+            limit.touch()
+            with ExitStack() as parts:
+                channels = [parts.enter_context(grpc.insecure_channel(server.target, [OWN])) for _ in range(8)]
+                calls = [ConsentCheckServiceStub(channel) for channel in channels]
+                streams = [call.StreamCheck(iter([FRAME]), timeout=20) for call in calls for _ in range(3)]
+                assert [call.Check(REQUEST, timeout=20).permitted for call in calls for _ in range(4)] == [True] * 32
+                assert [len(list(stream)) for stream in streams] == [1] * 24
+            os.kill(server.pids()[0], signal.SIGKILL)
+            server.wait_for("worker_not_started", 2)
+            assert answers(server.target)
+            limit.unlink()
+            server.wait_for("worker_answers", WORKERS + 1)
+            assert server.process.poll() is None
+            limit.touch()
+            server.process.terminate()
+            assert server.process.wait(20) == 0
+            assert [event["exit_code"] for event in server.events("worker_left")] == [0] * WORKERS
+
+    @pytest.mark.crash
+    @pytest.mark.parametrize("workers", [1, WORKERS])
+    def test_dead_thread(self, site: Site, workers: int) -> None:
+        """A process whose thread of calls has died ends with a sentence, so that somebody starts it again."""
+        fault = """
+import grpc._server as server, threading
+from pathlib import Path
+process = server._process_event_and_continue
+def failing(state, event):
+    if Path({limit!r}).exists():
+        raise RuntimeError("can't start new thread")
+    return process(state, event)
+server._process_event_and_continue = failing
+"""
+        limit, code = site.path / "limit", site.path / "code"
+        code.mkdir()
+        (code / "sitecustomize.py").write_text(fault.format(limit=str(limit)))
+        flags = {"PYTHONPATH": f"{code}:{os.environ.get('PYTHONPATH', '')}"}
+        with running(site, f"--workers={workers}", **flags) as server:
+            server.wait_for("serving")
+            limit.touch()
+            with suppress(grpc.RpcError), grpc.insecure_channel(server.target) as channel:
+                ConsentCheckServiceStub(channel).Check(REQUEST, timeout=1)
+            died = server.wait_for("thread_died")
+            limit.unlink()
+
+            assert (died["error"], died["exit_code"]) == ("RuntimeError", 2)
+            if workers == 1:
+                assert server.process.wait(20) == 2
+            else:
+                server.wait_for("worker_answers", workers + 1)
+                assert answers(server.target)
