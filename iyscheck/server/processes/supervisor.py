@@ -18,7 +18,7 @@ import structlog
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from iyscheck.errors import WorkersError
+from iyscheck.errors import IyscheckError, WorkersError
 from iyscheck.server.processes.bell import Bell
 from iyscheck.server.refusals import our_frames
 
@@ -30,6 +30,7 @@ _BUSY_ROUND_S: Final = 0.05
 _IDLE_ROUND_S: Final = 1.0
 _HANGS_S: Final = 30.0
 """A worker that was silent for that long is ended: the connections that it holds get no answer otherwise."""
+_UNSERVED_S: Final = 30.0
 _AGAIN_S: Final = 1.0
 _LAST_S: Final = 15.0
 """After the drain's time nobody is waited for longer, not even for who cannot be killed."""
@@ -140,6 +141,7 @@ class Supervisor:
         self._wake = Bell()
         self._over = False
         self._roll = False
+        self._served_s = clock()
         self._failing: set[str] = set()
         self._failure: WorkersError | None = None
 
@@ -248,7 +250,7 @@ class Supervisor:
                 self.metrics.restarts += 1
                 place.child = self._spawn(place)
                 if place.child is None:
-                    self._lost(place, quick=True)
+                    self._refused(place)
         elif self._exit_code(child) is not None:
             place.child = None
             self._lost(place, quick=child.answered_s is None or now - child.answered_s < _QUICK_S)
@@ -283,6 +285,17 @@ class Supervisor:
                 f"Worker {place.number} died {place.deaths} times in a row.", fix="The log tells why."
             )
             self._say(logging.ERROR, "crash_loop", worker=place.number, deaths=place.deaths)
+
+    def _refused(self, place: Place) -> None:
+        """Say when to try again to start a worker, or that this went on for too long with nobody serving.
+
+        What the system refuses now it may give in a moment, and those that serve go on meanwhile.
+        """
+        place.due_s = self._clock() + _BACK_OFF_S[-1]
+        if self._clock() - self._served_s > _UNSERVED_S:
+            self._failure = WorkersError(
+                f"No worker serves, and for {_UNSERVED_S:.0f} s none could be started.", fix="The log tells why."
+            )
 
     def _roll_on(self) -> None:
         """Go on with a rolling restart."""
@@ -319,7 +332,13 @@ class Supervisor:
         try:
             child = self._start(place.number, self._serial)
         except Exception as error:  # noqa: BLE001 - no memory, processes, threads, or Python itself is being replaced
-            why = error.strerror if isinstance(error, OSError) else None
+            why = (
+                error.strerror
+                if isinstance(error, OSError)
+                else str(error)
+                if isinstance(error, IyscheckError)
+                else None
+            )
             name = type(error).__name__
             self._say(logging.WARNING, "worker_not_started", worker=place.number, error=name, why=why)
             return None
@@ -372,6 +391,8 @@ class Supervisor:
         states = Counts(
             "starting" if child.answered_s is None else "silent" if child.is_silent else "serving" for child in present
         )
+        if states["serving"]:
+            self._served_s = self._clock()
         states["draining"] = len(self._leaving)
         self.metrics.states = dict(states)
 

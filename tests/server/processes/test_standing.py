@@ -164,7 +164,7 @@ class TestThreads:
                 assert [call.Check(REQUEST, timeout=20).permitted for call in calls for _ in range(4)] == [True] * 32
                 assert [len(list(stream)) for stream in streams] == [1] * 24
             os.kill(server.pids()[0], signal.SIGKILL)
-            server.wait_for("worker_not_started", 2)
+            server.wait_for("worker_not_started", 3)
             assert answers(server.target)
             limit.unlink()
             server.wait_for("worker_answers", WORKERS + 1)
