@@ -32,17 +32,19 @@ from iyscheck.server.threads import no_threads, started_pool
 _REFLECTION_STREAMS: Final = 2
 _HEALTH_WORKERS: Final = 2
 _QUEUED_CALLS: Final = 1_000  # beyond this many calls without a thread, gRPC refuses at once
-_WAITING_CALLS: Final = 100_000
+_WAITING_CALLS: Final = 6_000
+_MOST_WAITING_CALLS: Final = 8_000  # each takes some 25 KB: whoever opens calls and resets them at once takes 200 MB
+_WAITING_IN_CLIENT: Final = 100
 _NOTICE_S: Final = 1.0  # how long balancers get to see NOT_SERVING before new calls are refused
 _NOTICE_SHARE: Final = 0.1
 
 OPTIONS: Final = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    # Calls wait for Python to take them up. From 1,000 on gRPC would cancel some without a word: high enough that
-    # whoever is too many is refused by `maximum_concurrent_rpcs`, which clients understand.
+    # Calls wait for Python to take them up. From here on gRPC cancels some without a word, where it would refuse them
+    # by `maximum_concurrent_rpcs`, which clients understand better: high enough for all but attacks.
     ("grpc.server.max_pending_requests", _WAITING_CALLS),
-    ("grpc.server.max_pending_requests_hard_limit", _WAITING_CALLS),
+    ("grpc.server.max_pending_requests_hard_limit", _MOST_WAITING_CALLS),
     ("grpc.so_reuseport", 0),  # two servers on one port would share calls without anybody noticing; see `port`
     ("grpc.max_connection_age_ms", 600_000),  # else connection balancers pin clients to old servers
     ("grpc.max_connection_age_grace_ms", 300_000),
@@ -156,7 +158,12 @@ class Server:
         settings, metrics = self.settings, self._metrics
         threads = pool_size(settings.unary_workers, settings.max_streams)
         pool = self._parts.enter_context(started_pool(threads, "rpc"))
-        options = tuple((dict(OPTIONS) | {"grpc.so_reuseport": int(shares_port)}).items())
+        own = {
+            "grpc.so_reuseport": int(shares_port),
+            # What one connection has open beyond that waits in its client, where it costs us nothing.
+            "grpc.http2.max_concurrent_streams": threads + _WAITING_IN_CLIENT,
+        }
+        options = tuple((dict(OPTIONS) | own).items())
         server = grpc.server(pool, options=options, maximum_concurrent_rpcs=threads + _QUEUED_CALLS)
         # Half of the workers may wait for a position, the other half goes on answering.
         self._handlers = handlers = CheckHandlers(
