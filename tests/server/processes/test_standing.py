@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +16,7 @@ import pytest
 from iyscheck import wire
 from iyscheck.client import Client
 from iyscheck.consent import Channel, RecipientType
+from iyscheck.errors import ServiceUnavailableError
 from iyscheck.question import Context, Question
 from iyscheck.server.processes.counters import RESERVED_BYTES
 from iyscheck.v1.consent_check_pb2_grpc import ConsentCheckServiceStub
@@ -138,6 +140,34 @@ threading.Thread.start = limited
 """Lets every process refuse threads while a file is there, as a limit of the system does."""
 
 
+def opened_and_reset(target: str, calls: int) -> None:
+    """Open calls on one connection and reset each at once, as no honest client does."""
+
+    def frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
+        return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+    headers = {":method": "POST", ":scheme": "http", ":path": "/iyscheck.v1.ConsentCheckService/Check"}
+    headers |= {":authority": "x", "content-type": "application/grpc", "te": "trailers"}
+    block = b"".join(
+        b"\0" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
+        for name, value in headers.items()
+    )
+    host, _, port = target.rpartition(":")
+    with socket.create_connection((host, int(port))) as connection, suppress(OSError):
+
+        def read() -> None:
+            with suppress(OSError):
+                while connection.recv(65536):
+                    pass
+
+        reader = threading.Thread(target=read, daemon=True)
+        connection.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + frame(4, 0, 0, b""))
+        reader.start()
+        for first in range(1, 2 * calls, 200):
+            streams = range(first, first + 200, 2)
+            connection.sendall(b"".join(frame(1, 4, n, block) + frame(3, 0, n, b"\0\0\0\x08") for n in streams))
+
+
 @contextmanager
 def starving(site: Site, *flags: str) -> Iterator[tuple[Running, Path]]:
     """Run a server whose processes start no thread while the file that is given exists."""
@@ -206,3 +236,28 @@ server._process_event_and_continue = failing
             else:
                 server.wait_for("worker_answers", workers + 1)
                 assert answers(server.target)
+
+
+def test_rapid_reset(site: Site) -> None:
+    """Calls that are reset at once do not pile up in memory, and honest calls are answered when that is over."""
+
+    def megabytes(pid: int) -> int:
+        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon")) // 1024
+
+    with running(site, "--workers=1") as server:
+        assert answers(server.target)
+        before = megabytes(server.process.pid)
+        threads = [threading.Thread(target=opened_and_reset, args=(server.target, 20_000)) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+        def recovered() -> bool:
+            with suppress(ServiceUnavailableError):
+                return answers(server.target)
+            return False
+
+        eventually(recovered, "nobody is answered any more")
+        assert megabytes(server.process.pid) - before < 400
