@@ -26,7 +26,7 @@ IyscheckError                     never raised itself
 │   └── NotYetAtPositionError     the store has not come so far yet
 ├── OverloadedError               a limit on concurrent work is reached; try again
 ├── KernelError                   a compiled loop cannot run in this process
-├── WorkersError                  the worker processes of a server do not stay alive
+├── WorkersError                  the worker processes of a server do not stay alive, or get no threads
 ├── SourceError                   one feed source
 │   ├── SourceUnreadableError     it cannot be opened, read or decompressed
 │   ├── SourceChangedError        its beginning is not what was loaded before
@@ -241,7 +241,7 @@ class KernelError(IyscheckError):
 
 
 class WorkersError(IyscheckError):
-    """A worker process ended before it answered, or again and again soon after."""
+    """A worker process ended before it answered, or again and again soon after; or there are no threads for one."""
 
     reason: ClassVar[str] = "WORKERS_FAILED"
 

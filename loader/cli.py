@@ -1,14 +1,13 @@
 """The command `iyscheck-loader`. Exit codes: 0 done; 1 rejects wait for acceptance, or faults; 2 error."""
 
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Final, NoReturn
+from typing import Annotated, Final, NoReturn, TextIO, cast
 
 import typer
 from rich.console import Console
@@ -18,6 +17,7 @@ from iyscheck import output
 from iyscheck.errors import InputError, IyscheckError, SettingsError
 from iyscheck.kernel import Kernel
 from iyscheck.keys import AddressKey, StoreKey
+from iyscheck.log import STANDARD_ERROR, LogLines
 from iyscheck.signals import Stop
 from iyscheck.store.snapshot import Store
 from iyscheck.store.verification import verify as verified
@@ -157,8 +157,9 @@ def follow(  # noqa: PLR0913, PLR0917 - each parameter is a flag of the command
         )
         keys = AddressKey.load(address_key), StoreKey.load(store_key)
         stop = _stop_on_signals()
-        _log_json()
-        metrics = FeedMetrics()
+        lines = LogLines(STANDARD_ERROR)
+        _log_json(lines)
+        metrics = FeedMetrics(lost_lines=lambda: lines.lost)
         with _writer(store, keys, options.kernel) as writer, _listening(metrics, metrics_listen):
             reader = Store(writer.environment)
             loader = Loader(
@@ -369,7 +370,7 @@ def _stop_on_signals() -> threading.Event:
     return stop
 
 
-def _log_json() -> None:
+def _log_json(lines: LogLines) -> None:
     import structlog
 
     structlog.configure(
@@ -378,7 +379,7 @@ def _log_json() -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.JSONRenderer(),
         ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", lines)),
     )
 
 

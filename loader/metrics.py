@@ -1,10 +1,13 @@
 """What `follow` tells Prometheus: a registry of its own, so that nothing else gets into it."""
 
+import logging
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Final
 
 from prometheus_client import CollectorRegistry, Counter, Enum, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from iyscheck.change import Position
 from iyscheck.errors import SettingsError
@@ -16,11 +19,23 @@ STATES: Final = ("starting", "waiting", "loading", "failing", "stopped")
 _COMMIT_BUCKETS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
+class _LostLines(Collector):
+    """Asks the log how many of its lines were lost."""
+
+    def __init__(self, lost: Callable[[], int]) -> None:
+        self._lost = lost
+
+    def collect(self) -> Iterator[Metric]:
+        yield CounterMetricFamily("consent_log_lines_lost", "Lines of the log that could not be written.", self._lost())
+
+
 class FeedMetrics:
     """The numbers of one `follow`. No label holds content of a feed."""
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, clock: Callable[[], float] = time.time, lost_lines: Callable[[], int] = lambda: 0) -> None:
+        """`lost_lines` says how many lines the log has lost."""
         self.registry = CollectorRegistry()
+        self.registry.register(_LostLines(lost_lines))
         self._clock = clock
         self._watermarks: dict[int, int] = {}
         self._rows = Counter("consent_feed_rows", "Feed rows consumed.", ["outcome"], registry=self.registry)
@@ -93,6 +108,8 @@ class FeedMetrics:
             raise SettingsError(
                 "--metrics-listen", f"cannot listen there: {why}.", fix="Choose another port."
             ) from error
+        # By itself it prints a trace to standard error, and where that is gone the thread ends.
+        server.handle_error = lambda *_: logging.getLogger(__name__).warning("A scrape failed.")  # type: ignore[method-assign]
 
         def stop() -> None:
             server.shutdown()

@@ -5,6 +5,7 @@ gRPC. Exit code 2 stands for everything that is neither "permitted" (0) nor "den
 """
 
 import sys
+from contextlib import suppress
 from typing import Final
 
 import typer
@@ -66,7 +67,8 @@ def main() -> None:
 
 def _tell(error: IyscheckError, *, as_json: bool) -> None:
     if not as_json:
-        typer.echo(f"iyscheck: {error}", err=True)
+        with suppress(OSError):  # where nobody can read it the exit code still says it
+            typer.echo(f"iyscheck: {error}", err=True)
         return
     code = error.code if isinstance(error, ServiceError) else error.reason
     field = error.field if isinstance(error, ServiceError | InputError) else ""

@@ -3,8 +3,7 @@
 import gc
 import threading
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Final, Self
@@ -18,6 +17,7 @@ from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_g
 from iyscheck.engine import Engine
 from iyscheck.errors import SettingsError
 from iyscheck.keys import AddressKey, StoreKey
+from iyscheck.log import STANDARD_ERROR, LogLines
 from iyscheck.question import MAX_MESSAGE_BYTES
 from iyscheck.server.calls import SERVICE, Calls
 from iyscheck.server.fronts import grpc as grpc_front
@@ -25,22 +25,26 @@ from iyscheck.server.fronts.health import MAX_WATCHERS, Health
 from iyscheck.server.handlers import CheckHandlers
 from iyscheck.server.log import open_log
 from iyscheck.server.metrics import Metrics, expose
+from iyscheck.server.refusals import our_frames
 from iyscheck.server.settings import Settings
+from iyscheck.server.threads import no_threads, started_pool
 
 _REFLECTION_STREAMS: Final = 2
 _HEALTH_WORKERS: Final = 2
 _QUEUED_CALLS: Final = 1_000  # beyond this many calls without a thread, gRPC refuses at once
-_WAITING_CALLS: Final = 100_000
+_WAITING_CALLS: Final = 6_000
+_MOST_WAITING_CALLS: Final = 8_000  # each takes some 25 KB: whoever opens calls and resets them at once takes 200 MB
+_WAITING_IN_CLIENT: Final = 100
 _NOTICE_S: Final = 1.0  # how long balancers get to see NOT_SERVING before new calls are refused
 _NOTICE_SHARE: Final = 0.1
 
 OPTIONS: Final = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-    # Calls wait for Python to take them up. From 1,000 on gRPC would cancel some without a word: high enough that
-    # whoever is too many is refused by `maximum_concurrent_rpcs`, which clients understand.
+    # Calls wait for Python to take them up. From here on gRPC cancels some without a word, where it would refuse them
+    # by `maximum_concurrent_rpcs`, which clients understand better: high enough for all but attacks.
     ("grpc.server.max_pending_requests", _WAITING_CALLS),
-    ("grpc.server.max_pending_requests_hard_limit", _WAITING_CALLS),
+    ("grpc.server.max_pending_requests_hard_limit", _MOST_WAITING_CALLS),
     ("grpc.so_reuseport", 0),  # two servers on one port would share calls without anybody noticing; see `port`
     ("grpc.max_connection_age_ms", 600_000),  # else connection balancers pin clients to old servers
     ("grpc.max_connection_age_grace_ms", 300_000),
@@ -70,28 +74,36 @@ class Server:
         parts: ExitStack,
         *,
         shares_port: bool,
+        lost_lines: Callable[[], int],
     ) -> None:
         self.settings = settings
         self.engine = engine
         self.address = self.metrics_address = ""
         self._log = log
         self._parts = parts
-        self._metrics = Metrics()
+        self._samples = True
+        self._metrics = Metrics(lost_lines)
         self._health = Health(engine, self._metrics.refresh_seconds, log)
         self._grpc = self._build(shares_port=shares_port)
 
     @classmethod
     def start(
-        cls, settings: Settings, log: structlog.typing.FilteringBoundLogger | None = None, *, control: str = ""
+        cls,
+        settings: Settings,
+        log: structlog.typing.FilteringBoundLogger | None = None,
+        *,
+        control: str = "",
+        lost_lines: Callable[[], int] = lambda: 0,
     ) -> Self:
         """Open keys and store and serve. Raises KeyFileError, StoreError, SettingsError (cannot bind).
 
         A server with a `control` address, which only it listens on, shares its port with others that have one, and
-        leaves its metrics to whoever adds them up.
+        leaves its metrics to whoever adds them up. `lost_lines` says how many lines `log` has lost.
         """
         with ExitStack() as parts:
             engine = parts.enter_context(open_engine(settings))
-            server = cls(settings, engine, log or open_log(settings.log_level), parts, shares_port=bool(control))
+            log = log or open_log(settings.log_level, LogLines(STANDARD_ERROR))
+            server = cls(settings, engine, log, parts, shares_port=bool(control), lost_lines=lost_lines)
             parts.callback(server._health.stop)
             server._handlers.rehearse()
             # Last of all: from here on the kernel gives us connections, which should not have to wait.
@@ -101,7 +113,10 @@ class Server:
             else:
                 server._serve_metrics()
             server._health.start()  # which says SERVING: not before calls can be taken
-            server._grpc.start()
+            try:
+                server._grpc.start()
+            except RuntimeError:
+                raise no_threads(1) from None
             server._parts = parts.pop_all()
             return server
 
@@ -115,13 +130,25 @@ class Server:
         """Say NOT_SERVING, take no new calls, give those that run `grace_s` seconds, and close everything."""
         self._health.drain()
         time.sleep(min(_NOTICE_S, _NOTICE_SHARE * grace_s))
-        self._grpc.stop(grace_s).wait()
+        try:
+            ended = self._grpc.stop(grace_s)
+        except RuntimeError:  # gRPC starts a thread that waits for the grace to end, and there is none
+            ended = self._grpc.stop(None)
+        ended.wait()
         self.sample()
         self._parts.close()
 
     def sample(self) -> None:
         """Note in the metrics how the index is used; a server with metrics of its own does so with each scrape."""
-        self._metrics.index.take(self.engine.index_stats())
+        try:
+            self._metrics.index.take(self.engine.index_stats())
+            self._metrics.log.take()
+        except Exception as error:  # noqa: BLE001 - whatever it is, answers do not depend on it
+            if self._samples:
+                self._log.error("not_counted", error=type(error).__name__, at=our_frames(error))
+            self._samples = False
+        else:
+            self._samples = True
 
     def describe(self) -> dict[str, object]:
         """Say where the server listens and how fresh its store is."""
@@ -130,14 +157,19 @@ class Server:
     def _build(self, *, shares_port: bool) -> grpc.Server:
         settings, metrics = self.settings, self._metrics
         threads = pool_size(settings.unary_workers, settings.max_streams)
-        pool = self._parts.enter_context(ThreadPoolExecutor(threads, thread_name_prefix="rpc"))
-        options = tuple((dict(OPTIONS) | {"grpc.so_reuseport": int(shares_port)}).items())
+        pool = self._parts.enter_context(started_pool(threads, "rpc"))
+        own = {
+            "grpc.so_reuseport": int(shares_port),
+            # What one connection has open beyond that waits in its client, where it costs us nothing.
+            "grpc.http2.max_concurrent_streams": threads + _WAITING_IN_CLIENT,
+        }
+        options = tuple((dict(OPTIONS) | own).items())
         server = grpc.server(pool, options=options, maximum_concurrent_rpcs=threads + _QUEUED_CALLS)
         # Half of the workers may wait for a position, the other half goes on answering.
         self._handlers = handlers = CheckHandlers(
             self.engine, metrics.decisions, max_waiters=max(1, settings.unary_workers // 2)
         )
-        checks = self._parts.enter_context(ThreadPoolExecutor(settings.unary_workers, thread_name_prefix="check"))
+        checks = self._parts.enter_context(started_pool(settings.unary_workers, "check"))
         self.calls = Calls(handlers, metrics, self._log, max_streams=settings.max_streams)
         server.add_generic_rpc_handlers((grpc_front.service(self.calls, checks),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, server)

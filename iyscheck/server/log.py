@@ -2,18 +2,35 @@
 
 import json
 import logging
-import sys
+import os
+import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TextIO, cast
+from typing import Any, Final, Protocol, cast
 
 import structlog
 
+from iyscheck.log import LogLines
+from iyscheck.server.refusals import our_frames
 
-def open_log(level: str, stream: TextIO | None = None) -> structlog.typing.FilteringBoundLogger:
+FAILED: Final = 2
+"""The exit code of a process that cannot go on."""
+
+
+class Lines(Protocol):
+    """What of a text file is used: whole lines come."""
+
+    def write(self, text: str, /) -> object:
+        """Write a line."""
+
+    def flush(self) -> None:
+        """Let go of what is kept."""
+
+
+def open_log(level: str, lines: Lines) -> structlog.typing.FilteringBoundLogger:
     """Make a logger that writes from `level` on."""
     logger = structlog.wrap_logger(
-        structlog.WriteLogger(stream or sys.stderr),
+        structlog.WriteLogger(cast("Any", lines)),
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -53,11 +70,30 @@ class _JsonLines(logging.Formatter):
         )
 
 
-def take_over_library_logs(**who: object) -> None:
+def take_over_library_logs(lines: LogLines, **who: object) -> None:
     """Send what libraries such as gRPC warn of through our form; without this they print stack traces.
 
     `who` is written with each line, as a logger's bound values are.
     """
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(cast("Any", lines))
     handler.setFormatter(_JsonLines(who))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
+    logging.raiseExceptions = False  # they would be printed to a standard error that may be gone, stack and all
+
+
+def end_with_any_thread(log: structlog.typing.FilteringBoundLogger) -> None:
+    """End this process where one of its threads ends by an exception: whoever started it starts it anew.
+
+    Every thread does something that nobody else would do: takes calls up, tells the health, holds the lifeline. What
+    goes on without it looks alive and is not.
+    """
+
+    def end(died: threading.ExceptHookArgs) -> None:
+        try:
+            name = died.thread.name if died.thread is not None else None
+            at = our_frames(died.exc_value) if died.exc_value is not None else []
+            log.critical("thread_died", thread=name, error=died.exc_type.__name__, at=at, exit_code=FAILED)
+        finally:
+            os._exit(FAILED)
+
+    threading.excepthook = end

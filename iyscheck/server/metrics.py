@@ -5,7 +5,8 @@ One server shows everything itself. Of several workers each counts its calls and
 `tally`), and the supervisor shows their sums beside the one store's state.
 """
 
-from collections.abc import Iterable, Iterator
+import logging
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -33,6 +34,8 @@ LATENCY_BUCKETS_S: Final = (
     *(1.0, 2.0, 5.0, 10.0),
 )
 BATCH_BUCKETS: Final = (1, 10, 100, 1_000, 2_000, 5_000, 10_000, 20_000, 40_000, 65_536)
+LOST_LINES: Final = "consent_log_lines_lost"
+LOST_LINES_HELP: Final = "Lines of the log that could not be written."
 _METHOD_LABELS: Final = ("grpc_type", "grpc_service", "grpc_method")
 
 
@@ -109,7 +112,8 @@ class MethodMetrics:
 class Metrics:
     """What one server counts, in a registry of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, lost_lines: Callable[[], int] = lambda: 0) -> None:
+        """`lost_lines` says how many lines the log has lost."""
         self.registry = registry = CollectorRegistry()
         self._started = Counter("grpc_server_started", "RPCs started.", _METHOD_LABELS, registry=registry)
         self._handled = Counter("grpc_server_handled", "RPCs ended.", (*_METHOD_LABELS, "grpc_code"), registry=registry)
@@ -130,6 +134,7 @@ class Metrics:
         )
         self.decisions = Decisions(registry)
         self.index = IndexUse()
+        self.log = LostLines(lost_lines)
 
     def method(self, kind: str, service: str, method: str) -> MethodMetrics:
         """Resolve the metrics of one RPC; `kind` is unary or bidi_stream."""
@@ -146,6 +151,7 @@ class Metrics:
         """Let scrapes show an engine's store, and how this process uses its index."""
         self.registry.register(StoreState(engine))
         self.registry.register(_IndexNow(engine, self.index))
+        self.registry.register(self.log)
 
 
 class Decisions:
@@ -235,6 +241,25 @@ class _IndexNow(Collector):
         yield from self._use.collect()
 
 
+class LostLines(Collector):
+    """How many lines of the log were lost; `take` notes what the log says now, as a scrape does."""
+
+    def __init__(self, lost: Callable[[], int]) -> None:
+        self._lost = lost
+        self._taken = 0
+        self._counter = Counter(LOST_LINES, LOST_LINES_HELP, registry=None)
+
+    def take(self) -> None:
+        """Count those lost since it was last called."""
+        before, self._taken = self._taken, self._lost()
+        self._counter.inc(self._taken - before)
+
+    def collect(self) -> Iterator[Metric]:
+        """Show how many there are now."""
+        self.take()
+        yield from self._counter.collect()
+
+
 class StoreState(Collector):
     """Reads the store when a scrape comes; a store that cannot be read is itself a metric."""
 
@@ -272,10 +297,16 @@ def expose(registry: CollectorRegistry, listen: str, parts: ExitStack) -> str:
             f"{listen} cannot be used: {error.strerror}.",
             fix="Choose another port, or '' for none.",
         ) from None
+    # By itself it prints a trace to standard error, and where that is gone the thread ends.
+    http.handle_error = _scrape_failed  # type: ignore[assignment, method-assign]
     parts.callback(thread.join)
     parts.callback(http.server_close)
     parts.callback(http.shutdown)
     return f"{host}:{http.server_port}"
+
+
+def _scrape_failed(*_: object) -> None:
+    logging.getLogger(__name__).error("A scrape failed.", exc_info=True)  # noqa: LOG014 - called from within a handler
 
 
 def _build(kernel: Kernel) -> Metric:

@@ -2,7 +2,7 @@
 
 import signal
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Final
 
 import structlog
@@ -10,11 +10,13 @@ from prometheus_client import CollectorRegistry
 
 from iyscheck.engine import Engine
 from iyscheck.kernel import Kernel
+from iyscheck.log import STANDARD_ERROR, LogLines
 from iyscheck.server.app import Server, description, keep_for_good, open_engine
-from iyscheck.server.log import open_log, take_over_library_logs
+from iyscheck.server.log import end_with_any_thread, open_log, take_over_library_logs
 from iyscheck.server.metrics import StoreState, expose
-from iyscheck.server.processes.child import private_folder
+from iyscheck.server.processes.child import Child, private_folder
 from iyscheck.server.processes.cores import usable_cores
+from iyscheck.server.processes.deadline import LATE_S, end_within
 from iyscheck.server.processes.port import Reservation
 from iyscheck.server.processes.supervisor import Supervisor
 from iyscheck.server.processes.tally import Tally
@@ -32,32 +34,38 @@ def run(settings: Settings, announce: Callable[[str], None] | None = None) -> in
 
     `announce` gets one line for people. Raises what `Server.start` raises, and WorkersError.
     """
-    log = open_log(settings.log_level)
-    take_over_library_logs()
+    lines = LogLines(STANDARD_ERROR)
+    log = open_log(settings.log_level, lines)
+    take_over_library_logs(lines)
+    end_with_any_thread(log)
     cores = usable_cores()
     count = settings.workers or cores
     if count > cores:
         log.warning("more_workers_than_cores", workers=count, cores=cores)
-    return _run_workers(settings, count, log, announce) if count > 1 else _run_alone(settings, log, announce)
+    if count > 1:
+        return _run_workers(settings, count, log, lines, announce)
+    return _run_alone(settings, log, lines, announce)
 
 
 def _run_alone(
-    settings: Settings, log: structlog.typing.FilteringBoundLogger, announce: Callable[[str], None] | None
+    settings: Settings,
+    log: structlog.typing.FilteringBoundLogger,
+    lines: LogLines,
+    announce: Callable[[str], None] | None,
 ) -> int:
     with _reserve(settings.listen, log):
         pass  # nobody listens there; gRPC takes it alone itself
     over = Bell()
     # What rolls several workers over must not kill a server that has only one.
     signal.signal(signal.SIGHUP, lambda *_: log.warning("rolling_restart_refused", workers=1))
-    server = Server.start(settings, log)  # compiling takes long: until here SIGTERM and SIGINT end it at once
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: over.ring())
-    keep_for_good()
-    _tell(server.describe(), settings, log, announce)
-    while not over.wait(_LOOK_S):
-        pass  # a signal that another thread got is handled when the main thread moves
-    log.info("draining", seconds=settings.drain_seconds)
-    server.stop(settings.drain_seconds)
+    with Server.start(settings, log, lost_lines=lambda: lines.lost) as server:
+        keep_for_good()
+        _tell(server.describe(), settings, log, announce)
+        while not over.wait(_LOOK_S):
+            pass  # a signal that another thread got is handled when the main thread moves
+        log.info("draining", seconds=settings.drain_seconds)
+        end_within(settings.drain_seconds + LATE_S, log)
+        server.stop(settings.drain_seconds)
     log.info("stopped")
     return 0
 
@@ -66,6 +74,7 @@ def _run_workers(
     settings: Settings,
     count: int,
     log: structlog.typing.FilteringBoundLogger,
+    lines: LogLines,
     announce: Callable[[str], None] | None,
 ) -> int:
     with ExitStack() as parts:
@@ -73,14 +82,15 @@ def _run_workers(
         engine = parts.enter_context(open_engine(settings))
         port = parts.enter_context(_reserve(settings.listen, log))
         folder = parts.enter_context(private_folder())
-        tally = Tally(folder.counters)
+        tally = Tally(folder.counters, lambda: lines.lost)
         registry = CollectorRegistry()
         registry.register(StoreState(engine))
         registry.register(tally)
+        order = settings.model_copy(update={"listen": port.address, "metrics_listen": ""})
         supervisor = Supervisor(
-            settings.model_copy(update={"listen": port.address, "metrics_listen": ""}),
+            lambda number, serial: Child(number, order, folder, serial),
             count=count,
-            folder=folder,
+            drain_s=settings.drain_seconds,
             log=log,
             settle=lambda pid: _settle(pid, tally, engine, log),
         )
@@ -127,7 +137,8 @@ def _tell(
 ) -> None:
     log.info("serving", **described, settings=settings.plain())
     if announce is not None:
-        announce(_sentence(described))
+        with suppress(OSError):  # nobody reads it
+            announce(_sentence(described))
 
 
 def _sentence(described: dict[str, object]) -> str:

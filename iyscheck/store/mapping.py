@@ -48,8 +48,10 @@ class FileMapping:
     def _run(self, _: Environment) -> None:
         try:
             self._map_ahead()
-        except OSError as error:  # such as a file that was deleted: who reads it goes on, only nothing grows any more
-            logging.getLogger(__name__).warning("The store's file is not mapped ahead any more: %s.", error.strerror)
+        except (OSError, MemoryError) as error:
+            # Such as a file that was deleted: who reads it goes on, only nothing grows any more.
+            why = (error.strerror if isinstance(error, OSError) else None) or "no memory"
+            logging.getLogger(__name__).warning("The store's file is not mapped ahead any more: %s.", why)
 
     def _map_ahead(self) -> None:
         # Who could not write a file is told that all of it is in memory, and would read all of it.

@@ -12,7 +12,7 @@ let go when nobody asks: an open snapshot keeps every page that it can see from 
 import ctypes
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -257,6 +257,16 @@ def _pair(environment: Environment) -> tuple[lmdb.Transaction, lmdb.Transaction]
         txn.abort()
 
 
+def _started(run: Callable[[], None]) -> threading.Thread | None:
+    """Start the thread that renews and ends views; None if the system gives none now: the next view tries again."""
+    thread = threading.Thread(target=run, name="iyscheck-view", daemon=True)
+    try:
+        thread.start()
+    except RuntimeError:
+        return None
+    return thread
+
+
 class Held:
     """One use of a view, for a `with` block. A class: what `contextmanager` makes takes 2 µs of each frame."""
 
@@ -304,8 +314,7 @@ class Views:
             view.users += 1
             self._asked_s = time.monotonic()
             if self._timer is None:
-                self._timer = threading.Thread(target=self._tick, name="iyscheck-view", daemon=True)
-                self._timer.start()
+                self._timer = _started(self._tick)
             return Held(self, view)
 
     def give_back(self, view: View) -> None:
@@ -365,7 +374,7 @@ class Views:
         while not self._closing.wait(TICK_S):
             with self._lock:
                 if time.monotonic() - self._asked_s <= IDLE_S:
-                    with suppress(StoreError):  # whoever asks next is told
+                    with suppress(StoreError, MemoryError):  # whoever asks next is told
                         self._renewed()
                         continue
                 self._let_go()

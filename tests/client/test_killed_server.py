@@ -17,7 +17,7 @@ from iyscheck.client import AsyncClient, Client
 from iyscheck.consent import Channel, Reason, RecipientType, Status
 from tests.builders import ADDRESS_KEY, STORE_KEY, StoreBuilder
 from tests.server.conftest import make_site, write_key
-from tests.server.processes.test_workers import Running, eventually, running
+from tests.server.processes.running import Running, eventually, running
 
 ANSWERS = {
     "+905321000001": Reason.CONSENTED,

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from iyscheck.log import STANDARD_ERROR, LogLines
 from iyscheck.server.app import Server
 from iyscheck.server.handlers import CheckHandlers
 from iyscheck.server.log import open_log, take_over_library_logs
@@ -40,15 +41,6 @@ def test_line() -> None:
     assert line == {"event": "tested", "level": "warning", "number": 3}
 
 
-def test_standard_error(capsys: pytest.CaptureFixture[str]) -> None:
-    """Where nothing else is said the log goes to standard error."""
-    open_log("info").info("tested")
-    written = capsys.readouterr()
-
-    assert json.loads(written.err)["event"] == "tested"
-    assert written.out == ""
-
-
 def test_level() -> None:
     """Nothing below the level is written, the level itself is."""
     stream = io.StringIO()
@@ -59,14 +51,14 @@ def test_level() -> None:
     assert [json.loads(line)["event"] for line in stream.getvalue().splitlines()] == ["at it"]
 
 
-def test_library(root: logging.Logger, capsys: pytest.CaptureFixture[str]) -> None:
+def test_library(root: logging.Logger, capfd: pytest.CaptureFixture[str]) -> None:
     """A library's warning says which code warned, and nothing of what it said."""
-    take_over_library_logs(worker=3)
+    take_over_library_logs(LogLines(STANDARD_ERROR), worker=3)
     logger = logging.getLogger("elsewhere")
     logger.info("below")
     logger.warning("secret")
 
-    line = json.loads(capsys.readouterr().err)
+    line = json.loads(capfd.readouterr().err)
     assert root.level == logging.WARNING
     assert is_now(line.pop("timestamp"))
     assert line.pop("at").startswith("test_log:")

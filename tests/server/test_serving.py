@@ -14,17 +14,18 @@ from iyscheck.server.settings import Settings
 
 
 @pytest.mark.parametrize(("workers", "runs"), [(0, 2), (1, 1), (2, 2), (3, 3)])
-def test_count(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], workers: int, runs: int) -> None:
+def test_count(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], workers: int, runs: int) -> None:
     """By default there are as many workers as usable cores; one is no worker, more than cores are worth a warning."""
     ran: list[int] = []
     monkeypatch.setattr(serving, "usable_cores", lambda: 2)
-    monkeypatch.setattr(serving, "take_over_library_logs", lambda: None)
+    monkeypatch.setattr(serving, "take_over_library_logs", lambda _: None)
+    monkeypatch.setattr(serving, "end_with_any_thread", lambda _: None)
     monkeypatch.setattr(serving, "_run_workers", lambda _, count, *__: ran.append(count))
     monkeypatch.setattr(serving, "_run_alone", lambda *_: ran.append(1))
     serving.run(Settings.read(workers=workers))
 
     assert ran == [runs]
-    assert ("more_workers_than_cores" in capsys.readouterr().err) == (workers > 2)
+    assert ("more_workers_than_cores" in capfd.readouterr().err) == (workers > 2)
 
 
 class Unreadable:

@@ -17,6 +17,7 @@ from prometheus_client import Histogram
 
 from iyscheck.server.calls import SERVICE
 from iyscheck.server.refusals import our_frames
+from iyscheck.server.threads import start
 
 INTERVAL_S: Final = 0.5
 MAX_WATCHERS: Final = 16
@@ -77,9 +78,9 @@ class Health:
         self._thread = threading.Thread(target=self._run, name="health", daemon=True)
 
     def start(self) -> None:
-        """Tell the health as it is now, and keep telling."""
+        """Tell the health as it is now, and keep telling. Raises WorkersError where no thread can be started."""
         self.refresh()
-        self._thread.start()
+        start(self._thread)
 
     def drain(self) -> None:
         """Tell NOT_SERVING of everything from now on."""

@@ -11,19 +11,21 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Final, Protocol, cast
+from typing import IO, Final, cast
 from urllib.parse import quote
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from iyscheck.errors import WorkersError
-from iyscheck.server.processes.tally import VARIABLE
+from iyscheck.server.processes.counters import VARIABLE
 from iyscheck.server.processes.worker import Order
 from iyscheck.server.settings import Settings
+from iyscheck.server.threads import started_pool
 from iyscheck.v1 import consent_check_pb2 as v1
 from iyscheck.v1.consent_check_pb2_grpc import ConsentCheckServiceStub
 
@@ -77,19 +79,11 @@ def _as_uri(socket: Path) -> str:
     return f"unix:{quote(os.fsencode(socket))}"
 
 
-class _Future(Protocol):
-    """What is used of a gRPC future."""
-
-    def done(self) -> bool: ...
-    def exception(self) -> BaseException | None: ...
-    def result(self) -> object: ...
-
-
 class Child:
     """A worker as its supervisor sees it: a process, and questions on their way to it."""
 
     def __init__(self, number: int, settings: Settings, folder: Folder, serial: int) -> None:
-        """Start it; `serial` tells it from others with its number. Raises OSError."""
+        """Start it; `serial` tells it from others with its number. Raises OSError, WorkersError."""
         self.number = number
         self.started_s = time.monotonic()
         self.answered_s: float | None = None
@@ -99,8 +93,10 @@ class Child:
         self.due_s = self.started_s + _START_S
         """When it must be gone, or have answered."""
         self._control = folder.path / f"worker-{serial}"
+        # A question that starts a thread of its own, as gRPC's futures do, may not get one, and then hangs for good.
+        self._asker = started_pool(1, f"ask-{number}")
         self._channel: grpc.Channel | None = None
-        self._asked: _Future | None = None
+        self._asked: Future[object] | None = None
         order = Order(
             worker=number,
             settings=settings.plain(),
@@ -111,20 +107,29 @@ class Child:
         # As this process finds its modules, whatever the working directory holds (-P) and however we were started.
         program = _PROGRAM.format(path=[path or str(Path.cwd()) for path in sys.path])
         name = f"iyscheck-worker-{number}"  # for people who look at processes
-        self.process = subprocess.Popen(  # noqa: S603 - our own program
-            [sys.executable, "-P", "-c", program, name],
-            stdin=subprocess.PIPE,
-            bufsize=0,
-            env=os.environ | {VARIABLE: str(folder.counters)},
-        )
+        try:
+            self.process = subprocess.Popen(  # noqa: S603 - our own program
+                [sys.executable, "-P", "-c", program, name],
+                stdin=subprocess.PIPE,
+                bufsize=0,
+                env=os.environ | {VARIABLE: str(folder.counters)},
+            )
+        except BaseException:
+            self._asker.shutdown()
+            raise
         self._lifeline = cast("IO[bytes]", self.process.stdin)
         with suppress(BrokenPipeError):  # it died at once, which the next round finds
             self._lifeline.write(order.line())
 
     @property
-    def is_dead(self) -> bool:
-        """Whether the process has ended."""
-        return self.process.poll() is not None
+    def pid(self) -> int:
+        """Return its process id."""
+        return self.process.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """Return how it has ended, negative by a signal; None while it lives."""
+        return self.process.poll()
 
     def ask(self) -> None:
         """Keep one question on its way, and note what came of the last one."""
@@ -152,9 +157,10 @@ class Child:
         if self._channel is not None:
             self._channel.close()  # and with it a question on its way
         self._lifeline.close()
+        self._asker.shutdown(wait=False, cancel_futures=True)
         self._control.unlink(missing_ok=True)
 
-    def _question(self) -> _Future | None:
+    def _question(self) -> Future[object] | None:
         """Ask through all layers once, then only whether it is there, which no metric counts."""
         if self._channel is None:
             if not self._control.exists():
@@ -162,7 +168,7 @@ class Child:
             self._channel = grpc.insecure_channel(_as_uri(self._control), options=_CHANNEL)
         if self.answered_s is None:
             stub = ConsentCheckServiceStub(self._channel)
-            return cast("_Future", stub.GetServerInfo.future(v1.GetServerInfoRequest(), timeout=_ANSWER_S))
+            return self._asker.submit(stub.GetServerInfo, v1.GetServerInfoRequest(), timeout=_ANSWER_S)
         check: grpc.UnaryUnaryMultiCallable[health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse]
         check = health_pb2_grpc.HealthStub(self._channel).Check  # type: ignore[attr-defined] # the stubs forget it
-        return cast("_Future", check.future(health_pb2.HealthCheckRequest(), timeout=_ANSWER_S))
+        return self._asker.submit(check, health_pb2.HealthCheckRequest(), timeout=_ANSWER_S)

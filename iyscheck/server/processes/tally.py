@@ -1,56 +1,64 @@
 """The counters of all workers as one: each writes its own into files, and whoever asks gets their sums.
 
-This is prometheus_client's multi-process mode: values are kept in files named by process id. What a worker counted
-stays when it is gone: its files are added to common ones, so sums never go back and restarts do not fill the folder.
+This is prometheus_client's multi-process mode: values are kept in files named by process id, mapped into memory. What
+a worker counted stays when it is gone: the supervisor reads its files once more, keeps their sums itself and deletes
+them. It writes nothing, and workers reserve their files: what is mapped from a full disk ends whoever writes to it.
 """
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final
 
-from prometheus_client.core import Metric
-from prometheus_client.mmap_dict import MmapedDict
+from prometheus_client.core import CounterMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
-VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
-"""Names the folder to prometheus_client, which reads it once, when a process first imports it."""
-_SUMMED: Final = ("counter", "histogram")
-_GONE: Final = "gone"
+from iyscheck.server.metrics import LOST_LINES, LOST_LINES_HELP
+from iyscheck.server.processes.counters import SUMMED, files_of
 
 
 class Tally(Collector):
-    """Adds up what the workers' files in `folder` hold."""
+    """Adds up what the workers' files in `folder` hold, what workers that are gone counted, and our own lost lines."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, lost_lines: Callable[[], int] = lambda: 0) -> None:
         self._folder = folder
+        self._lost_lines = lost_lines
         self._lock = threading.Lock()
+        self._gone: dict[str, Metric] = {}
 
     def collect(self) -> Iterator[Metric]:
         """Read all files at once."""
+        found: dict[str, Metric] = {}
         with self._lock:  # a worker's counts must not be seen twice, nor not at all, while they move
-            # A file is empty for a moment when a worker has just made it.
-            files = [str(file) for file in self._folder.glob("*.db") if file.stat().st_size]
-            found = list(MultiProcessCollector.merge(files))
-        yield from found
+            for metric in (*self._gone.values(), *_merged(list(self._folder.glob("*.db")))):
+                _add(found, metric)
+        _add(found, CounterMetricFamily(LOST_LINES, LOST_LINES_HELP, self._lost_lines()))
+        yield from found.values()
 
     def settle(self, pid: int) -> None:
-        """Keep the counts of a worker that is gone and forget its gauges."""
+        """Keep the counts of a worker that is gone and forget its gauges; a damaged file's counts are lost."""
         with self._lock:
-            for kind in _SUMMED:
-                file = self._folder / f"{kind}_{pid}.db"
-                if file.exists():
-                    if file.stat().st_size:
-                        _add(file, self._folder / f"{kind}_{_GONE}.db")
-                    file.unlink()
+            for file in files_of(self._folder, pid, SUMMED):
+                try:
+                    for metric in _merged([file]):
+                        _add(self._gone, metric)
+                finally:
+                    file.unlink(missing_ok=True)
             mark_process_dead(pid, str(self._folder))
 
 
-def _add(file: Path, common: Path) -> None:
-    kept = MmapedDict(str(common))
-    try:
-        for key, value, _, _ in MmapedDict.read_all_values_from_file(str(file)):
-            kept.write_value(key, kept.read_value(key)[0] + value, 0.0)
-    finally:
-        kept.close()
+def _merged(files: list[Path]) -> list[Metric]:
+    """Add up files; one is empty, or not there, for a moment when a worker has just begun."""
+    return list(MultiProcessCollector.merge([str(file) for file in files if file.exists() and file.stat().st_size]))
+
+
+def _add(sums: dict[str, Metric], metric: Metric) -> None:
+    """Add a metric to those of its name; buckets hold all smaller ones, so they may be added too."""
+    samples = {(sample.name, *sorted(sample.labels.items())): sample for sample in metric.samples}
+    before = sums.get(metric.name)
+    for sample in before.samples if before is not None else ():
+        key = (sample.name, *sorted(sample.labels.items()))
+        same = samples.get(key)
+        samples[key] = sample if same is None else sample._replace(value=sample.value + same.value)
+    sums[metric.name] = summed = Metric(metric.name, metric.documentation, metric.type)
+    summed.samples = list(samples.values())

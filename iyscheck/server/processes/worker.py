@@ -16,6 +16,7 @@ from typing import Final
 
 import msgspec
 
+from iyscheck.server.processes.counters import reserve
 from iyscheck.signals import Bell
 
 FAILED: Final = 2
@@ -69,19 +70,26 @@ def main() -> None:
 
 
 def _serve(order: Order, over: Bell, orphaned: threading.Event, serving: threading.Event) -> int:
+    unkept = reserve()
     # Not at the top: they take most of a second, in which signals and the lifeline already have to be heard.
     from iyscheck.errors import IyscheckError
+    from iyscheck.log import STANDARD_ERROR, LogLines
     from iyscheck.server.app import Server, keep_for_good
-    from iyscheck.server.log import open_log, take_over_library_logs
+    from iyscheck.server.log import end_with_any_thread, open_log, take_over_library_logs
+    from iyscheck.server.processes.deadline import LATE_S, end_within
     from iyscheck.server.refusals import our_frames
     from iyscheck.server.settings import Settings
 
     who = {"worker": order.worker, "pid": os.getpid()}
-    log = open_log(str(order.settings.get("log_level", "info"))).bind(**who)
-    take_over_library_logs(**who)
+    lines = LogLines(STANDARD_ERROR, **who)
+    log = open_log(str(order.settings.get("log_level", "info")), lines).bind(**who)
+    take_over_library_logs(lines, **who)
+    end_with_any_thread(log)
+    if unkept is not None:
+        log.error("counters_not_kept", why=unkept)
     try:
         settings = Settings.read(**order.settings)
-        server = Server.start(settings, log, control=order.control)
+        server = Server.start(settings, log, control=order.control, lost_lines=lambda: lines.lost)
         serving.set()
     except Exception as error:  # noqa: BLE001 - whatever it is, the log must tell it in our form
         told = str(error) if isinstance(error, IyscheckError) else None
@@ -97,6 +105,7 @@ def _serve(order: Order, over: Bell, orphaned: threading.Event, serving: threadi
     if orphaned.is_set():
         log.error("orphaned")
     log.info("worker_draining", seconds=settings.drain_seconds)
+    end_within(settings.drain_seconds + LATE_S, log)
     server.stop(settings.drain_seconds)
     if orphaned.is_set():
         shutil.rmtree(order.folder, ignore_errors=True)

@@ -17,7 +17,7 @@ from grpc_health.v1 import health_pb2
 
 from iyscheck.server.processes import child
 from iyscheck.server.processes.child import Child, Folder, private_folder
-from iyscheck.server.processes.tally import VARIABLE
+from iyscheck.server.processes.counters import VARIABLE
 from iyscheck.server.settings import Settings
 from iyscheck.v1 import consent_check_pb2 as v1
 from iyscheck.v1.consent_check_pb2_grpc import ConsentCheckServiceStub
@@ -186,7 +186,7 @@ class TestProcess:
         worker = Child(0, Settings.read(), folder, 1)
         worker.close()
 
-        assert worker.is_dead
+        assert worker.exit_code is not None
         assert worker.process.returncode == 4
 
     def test_drain(self, begin: Callable[[], Child]) -> None:
@@ -196,7 +196,7 @@ class TestProcess:
 
         assert before + 9.0 + child._LATE_S <= worker.due_s < time.monotonic() + 9.0 + child._LATE_S + 1
         assert worker.process.wait(60) < 0
-        assert worker.is_dead
+        assert worker.exit_code is not None
 
     def test_close(self, begin: Callable[[], Child], folder: Folder) -> None:
         """What was held for it is let go of: its lifeline, its socket, the questions on their way."""

@@ -9,7 +9,8 @@ import pytest
 from iyscheck.server.processes import polling
 from iyscheck.v1.consent_check_pb2_grpc import ConsentCheckServiceStub
 from tests.server.conftest import Site
-from tests.server.processes.test_workers import OWN_CONNECTION, REQUEST, running
+from tests.server.processes.running import running
+from tests.server.processes.test_workers import OWN_CONNECTION, REQUEST
 
 CHECKS = 300
 

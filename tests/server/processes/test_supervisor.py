@@ -1,150 +1,174 @@
+"""The supervisor's rounds: workers without processes, at a time that the test sets."""
+
 import fcntl
 import io
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import structlog
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from iyscheck.errors import WorkersError
 from iyscheck.server.log import open_log
-from iyscheck.server.processes import supervisor
 from iyscheck.server.processes.child import private_folder
-from iyscheck.server.processes.supervisor import MOST_DEATHS, STATES, Place, Supervisor
-from iyscheck.server.settings import Settings
+from iyscheck.server.processes.supervisor import MOST_DEATHS, STATES, Supervisor
 
-
-@pytest.fixture
-def log() -> io.StringIO:
-    """What is logged."""
-    return io.StringIO()
-
-
-@pytest.fixture
-def unable(monkeypatch: pytest.MonkeyPatch, log: io.StringIO) -> Iterator[Supervisor]:
-    """A supervisor on a machine that starts no process."""
-
-    def fail(*_: object) -> None:
-        raise BlockingIOError(11, "Resource temporarily unavailable")
-
-    monkeypatch.setattr(supervisor, "Child", fail)
-    with private_folder() as folder:
-        settings = Settings.read()
-        yield Supervisor(settings, count=2, folder=folder, log=open_log("info", log), settle=lambda _: None)
-
-
-def test_cannot_start(unable: Supervisor) -> None:
-    """A worker that cannot be started at the beginning ends the server."""
-    with pytest.raises(WorkersError, match="Worker 0 could not be started"):
-        unable.start()
-
-
-def test_cannot_start_again(unable: Supervisor, log: io.StringIO) -> None:
-    """Later it is tried again, as after a death, and as often."""
-    with pytest.raises(WorkersError, match="in a row"):
-        unable.run()
-
-    events = [json.loads(line) for line in log.getvalue().splitlines()]
-    tried = [event["worker"] for event in events if event["event"] == "worker_not_started"]
-    assert tried.count(0) == MOST_DEATHS
-    assert unable.metrics.restarts == len(tried)
-
-
-def test_cannot_roll(unable: Supervisor, log: io.StringIO) -> None:
-    """A successor that cannot be started leaves the others as they are."""
-    unable.roll()
-    unable._roll_on()
-
-    assert "rolling_restart_failed" in log.getvalue()
-    assert not unable._rolling
-
-
-PIDS = count(1)
+WORKERS = 2
+DRAIN_S = 7.0
 
 
 @dataclass
+class World:
+    """What is around a supervisor, and which of it fails."""
+
+    now: float = 1_000.0
+    spawned: list["Fake"] = field(default_factory=list)
+    settled: list[int] = field(default_factory=list)
+    failing: set[str] = field(default_factory=set)
+    answering: bool = True
+    """Whether who starts now will answer."""
+    pids: Any = field(default_factory=lambda: count(1))
+
+    def may_fail(self, what: str) -> None:
+        """Fail if the test says so."""
+        if what in self.failing:
+            raise RuntimeError("can't start new thread")
+
+    def spawn(self, number: int, _serial: int) -> "Fake":
+        """Start a worker."""
+        self.may_fail("spawn")
+        self.spawned.append(Fake(self, number, answers=self.answering))
+        return self.spawned[-1]
+
+    def settle(self, pid: int) -> None:
+        """Note whose counts are kept."""
+        self.may_fail("settle")
+        self.settled.append(pid)
+
+    def alive(self) -> list["Fake"]:
+        """Who has not ended."""
+        return [fake for fake in self.spawned if fake.code is None]
+
+
+@dataclass(eq=False)
 class Fake:
     """A worker without a process: what it does is what the test says."""
 
-    number: int = 0
-    answered_s: float | None = None
-    answers: bool = False
-    is_dead: bool = False
+    world: World
+    number: int
+    answers: bool = True
     is_silent: bool = False
+    answered_s: float | None = None
+    kernel: str = "numpy"
+    code: int | None = None
+    leaves: bool = True
     started_s: float = 0.0
-    due_s: float = float("inf")
-    pid: int = field(default_factory=lambda: next(PIDS))
+    due_s: float = 0.0
     done: list[str] = field(default_factory=list)
-    code: int = 0
+
+    def __post_init__(self) -> None:
+        self.pid = next(self.world.pids)
+        self.started_s, self.due_s = self.world.now, self.world.now + 600
 
     @property
-    def process(self) -> SimpleNamespace:
-        """The process it does not have."""
-        return SimpleNamespace(pid=self.pid, returncode=self.code)
+    def exit_code(self) -> int | None:
+        """What the test says."""
+        self.world.may_fail("look")
+        return self.code
+
+    def _do(self, what: str) -> None:
+        self.world.may_fail(what)
+        self.done.append(what)
 
     def ask(self) -> None:
         """Answer if it does."""
-        self.done.append("ask")
+        self._do("ask")
         if self.answers and self.answered_s is None:
-            self.answered_s = 1_000.0
+            self.answered_s = self.world.now
 
-    def drain(self, seconds: float) -> None:
-        """Note it."""
-        self.done.append(f"drain {seconds}")
+    def drain(self, drain_s: float) -> None:
+        """Leave, or stay."""
+        self.due_s = self.world.now + drain_s + 5
+        self._do("drain")
+        self.code = 0 if self.leaves else None
 
     def kill(self) -> None:
-        """Note it."""
-        self.done.append("kill")
+        """End."""
+        self._do("kill")
+        self.code = -9
 
     def close(self) -> None:
         """Note it."""
-        self.done.append("close")
+        self._do("close")
+
+
+class FailingLog:
+    """A log that fails when the world says so."""
+
+    def __init__(self, world: World, log: structlog.typing.FilteringBoundLogger) -> None:
+        self._world, self._log = world, log
+
+    def log(self, level: int, event: str, **facts: object) -> None:
+        """Write or fail."""
+        self._world.may_fail("log")
+        self._log.log(level, event, **facts)
 
 
 @dataclass
 class Scene:
-    """A supervisor of fakes at a time that the test sets."""
+    """A supervisor in a world."""
 
+    world: World
+    written: io.StringIO
     supervisor: Supervisor
-    spawned: list[Any]
-    settled: list[int]
-    log: io.StringIO
-    now: float = 1_000.0
 
-    def place(self, child: Fake | None, successor: Fake | None = None, number: int = 0) -> Place:
-        """Put workers into a place."""
-        place = self.supervisor._places[number]
-        place.child, place.successor = child, successor  # type: ignore[assignment] # fakes
-        return place
+    @classmethod
+    def make(cls) -> "Scene":
+        """Let nobody run yet."""
+        world, written = World(), io.StringIO()
+        log: Any = FailingLog(world, open_log("info", written))
+        supervisor = Supervisor(
+            world.spawn, count=WORKERS, drain_s=DRAIN_S, log=log, settle=world.settle, clock=lambda: world.now
+        )
+        # Whoever waits lets time pass; that is all that waiting is.
+        supervisor.wait = lambda: setattr(world, "now", world.now + supervisor.pause_s)  # type: ignore[method-assign]
+        return cls(world, written, supervisor)
 
     def events(self) -> list[str]:
         """What was logged."""
-        return [json.loads(line)["event"] for line in self.log.getvalue().splitlines()]
+        return [json.loads(line)["event"] for line in self.written.getvalue().splitlines()]
+
+    def rounds(self, seconds: float) -> None:
+        """Let time pass in rounds."""
+        until = self.world.now + seconds
+        while self.world.now < until:
+            self.supervisor.step()
+            self.supervisor.wait()
 
 
 @pytest.fixture
-def scene(monkeypatch: pytest.MonkeyPatch, log: io.StringIO) -> Iterator[Scene]:
-    """Two places, nobody in them."""
-    spawned: list[Fake] = []
-    settled: list[int] = []
+def scene() -> Scene:
+    """Nobody runs yet."""
+    return Scene.make()
 
-    def spawn(number: int, *_: object) -> Fake:
-        spawned.append(Fake(number))
-        return spawned[-1]
 
-    monkeypatch.setattr(supervisor, "Child", spawn)
-    with private_folder() as folder:
-        settings = Settings.read(drain_seconds=7.0)
-        made = Supervisor(settings, count=2, folder=folder, log=open_log("info", log), settle=settled.append)
-        found = Scene(made, spawned, settled, log)
-        monkeypatch.setattr(supervisor, "time", SimpleNamespace(monotonic=lambda: found.now))
-        yield found
+@pytest.fixture
+def served(scene: Scene) -> Scene:
+    """All workers have answered, long ago."""
+    assert scene.supervisor.start()
+    scene.rounds(60)
+    scene.written.truncate(0)
+    scene.written.seek(0)
+    return scene
 
 
 class TestStarting:
@@ -152,247 +176,358 @@ class TestStarting:
 
     def test_waits_for_all(self, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
         """It goes on asking until everybody has answered, and the metrics tell meanwhile how many have."""
+        scene.world.answering = False
         seen = []
 
-        def pause() -> None:
+        def wait() -> None:
             states = scene.supervisor.metrics.states
             seen.append((states.get("starting", 0), states.get("serving", 0)))
-            scene.spawned[len(seen) - 1].answers = True
+            scene.world.spawned[len(seen) - 1].answers = True
 
-        monkeypatch.setattr(scene.supervisor, "_pause", pause)
+        monkeypatch.setattr(scene.supervisor, "wait", wait)
 
         assert scene.supervisor.start()
-        assert [fake.number for fake in scene.spawned] == [0, 1]
+        assert [fake.number for fake in scene.world.spawned] == [0, 1]
         assert seen == [(2, 0), (1, 1)]
         assert scene.supervisor.metrics.states == {"serving": 2, "draining": 0}
-        assert scene.supervisor.pids() == [fake.pid for fake in scene.spawned]
+        assert scene.supervisor.pids() == [fake.pid for fake in scene.world.spawned]
 
     def test_ended(self, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
         """Whoever ends it meanwhile is told that it does not serve."""
-        monkeypatch.setattr(scene.supervisor, "_pause", scene.supervisor.end)
+        scene.world.answering = False
+        monkeypatch.setattr(scene.supervisor, "wait", scene.supervisor.end)
 
         assert not scene.supervisor.start()
 
     def test_dies(self, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
         """A worker that ends instead of answering ends the server, with its number and exit code."""
-
-        def die() -> None:
-            scene.spawned[1].is_dead, scene.spawned[1].code = True, 3
-
-        monkeypatch.setattr(scene.supervisor, "_pause", die)
+        scene.world.answering = False
+        monkeypatch.setattr(scene.supervisor, "wait", lambda: setattr(scene.world.spawned[1], "code", 3))
 
         with pytest.raises(WorkersError, match="Worker 1 ended with exit code 3 before"):
             scene.supervisor.start()
 
+    def test_cannot_start(self, scene: Scene) -> None:
+        """A worker that cannot be started at the beginning ends the server."""
+        scene.world.failing = {"spawn"}
 
-class TestTending:
-    """What one round does for one place."""
+        with pytest.raises(WorkersError, match="Worker 0 could not be started"):
+            scene.supervisor.start()
 
-    def test_dies(self, scene: Scene) -> None:
-        """Who has died is buried, its counts are settled, and its place is filled again when that is due."""
-        dead = Fake(answered_s=990.1, is_dead=True, code=-9)
-        place = scene.place(dead)
-        scene.supervisor._tend(place)
-        assert (place.child, place.deaths, dead.done, scene.settled) == (None, 1, ["close"], [dead.pid])
-        assert json.loads(scene.log.getvalue())["signal"] == "SIGKILL"
 
-        scene.supervisor._tend(place)
-        assert [place.child] == scene.spawned
-        assert scene.supervisor.metrics.restarts == 1
+class TestDeaths:
+    """Workers end unasked."""
 
-    @pytest.mark.parametrize(
-        ("answered_s", "deaths"), [(None, 4), (990.1, 4), (989.9, 1)], ids=["never", "just now", "for long"]
-    )
-    def test_counts_quick_deaths(self, scene: Scene, answered_s: float | None, deaths: int) -> None:
-        """Deaths in a row are those without an answer or within ten seconds of it; any other begins a new count."""
-        place = scene.place(Fake(answered_s=answered_s, is_dead=True))
-        place.deaths = 3
-        scene.supervisor._tend(place)
+    def test_dies(self, served: Scene) -> None:
+        """Who has died is buried, its counts are settled, and its place is filled again at once."""
+        dead = served.world.spawned[0]
+        dead.code = -9
+        served.rounds(0.2)
 
-        assert place.deaths == deaths
+        assert (dead.done[-1], served.world.settled) == ("close", [dead.pid])
+        assert json.loads(served.written.getvalue().splitlines()[0])["signal"] == "SIGKILL"
+        assert [fake.number for fake in served.world.alive()] == [1, 0]
+        assert served.supervisor.metrics.restarts == 1
 
-    def test_backs_off(self, scene: Scene) -> None:
-        """A place is filled again at once, and after each further quick death later, and not before."""
-        waits = []
-        for _ in range(MOST_DEATHS - 1):
-            place = scene.place(Fake(is_dead=True))
-            scene.supervisor._tend(place)
-            waits.append(round(place.due_s - scene.now, 3))
-            spawned = len(scene.spawned)
-            scene.now = place.due_s - 0.001
-            scene.supervisor._tend(place)
-            assert len(scene.spawned) == spawned
-            scene.now = place.due_s
-            scene.supervisor._tend(place)
-            assert len(scene.spawned) == spawned + 1
+    def test_backs_off(self, served: Scene) -> None:
+        """After each further quick death a place is filled later, and after the fifth in a row the server ends."""
+        started = []
+        while served.supervisor.metrics.restarts < MOST_DEATHS - 1:
+            fake = [fake for fake in served.world.alive() if fake.number == 0][-1]
+            fake.code, died = 2, served.world.now
+            served.supervisor.step()
+            while len([fake for fake in served.world.alive() if fake.number == 0]) == 0:
+                served.world.now = round(served.world.now + 0.05, 3)
+                served.supervisor.step()
+            started.append(round(served.world.now - died, 3))
+            served.supervisor.step()
+            served.world.now += 9.9
+        assert started == [0.05, 0.1, 0.3, 1.0]
 
-        assert waits == [0.0, 0.1, 0.3, 1.0]
-        scene.place(Fake(is_dead=True))
-        with pytest.raises(WorkersError, match="died 5 times"):
-            scene.supervisor._tend(place)
+        served.world.alive()[-1].code = 2
+        with pytest.raises(WorkersError, match="Worker 0 died 5 times"):
+            served.supervisor.step()
+        assert served.events()[-3:] == ["worker_answers", "crash_loop", "worker_died"]
 
-    def test_successor_on_its_way(self, scene: Scene) -> None:
-        """A place whose worker died while its successor starts is not filled a third time."""
-        place = scene.place(None, Fake())
-        scene.supervisor._tend(place)
+    def test_not_in_a_row(self, served: Scene) -> None:
+        """Deaths of who has answered for ten seconds are never too many."""
+        for _ in range(MOST_DEATHS * 2):
+            next(fake for fake in served.world.alive() if fake.number == 0).code = 2
+            served.rounds(12)
 
-        assert (place.child, scene.spawned) == (None, [])
+        assert served.supervisor.metrics.states == {"serving": 2, "draining": 0}
 
-    @pytest.mark.parametrize("answered_s", [None, 990.0])
-    def test_asks(self, scene: Scene, answered_s: float | None) -> None:
-        """Who lives is asked in every round, whether it has answered before or not."""
-        child = Fake(answered_s=answered_s)
-        scene.supervisor._tend(scene.place(child))
+    def test_cannot_start_again(self, served: Scene) -> None:
+        """What cannot be started is tried again each second for as long as somebody serves, and half a minute more."""
+        served.world.spawned[0].code = 2
+        served.world.failing = {"spawn"}
+        served.rounds(100)
+        assert served.supervisor.metrics.states == {"serving": 1, "draining": 0}
+        assert served.events().count("worker_not_started") == pytest.approx(100, abs=10)
 
-        assert child.done == ["ask"]
+        served.world.spawned[1].code = 2
+        with pytest.raises(WorkersError, match="No worker serves, and for 30 s none could be started"):
+            served.rounds(40)
+        assert served.supervisor.metrics.states == {"draining": 0}
 
-    def test_never_answers(self, scene: Scene) -> None:
-        """A worker that takes for ever to answer is killed, and not before its time is over."""
-        child = Fake(number=1, due_s=1_000.0)
-        scene.supervisor._await(child)  # type: ignore[arg-type] # a fake
-        assert "kill" not in child.done
+    def test_never_answers(self, served: Scene) -> None:
+        """A worker that takes ten minutes to answer is killed, and not before."""
+        served.world.answering = False
+        served.world.spawned[0].code = 2
+        served.rounds(599)
+        stuck = served.world.alive()[-1]
+        served.world.answering = True
+        assert "worker_never_answered" not in served.events()
+        served.rounds(2)
 
-        scene.now = 1_000.1
-        scene.supervisor._await(child)  # type: ignore[arg-type] # a fake
-        assert child.done.count("kill") == 1
-        assert scene.events() == ["worker_never_answered"]
+        assert served.events().count("worker_never_answered") == 1
+        assert stuck.code == -9
+        assert served.supervisor.metrics.states["serving"] == WORKERS
+
+    def test_silent(self, served: Scene) -> None:
+        """A worker that does not answer any more is told of, and ended if it stays so."""
+        stopped = served.world.spawned[1]
+        stopped.is_silent = True
+        served.rounds(20)
+        assert served.supervisor.metrics.states == {"serving": 1, "silent": 1, "draining": 0}
+        stopped.is_silent = False
+        served.rounds(20)
+        assert served.events() == ["worker_silent", "worker_answers_again"]
+
+        stopped.is_silent = True
+        served.rounds(35)
+        assert (stopped.code, served.events().count("worker_hangs")) == (-9, 1)
+        assert served.supervisor.metrics.states == {"serving": 2, "draining": 0}
 
 
 class TestRolling:
-    """What rounds do for a rolling restart."""
+    """A rolling restart."""
 
-    def test_one_after_the_other(self, scene: Scene) -> None:
+    def test_one_after_the_other(self, served: Scene) -> None:
         """A worker is dismissed when its successor answers, and only then the next one gets a successor."""
-        old: list[Any] = [Fake(answered_s=1.0), Fake(number=1, answered_s=1.0)]
-        places = [scene.place(child, number=number) for number, child in enumerate(old)]
-        places[0].deaths = 3
-        scene.supervisor.roll()
-        for _ in range(3):
-            scene.supervisor._roll_on()
-        assert [fake.number for fake in scene.spawned] == [0]
-        assert [fake.done for fake in old] == [[], []]
+        served.world.answering = False
+        old = served.world.spawned[:]
+        served.supervisor.roll()
+        served.rounds(1)
+        assert [fake.number for fake in served.world.spawned[WORKERS:]] == [0]
+        assert served.world.alive()[:WORKERS] == old
 
-        scene.spawned[0].answers = True
-        scene.supervisor._roll_on()  # it answers
-        scene.supervisor._roll_on()
-        assert (places[0].child, places[0].successor, places[0].deaths) == (scene.spawned[0], None, 0)
-        assert [fake.done for fake in old] == [["drain 7.0"], []]
+        served.world.spawned[WORKERS].answers = True
+        served.rounds(1)
+        assert [fake.done[-2:] for fake in old] == [["drain", "close"], ["ask", "ask"]]
+        served.world.spawned[WORKERS + 1].answers = True
+        served.rounds(1)
 
-        scene.supervisor._roll_on()
-        scene.spawned[1].answers = True
-        scene.supervisor._roll_on()
-        scene.supervisor._roll_on()
-        scene.supervisor._roll_on()
-        assert [place.child for place in places] == scene.spawned
-        assert scene.events().count("rolled") == 1
-        assert scene.supervisor._leaving == old
+        assert served.supervisor.pids() == [fake.pid for fake in served.world.alive()]
+        assert served.events().count("rolled") == 1
+        assert served.world.settled == [fake.pid for fake in old]
 
-    def test_successor_dies(self, scene: Scene) -> None:
-        """A successor that ends is buried like any worker, and nobody else is touched."""
-        fakes: list[Any] = [Fake(answered_s=1.0), Fake(is_dead=True)]
-        old, dead = fakes
-        place = scene.place(old, dead)
-        scene.supervisor._rolling.append(place)
-        scene.supervisor._roll_on()
+    @pytest.mark.parametrize("fault", ["spawn", "dies"])
+    def test_fails(self, served: Scene, fault: str) -> None:
+        """A successor that cannot start, or ends, leaves the others as they are."""
+        old = served.world.alive()
+        served.world.answering = False
+        served.world.failing = {fault}
+        served.supervisor.roll()
+        served.supervisor.step()
+        for fake in served.world.spawned[WORKERS:]:
+            fake.code = 1
+        served.rounds(5)
 
-        assert (place.child, place.successor, old.done) == (old, None, [])
-        assert scene.settled == [dead.pid]
-        assert scene.events() == ["rolling_restart_failed", "worker_died"]
-        assert not scene.supervisor._rolling
+        assert served.world.alive() == old
+        assert served.events().count("rolling_restart_failed") == 1
 
-    def test_predecessor_died(self, scene: Scene) -> None:
-        """A successor takes a place that has become empty meanwhile."""
-        successor: Any = Fake(answered_s=999.0)
-        place = scene.place(None, successor)
-        scene.supervisor._rolling.append(place)
-        scene.supervisor._roll_on()
+    def test_predecessor_dies(self, served: Scene) -> None:
+        """A successor takes a place that has become empty meanwhile, and nobody else does."""
+        served.world.answering = False
+        served.supervisor.roll()
+        served.rounds(1)
+        served.world.spawned[0].code = 1
+        served.rounds(5)
+        successor = served.world.spawned[WORKERS]
+        assert served.world.alive() == [served.world.spawned[1], successor]
+        successor.answers = True
+        served.rounds(1)
 
-        assert (place.child, scene.supervisor._leaving) == (successor, [])
+        assert served.supervisor.pids()[0] == successor.pid
 
 
 class TestLeaving:
     """What becomes of who was told to go."""
 
-    def test_buried(self, scene: Scene) -> None:
-        """Who has left is settled once; who stays beyond its time is killed, who has time is left alone."""
-        leaving: list[Any] = [Fake(is_dead=True), Fake(due_s=999.0), Fake(due_s=1_000.0)]
-        left, late, busy = leaving
-        scene.supervisor._leaving.extend(leaving)
-        scene.supervisor._reap()
+    def test_stays(self, served: Scene) -> None:
+        """Who stays beyond its time is killed, once; who leaves in time is not, and both are settled."""
+        for fake in served.world.spawned:
+            fake.leaves = fake.number == 1
+        before = served.world.now
+        served.supervisor.stop()
 
-        assert (left.done, late.done, busy.done) == (["close"], ["kill"], [])
-        assert scene.settled == [left.pid]
-        assert scene.supervisor._leaving == [late, busy]
-        assert scene.events() == ["worker_left", "worker_never_left"]
+        assert [fake.done[-3:] for fake in served.world.spawned] == [
+            ["drain", "kill", "close"],
+            ["ask", "drain", "close"],
+        ]
+        assert served.world.now - before == pytest.approx(DRAIN_S + 5, abs=0.2)
+        assert sorted(served.world.settled) == [1, 2]
+        assert sorted(served.events()) == ["worker_left", "worker_left", "worker_never_left"]
 
-    def test_all_at_the_end(self, scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
-        """The end of the block drains workers and successors alike, and waits until all are gone."""
-        everybody = [Fake(answered_s=1.0), Fake(), Fake(number=1, answered_s=1.0)]
-        with scene.supervisor:
-            scene.place(everybody[0], everybody[1])
-            scene.place(everybody[2], number=1)
-            waited = []
+    def test_successors_too(self, served: Scene) -> None:
+        """The end drains successors alike."""
+        served.world.answering = False
+        served.supervisor.roll()
+        served.rounds(1)
+        with served.supervisor:
+            pass
 
-            def leave_one() -> None:
-                waited.append(dict(scene.supervisor.metrics.states))
-                for fake in [fake for fake in everybody if not fake.is_dead][:1]:
-                    fake.is_dead = True
+        assert ["drain" in fake.done for fake in served.world.spawned] == [True] * 3
+        assert not served.world.alive()
 
-            monkeypatch.setattr(scene.supervisor, "_pause", leave_one)
+    def test_for_ever(self, served: Scene) -> None:
+        """Who cannot even be killed is left behind, and named."""
+        served.world.failing = {"drain", "kill"}
+        before = served.world.now
+        served.supervisor.stop()
 
-        assert [fake.done for fake in everybody] == [["drain 7.0", "close"]] * 3
-        assert [states["draining"] for states in waited] == [3, 2, 1, 0]
-        assert all(sum(states.values()) == states["draining"] for states in waited)
-        assert sorted(scene.settled) == sorted(fake.pid for fake in everybody)
+        assert served.world.now - before == pytest.approx(DRAIN_S + 15, abs=0.2)
+        assert json.loads(served.written.getvalue().splitlines()[-1])["workers"] == [0, 1]
+        assert served.events().count("worker_never_left") < WORKERS * 25  # each second, not each round
 
 
 def test_states(scene: Scene) -> None:
-    """The metrics show every state with how many are in it, those with nobody too."""
-    scene.place(Fake(answered_s=1.0), Fake())
-    scene.place(Fake(answered_s=1.0, is_silent=True), number=1)
-    scene.supervisor._leaving.extend([Fake(), Fake()])  # type: ignore[list-item] # fakes
+    """The metrics show every state, those with nobody too."""
+    workers, _ = scene.supervisor.metrics.collect()
 
-    def shown() -> dict[str, float]:
-        workers, _ = scene.supervisor.metrics.collect()
-        return {sample.labels["state"]: sample.value for sample in workers.samples}
-
-    assert shown() == dict.fromkeys(STATES, 0)
-    scene.supervisor._count()
-    assert shown() == {"starting": 1, "serving": 1, "silent": 1, "draining": 2}
+    assert {sample.labels["state"]: sample.value for sample in workers.samples} == dict.fromkeys(STATES, 0)
 
 
-def pause(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> float:
-    """Let the supervisor pause, without waiting; gives for how long it would have."""
-    waited: list[float] = []
-    with monkeypatch.context() as patch:
-        patch.setattr(scene.supervisor._wake, "wait", waited.append)
-        scene.supervisor._pause()
-    return waited[0]
-
-
-def test_pause(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_pause(served: Scene) -> None:
     """Rounds are slow when all is settled, and quick while somebody starts, leaves or is to be replaced."""
-    place = scene.place(Fake(answered_s=1.0), number=1)
-    assert pause(scene, monkeypatch) == 0.05
-    scene.place(Fake())
-    assert pause(scene, monkeypatch) == 0.05
-    scene.place(Fake(answered_s=1.0))
-    assert pause(scene, monkeypatch) == 1.0
-    moving: list[Any] = [scene.supervisor._rolling, scene.supervisor._leaving]
-    for each in moving:
-        each.append(place)
-        assert pause(scene, monkeypatch) == 0.05
-        each.clear()
-    scene.supervisor.roll()
-    assert pause(scene, monkeypatch) == 0.05
+    world, supervisor = served.world, served.supervisor
+    assert supervisor.pause_s == 1.0
+    world.answering = False
+    world.spawned[0].code = 1
+    supervisor.step()
+    assert supervisor.pause_s == 0.05
+    served.rounds(1)
+    assert supervisor.pause_s == 0.05
+    world.spawned[-1].answers = world.answering = True
+    served.rounds(1)
+    assert supervisor.pause_s == 1.0
+    supervisor.roll()
+    assert supervisor.pause_s == 0.05
+    world.spawned[1].leaves = False
+    served.rounds(2)
+    assert supervisor.metrics.states["draining"] == 1
+    assert supervisor.pause_s == 0.05
 
 
 @pytest.mark.parametrize("ask", [Supervisor.wake, Supervisor.end, Supervisor.roll])
-def test_woken(scene: Scene, ask: Callable[[Supervisor], None]) -> None:
+def test_woken(ask: Callable[[Supervisor], None]) -> None:
     """Whatever a signal asks for, the next round follows at once."""
-    ask(scene.supervisor)
+    world = World()
+    log = open_log("info", io.StringIO())
+    supervisor = Supervisor(world.spawn, count=0, drain_s=0, log=log, settle=world.settle)
+    ask(supervisor)
+    supervisor.end()
+    supervisor.wait()  # returns
 
-    assert scene.supervisor._wake.wait(0)
+
+FAULTS = st.sets(st.sampled_from(["spawn", "look", "ask", "drain", "kill", "close", "settle", "log"]))
+
+
+class Law(RuleBasedStateMachine):
+    """Whatever fails at any call and for how long: it serves, drains or ends with a sentence, and is never silent."""
+
+    @initialize()
+    def begin(self) -> None:
+        """Serve."""
+        self.scene = Scene.make()
+        self.world = self.scene.world
+        self.ended: WorkersError | None = None
+        assert self.scene.supervisor.start()
+
+    def round(self) -> None:
+        """One round; only an error of ours, with a sentence, may come out of it."""
+        if self.ended is None:
+            try:
+                self.scene.supervisor.step()
+            except WorkersError as error:
+                self.ended = error
+            self.scene.supervisor.wait()
+
+    @rule(faults=FAULTS, rounds=st.integers(1, 30))
+    def fail(self, faults: set[str], rounds: int) -> None:
+        """Let things fail for some rounds."""
+        self.world.failing = faults
+        for _ in range(rounds):
+            self.round()
+
+    @rule(which=st.integers(0, 9), code=st.sampled_from([-9, 0, 2]))
+    def die(self, which: int, code: int) -> None:
+        """Let a worker end unasked."""
+        if alive := self.world.alive():
+            alive[which % len(alive)].code = code
+
+    @rule(which=st.integers(0, 9), silent=st.booleans())
+    def hush(self, which: int, silent: bool) -> None:  # noqa: FBT001 - a rule's argument
+        """Stop a worker, or let it go on."""
+        if alive := self.world.alive():
+            alive[which % len(alive)].is_silent = silent
+
+    @rule(answering=st.booleans(), leaves=st.booleans())
+    def become(self, answering: bool, leaves: bool) -> None:  # noqa: FBT001 - a rule's arguments
+        """Change what workers do from now on."""
+        self.world.answering = answering
+        for fake in self.world.alive():
+            fake.leaves = leaves
+
+    @rule(seconds=st.sampled_from([0.1, 1.0, 11.0, 700.0]))
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass."""
+        self.world.now += seconds
+        self.round()
+
+    @rule()
+    def roll(self) -> None:
+        """Ask for a rolling restart."""
+        self.scene.supervisor.roll()
+        self.round()
+
+    @precondition(lambda self: self.ended is None)
+    @rule()
+    def heal(self) -> None:
+        """When nothing fails any more all workers serve soon, and nobody else is left."""
+        self.world.failing, self.world.answering = set(), True
+        for fake in self.world.alive():
+            fake.answers, fake.is_silent, fake.leaves = True, False, True
+            if "drain" in fake.done:
+                fake.code = 0
+        for _ in range(120):
+            self.round()
+        if self.ended is None:
+            assert self.scene.supervisor.metrics.states == {"serving": WORKERS, "draining": 0}
+            assert sorted(self.scene.supervisor.pids()) == sorted(fake.pid for fake in self.world.alive())
+            assert self.scene.supervisor.pause_s == 1.0
+
+    @invariant()
+    def told(self) -> None:
+        """An end has its sentence; nobody is settled twice."""
+        assert self.ended is None or "times in a row" in str(self.ended) or "No worker serves" in str(self.ended)
+        assert len(set(self.world.settled)) == len(self.world.settled)
+
+    def teardown(self) -> None:
+        """It ends in bounded time, whatever fails, and leaves only whom it names."""
+        if not hasattr(self, "scene"):
+            return
+        before, cannot = self.world.now, self.world.failing & {"look", "drain", "kill"}
+        self.scene.supervisor.stop()
+        assert self.world.now - before < DRAIN_S + 16
+        assert not self.world.alive() or cannot
+        named = self.scene.events()[-1:] == ["workers_left_behind"]
+        assert not self.world.alive() or named or "log" in self.world.failing
+
+
+TestLaw = Law.TestCase
+TestLaw.settings = settings(max_examples=100, stateful_step_count=25, deadline=None)
 
 
 def test_private_folder() -> None:

@@ -12,7 +12,8 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.parser import text_string_to_metric_families
 
-from iyscheck.server.processes.tally import VARIABLE, Tally
+from iyscheck.server.processes.counters import VARIABLE
+from iyscheck.server.processes.tally import Tally
 
 Key = tuple[str, str]
 COUNTS = st.dictionaries(st.sampled_from("abc"), st.integers(1, 1_000))
