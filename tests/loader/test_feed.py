@@ -268,7 +268,7 @@ class TestRejects:
             st.sampled_from(list(consent(retailerAccess=1, kind=1, completeUntil=1, iysCode=1, channels=1, active=1))),
             st.recursive(
                 st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-                lambda inner: st.lists(inner, max_size=3),
+                lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
                 max_leaves=4,
             )
             | st.sampled_from(["brand", "watermark", "retailerAccess", "MESAJ", "ONAY", "+905321000001"]),

@@ -122,7 +122,7 @@ class TestLoaded:
     @pytest.mark.parametrize("name", ["F08-excel-tr-semicolon.csv", "F08b-sep-line.csv"])
     @pytest.mark.parametrize("delimiter", [b";", b"\t"])
     def test_spreadsheet(self, wild: Wild, name: str, delimiter: bytes) -> None:
-        """What a Turkish Excel saves is a daily file: semicolons or tabs, CRLF, a byte order mark, its own first line."""
+        """What a Turkish Excel saves is a daily file: semicolons or tabs, CRLF, a mark, its own first line."""
         data = (CASES / name).read_bytes().replace(b";", delimiter)
 
         report = wild.bytes("a.csv", data)

@@ -108,7 +108,7 @@ class TestOutcome:
 
     def test_odd_name(self, desk: Desk) -> None:
         """A file name that is not UTF-8 is a source like any other."""
-        path = desk.file("a\udcff", b"{}{")
+        path = desk.file("a\udcff", b"{}}")
 
         assert outcome(desk.load(path)) == (1, 0, 0, 0, 1)
         assert desk.load(path).unchanged == 1
@@ -326,7 +326,7 @@ class TestHolds:
         """A source of --brand that has only bad lines holds back that brand."""
         desk.load(desk.file("a", brand_row(1)))
 
-        report = desk.load(desk.file("b", b"{}{"), brand=1, watermarks=((1, NOW),))
+        report = desk.load(desk.file("b", b"{}}"), brand=1, watermarks=((1, NOW),))
 
         assert report.withheld == {1: NOW}
 
