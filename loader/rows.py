@@ -311,7 +311,7 @@ def with_rows(
 # --- Daily CSV --------------------------------------------------------------------------------------------
 
 _DELIMITERS: Final = (",", ";", "\t")
-_SEPARATOR_LINE: Final = re.compile(r'"?sep=(.)"?', re.IGNORECASE)
+_SEPARATOR_LINE: Final = re.compile(r'"?sep=.?"?', re.IGNORECASE)
 """With it Excel tells itself how a file is separated."""
 _CSV_FIELDS: Final = (*names.CSV_COLUMNS, names.BRAND_CODE)
 _NOT_IN_CSV: Final = (names.KIND, names.RETAILER_ACCESS)
@@ -336,7 +336,10 @@ class DailyCsv:
 
     @classmethod
     def starting(cls, head: bytes, name: str = "the CSV file") -> "DailyCsv":
-        """Look at the beginning of a file, `name` in errors. Raises SourceUnreadableError where it does not say what its columns are."""
+        """Look at the beginning of a file, `name` in errors.
+
+        Raises SourceUnreadableError where it does not say what its columns are.
+        """
         lines = _text_lines(head)
         if not lines:
             return cls(names.CSV_COLUMNS, name=name)

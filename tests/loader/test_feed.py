@@ -34,6 +34,12 @@ def faults(parsed: Parsed) -> list[tuple[int, str, str]]:
     return [(reject.line, reject.fault.field, reject.fault.reason.value) for reject in parsed.rejects]
 
 
+def access_row(**fields: object) -> dict[str, object]:
+    """Make a row about retailers only."""
+    beside = dict.fromkeys(("status", "source", "consentDate", "transactionId"))
+    return consent(**({"kind": "retailerAccess"} | beside | fields))
+
+
 times = st.datetimes(
     min_value=datetime(1990, 1, 1),  # noqa: DTZ001 - İYS times have no zone
     max_value=datetime(2025, 12, 31),  # noqa: DTZ001 - İYS times have no zone
@@ -47,11 +53,20 @@ def valid_rows(draw: st.DrawFn) -> tuple[dict[str, object], ConsentChange]:
     recipient = draw(emails() if channel is Channel.EPOSTA else accepted_phones)
     kind = draw(st.sampled_from(RecipientType))
     status, meant = draw(
-        st.sampled_from([("ONAY", Status.ONAY), ("RET", Status.RET), ("RED", Status.RET), ("onay", Status.UNKNOWN)])
+        st.sampled_from(
+            [
+                ("ONAY", Status.ONAY),
+                ("RET", Status.RET),
+                ("RED", Status.RET),
+                ("onay ", Status.ONAY),
+                ("", Status.UNKNOWN),
+            ]
+        )
     )
     registered = draw(times)
-    may_lack_date = status != "ONAY" or kind is RecipientType.TACIR
-    consented = draw(times | (st.sampled_from([None, ""]) if may_lack_date else st.nothing()))
+    may_lack_date = meant is not Status.ONAY or kind is RecipientType.TACIR
+    earlier = times.map(lambda text: min(text, registered))
+    consented = draw(earlier | (st.sampled_from([None, ""]) if may_lack_date else st.nothing()))
     source = draw(st.sampled_from(["HS_WEB", "X_NEW", "", "ğ" * 64, None]))
     transaction = draw(st.sampled_from([None, "", "ab" * 32, "x-1"]))
     brand = draw(st.integers(1, 2**32 - 1).filter(lambda code: code != 121212))
@@ -69,8 +84,6 @@ def valid_rows(draw: st.DrawFn) -> tuple[dict[str, object], ConsentChange]:
         "iysCode": 1,
         "somethingNew": {"a": [1, None, "}\\n{"]},
     }
-    if kind is RecipientType.BIREYSEL and draw(st.booleans()):
-        del row["recipientType"]
     dropped = {name: value for name, value in row.items() if value is not None or draw(st.booleans())}
     return dropped, ConsentChange(
         brand=brand,
@@ -153,13 +166,20 @@ class TestRejects:
             (consent(recipient="a@b.tr"), "recipient", "INVALID_ADDRESS"),
             (consent(type="EPOSTA"), "recipient", "INVALID_ADDRESS"),
             (consent(recipient=5), "recipient", "WRONG_TYPE"),
-            (consent(status=None), "status", "MISSING"),
-            (consent(status=""), "status", "MISSING"),
+            (consent(recipientType=None), "recipientType", "MISSING"),
+            (consent(recipientType=""), "recipientType", "MISSING"),
+            (consent(recipient_type="TACIR"), "recipientType", "UNKNOWN_KEY"),
+            (consent(list=[]), "list", "UNKNOWN_KEY"),
+            (brand_row(Channels=["MESAJ"]), "channels", "UNKNOWN_KEY"),
+            (brand_row(remark=""), "", "UNKNOWN_KEY"),
+            (watermark_row(note=1), "", "UNKNOWN_KEY"),
+            (access_row(status="RET"), "", "UNKNOWN_KEY"),
             (consent(creationDate=None), "creationDate", "MISSING"),
             (consent(creationDate="2025-02-30 00:00:00"), "creationDate", "INVALID"),
             (consent(creationDate="2026-01-01 03:10:01"), "creationDate", "AHEAD_OF_CLOCK"),
             (consent(consentDate=None), "consentDate", "MISSING"),
             (consent(consentDate="yesterday"), "consentDate", "INVALID"),
+            (consent(consentDate="2025-06-01 12:10:01"), "consentDate", "INVALID"),
             (consent(source="x" * 65), "source", "INVALID"),
             (consent(source="a\tb"), "source", "INVALID"),
             (consent(source="😀" * 64), "source", "INVALID"),
@@ -167,8 +187,9 @@ class TestRejects:
             (consent(transactionId="ı"), "transactionId", "INVALID"),
             (consent(retailerAccess=[0]), "retailerAccess", "INVALID"),
             (consent(retailerAccess=list(range(1, 3002))), "retailerAccess", "INVALID"),
-            (consent(retailerAccess=[1.5]), "retailerAccess", "WRONG_TYPE"),
-            (consent(kind="retailerAccess"), "retailerAccess", "MISSING"),
+            (consent(retailerAccess=[1.5]), "retailerAccess", "INVALID"),
+            (access_row(), "retailerAccess", "MISSING"),
+            (access_row(retailerAccess="1"), "retailerAccess", "INVALID"),
             (brand_row(iysCode=None), "iysCode", "INVALID"),
             (brand_row(active=None), "active", "MISSING"),
             (brand_row(active="yes"), "active", "WRONG_TYPE"),
@@ -196,7 +217,11 @@ class TestRejects:
         [
             consent(creationDate="2026-01-01 03:10:00"),
             consent(brand="7"),
+            consent(consentDate="2025-06-01 12:10:00"),
             consent(status="RET", consentDate=None),
+            consent(status=None),
+            consent(status=""),
+            consent(status=5),
             consent(recipientType="TACIR", consentDate=None),
             watermark_row("2026-01-01 03:05:00"),
             consent(retailerAccess=list(range(1, 3001))),
@@ -233,7 +258,7 @@ class TestRejects:
     @settings(max_examples=300, deadline=None)
     def test_any_bytes(self, data: bytes) -> None:
         """Bytes of any kind become rejects or rows, and nothing is raised."""
-        for form in (JsonLines(), DailyCsv(("creationDate", "recipient", "type", "status"), header=False)):
+        for form in (JsonLines(), DailyCsv(("creationDate", "recipient", "type", "status"))):
             parsed = parse(data, form=form)
 
             assert len(parsed.consents) + len(parsed.rejects) + parsed.skipped <= parsed.rows
@@ -243,7 +268,7 @@ class TestRejects:
             st.sampled_from(list(consent(retailerAccess=1, kind=1, completeUntil=1, iysCode=1, channels=1, active=1))),
             st.recursive(
                 st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5),
-                lambda inner: st.lists(inner, max_size=3),
+                lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
                 max_leaves=4,
             )
             | st.sampled_from(["brand", "watermark", "retailerAccess", "MESAJ", "ONAY", "+905321000001"]),
@@ -310,7 +335,7 @@ class TestOtherKinds:
         """Lists come with consents or alone; null leaves the register alone, an empty list allows nobody."""
         rows: list[dict[str, object] | bytes] = [
             consent(retailerAccess=[5, "6"]),
-            consent(kind="retailerAccess", retailerAccess=[], status=None),
+            access_row(retailerAccess=[]),
             b'{"retailerAccess":null,' + json.dumps(consent()).encode()[1:],
         ]
 
@@ -346,7 +371,10 @@ class TestCsv:
 
     def test_other_order(self) -> None:
         """A header may name the columns in any order, and others beside them."""
-        data = b"type,status,new,recipient,consentDate,creationDate\nMESAJ,RET,x,+905321000001,,2025-06-01 12:00:00\n"
+        data = (
+            b"type,status,new,recipient,recipientType,consentDate,creationDate\n"
+            b"MESAJ,RET,x,+905321000001,TACIR,,2025-06-01 12:00:00\n"
+        )
 
         (change,) = changes(parse(data, brand=1, form=DailyCsv.starting(data)))
 
@@ -363,7 +391,7 @@ class TestCsv:
         assert np.array_equal(parsed.consents.sequence, [1, 3])
 
     def test_empty_type(self) -> None:
-        """An empty recipientType is a wrong one, not the default."""
+        """An empty recipientType is a missing one, for which nothing stands."""
         parsed = parse(self.ROW.replace("BIREYSEL", "").encode(), brand=1, form=DailyCsv.starting(b""))
 
-        assert faults(parsed) == [(0, "recipientType", "INVALID")]
+        assert faults(parsed) == [(0, "recipientType", "MISSING")]

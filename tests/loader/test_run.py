@@ -9,6 +9,7 @@ import pytest
 from iyscheck.errors import SettingsError, SourceChangedError, SourceUnknownError, SourceUnreadableError, WatermarkError
 from iyscheck.store.layout import SourceState
 from iyscheck.store.snapshot import Store
+from loader import source as sources
 from loader.run import Commit, Loader, Options, Report
 from tests.builders import ADDRESS_KEY, NOW, STORE_KEY, content
 from tests.loader.feeds import Desk, brand_row, consent, watermark_row
@@ -96,18 +97,18 @@ class TestOutcome:
 
     def test_long_line(self, desk: Desk) -> None:
         """A line of 20 MiB is rejected without its content, and the row behind it is loaded."""
-        path = desk.file("a", b"x" * 20 * 2**20, consent())
+        path = desk.file("a", brand_row(), b"x" * 20 * 2**20, consent())
 
         report = desk.load(path)
 
-        assert outcome(report) == (2, 1, 0, 0, 1)
+        assert outcome(report) == (3, 1, 0, 0, 1)
         assert [(entry["line"], entry["reason"], entry["row"]) for entry in desk.rejected()] == [
-            (1, "LINE_TOO_LONG", None)
+            (2, "LINE_TOO_LONG", None)
         ]
 
     def test_odd_name(self, desk: Desk) -> None:
         """A file name that is not UTF-8 is a source like any other."""
-        path = desk.file("a\udcff", b"{")
+        path = desk.file("a\udcff", b"{}}")
 
         assert outcome(desk.load(path)) == (1, 0, 0, 0, 1)
         assert desk.load(path).unchanged == 1
@@ -168,17 +169,27 @@ class TestResume:
         assert desk.load(path).read == 4
 
     def test_finished(self, desk: Desk) -> None:
-        """A finished file whose size and time are the same is not even read."""
+        """A finished file that nobody touched is not even read."""
+        path = desk.file("a", *rows(2))
+        desk.load(path)
+
+        with pytest.MonkeyPatch.context() as patched:
+            patched.setattr(sources, "opened", None)
+            report = desk.load(path)
+
+        assert (outcome(report), report.unchanged) == ((0, 0, 0, 0, 0), 1)
+
+    def test_same_size_and_time(self, desk: Desk) -> None:
+        """Other content under the same name, size and time is an error: tar and zip give files their old times."""
         path = desk.file("a", *rows(2))
         desk.load(path)
         stamp = Path(path).stat()
-        size = len(Path(path).read_bytes())
-        Path(path).write_bytes(b"y" * size)
+        desk.file("a", *rows(2, transactionId="cd" * 32))
         os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+        assert Path(path).stat().st_size == stamp.st_size
 
-        report = desk.load(path)
-
-        assert (outcome(report), report.unchanged) == ((0, 0, 0, 0, 0), 1)
+        with pytest.raises(SourceChangedError):
+            desk.load(path)
 
     def test_touched(self, desk: Desk) -> None:
         """A finished file that was touched is compared, and loads nothing."""
@@ -315,7 +326,7 @@ class TestHolds:
         """A source of --brand that has only bad lines holds back that brand."""
         desk.load(desk.file("a", brand_row(1)))
 
-        report = desk.load(desk.file("b", b"{"), brand=1, watermarks=((1, NOW),))
+        report = desk.load(desk.file("b", b"{}}"), brand=1, watermarks=((1, NOW),))
 
         assert report.withheld == {1: NOW}
 

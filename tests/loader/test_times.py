@@ -1,5 +1,6 @@
-from datetime import datetime, timedelta
+from datetime import date, datetime
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -84,7 +85,14 @@ class TestZone:
         assert times.watermark("2026-01-01 03:00:00") == 1767225600
         assert times.local_now(1767225600) == one_by_one("2026-01-01 03:00:00")
 
-    def test_day_ends_at_midnight(self) -> None:
-        """A day is complete at the next midnight in Turkey."""
-        assert times.local_text(times.end_of_day("2024-02-28")) == "2024-02-29 00:00:00"
-        assert timedelta(seconds=times.end_of_day("2024-02-29") - times.end_of_day("2024-02-28")) == timedelta(days=1)
+    def test_day(self) -> None:
+        """A day is one of the calendar, and the one that a clock in Turkey shows."""
+        assert times.day("2024-02-29") == date(2024, 2, 29)
+        assert times.day_of(times.watermark("2024-02-29 00:00:00")) == date(2024, 2, 29)
+        assert times.day_of(times.watermark("2024-02-29 23:59:59")) == date(2024, 2, 29)
+
+    @pytest.mark.parametrize("text", ["", "2023-02-29", "2024-2-9", "20240229", "2024-02-29 ", "1969-12-31"])
+    def test_no_day(self, text: str) -> None:
+        """What is no day of the calendar, or written otherwise, is an error."""
+        with pytest.raises(ValueError, match=r"."):
+            times.day(text)
