@@ -30,7 +30,7 @@ def _wave(number: int) -> list[dict[str, object]]:
             "type": "MESAJ",
             "status": "RET" if number % 2 else "ONAY",
             "source": "IYS_WEB",
-            "consentDate": "2024-05-02 10:00:00",
+            "consentDate": "2024-05-01 10:00:00",
             "creationDate": f"2024-05-02 {hours:02}:{minutes:02}:00",
             "transactionId": f"{number:064x}",
         }

@@ -92,10 +92,13 @@ class TestLoad:
         assert json.loads(moved.stdout)["watermarks"] == {"1": "2025-11-30T21:00:00Z"}
 
     def test_day_of_daily_file(self, command: Command) -> None:
-        """--date makes a daily file complete until the next midnight in Turkey."""
+        """--date with a proof makes a daily file complete until the next midnight in Turkey."""
         (command.path / "d.csv").write_text("2025-06-01 12:00:00,,+905321000001,BIREYSEL,MESAJ,RET,,HS_WEB\n")
 
-        loaded = command.run("load", "d.csv", "--brand", "7", "--date", "2025-06-01", "--json")
+        write(command, "a.jsonl", brand_row(7))
+        command.run("load", "a.jsonl", "--brand", "7", "--complete-until", "2025-06-01 00:00:00")
+
+        loaded = command.run("load", "d.csv", "--brand", "7", "--date", "2025-06-01", "--whole", "--json")
 
         assert json.loads(loaded.stdout)["watermarks"] == {"7": "2025-06-01T21:00:00Z"}
 
@@ -127,7 +130,7 @@ class TestLoad:
     )
     def test_errors(self, command: Command, arguments: list[str], reason: str) -> None:
         """An error is one JSON object with its reason, and exit code 2."""
-        write(command, "a.jsonl", b"{")
+        write(command, "a.jsonl", b"{}}")
 
         ended = command.run(*arguments, "--json")
 
@@ -161,7 +164,7 @@ class TestLoad:
 
     def test_second_loader(self, command: Command) -> None:
         """A second writer is refused at once."""
-        write(command, "a.jsonl", b"{")
+        write(command, "a.jsonl", b"{}}")
         (command.path / "inbox").mkdir()
         first = command.start("follow", "inbox")
         until((command.path / "store" / "data.mdb").exists)

@@ -67,7 +67,7 @@ class Wild(Desk):
                 clock=lambda: CLOCK,
             ) as engine,
         ):
-            found = engine.check_column(asked, addresses=list(recipients)).reasons.tolist()
+            found: list[int] = engine.check_column(asked, addresses=list(recipients)).reasons.tolist()
             first = engine.check(Question(context=asked, address=next(iter(recipients))))
         assert found[0] == first.reason
         return found
@@ -277,7 +277,7 @@ class TestDamagedNames:
 
     def test_keys(self, wild: Wild) -> None:
         """Each row with a damaged key still refuses, or is rejected and holds its brand back."""
-        damaged = []
+        damaged: list[tuple[str, bytes]] = []
         for key in REFUSAL:
             for other in damages(key):
                 row = REFUSAL | {"recipient": number(0)[:-5] + f"{len(damaged):05}"}
