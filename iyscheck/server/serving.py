@@ -59,6 +59,9 @@ def _run_alone(
     # What rolls several workers over must not kill a server that has only one.
     signal.signal(signal.SIGHUP, lambda *_: log.warning("rolling_restart_refused", workers=1))
     with Server.start(settings, log, lost_lines=lambda: lines.lost) as server:
+        # Until here there was nothing to drain, and a signal ended the process at once.
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: over.ring())
         keep_for_good()
         _tell(server.describe(), settings, log, announce)
         while not over.wait(_LOOK_S):
