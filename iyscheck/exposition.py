@@ -33,6 +33,8 @@ class _Silent(WSGIRequestHandler):
 
 def serve_metrics(registry: CollectorRegistry, host: str, port: int) -> tuple[WSGIServer, threading.Thread]:
     """Serve a registry from a thread; returns both, to be ended by their owner. Raises OSError, OverflowError."""
+    if not 0 <= port < 2**16:  # getaddrinfo would take the remainder
+        raise OverflowError(f"port {port} is not between 0 and 65535")
     family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     kind = _ServerOf6 if family == socket.AF_INET6 else _Server
     server = kind(address[:2], _Silent)  # type: ignore[arg-type] # addresses of the internet
