@@ -54,7 +54,7 @@ class TestMapping:
         assert start_of(path / DATA_FILE) is None
 
     def test_deleted(self, path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-        """Where the file is deleted its mapping ends with one line in the log; tests/test_replaced.py says what is answered."""
+        """Where the file is deleted its mapping ends with one line in the log (answers: tests/test_replaced.py)."""
         monkeypatch.setattr(mapping, "_LOOK_S", 0.01)
         with Engine.open(path, store_key=STORE_KEY) as engine:
             assert engine._mapping is not None
