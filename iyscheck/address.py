@@ -11,12 +11,12 @@ Phone (channels MESAJ and ARAMA): space `-` `.` `(` `)` are dropped wherever the
 
     prefix: +90 | 0090 | 090 | 90, then perhaps one 0 | 0 | nothing
 
-Where both could be read, the longer number is meant. Some spellings of foreign numbers would become somebody
-else's, and for a merchant an unknown number is a permission. So these are unreadable: a country code that ITU has
-not assigned; any parenthesis; a 0 behind the country code, a trunk prefix dialled at home only (but for 39, 225,
-241, 242, 378); `+1 1…`; `+7` and eleven digits from 8 on; ten digits that begin with 5, a Turkish mobile without its
-country code; a last group of one digit; anything behind a group of six or more digits, an extension. Groups are
-what separators part.
+`900 444 …` and `0900 444 …` are read as neither: each may be ten digits or a company's number. Some spellings of
+foreign numbers would become somebody else's, and for a merchant an unknown number is a permission. So these are
+unreadable: a country code that ITU has not assigned; any parenthesis; a 0 behind the country code, a trunk prefix
+dialled at home only (but for 39, 225, 241, 242, 378); what is dialled there instead, like `+1 1…` and `+7 8…`
+(`TRUNKS`); ten digits that begin with 5, a Turkish mobile without its country code; a last group of one digit;
+anything behind a group of six or more digits, an extension. Groups are what separators part.
 
 E-mail (channel EPOSTA): A-Z become a-z, nothing else: no Turkish or
 Unicode casing, no folding of dots or plus labels. 6-265 characters, one `@`. Before it one or more of
@@ -49,10 +49,10 @@ from iyscheck.keys import BLOCK_BYTES, AddressKey, blank
 from iyscheck.spelling import (
     AT,
     BOM,
+    CODE_DIGITS,
     COMPANY,
     COMPANY_DIGITS,
     COUNTRY_CODES,
-    COUNTRY_LENGTHS,
     DOT,
     FEWEST_BEFORE_LAST_DOT,
     FOLD,
@@ -70,8 +70,13 @@ from iyscheck.spelling import (
     SHORTEST_EMAIL,
     SHORTEST_NUMBER,
     SHORTEST_TOP_LABEL,
+    TRUNK_DIGITS,
+    TRUNK_FROM,
+    TRUNKS,
     TURKEY,
     TURKISH_PREFIXES,
+    TWO_MEANINGS,
+    TWO_MEANINGS_LENGTH,
     WHITE,
     ZERO_ALLOWED,
     ZERO_FOLLOWS,
@@ -188,9 +193,15 @@ _CANONICAL_TURKISH: Final = re.compile(r"\+90[2-9][0-9]{9}")
 _TURKISH_PREFIX: Final = r"(?:\+900?|0{0,2}900?|0|)"
 _TURKISH: Final = re.compile(f"{_TURKISH_PREFIX}([2-9][0-9]{{9}})")
 _COMPANY: Final = re.compile(f"{_TURKISH_PREFIX}(444[0-9]{{4}})")
-_FOREIGN: Final = re.compile(r"(?:\+|00)(?!90)(?!5[0-9]{9}\Z)(?!11)(?!78[0-9]{10}\Z)([0-9]{7,15})")
+_OF_TWO_MEANINGS: Final = re.compile("0?900444[0-9]{4}")
+_FOREIGN: Final = re.compile(r"(?:\+|00)(?!90)(?!5[0-9]{9}\Z)([0-9]{7,15})")
 _COUNTRY: Final = re.compile(f"(?:{'|'.join(map(str, COUNTRY_CODES))})")
-_TRUNK: Final = re.compile(f"(?!{'|'.join(map(str, ZERO_FOLLOWS))})(?:{'|'.join(map(str, COUNTRY_CODES))})0")
+_TRUNK: Final = re.compile(
+    "|".join(
+        [f"(?!{'|'.join(map(str, ZERO_FOLLOWS))})(?:{'|'.join(map(str, COUNTRY_CODES))})0"]
+        + [f"{code}[{digits}][0-9]{{{size - len(f'{code}.')},}}" for code, (digits, size) in TRUNKS.items()]
+    )
+)
 _GROUPS: Final = re.compile("[0-9]+")
 _EMAIL: Final = re.compile(
     r"[a-z0-9._+-]+@"
@@ -210,7 +221,7 @@ def canonical(address: str, channel: Channel) -> str | None:
     text = _trimmed_text(address)
     number = text.translate(_WITHOUT_SEPARATORS)
     if turkish := _TURKISH.fullmatch(number) or _COMPANY.fullmatch(number):
-        return f"+90{turkish[1]}"
+        return None if _OF_TWO_MEANINGS.fullmatch(number) else f"+90{turkish[1]}"
     foreign = _FOREIGN.fullmatch(number)
     return f"+{foreign[1]}" if foreign and _is_written_whole(text, foreign[1]) else None
 
@@ -254,7 +265,9 @@ class Unreadable(StrEnum):
     """More than one address."""
     LETTERS = "LETTERS"
     TRUNK_ZERO = "TRUNK_ZERO"
-    """The 0 that is dialled at home only, behind a country code."""
+    """The 0, or what is dialled like it, that is dialled at home only, behind a country code."""
+    TWO_MEANINGS = "TWO_MEANINGS"
+    """A company number behind 90 and a 0 too many, or a number of area code 900."""
     PARENTHESIS = "PARENTHESIS"
     EXTENSION = "EXTENSION"
     COUNTRY = "COUNTRY"
@@ -298,6 +311,7 @@ def _why_no_phone(text: str) -> Unreadable:
         (any(character.isalpha() for character in number), Unreadable.LETTERS),
         (digits > MOST_DIGITS, Unreadable.SEVERAL),
         (not bare.isascii() or not bare.isdigit(), Unreadable.MALFORMED),
+        (_OF_TWO_MEANINGS.fullmatch(number), Unreadable.TWO_MEANINGS),
         (not SHORTEST_NUMBER <= len(foreign) <= LONGEST_NUMBER or foreign.startswith(str(TURKEY)), Unreadable.LENGTH),
         (without_code, Unreadable.COUNTRY),
         (_TRUNK.match(foreign) or not _FOREIGN.fullmatch(number), Unreadable.TRUNK_ZERO),
@@ -353,6 +367,8 @@ _PREFIX: Final = _words(
     b"".join(_prefix_word(PREFIXES[length]) if length in PREFIXES else _UNMATCHED for length in range(_LONG + 1))
 )
 _NATIONAL_DIGITS: Final = _words(bytes(_PREFIX_BYTES) + b"\1" * NATIONAL_DIGITS)
+_TWO_MEANINGS: Final = _words(bytes(_PREFIX_BYTES) + TWO_MEANINGS + bytes(4))
+_TWO_MEANINGS_MASK: Final = _words(bytes(_PREFIX_BYTES) + b"\xff" * len(TWO_MEANINGS) + bytes(4))
 _E164_MASK: Final = _words(b"\0\0\0" + b"\xff" * NATIONAL_DIGITS + b"\0\0\0")
 _E164: Final = _words(b"+90".ljust(BLOCK_BYTES, b"\0"))
 
@@ -407,6 +423,8 @@ def _are_turkish(tails: npt.NDArray[np.uint8], lengths: npt.NDArray[np.int64]) -
     digits = _are_digits(tails).view(np.uint64) & _NATIONAL_DIGITS
     fits &= (digits[:, 0] == _NATIONAL_DIGITS[0]) & (digits[:, 1] == _NATIONAL_DIGITS[1])
     fits &= tails[:, _PREFIX_BYTES] >= ord("2")
+    of_two_meanings = (tails.view(np.uint64) & _TWO_MEANINGS_MASK == _TWO_MEANINGS).all(axis=1)
+    fits &= ~(of_two_meanings & (lengths <= TWO_MEANINGS_LENGTH))
     return fits
 
 
@@ -447,7 +465,7 @@ def _other_blocks(column: TextColumn, rows: npt.NDArray[np.int64]) -> npt.NDArra
     """Make the blocks of those rows of a column that are spelt in any other way; unreadable ones are zero."""
     found = np.zeros((len(rows), BLOCK_BYTES), np.uint8)
     phones = _taken_apart(column.data, *_without_white(column, rows))
-    left = phones.fits & (phones.count >= SHORTEST_NUMBER)
+    left = phones.fits & (phones.count >= SHORTEST_NUMBER) & ~_have_two_meanings(phones)
     for size, is_one in (
         (NATIONAL_DIGITS, lambda first: phones.at(first) > 1),
         (COMPANY_DIGITS, lambda first: np.all([phones.at(first + at) == int(COMPANY[at]) for at in range(3)], axis=0)),
@@ -489,19 +507,24 @@ def _has_turkish_prefix(phones: _Digits, length: npt.NDArray[np.int64]) -> npt.N
     return known
 
 
+def _have_two_meanings(phones: _Digits) -> npt.NDArray[np.bool_]:
+    """Say which digits, whatever their separators, are a number of area code 900 or a company number."""
+    first = phones.count - NATIONAL_DIGITS
+    alike = [phones.at(first + at) == int(chr(digit)) for at, digit in enumerate(TWO_MEANINGS)]
+    alone = (first == 0) | ((first == 1) & (phones.table[:, 0] == 0))
+    return alone & ~phones.plus & np.all(alike, axis=0)
+
+
 def _are_foreign(phones: _Digits, first: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
     """Say whether the digits of each phone from the first one on are a foreign number, dialled from anywhere."""
     size = phones.count - first
     lead, second = phones.at(first), phones.at(first + 1)
     three = lead * 100 + second * 10 + phones.at(first + 2)
-    length = COUNTRY_LENGTHS[three].astype(np.int64)
-    code = three // np.array([1, 100, 10, 1])[length]
-    behind = phones.at(first + length)
+    behind = phones.at(first + CODE_DIGITS[three])
     fits: npt.NDArray[np.bool_] = phones.plus | ((phones.at(first - 2) == 0) & (phones.at(first - 1) == 0))
-    fits &= (size >= SHORTEST_NUMBER) & (size <= LONGEST_NUMBER) & (length > 0) & (code != TURKEY)
-    fits &= (behind > 0) | ZERO_ALLOWED[code]
-    fits &= ~((code == 1) & (behind == 1))
-    fits &= ~((code == 7) & (behind == 8) & (size == 12))  # noqa: PLR2004 - one digit too many
+    fits &= (size >= SHORTEST_NUMBER) & (size <= LONGEST_NUMBER) & (CODE_DIGITS[three] > 0)
+    fits &= (behind > 0) | (ZERO_ALLOWED[three] > 0)
+    fits &= (size < TRUNK_FROM[three]) | ((TRUNK_DIGITS[three] >> behind) & 1 == 0)
     fits &= ~((size == NATIONAL_DIGITS) & (lead == 5))  # noqa: PLR2004 - as Turkish mobiles begin
     return fits
 

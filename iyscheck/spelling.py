@@ -4,6 +4,7 @@ Each loop gets the texts of a column as `data`, uint8 of shape (total,), and `st
 What it finds is bit for bit what the array operations of `address` find.
 """
 
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
@@ -31,6 +32,10 @@ NATIONAL_DIGITS: Final = 10
 COMPANY: Final = "444"
 COMPANY_DIGITS: Final = 7
 """A company number without area code: 444 and four digits."""
+TWO_MEANINGS: Final = b"900444"
+"""How ten digits begin that may as well be a company number behind 90 and a 0 too many."""
+TWO_MEANINGS_LENGTH: Final = len("0") + NATIONAL_DIGITS
+"""Longer texts have a country code before them, and then mean one thing."""
 SHORTEST_NUMBER: Final = 7
 LONGEST_NUMBER: Final = 15
 """Digits of a foreign number, its country code included."""
@@ -50,41 +55,56 @@ COUNTRY_CODES: Final = (
 TURKEY: Final = 90
 ZERO_FOLLOWS: Final = (39, 225, 241, 242, 378)
 """Country codes behind which numbers may begin with 0: elsewhere it is a trunk prefix, dialled at home only."""
+TRUNKS: Final[Mapping[int, tuple[str, int]]] = {
+    1: ("1", 7),
+    7: ("8", 12),
+    370: ("8", 12),
+    375: ("8", 13),
+    692: ("1", 11),
+    993: ("8", 12),
+    # Dialled first there before numbers that do not begin with it, too.
+    241: ("0", 12),
+    # Once dialled between country code and number of a mobile; behind the area code 15 still is.
+    52: ("1", 13),
+    54: ("123", 14),
+    # Codes of operators, which may be dialled before a number.
+    55: ("9", 14),
+    61: ("1", 13),
+    86: ("1", 14),
+    298: ("1", 10),
+    352: ("1", 7),
+    423: ("1", 11),
+    506: ("1", 12),
+}
+"""What else is dialled at home or on the way only: one of these digits right behind the country code, where the number
+has so many digits or more in all. Shorter ones may begin with it."""
 
 
-def _country_lengths() -> npt.NDArray[np.uint8]:
-    """Return how many of three digits are a country code, indexed by their number: 0 where none begins so."""
-    lengths = np.zeros(1000, np.uint8)
-    for code in COUNTRY_CODES:
-        digits = len(str(code))
-        first = code * 10 ** (3 - digits)
-        lengths[first : first + 10 ** (3 - digits)] = digits
-    lengths.setflags(write=False)
-    return lengths
+def _by_code(values: Mapping[int, int]) -> npt.NDArray[np.int64]:
+    """Make a read-only table by the first three digits of a number: the value of its country code, else 0."""
+    table = np.zeros(1000, np.int64)
+    for code, value in values.items():
+        width = 10 ** (3 - len(str(code)))
+        table[code * width : (code + 1) * width] = value
+    table.setflags(write=False)
+    return table
 
 
-COUNTRY_LENGTHS: Final = _country_lengths()
-"""How many of the first three digits of a number are its country code, 0 for none."""
-
-
-def _zeros() -> npt.NDArray[np.bool_]:
-    allowed = np.zeros(1000, np.bool_)
-    allowed[list(ZERO_FOLLOWS)] = True
-    allowed.setflags(write=False)
-    return allowed
-
-
-ZERO_ALLOWED: Final = _zeros()
-"""By country code: whether a number may begin with 0."""
+CODE_DIGITS: Final = _by_code({code: len(str(code)) for code in COUNTRY_CODES if code != TURKEY})
+"""How many of the first three digits of a foreign number are its country code, 0 for none."""
+TRUNK_DIGITS: Final = _by_code({code: sum(1 << int(digit) for digit in digits) for code, (digits, _) in TRUNKS.items()})
+"""One bit for each digit that may be a trunk prefix behind the country code, of long numbers."""
+TRUNK_FROM: Final = _by_code({code: size for code, (_, size) in TRUNKS.items()})
+"""From how many digits in all on it is one."""
+ZERO_ALLOWED: Final = _by_code(dict.fromkeys(ZERO_FOLLOWS, 1))
+"""Whether a number may begin with 0."""
 
 _SPACE, _HYPHEN, _FULL_STOP, _OPEN, _CLOSE = SEPARATORS
 _PLUS: Final = ord("+")
 _DIGIT_0: Final = ord("0")
-_DIGIT_1: Final = ord("1")
 _DIGIT_2: Final = ord("2")
 _DIGIT_4: Final = ord("4")
 _DIGIT_5: Final = ord("5")
-_DIGIT_8: Final = ord("8")
 _DIGIT_9: Final = ord("9")
 _SHORTEST_TURKISH: Final = min(PREFIXES)
 _LONGEST_TURKISH: Final = max(PREFIXES)
@@ -117,6 +137,9 @@ _NATIONAL_IN_FRONT: Final = _number(bytes(6) + b"\xff" * 2)
 _ZEROS_BELOW: Final = _number(b"0" * 6)
 _LOWEST: Final = _number(b"\xff")
 _LOWEST_3: Final = _number(b"\xff" * 3)
+_LOWEST_4: Final = _number(b"\xff" * 4)
+_MEANING_FRONT: Final = _number(TWO_MEANINGS[:2])
+_MEANING_BACK: Final = _number(TWO_MEANINGS[2:])
 _NOTHING: Final = _number(b"")
 _E164: Final = _number(b"+90")
 _FIRST_NATIONAL: Final = _number(b"2")
@@ -149,7 +172,9 @@ def write_common_blocks(
     def is_turkish(front: np.uint64, back: np.uint64, length: int) -> bool:
         known = front & _PREFIX_MASKS[length] == _PREFIXES[length]
         digits = are_digits(back) and are_digits((front & _NATIONAL_IN_FRONT) | _ZEROS_BELOW)
-        return bool(known and digits and (front >> _BY_6) & _LOWEST >= _FIRST_NATIONAL)
+        one_meaning = back & _LOWEST_4 != _MEANING_BACK or front >> _BY_6 != _MEANING_FRONT
+        clear = one_meaning or length > TWO_MEANINGS_LENGTH
+        return bool(known and digits and clear and (front >> _BY_6) & _LOWEST >= _FIRST_NATIONAL)
 
     def write(row: int, front: np.uint64, back: np.uint64) -> None:
         for byte in range(8):
@@ -241,6 +266,11 @@ def write_other_blocks(  # noqa: C901, PLR0912, PLR0915 - one loop: calls out of
         first = count - NATIONAL_DIGITS
         if first >= 0 and digits[first] >= _DIGIT_2 and is_turkish_prefix(digits, first, plus):
             size = NATIONAL_DIGITS
+            one_meaning = False
+            for digit in range(len(TWO_MEANINGS)):
+                one_meaning |= digits[first + digit] != TWO_MEANINGS[digit]
+            if not one_meaning and first <= 1:
+                continue
         else:
             first = count - COMPANY_DIGITS
             size = 0
@@ -267,15 +297,11 @@ def write_other_blocks(  # noqa: C901, PLR0912, PLR0915 - one loop: calls out of
             + (np.int64(digits[first + 1]) - _DIGIT_0) * 10
             + (np.int64(digits[first + 2]) - _DIGIT_0)
         )
-        code_length = np.int64(COUNTRY_LENGTHS[three])
-        code = three if code_length == 3 else three // 10 if code_length == 2 else three // 100  # noqa: PLR2004 - digits
-        behind = digits[first + code_length]
+        behind = np.int64(digits[first + CODE_DIGITS[three]]) - _DIGIT_0
         if (
-            code_length == 0
-            or code == TURKEY
-            or (behind == _DIGIT_0 and not ZERO_ALLOWED[code])
-            or (code == 1 and behind == _DIGIT_1)
-            or (code == 7 and behind == _DIGIT_8 and size == 12)  # noqa: PLR2004 - one digit too many
+            CODE_DIGITS[three] == 0
+            or (behind == 0 and ZERO_ALLOWED[three] == 0)
+            or (size >= TRUNK_FROM[three] and (TRUNK_DIGITS[three] >> behind) & 1)
             or (size == NATIONAL_DIGITS and digits[first] == _DIGIT_5)
         ):
             continue

@@ -10,6 +10,25 @@ from iyscheck.consent import Channel, RecipientType, Status, local_seconds
 # --- Addresses --------------------------------------------------------------------------------------------
 
 TURKISH_PREFIXES = ("+90", "0090", "90", "0", "", "+900", "00900", "900", "090", "0900")
+COMPANY_PREFIXES = tuple(prefix for prefix in TURKISH_PREFIXES if prefix not in {"900", "0900"})
+OTHER_LEADS = (
+    "+370",
+    "+375",
+    "+52",
+    "+54",
+    "+55",
+    "+61",
+    "+86",
+    "+298",
+    "+241",
+    "+352",
+    "+423",
+    "+506",
+    "+692",
+    "+993",
+)
+"""Countries where other digits than 0 are dialled first."""
+MEANINGS = ("444", "900444", "0900444", "+90900444", "+900444", "90444", "0444")
 FOREIGN_LEADS = ("+49", "0049", "+490", "+39", "+390", "+1", "+11", "+7", "+78", "+3606", "+2250", "+3780", "+5", "005")
 PHONE_SEPARATORS = " -.()"
 LOCAL_CHARACTERS = string.ascii_letters + string.digits + "._+-"
@@ -26,8 +45,10 @@ def _digits(least: int, most: int) -> st.SearchStrategy[str]:
     return st.text("0123456789", min_size=least, max_size=most)
 
 
-national_numbers = st.builds(str.__add__, st.sampled_from("23456789"), _digits(9, 9))
-"""Ten digits of which the first is 2-9: a Turkish number without any prefix."""
+national_numbers = st.builds(str.__add__, st.sampled_from("23456789"), _digits(9, 9)).filter(
+    lambda number: not number.startswith("900444")
+)
+"""Ten digits of which the first is 2-9: a Turkish number without any prefix; none that needs its country code."""
 
 company_numbers = _digits(4, 4).map("444{}".format)
 """Numbers of companies without area code."""
@@ -82,7 +103,23 @@ def _near(draw: st.DrawFn, texts: st.SearchStrategy[str]) -> str:
 def _sized_digits(draw: st.DrawFn) -> str:
     """A leading text and any number of digits: the lengths that the grammar draws its lines between."""
     lead = draw(
-        st.sampled_from(["", "0", "00", "+", "+0", "+00", "++", "9000", "+9", *FOREIGN_LEADS, *TURKISH_PREFIXES])
+        st.sampled_from(
+            [
+                "",
+                "0",
+                "00",
+                "+",
+                "+0",
+                "+00",
+                "++",
+                "9000",
+                "+9",
+                *MEANINGS,
+                *OTHER_LEADS,
+                *FOREIGN_LEADS,
+                *TURKISH_PREFIXES,
+            ]
+        )
     )
     return lead + draw(_digits(0, 18))
 
@@ -98,7 +135,10 @@ def _joined_labels(draw: st.DrawFn) -> str:
 
 
 accepted_phones = (
-    separated(st.builds(str.__add__, st.sampled_from(TURKISH_PREFIXES), national_numbers | company_numbers))
+    separated(
+        st.builds(str.__add__, st.sampled_from(TURKISH_PREFIXES), national_numbers)
+        | st.builds(str.__add__, st.sampled_from(COMPANY_PREFIXES), company_numbers)
+    )
     | foreign_numbers
 )
 near_phones = _near(accepted_phones) | separated(_sized_digits())

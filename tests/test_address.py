@@ -66,6 +66,27 @@ CODES = frozenset(CODES_TEXT.split())
 """The country codes once more, but for Türkiye's."""
 
 
+TRUNK_DIGITS = [
+    ("1", "1", 7),
+    ("7", "8", 12),
+    ("52", "1", 13),
+    ("54", "123", 14),
+    ("55", "9", 14),
+    ("61", "1", 13),
+    ("86", "1", 14),
+    ("241", "0", 12),
+    ("298", "1", 10),
+    ("352", "1", 7),
+    ("370", "8", 12),
+    ("375", "8", 13),
+    ("423", "1", 11),
+    ("506", "1", 12),
+    ("692", "1", 11),
+    ("993", "8", 12),
+]
+"""What is dialled behind a country code at home, and from how many digits on, once more."""
+
+
 def trimmed(text: str) -> str:
     """Without white space and one byte order mark at each end."""
     white = " \t\n\r\v\f"
@@ -76,6 +97,8 @@ def reference_phone(text: str) -> str | None:
     """The phone grammar once more, read off the document step by step."""
     text = trimmed(text)
     kept = "".join(character for character in text if character not in " -.()")
+    if len(kept) in (10, 11) and kept[-10:-4] == "900444" and kept[:-10] in ("", "0"):
+        return None
     for size, begins in ((10, tuple("23456789")), (7, ("444",))):
         for prefix in ("+900", "+90", "00900", "0090", "0900", "090", "900", "90", "0", ""):
             number = kept.removeprefix(prefix)
@@ -90,8 +113,7 @@ def reference_phone(text: str) -> str | None:
     behind = number[len(code) :]
     refused = (
         (behind.startswith("0") and code not in {"39", "225", "241", "242", "378"})
-        or (code == "1" and behind.startswith("1"))
-        or (code == "7" and behind.startswith("8") and len(behind) == 11)
+        or any(code == each and behind[0] in digits and len(number) >= size for each, digits, size in TRUNK_DIGITS)
         or (len(number) == 10 and number.startswith("5"))
         or len(groups[-1]) == 1
         or any(len(group) >= 6 for group in groups[:-1])
@@ -271,57 +293,8 @@ class TestPhones:
         assert [canonical(spelling, Channel.MESAJ) for spelling in spellings] == [e164] * 3
 
 
-OTHER_READINGS = {
-    "7": "8 is dialled before numbers at home, and dropped from more digits than a number has",
-    "55": "carriers' codes of two digits are dropped from the front",
-    "241": "numbers of before the renumbering of 2019 are turned into today's",
-    "261": "the operator's code 20 is put before seven digits",
-    "370": "8 was dialled before numbers at home, and is dropped",
-    "375": "8 is dialled before numbers at home, and dropped",
-    "672": "digits of bases in the Antarctic are turned into others",
-    "692": "1 is dialled before numbers at home, and dropped",
-    "993": "8 is dialled before numbers at home, and dropped",
-}
-"""Countries of which libphonenumber turns some digit strings into other numbers, and how: it guesses what was meant. We
-keep the digits as they are written: what is dialled by them is that number or none."""
-
-EXAMPLES = [
-    number
-    for region in sorted(phonenumbers.SUPPORTED_REGIONS)
-    for kind in (phonenumbers.PhoneNumberType.MOBILE, phonenumbers.PhoneNumberType.FIXED_LINE)
-    if (number := phonenumbers.example_number_for_type(region, kind)) is not None
-]
-
-
-@st.composite
-def written_numbers(draw: st.DrawFn) -> str:
-    """Numbers of all countries as people write them, damaged here and there; and any digits and separators."""
-    number = draw(st.sampled_from(EXAMPLES))
-    formats = phonenumbers.PhoneNumberFormat
-    international = phonenumbers.format_number(number, formats.INTERNATIONAL)
-    text = draw(
-        st.sampled_from(
-            [
-                international,
-                phonenumbers.format_number(number, formats.E164),
-                phonenumbers.format_number(number, formats.NATIONAL),
-                phonenumbers.format_out_of_country_calling_number(number, "TR"),
-                "00" + international.removeprefix("+"),
-                f"+{number.country_code} (0){number.national_number}",
-                f"+{number.country_code} 0{number.national_number}",
-                f"+{number.national_number}",
-            ]
-        )
-        | st.text("0123456789 -.()+", min_size=5, max_size=18)
-    )
-    for _ in range(draw(st.integers(0, 3))):
-        place = draw(st.integers(0, len(text)))
-        text = text[:place] + draw(st.sampled_from([*" -.()0123456789", ""])) + text[place + draw(st.integers(0, 1)) :]
-    return text
-
-
 class TestNobodyElse:
-    """What a phone library reads as one number is never read as another here: that one might not have refused."""
+    """Nothing is read as a number that it is not: that one might not have refused. See `test_address_oracle`."""
 
     @pytest.mark.parametrize(
         "text",
@@ -354,7 +327,11 @@ class TestNobodyElse:
             ("0 90 532 999 30 01", "+905329993001"),
             ("444 0 123", "+904440123"),
             ("0090 444 0 123", "+904440123"),
-            ("9004440123", "+909004440123"),
+            ("9004440123", None),
+            ("0900 444 0 123", None),
+            ("+90 900 444 0 123", "+909004440123"),
+            ("+900 444 0 123", "+904440123"),
+            ("00900 444 0 123", "+904440123"),
             ("05329993001\t", "+905329993001"),
             ("\ufeff05329993001\r\n", "+905329993001"),
             ("+39 06 1234567", "+39061234567"),
@@ -374,21 +351,6 @@ class TestNobodyElse:
             found = blocks(each, Channel.MESAJ, kernel).tobytes()
             assert found == (number or "").encode().ljust(16, b"\0")
 
-    @given(written_numbers())
-    @settings(max_examples=2_000, deadline=None)
-    def test_library(self, text: str) -> None:
-        """If libphonenumber reads a valid number, we read the same one or none; the exceptions are listed."""
-        try:
-            number = phonenumbers.parse(text, "TR")
-        except phonenumbers.NumberParseException:
-            return
-        if not phonenumbers.is_valid_number(number) or str(number.country_code) in OTHER_READINGS:
-            return
-
-        e164 = phonenumbers.format_number(number, phonenumbers.PhoneNumberFormat.E164)
-
-        assert canonical(text, Channel.MESAJ) in {None, e164}
-
 
 WHY = [
     ("", Channel.MESAJ, Unreadable.EMPTY),
@@ -406,6 +368,8 @@ WHY = [
     ("05329993001 dahili 5", Channel.MESAJ, Unreadable.LETTERS),
     ("+49 (0)171 9993001", Channel.MESAJ, Unreadable.TRUNK_ZERO),
     ("+1 1 212 555 0123", Channel.MESAJ, Unreadable.TRUNK_ZERO),
+    ("+370 8 612 34567", Channel.MESAJ, Unreadable.TRUNK_ZERO),
+    ("900 444 01 23", Channel.MESAJ, Unreadable.TWO_MEANINGS),
     ("+49 (171) 9993001", Channel.MESAJ, Unreadable.PARENTHESIS),
     ("+49 171 9993001-12", Channel.MESAJ, Unreadable.EXTENSION),
     ("+5321234567", Channel.MESAJ, Unreadable.COUNTRY),

@@ -225,6 +225,7 @@ _UNREADABLE: Final[Mapping[Language, Mapping[Unreadable, str]]] = {
         Unreadable.LETTERS: "It holds letters: leave out names and extensions.",
         Unreadable.TRUNK_ZERO: "Behind its country code stands the digit that is dialled at home only: "
         "write +49 171…, not +49 (0)171….",
+        Unreadable.TWO_MEANINGS: "It may be a number of area code 900 or a company number 444: begin with +90.",
         Unreadable.PARENTHESIS: "It is a foreign number with parentheses: write it without.",
         Unreadable.EXTENSION: "It is a foreign number with something behind it, such as an extension: leave that out.",
         Unreadable.COUNTRY: "Its country code is nobody's: a Turkish number begins with +90 or 0.",
@@ -241,6 +242,8 @@ _UNREADABLE: Final[Mapping[Language, Mapping[Unreadable, str]]] = {
         Unreadable.LETTERS: "Harf içeriyor: adları ve dahili numaraları çıkarın.",
         Unreadable.TRUNK_ZERO: "Ülke kodundan sonra yalnızca yurt içinde çevrilen rakam var: +49 (0)171… değil, "
         "+49 171… yazın.",
+        Unreadable.TWO_MEANINGS: "900 alan kodlu bir numara da 444 ile başlayan şirket numarası da olabilir: +90 ile "
+        "başlayın.",
         Unreadable.PARENTHESIS: "Yabancı numarada parantez var: parantezsiz yazın.",
         Unreadable.EXTENSION: "Yabancı numaranın arkasında dahili numara gibi bir ek var: onu çıkarın.",
         Unreadable.COUNTRY: "Böyle bir ülke kodu yok: Türkiye numarası +90 veya 0 ile başlar.",
