@@ -190,6 +190,97 @@ class TestMixedPair:
                 open_it(mixed)
 
 
+COMMITS = """
+import sys
+from tests.builders import StoreBuilder
+
+with StoreBuilder(sys.argv[1]) as builder:
+    print("open", flush=True)
+    for number in range(60):
+        builder.consent(tag=number.to_bytes(16)).commit()
+"""
+
+
+def test_beside_a_writer(path: Path) -> None:
+    """While another process commits as fast as it can, no look takes the store for a mixed one."""
+    command = [sys.executable, "-c", COMMITS, str(path)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE) as writer, Store.open(path) as store:
+        assert writer.stdout is not None
+        assert writer.stdout.readline() == b"open\n"
+        seen = set()
+        while writer.poll() is None:
+            store.environment.refuse_replaced()
+            seen.add(store.environment.last_transaction_id())
+
+    assert writer.returncode == 0
+    assert len(seen) > 10
+
+
+CANNOT_MOUNT = 77
+OVERLAY = f"""
+cd "$1" && mkdir upper work merged || exit 1
+mount -t overlay overlay -o lowerdir=lower,upperdir=upper,workdir=work merged || exit {CANNOT_MOUNT}
+cd "$2" && exec "$3" -c "$4" "$1/merged"
+"""
+IN_OVERLAY = """
+import os, subprocess, sys
+from pathlib import Path
+from iyscheck.consent import Reason, Status, permits
+from iyscheck.errors import StoreReplacedError
+from tests.test_replaced import WHO, asked, engine_module, open_engine
+from tests.test_lifetimes import wait_until
+
+engine_module._LOOK_S = 0.0
+early, late = (Path(sys.argv[1]) / name for name in ("early", "late"))
+usual = os.open
+first = open_engine(early)
+def read_only(path, flags, *rest):
+    if Path(os.fsdecode(path)).name == "data.mdb" and flags & os.O_RDWR:
+        raise PermissionError(path)
+    return usual(path, flags, *rest)
+os.open = read_only  # as for a user who may only read the data file
+second = open_engine(late)
+os.open = usual
+assert [asked(engine) for engine in (first, second)] == [[Reason.CONSENTED] * 3] * 2
+refuse = "import sys; from tests.test_replaced import *; refuse(Path(sys.argv[1]))"
+for path in (early, late):
+    subprocess.run([sys.executable, "-c", refuse, path], check=True)
+print([reason.name for reason in asked(first)])
+assert not any(permits(reason) for reason in asked(second))
+try:
+    second.freshness()
+except StoreReplacedError as error:
+    print(error.fix)
+"""
+
+
+def refuse(path: Path) -> None:
+    """Let somebody who consented refuse now."""
+    with StoreBuilder(path) as builder:
+        builder.consent(recipient=RECIPIENT, status=Status.RET, registered=NOW).commit()
+
+
+def test_overlay(path: Path) -> None:
+    """A container's file system copies a file up when it is first written to, under those who read the lower one.
+
+    Whoever may write to the file has it copied before mapping it. Anybody else notices, permits nothing, and says why.
+    """
+    path.with_name("lower").mkdir()
+    for name in ("early", "late"):
+        shutil.copytree(path, path.with_name("lower") / name)
+    command = ["unshare", "-Urm", "sh", "-c", OVERLAY, "sh", path.parent, ROOT, sys.executable, IN_OVERLAY]
+    try:
+        ran = subprocess.run(list(map(str, command)), capture_output=True, text=True, check=False, timeout=120)
+    except FileNotFoundError:
+        pytest.skip("NOT TESTED: there is no unshare here (Debian package util-linux)")
+    if ran.returncode == CANNOT_MOUNT or "unshare" in ran.stderr:
+        pytest.skip(f"NOT TESTED: this user cannot mount an overlay here: {ran.stderr.strip()}")
+
+    refused, fix = ran.stdout.splitlines()
+    assert refused == str(["REFUSED"] * 3), ran.stderr
+    assert fix.startswith("Start this process again.")
+
+
 def test_newest_in_file(path: Path) -> None:
     """What is read of the file's meta pages is LMDB's own number of the newest transaction, commit after commit."""
     with StoreBuilder(path) as builder:

@@ -400,12 +400,22 @@ def _check_pair(where: Path, env: lmdb.Environment) -> None:
     So a backup that is put beside the lock file of running processes would be read in the past and written over. The
     file is looked at before and after, since the loader may commit at that moment. It may be one transaction ahead:
     that of a writer killed after its last write and before it told the lock file, which nobody was told is committed.
+
+    What is mapped has to be that file, too: an overlay keeps the inode where it copies a file up for its first writer,
+    and who had mapped the lower file would go on in it, with the numbers of the upper one's lock file.
     """
     before = newest_in_file(where)
     txn = env.begin()
     opened = int(txn.id())
     txn.abort()
-    if not before - 1 <= opened <= newest_in_file(where):
+    mapped = int(env.info()["last_txnid"])
+    after = newest_in_file(where)
+    if not before <= mapped <= after:
+        raise StoreReplacedError(
+            f"This process has another {DATA_FILE} open than the one at '{where}': it was copied for its first writer.",
+            fix=f"Start this process again. Let its user write {DATA_FILE}, and it takes the copy at once.",
+        )
+    if not before - 1 <= opened <= after:
         raise StoreReplacedError(
             f"{DATA_FILE} and {LOCK_FILE} of the store at '{where}' do not belong together: one of them was replaced.",
             fix=f"Stop every process that has the store open, remove {LOCK_FILE}, then start them again.",
