@@ -458,7 +458,7 @@ def a_wave(number: int) -> list[dict[str, object]]:
             "type": "MESAJ",
             "status": "RET" if number % 2 else "ONAY",
             "source": "IYS_WEB",
-            "consentDate": "2024-05-02 10:00:00",
+            "consentDate": "2024-05-01 10:00:00",
             "creationDate": f"2024-05-02 {number // 60:02}:{number % 60:02}:00",
         }
         for recipient in PEOPLE
