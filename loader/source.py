@@ -35,14 +35,6 @@ _GZIP: Final = b"\x1f\x8b"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _ZSTD_SKIPPABLE: Final = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")
 """How a frame begins that holds no data: pzstd and others put them before the others, or between them."""
-_ARCHIVES: Final = {
-    b"\xfd7zXZ\0": "an xz archive",
-    b"BZh": "a bzip2 archive",
-    b"PK\x03\x04": "a zip archive",
-    b"7z\xbc\xaf\x27\x1c": "a 7z archive",
-    b"\x04\x22\x4d\x18": "an lz4 archive",
-    b"Rar!": "a rar archive",
-}
 _HEAD_BYTES: Final = 6
 _ZSTD_INPUT_BYTES: Final = 2**12
 """Small, because four bytes of zstd can stand for 128 KiB."""
@@ -269,12 +261,8 @@ def _decompressed(file: BinaryIO, path: str) -> _Readable:
         return gzip.GzipFile(fileobj=buffered)
     if head.startswith(_ZSTD) or _ZSTD_SKIPPABLE.match(head):
         return _ZstdStream(buffered, path)
-    for beginning, kind in _ARCHIVES.items():
-        if head.startswith(beginning):
-            raise SourceUnreadableError(
-                f"'{path}' is {kind}, which is not read here.", fix="Unpack it, or compress it with gzip or zstd."
-            )
     if path.endswith((".gz", ".zst")):
+        formats.refuse_foreign(path, head)
         raise SourceUnreadableError(
             f"'{path}' is not compressed as its name says.", fix="Transfer it again, or give it its right name."
         )

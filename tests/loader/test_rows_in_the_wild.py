@@ -206,7 +206,7 @@ class TestRefused:
             ("F06b-recipient_type-header.csv", "nearly 'recipientType' and not quite"),
             ("F06c-no-recipientType-column.csv", "lacks recipientType"),
             ("F09-utf16.csv", "is UTF-16 text, .* iconv -f UTF-16 -t UTF-8"),
-            ("F11c-zip-named.csv", "is a zip archive.*Unpack it"),
+            ("F11c-zip-named.csv", "is an Excel workbook .*CSV UTF-8"),
             ("F13b-lowercase-header-swapped-dates.csv", "nearly 'consentDate' and not quite"),
         ],
     )

@@ -217,8 +217,8 @@ class TestArchives:
     @pytest.mark.parametrize(
         ("content", "kind"),
         [
-            (lzma.compress(CONTENT), "an xz archive"),
-            (bz2.compress(CONTENT), "a bzip2 archive"),
+            (lzma.compress(CONTENT), "compressed with xz"),
+            (bz2.compress(CONTENT), "compressed with bzip2"),
             (b"PK\x03\x04\x14\0", "a zip archive"),
         ],
         ids=["xz", "bzip2", "zip"],
@@ -228,5 +228,8 @@ class TestArchives:
         """Other archives are named: they would be one reject a line."""
         (tmp_path / name).write_bytes(content)
 
-        with pytest.raises(SourceUnreadableError, match=f"is {kind}, which"), source.opened(str(tmp_path / name)):
+        with (
+            pytest.raises(SourceUnreadableError, match=f"is {kind}, not JSON Lines or CSV. Unpack it"),
+            source.opened(str(tmp_path / name)),
+        ):
             pass

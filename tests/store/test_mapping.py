@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from iyscheck.engine import Engine
+from iyscheck.errors import StoreMissingError
 from iyscheck.store import mapping
 from iyscheck.store.environment import DATA_FILE
 from iyscheck.store.mapping import map_resident, start_of
@@ -54,7 +55,7 @@ class TestMapping:
         assert start_of(path / DATA_FILE) is None
 
     def test_deleted(self, path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-        """Where the file is deleted its mapping ends with one line in the log (answers: tests/test_replaced.py)."""
+        """Where the file is deleted its mapping ends with one line in the log, and who asks is told."""
         monkeypatch.setattr(mapping, "_LOOK_S", 0.01)
         with Engine.open(path, store_key=STORE_KEY) as engine:
             assert engine._mapping is not None
@@ -63,6 +64,8 @@ class TestMapping:
             engine._mapping._thread.join(20)
 
             assert not engine._mapping._thread.is_alive()
+            with pytest.raises(StoreMissingError):
+                engine.freshness()
         assert [record.getMessage() for record in caplog.records] == [
             "The store's file is not mapped ahead any more: No such file or directory."
         ]
