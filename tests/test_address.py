@@ -26,6 +26,7 @@ from iyscheck.consent import Channel
 from iyscheck.kernel import Kernel
 from iyscheck.keys import AddressKey
 from iyscheck.spelling import COUNTRY_CODES
+from tests.dice import often
 from tests.strategies import (
     accepted_phones,
     addresses,
@@ -201,7 +202,7 @@ class TestPhones:
 
     @both_kernels
     @given(data=st.data(), national=national_numbers, channel=phone_channels)
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=often(300), deadline=None)
     def test_one_token(self, data: st.DataObject, national: str, channel: Channel, kernel: Kernel) -> None:
         """Every accepted spelling of a number gives one token, whatever separators stand in it."""
         spellings = data.draw(st.lists(turkish_spellings(national), min_size=2, max_size=8))
@@ -213,7 +214,7 @@ class TestPhones:
 
     @both_kernels
     @given(numbers=st.lists(national_numbers | foreign_numbers, unique=True, min_size=2))
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=often(100), deadline=None)
     def test_different_numbers(self, numbers: list[str], kernel: Kernel) -> None:
         """Different numbers have different tokens."""
         found = tokens(TextColumn.of(numbers), Channel.MESAJ, KEY, kernel)
@@ -221,13 +222,13 @@ class TestPhones:
         assert len({row.tobytes() for row in found}) == len(numbers)
 
     @given(number=foreign_numbers, channel=phone_channels)
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=often(200), deadline=None)
     def test_foreign(self, number: str, channel: Channel) -> None:
         """A foreign number of 7 to 15 digits after its plus sign is kept as it is."""
         assert canonical(number, channel) == number
 
     @given(text=accepted_phones | near_phones | any_text, channel=phone_channels)
-    @settings(max_examples=1000, deadline=None)
+    @settings(max_examples=often(1000), deadline=None)
     def test_nothing_else(self, text: str, channel: Channel) -> None:
         """What the written grammar accepts is accepted as it says, and nothing else is."""
         assert canonical(text, channel) == reference_phone(text)
@@ -278,7 +279,7 @@ class TestPhones:
         assert set(COUNTRY_CODES) - {888} == set(phonenumbers.COUNTRY_CODE_TO_REGION_CODE) - {888}
 
     @given(code=st.sampled_from(LIVE_CODES), rest=st.text("0123456789", min_size=7, max_size=7))
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=often(200), deadline=None)
     def test_metadata_oracle(self, code: str, rest: str) -> None:
         """We spell a Turkish number that libphonenumber takes for valid as it does, from each of its formats."""
         parsed = phonenumbers.parse(code + rest, "TR")
@@ -389,7 +390,7 @@ class TestWhy:
         assert why_unreadable(text, channel) is why
 
     @given(text=addresses, channel=channels)
-    @settings(max_examples=500, deadline=None)
+    @settings(max_examples=often(500), deadline=None)
     def test_exactly_unreadable(self, text: str, channel: Channel) -> None:
         """There is a cause for every unreadable address and for no other."""
         assert (why_unreadable(text, channel) is None) == (canonical(text, channel) is not None)
@@ -399,7 +400,7 @@ class TestEmails:
     """Trim, ASCII lower-case, no dot or plus folding."""
 
     @given(text=emails())
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=often(300), deadline=None)
     def test_folded(self, text: str) -> None:
         """Case and white space around an e-mail do not matter, and it is kept otherwise as it is."""
         found = canonical(text, Channel.EPOSTA)
@@ -410,7 +411,7 @@ class TestEmails:
         }
 
     @given(text=emails() | near_emails | any_text)
-    @settings(max_examples=1000, deadline=None)
+    @settings(max_examples=often(1000), deadline=None)
     def test_nothing_else(self, text: str) -> None:
         """What the written grammar accepts is accepted as it says, and nothing else is."""
         assert canonical(text, Channel.EPOSTA) == reference_email(text)
@@ -485,7 +486,7 @@ class TestEmails:
         assert blocks(TextColumn.of([refused]), Channel.EPOSTA, kernel).tobytes() == UNREADABLE
 
     @given(text=emails())
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=often(100), deadline=None)
     def test_block_definition(self, text: str) -> None:
         """The block is the first half of SHA-256 of the folded text, with the top bit set."""
         digest = hashlib.sha256(text.strip().lower().encode()).digest()
@@ -501,7 +502,7 @@ class TestColumns:
     @example(texts=["\x00", "", "\x005992000000", "\x00+9005992000000"], channel=Channel.MESAJ)
     @example(texts=["+491234567", "8", "+900599200000", "0"], channel=Channel.MESAJ)
     @example(texts=["a@bb.co", "\ud800\udc00", ".", "@bb.co"], channel=Channel.EPOSTA)
-    @settings(max_examples=700, deadline=None)
+    @settings(max_examples=often(700), deadline=None)
     def test_twins(self, texts: list[str], channel: Channel, kernel: Kernel) -> None:
         """The array path agrees with the scalar path on right, nearly right and any other texts."""
         column = TextColumn.of(texts)
@@ -524,7 +525,7 @@ class TestColumns:
 
     @both_kernels
     @given(texts=st.lists(accepted_phones | near_phones, min_size=5, max_size=60))
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=often(150), deadline=None)
     def test_phone_neighbours(self, texts: list[str], kernel: Kernel) -> None:
         """In a column of phones no row reads into its neighbours."""
         found = blocks(TextColumn.of(texts), Channel.MESAJ, kernel)
@@ -533,7 +534,7 @@ class TestColumns:
 
     @both_kernels
     @given(texts=st.lists(emails() | near_emails, min_size=5, max_size=30))
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=often(150), deadline=None)
     def test_email_neighbours(self, texts: list[str], kernel: Kernel) -> None:
         """In a column of e-mails no row reads into its neighbours."""
         found = blocks(TextColumn.of(texts), Channel.EPOSTA, kernel)
@@ -542,7 +543,7 @@ class TestColumns:
 
     @both_kernels
     @given(rows=st.lists(raw_texts, max_size=20), channel=channels)
-    @settings(max_examples=500, deadline=None)
+    @settings(max_examples=often(500), deadline=None)
     def test_raw_bytes(self, rows: list[bytes], channel: Channel, kernel: Kernel) -> None:
         """A column of any raw bytes gives what the same bytes read as Latin-1 give, and nothing is raised."""
         lengths = np.array([len(row) for row in rows], np.int64)
@@ -554,7 +555,7 @@ class TestColumns:
 
     @both_kernels
     @given(data=raw_buffers, channel=channels, draws=st.data())
-    @settings(max_examples=500, deadline=None)
+    @settings(max_examples=often(500), deadline=None)
     def test_anywhere(self, data: bytes, channel: Channel, draws: st.DataObject, kernel: Kernel) -> None:
         """Texts may lie anywhere in the buffer, with anything between them, overlapping and in any order."""
         place = st.integers(0, len(data))
@@ -587,7 +588,7 @@ class TestColumns:
 
     @both_kernels
     @given(texts=st.lists(addresses))
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=often(150), deadline=None)
     def test_forms_apart(self, texts: list[str], kernel: Kernel) -> None:
         """No text is both a phone and an e-mail, and the blocks of the two forms never meet."""
         phones = blocks(TextColumn.of(texts), Channel.MESAJ, kernel)
@@ -608,7 +609,7 @@ class TestColumns:
 
     @both_kernels
     @given(texts=st.lists(addresses, max_size=20), channel=channels)
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=often(100), deadline=None)
     def test_readable(self, texts: list[str], channel: Channel, kernel: Kernel) -> None:
         """A token is readable if and only if its address has a canonical text."""
         found = readable(tokens(TextColumn.of(texts), channel, KEY, kernel))
@@ -616,7 +617,7 @@ class TestColumns:
         assert found.tolist() == [reference(text, channel) is not None for text in texts]
 
     @given(question=st.tuples(accepted_phones, phone_channels) | st.tuples(emails(), st.just(Channel.EPOSTA)))
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=often(200), deadline=None)
     def test_idempotent(self, question: tuple[str, Channel]) -> None:
         """Canonical text is its own canonical text, and has the same token."""
         text, channel = question
@@ -632,7 +633,7 @@ class TestTextColumn:
     """Texts in one buffer."""
 
     @given(texts=st.lists(any_text))
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=often(200), deadline=None)
     def test_layout(self, texts: list[str]) -> None:
         """Each text lies between its start and end, what is not ASCII as a question mark, NULs included."""
         column = TextColumn.of(texts)

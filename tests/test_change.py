@@ -21,9 +21,10 @@ from iyscheck.change import (
 )
 from iyscheck.consent import Channel, RecipientType, Status, local_seconds
 from tests.builders import a_brand, a_change, an_access
+from tests.dice import often
 from tests.strategies import brands, consent_changes, retailer_accesses
 
-LAWS = settings(max_examples=300, deadline=None)
+LAWS = settings(max_examples=often(300), deadline=None)
 FACTS = ("registered", "status", "consented", "source", "transaction_id")
 
 
@@ -239,7 +240,7 @@ class TestMergeBrand:
 class TestColumns:
     """Changes as columns hold what the changes hold."""
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=often(100), deadline=None)
     @given(st.lists(consent_changes, max_size=5))
     def test_round_trip(self, changes: list[ConsentChange]) -> None:
         """Each row of the columns is its change."""
@@ -247,7 +248,7 @@ class TestColumns:
 
         assert [columns.change(at) for at in range(len(columns))] == changes
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=often(100), deadline=None)
     @given(st.lists(st.lists(consent_changes, max_size=4), min_size=1, max_size=4))
     def test_join(self, parts: list[list[ConsentChange]]) -> None:
         """Columns behind one another hold all changes in that order, texts that no column can say included."""
@@ -275,7 +276,7 @@ class TestTexts:
         assert local_text(local_seconds(text)) == text
 
     @given(st.integers(1, 2**32 - 1))
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=often(300), deadline=None)
     def test_every_second(self, seconds: int) -> None:
         """Every second that a record can hold reads back from its text."""
         assert local_seconds(local_text(seconds)) == seconds

@@ -32,6 +32,7 @@ from iyscheck.consent import (
     verdicts,
     verdicts_by_state,
 )
+from tests.dice import often
 from tests.strategies import source_codes
 
 BOOLEANS = (False, True)
@@ -270,7 +271,7 @@ AROUND_THE_CUTS = LOCAL_SECONDS | st.sampled_from(
 class TestStates:
     """A state byte holds status, deadlines missed and whether there is a retailer list."""
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=often(200), deadline=None)
     @given(
         st.lists(
             st.tuples(st.integers(0, 255), LOCAL_SECONDS, LOCAL_SECONDS, st.booleans(), st.booleans()), max_size=20
@@ -294,7 +295,7 @@ class TestStates:
         assert packed.tolist() == expected
         assert packed.dtype == np.uint8
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=often(200), deadline=None)
     @given(st.sampled_from([Status.ONAY, Status.RET, Status.UNKNOWN]), AROUND_THE_CUTS, AROUND_THE_CUTS, source_codes)
     def test_one_is_a_column_of_one(self, status: Status, consented: int, registered: int, source: str) -> None:
         """The state of one record is what a column of it gives."""

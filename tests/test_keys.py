@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from iyscheck import keys
 from iyscheck.errors import KeyFileError
 from iyscheck.keys import BLOCK_BYTES, AddressKey, StoreKey, blank
+from tests.dice import often
 
 ADDRESS_SECRET = bytes(range(32))
 STORE_SECRET = bytes(range(32, 64))
@@ -84,7 +85,7 @@ class TestColumns:
     """A column is enciphered in one call, each row on its own."""
 
     @given(secret=secrets, blocks=columns)
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=often(200), deadline=None)
     def test_token_definition(self, secret: bytes, blocks: Rows) -> None:
         """A token is AES256(key, block) XOR block; a zero block gives a zero token."""
         tokens = AddressKey(secret).tokens(blocks)
@@ -96,7 +97,7 @@ class TestColumns:
         assert [bytes(row) for row in tokens] == expected
 
     @given(secret=secrets, tokens=columns)
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=often(200), deadline=None)
     def test_tag_definition(self, secret: bytes, tokens: Rows) -> None:
         """A tag is AES256(key, token), whatever the token."""
         tags = StoreKey(secret).tags(tokens)
@@ -104,7 +105,7 @@ class TestColumns:
         assert [bytes(row) for row in tags] == [encrypted(secret, bytes(row)) for row in tokens]
 
     @given(secret=secrets, rows=columns)
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=often(100), deadline=None)
     def test_one_is_a_column_of_one(self, secret: bytes, rows: Rows) -> None:
         """One block gives the token, and one token the tag, that it gives in a column."""
         address_key, store_key = AddressKey(secret), StoreKey(secret)
@@ -188,7 +189,7 @@ class TestSecrecy:
     """A key is in its file and nowhere else."""
 
     @given(kind=kinds, secret=secrets)
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=often(100), deadline=None)
     def test_never_shown(self, kind: type[AddressKey | StoreKey], secret: bytes) -> None:
         """Neither repr nor str nor a format shows the key; they show its id."""
         key = kind(secret)
@@ -222,7 +223,7 @@ class TestSecrecy:
             pickle.dumps(AddressKey(ADDRESS_SECRET))
 
     @given(one=secrets, other=secrets)
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=often(100), deadline=None)
     def test_ids_differ(self, one: bytes, other: bytes) -> None:
         """Two keys have the same id if and only if they are the same key."""
         assert (AddressKey(one).key_id == AddressKey(other).key_id) == (one == other)
@@ -394,7 +395,7 @@ class TestFuzzedFiles:
     """Any bytes are a key or a KeyFileError."""
 
     @given(content=damaged() | st.binary(max_size=200), kind=kinds)
-    @settings(max_examples=400, deadline=None)
+    @settings(max_examples=often(400), deadline=None)
     def test_any_bytes(
         self,
         tmp_path_factory: pytest.TempPathFactory,

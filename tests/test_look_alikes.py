@@ -14,6 +14,7 @@ from iyscheck.engine import Engine
 from iyscheck.errors import QuestionError
 from iyscheck.question import Answer, Context, ItemError, Question
 from tests.builders import StoreBuilder
+from tests.dice import often
 
 RECIPIENT = "+905321000001"
 
@@ -86,7 +87,7 @@ def outcome(way: Callable[[Engine, dict[str, Any]], object], engine: Engine, par
         return "no message class"
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=often(150), deadline=None)
 @given(st.lists(st.tuples(st.sampled_from(WAYS), asked), min_size=2, max_size=8))
 def test_alone(builder: StoreBuilder, questions: list[tuple[Any, dict[str, Any]]]) -> None:
     """Each question of a sequence gets what it gets alone, from an engine that was asked nothing before."""

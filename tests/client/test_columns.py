@@ -10,6 +10,7 @@ from iyscheck.client.columns import FRAME_HEAD_BYTES, TEXT_HEAD_BYTES, Flight, P
 from iyscheck.consent import Reason
 from iyscheck.errors import QuestionError, ServiceFailedError
 from iyscheck.question import ColumnAnswer, Envelope, joined
+from tests.dice import often
 
 
 def envelope(sequence: int, as_of: int | None = 100) -> Envelope:
@@ -36,7 +37,7 @@ class TestCut:
         size=st.integers(1, 60),
         max_bytes=st.integers(FRAME_HEAD_BYTES, FRAME_HEAD_BYTES + 500),
     )
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=often(150), deadline=None)
     def test_texts(self, texts: list[str], size: int, max_bytes: int) -> None:
         """Texts come out once and in order, within size and bytes; only a single text may be larger."""
         pieces = list(cut(iter(texts), size=size, max_bytes=max_bytes, clean=str))
@@ -48,7 +49,7 @@ class TestCut:
             assert len(piece) == 1 or FRAME_HEAD_BYTES + carried <= max_bytes
 
     @given(rows=st.integers(0, 300), size=st.integers(1, 400), max_bytes=st.integers(1, 3_000))
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=often(150), deadline=None)
     def test_tokens(self, rows: int, size: int, max_bytes: int) -> None:
         """Rows come out once and in order, within size and bytes; only a single row may be larger."""
         tokens = np.arange(rows * 16, dtype=np.int64).astype(np.uint8).reshape(rows, 16)
@@ -81,7 +82,7 @@ class TestFlight:
         window=st.integers(1, 5),
         data=st.data(),
     )
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=often(150), deadline=None)
     def test_broken_streams(self, texts: list[str], size: int, window: int, data: st.DataObject) -> None:
         """However often streams break, each recipient gets its own answer once, with at most a window in flight."""
         pieces = cut(texts, size=size, max_bytes=10_000, clean=str)

@@ -201,7 +201,12 @@ class TestFollow:
             port = free.getsockname()[1]
         (command.path / "inbox").mkdir()
         process = command.start(
-            "follow", "inbox", "--poll-seconds", "0.05", "--metrics-listen", f"127.0.0.1:{port}", "--json"
+            "follow",
+            "inbox",
+            "--poll-seconds=0.05",
+            "--settle-seconds=0",
+            f"--metrics-listen=127.0.0.1:{port}",
+            "--json",
         )
 
         def metrics() -> str:

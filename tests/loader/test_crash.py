@@ -15,14 +15,14 @@ from iyscheck.store.verification import verify
 from iyscheck.store.writer import Writer
 from loader.run import FILL_BYTES, Loader, Options
 from tests.builders import DERIVED
-from tests.dice import thrown
+from tests.dice import often, thrown
 from tests.loader.feeds import Command, brand_row, consent, lines, position, watermark_row
 
 ROWS = 50_000
 """Too few to be worth sorting first: the loader commits as it reads."""
 FILL_ROWS = 70_000
-KILLS = 30
-FILL_KILLS = 12
+KILLS = often(30, least=9)
+FILL_KILLS = often(12, least=4)
 SPILLING = """
 from loader import cli, run
 in_memory = run.Runs
@@ -97,7 +97,7 @@ def written_at(store: Path) -> int:
 @pytest.mark.crash
 @pytest.mark.slow
 def test_killed_loads(tmp_path: Path) -> None:
-    """Loads that are killed thirty times in all leave the store and the rejects file of one that never stopped."""
+    """Loads that are killed many times in all leave the store and the rejects file of one that never stopped."""
     command = Command(tmp_path)
     (tmp_path / "feed.jsonl").write_bytes(a_feed(ROWS))
     load = ("load", "feed.jsonl", "--source", "feed", "--commit-rows", "2000", "--store")

@@ -13,6 +13,7 @@ from iyscheck.consent import Channel, RecipientType, Status, local_seconds
 from loader.feed import Feed, Parsed
 from loader.rows import DailyCsv, Format, JsonLines
 from tests.builders import ADDRESS_KEY, NOW, STORE_KEY, a_brand, tag_of
+from tests.dice import often
 from tests.loader.feeds import brand_row, consent, lines, watermark_row
 from tests.strategies import accepted_phones, emails
 
@@ -103,7 +104,7 @@ class TestValidRows:
     """İYS's own row, in every spelling that İYS and its partners use."""
 
     @given(st.lists(valid_rows(), max_size=12), st.integers(0, 10**12), st.booleans())
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=often(150), deadline=None)
     def test_meaning(self, pairs: list[tuple[dict[str, object], ConsentChange]], sequence: int, bom: bool) -> None:  # noqa: FBT001 - hypothesis passes by name
         """Each valid row becomes the change that it says, numbered by its place."""
         data = b"\xef\xbb\xbf" * bom + lines(row for row, _ in pairs)
@@ -117,7 +118,7 @@ class TestValidRows:
         assert [_without_sequence(change) for change in got] == [_without_sequence(change) for change in meant]
 
     @given(st.lists(valid_rows().map(lambda pair: pair[0]), min_size=1, max_size=8), st.data())
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=often(100), deadline=None)
     def test_neighbours(self, rows: list[dict[str, object]], data: st.DataObject) -> None:
         """Bad and blank lines among them change nothing for the others but their numbers."""
         noise = st.sampled_from([b"", b"  ", b"{", b"[]", b"{}{}", b"\xff", b'{"brandCode":1.5}', b"null", b"[" * 5000])
@@ -255,7 +256,7 @@ class TestRejects:
         assert parsed.brands_seen == {1}
 
     @given(st.binary(max_size=300) | st.lists(st.binary(max_size=60), max_size=5).map(b"\n".join))
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=often(300), deadline=None)
     def test_any_bytes(self, data: bytes) -> None:
         """Bytes of any kind become rejects or rows, and nothing is raised."""
         for form in (JsonLines(), DailyCsv(("creationDate", "recipient", "type", "status"))):
@@ -274,7 +275,7 @@ class TestRejects:
             | st.sampled_from(["brand", "watermark", "retailerAccess", "MESAJ", "ONAY", "+905321000001"]),
         )
     )
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=often(300), deadline=None)
     def test_any_values(self, values: dict[str, Any]) -> None:
         """Fields of any JSON type become rejects or rows, and no message holds their content."""
         parsed = parse(json.dumps(consent(**values)).encode())
@@ -304,7 +305,7 @@ class TestChunks:
             max_size=6,
         )
     )
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=often(200), deadline=None)
     def test_each_line_alone(self, parts: list[bytes]) -> None:
         """A chunk gives the changes and rejects that its lines give one by one."""
         data = b"".join(parts)

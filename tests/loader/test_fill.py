@@ -28,6 +28,7 @@ from loader.rows import JsonLines
 from loader.run import Commit, Loader, Options, Report, kernel_for
 from loader.runs import Runs
 from tests.builders import ADDRESS_KEY, DERIVED, NOW, STORE_KEY, StoreBuilder, a_change, an_access
+from tests.dice import often
 from tests.loader.feeds import Desk, brand_row, consent, lines, watermark_row
 from tests.strategies import consent_changes
 
@@ -73,7 +74,7 @@ def load(directory: Path, data: bytes, fill_bytes: int, **options: int) -> tuple
 class TestSameStore:
     """Whatever is loaded first, and however the runs are cut, the store is the one that commits leave."""
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=often(100), deadline=None)
     @given(feeds, st.integers(1, 6), st.integers(1, 6))
     @example([b"{"], 1, 1)
     def test_any_feed(self, feed: Sequence[dict[str, object] | bytes], run_rows: int, commit_rows: int) -> None:
@@ -137,7 +138,7 @@ def newest(changes: Sequence[ConsentChange]) -> dict[tuple[int, int, int, bytes]
 class TestRuns:
     """Runs on disk give back what a dictionary holds, sorted."""
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=often(150), deadline=None)
     @given(
         st.lists(st.lists(consent_changes, max_size=6), max_size=8),
         st.integers(1, 12),

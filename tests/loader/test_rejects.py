@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from iyscheck.errors import SourceUnreadableError
 from loader.rejects import RejectsFile, entry, rejects_name
 from loader.rows import MALFORMED_JSON
+from tests.dice import often
 from tests.strategies import any_text
 
 
@@ -44,7 +45,7 @@ class TestFile:
             RejectsFile.open(tmp_path, "feed", length=1)
 
     @given(any_text, any_text)
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=often(100), deadline=None)
     def test_names(self, one: str, other: str) -> None:
         """Any two sources have two files, whose names are plain ones."""
         name = rejects_name(one)
@@ -78,7 +79,7 @@ class TestEntry:
         assert json.loads(entry(1, MALFORMED_JSON, None, raw))["row"] is None
 
     @given(st.binary(max_size=50))
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=often(100), deadline=None)
     def test_any_bytes(self, raw: bytes) -> None:
         """Any line makes one line."""
         shown = entry(1, MALFORMED_JSON, None, raw)

@@ -19,6 +19,7 @@ from loader.rows import LINE_MAX_BYTES, JsonLines, is_row
 from loader.shapes import Lines, Shapes, Span, Text
 from loader.vocabulary import TEST_BRAND
 from tests.builders import ADDRESS_KEY, NOW, STORE_KEY
+from tests.dice import often
 from tests.loader.feeds import brand_row, consent, lines
 from tests.strategies import accepted_phones, emails, near_emails, near_phones
 
@@ -133,7 +134,7 @@ def damaged(draw: st.DrawFn) -> bytes:
 class TestSameAsDecoded:
     """Whatever a feed holds, reading by shapes changes nothing."""
 
-    @settings(max_examples=400, deadline=None)
+    @settings(max_examples=often(400), deadline=None)
     @given(damaged(), st.sampled_from([None, 600_123]))
     def test_any_feed(self, data: bytes, brand: int | None) -> None:
         """Changes, registers, rejects and numbers are those of decoding each line."""
@@ -160,7 +161,7 @@ class TestSameAsDecoded:
 
         assert_same(data)
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=often(150), deadline=None)
     @given(st.lists(damaged(), min_size=1, max_size=4))
     def test_chunks(self, chunks: list[bytes]) -> None:
         """What was learned from one chunk does not mislead in the next."""
@@ -172,7 +173,7 @@ class TestSameAsDecoded:
             )
             assert others == [decoded, decoded]
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=often(300), deadline=None)
     @given(damaged(), st.sampled_from(Kernel))
     def test_accepted(self, data: bytes, kernel: Kernel) -> None:
         """A line that has a shape is a row to the decoder, and one JSON object with each value where it was found."""
@@ -264,7 +265,7 @@ def nearly(*texts: bytes, longest: int = 20) -> st.SearchStrategy[bytes]:
 class TestPieces:
     """The array operations that read single fields."""
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=often(200), deadline=None)
     @given(st.lists(st.text("0123456789:/ ax", max_size=10), max_size=8))
     def test_integers(self, texts: list[str]) -> None:
         """Whole numbers of 1 to 8 digits without a leading zero are read, and nothing else is."""
@@ -280,7 +281,7 @@ class TestPieces:
             int(text) for text, is_right in zip(texts, expected, strict=True) if is_right
         ]
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=often(200), deadline=None)
     @given(st.lists(st.text("0123456789abcdef", min_size=64, max_size=64) | st.binary(min_size=64, max_size=64)))
     def test_hexadecimal(self, texts: list[str | bytes]) -> None:
         """64 lower-case digits are the 32 bytes that they write; any other byte shows."""
@@ -306,7 +307,7 @@ class TestPieces:
 class TestCompiled:
     """The compiled loops over single fields, beside the array operations."""
 
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=often(200), deadline=None)
     @given(st.lists(nearly(b"0123456789abcdef" * 4, b"f" * 64, b"c0" * 32, b"", longest=64), max_size=6))
     def test_compiled_hexadecimal(self, raw: list[bytes]) -> None:
         """The compiled loop reads the same 64 digits, and leaves nothing of any other text."""
@@ -320,7 +321,7 @@ class TestCompiled:
         expected = [one.decode() if is_right else "00" * 32 for one, is_right in zip(raw, fits, strict=True)]
         assert [row.tobytes().hex() for row in found] == expected
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=often(300), deadline=None)
     @given(st.lists(nearly(b"2024-02-29 23:59:59", b"2106-02-07 06:28:15", b"1970-91-01 00:00:00", b""), max_size=6))
     def test_compiled_seconds(self, raw: list[bytes]) -> None:
         """The compiled loop reads the same times as the array operations."""
@@ -330,7 +331,7 @@ class TestCompiled:
 
         assert fast == slow
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=often(300), deadline=None)
     @given(st.lists(nearly(b"HS_WEB", b"HS_MOBIL", b"IYS_AHS_HAT_KAPATMA", b"HS_FIZIKSEL_ORTAM", b""), max_size=6))
     def test_compiled_vocabulary(self, raw: list[bytes]) -> None:
         """The compiled loop knows the same texts as the array operations."""
@@ -340,7 +341,7 @@ class TestCompiled:
 
         assert fast == slow
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=often(300), deadline=None)
     @given(st.lists(st.binary(max_size=20), min_size=1, max_size=6))
     def test_compiled_match(self, values: list[bytes]) -> None:
         """A text ends at its first quote, wherever that is, and no byte but printable ASCII stands in it."""

@@ -15,6 +15,7 @@ from iyscheck.errors import SourceChangedError, SourceUnreadableError
 from loader import source
 from loader.rows import DailyCsv, JsonLines
 from loader.source import LineReader
+from tests.dice import often
 
 CONTENT = b"".join(b"%d %s\n" % (number, b"x" * (number % 90)) for number in range(20_000))
 
@@ -31,7 +32,7 @@ class TestLines:
     """Whole lines, counted and hashed."""
 
     @given(st.lists(st.sampled_from([b"", b"a", b"bb\r", b"\xff" * 40])), st.booleans(), st.integers(1, 9))
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=often(200), deadline=None)
     def test_nothing_lost(self, rows: list[bytes], ended: bool, max_lines: int) -> None:  # noqa: FBT001 - hypothesis passes by name
         """Chunks add up to the stream, each of at most so many whole lines."""
         data = b"\n".join(rows) + b"\n" * ended
@@ -123,7 +124,7 @@ class TestOpening:
             pass
 
     @given(st.sampled_from([b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b""]), st.binary(max_size=200))
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=often(200), deadline=None)
     def test_any_bytes(self, magic: bytes, data: bytes) -> None:
         """Any file is read or is our error."""
         file = io.BufferedReader(io.BytesIO(magic + data))

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from iyscheck.consent import local_seconds as one_by_one
 from loader import times
+from tests.dice import often
 
 moments = st.datetimes(datetime(1970, 1, 1, 0, 0, 1), datetime(2106, 2, 7, 6, 28, 15))  # noqa: DTZ001 - İYS times have no zone
 near_times = st.one_of(
@@ -43,7 +44,7 @@ class TestColumns:
     """Exactly `YYYY-MM-DD HH:MM:SS` of the calendar, a fraction cut."""
 
     @given(st.lists(near_times | st.none(), max_size=20))
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=often(300), deadline=None)
     def test_equals_datetime(self, texts: list[str | None]) -> None:
         """A column reads each text as the standard library reads it alone."""
         read = times.local_seconds(texts)
@@ -71,7 +72,7 @@ class TestZone:
     """Watermarks are Turkish local time, stored as UTC."""
 
     @given(moments)
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=often(100), deadline=None)
     def test_round_trip(self, moment: datetime) -> None:
         """From local to UTC and back is the same text but for hours that came twice or never."""
         moment = max(moment, datetime(2016, 10, 1))  # noqa: DTZ001 - before, Turkey moved its clocks

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iyscheck.store import digests, layout
+from tests.dice import often
 
 FEWEST = digests.SHORTEST
 MOST = digests.LONGEST
@@ -14,7 +15,7 @@ MOST = digests.LONGEST
 class TestDigests:
     """xxh3-64 of texts that stand in two pieces."""
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=often(300), deadline=None)
     @given(st.data(), st.integers(FEWEST, MOST), st.integers(0, 9), st.integers(0, 9), st.integers(0, 3))
     def test_any_rows(self, data: st.DataObject, size: int, gap: int, surplus: int, count: int) -> None:
         """Any texts of any length, whatever stands between and behind their pieces, have the library's digests."""

@@ -21,13 +21,14 @@ from iyscheck.store import layout, pages
 from iyscheck.store.encoded import EncodedChanges
 from iyscheck.store.layout import RetailerList, SourceState
 from tests.builders import NOW, REGISTERED, a_brand, a_change
+from tests.dice import often
 from tests.strategies import brands, consent_changes, retailer_sets
 
 DOCUMENT = Path(layout.__file__).with_name("FORMAT.md")
 CHANGE = a_change(brand=600_123, tag=bytes(range(16)), transaction_id="1f" * 32, sequence=42)
 UNNUMBERED = replace(CHANGE, source="HS_ŞUBE", transaction_id="short-1", consented=0)
 KEY = layout.encode_key(600_123, Channel.MESAJ, RecipientType.BIREYSEL, bytes(range(16)))
-ROUND_TRIP = settings(max_examples=150, deadline=None)
+ROUND_TRIP = settings(max_examples=often(150), deadline=None)
 Decoder = Callable[[bytes, bytes], object]
 BIND: dict[str, Decoder] = {
     "record": layout.decode_record,
@@ -339,7 +340,7 @@ class TestDamage:
             BIND[kind.removesuffix(" with tail")](moved, value)
 
     @pytest.mark.parametrize("kind", BIND)
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=often(100), deadline=None)
     @given(st.binary(max_size=30), st.binary(max_size=120))
     def test_noise(self, kind: str, key: bytes, value: bytes) -> None:
         """Random bytes under a random key are found."""
@@ -347,7 +348,7 @@ class TestDamage:
             BIND[kind](key, value)
 
     @pytest.mark.parametrize("kind", BIND)
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=often(200), deadline=None)
     @given(key=st.binary(max_size=24), body=st.binary(max_size=120))
     @example(key=KEY, body=b"\x01" + bytes(50))
     @example(key=bytes(4), body=bytes(10) + b"\x01\x00\x09" + bytes(2))

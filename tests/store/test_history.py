@@ -24,6 +24,7 @@ from iyscheck.store.layout import SourceState
 from iyscheck.store.verification import verify
 from iyscheck.store.writer import Batch
 from tests.builders import ADDRESS_KEY, NOW, STORE_KEY, StoreBuilder, a_batch, a_change, content
+from tests.dice import often
 from tests.strategies import brands, consent_changes, retailer_accesses
 
 LIMIT = 26 * 3600
@@ -307,7 +308,7 @@ policies = st.builds(
 class TestModel:
     """A store answers as a model of dictionaries does."""
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=often(60), deadline=None)
     @given(histories(), policies)
     def test_any_history(self, history: list[Load | Accept], policy: Policy) -> None:
         """After any history answers, evidence, registries, counts and position are the model's, without faults."""
@@ -337,7 +338,7 @@ class TestModel:
 class TestAnyOrder:
     """Every order of arrival and every splitting into batches gives the same store."""
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=often(60), deadline=None)
     @given(st.data(), feed_rows)
     def test_permutations(self, data: st.DataObject, rows: list[Row]) -> None:
         """The same rows in two orders, differently split, partly replayed, leave the same bytes."""
@@ -436,7 +437,7 @@ class TestHolds:
 class TestApplied:
     """What a commit reports is what it did."""
 
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=often(40), deadline=None)
     @given(st.lists(on_known_tags(consent_changes), max_size=20))
     def test_applied(self, rows: list[ConsentChange]) -> None:
         """Of N rows those that are kept are applied and the others superseded; a replay applies none."""

@@ -26,7 +26,7 @@ from iyscheck.store.snapshot import Store
 from iyscheck.store.verification import verify
 from iyscheck.store.view import PageTable, Taker, View, Views
 from tests.builders import STORE_KEY, StoreBuilder, a_batch, a_brand, a_change, an_access
-from tests.dice import thrown
+from tests.dice import often, thrown
 
 CONTEXTS = (
     (1, Channel.MESAJ, RecipientType.BIREYSEL),
@@ -255,7 +255,7 @@ class TestHistories:
     """After any history index and records agree, for readers old and new."""
 
     @pytest.mark.parametrize("kernel", Kernel)
-    @settings(max_examples=25, deadline=None)
+    @settings(max_examples=often(25), deadline=None)
     @given(history=st.lists(steps, min_size=1, max_size=10))
     def test_any(self, kernel: Kernel, history: list[tuple[str, int, int]]) -> None:
         """Adding, refusing, lists, erasing, growing, failing, damage, rebuilding and reopening in any order."""
@@ -268,7 +268,7 @@ class TestHistories:
             finally:
                 run.close()
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=often(100), deadline=None)
     @given(
         st.sets(st.tuples(st.integers(0, 3), st.integers(0, 3)), min_size=1, max_size=9),
         st.sets(st.tuples(st.integers(0, 3), st.integers(0, 3)), max_size=12),
@@ -332,7 +332,7 @@ class TestHistories:
 class TestShards:
     """Any run of shards can be built from the records alone."""
 
-    @settings(max_examples=60, deadline=None)
+    @settings(max_examples=often(60), deadline=None)
     @given(shards=st.integers(1, 9), cut=st.integers(0, 9), seed=st.integers(0, 10**6))
     def test_runs(self, shards: int, cut: int, seed: int) -> None:
         """Two runs of shards have together what one has, each consent where it belongs."""
@@ -366,7 +366,7 @@ class TestDamage:
     """A flipped bit in any value of the index is found and mended."""
 
     @pytest.mark.parametrize("kind", DAMAGED)
-    @settings(max_examples=40, deadline=None)
+    @settings(max_examples=often(40), deadline=None)
     @given(data=st.data())
     def test_flipped_bit(self, kind: str, data: st.DataObject) -> None:
         """`verify` names the fault and what mends it; after `rebuild_index` there is none."""
@@ -665,7 +665,7 @@ def test_kills(tmp_path: Path) -> None:
     """A writer that is killed while it grows, drops and rebuilds leaves an index that says what the records say."""
     path, dice, phases = tmp_path / "store", thrown(), set()
     root = Path(__file__).parents[2]
-    for _ in range(15):
+    for _ in range(often(15, least=6)):
         child = subprocess.Popen(
             [sys.executable, "-c", CHILD, str(path), "2000"], cwd=root, stdout=subprocess.PIPE, text=True
         )

@@ -14,6 +14,7 @@ from iyscheck.consent import UNREADABLE_STATE
 from iyscheck.kernel import Kernel
 from iyscheck.store import pages
 from iyscheck.store.pages import Words
+from tests.dice import often
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "index_page.hex"
 CONTEXT = (600_123, 2, 1)
@@ -74,7 +75,7 @@ class TestModel:
     """What was put in is found, and nothing else."""
 
     @KERNELS
-    @settings(max_examples=120, deadline=None)
+    @settings(max_examples=often(120), deadline=None)
     @given(batches=rounds(), shards=st.sampled_from([1, 2, 3]))
     def test_dict(self, kernel: Kernel, batches: list[dict[bytes, int]], shards: int) -> None:
         """After any batches each tag has the state put last, and others have none; crowding changes nothing."""
@@ -177,7 +178,7 @@ class TestModel:
 class TestKernels:
     """Both kernels write the same bytes and read the same answers."""
 
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=often(100), deadline=None)
     @given(batches=rounds(), shards=st.sampled_from([1, 2, 3]), holes=st.integers(1, 3))
     def test_bits(self, batches: list[dict[bytes, int]], shards: int, holes: int) -> None:
         """Any batches leave the same words at the same places, and tables with holes give the same states."""
@@ -196,7 +197,7 @@ class TestKernels:
         assert copies[Kernel.NUMPY].tobytes() == copies[Kernel.NUMBA].tobytes()
 
     @pytest.mark.parametrize("kernel", Kernel)
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=often(100), deadline=None)
     @given(
         rows=st.lists(st.integers(0, 60), max_size=90),
         nobody=st.integers(0, 60) | st.none(),
@@ -274,7 +275,7 @@ class TestBytes:
         """A page of many consents is the recorded one, byte for byte."""
         assert golden_page().hex(" ", 8).split() == GOLDEN.read_text().split()
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=often(300), deadline=None)
     @given(at=st.integers(0, pages.PAGE_BYTES * 8 - 1))
     def test_flipped_bit(self, at: int) -> None:
         """A page with any one bit flipped is not sound."""
@@ -317,7 +318,7 @@ class TestBytes:
 class TestPlaces:
     """Which shard a consent belongs to."""
 
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=often(300), deadline=None)
     @given(place=st.integers(0, 2**64 - 1), shards=st.sampled_from([1, 2, 3, 16, 61_051, 2**20 + 7, 2**31]))
     def test_first_place(self, place: int, shards: int) -> None:
         """A shard has exactly the places from its first one to before that of the next shard."""

@@ -12,6 +12,7 @@ from iyscheck.change import ConsentChange, ConsentColumns, supersedes
 from iyscheck.store import layout, records
 from iyscheck.store.records import Written
 from tests.builders import StoreBuilder, a_change
+from tests.dice import often
 from tests.strategies import consent_changes
 
 Key = tuple[int, int, int, bytes]
@@ -64,7 +65,7 @@ def winners(changes: list[ConsentChange], stored: dict[Key, ConsentChange]) -> d
 class TestApply:
     """Applying a batch tells exactly what was written."""
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=often(150), deadline=None)
     @given(st.lists(batches, min_size=1, max_size=3))
     def test_any_batches(self, shared: StoreBuilder, history: list[list[ConsentChange]]) -> None:
         """After any batches the written changes, in key order, are those of a dictionary, new ones marked."""
@@ -91,7 +92,7 @@ class TestApply:
                 kept = [layout.decode_record(key, value) for key, value in cursor]
         assert kept == [stored[key] for key in sorted(stored)]
 
-    @settings(max_examples=150, deadline=None)
+    @settings(max_examples=often(150), deadline=None)
     @given(
         tied(KNOWN, DIGITS[:1])
         | tied(KNOWN[:1], DIGITS)

@@ -15,6 +15,7 @@ from iyscheck.question import MAX_FRAME_RECIPIENTS, Context
 from iyscheck.v1 import consent_check_pb2 as v1
 from iyscheck.wire import cut
 from iyscheck.wire.cut import Cut
+from tests.dice import often
 from tests.strategies import accepted_phones
 
 CONTEXT = Context(brand=1, channel=Channel.MESAJ, recipient_type=RecipientType.BIREYSEL)
@@ -146,7 +147,7 @@ class TestMeaning:
 
     @both_kernels
     @given(data=frames())
-    @settings(max_examples=600, deadline=None)
+    @settings(max_examples=often(600), deadline=None)
     def test_fields(self, data: bytes, kernel: Kernel) -> None:
         """Fields in any order, repeated, unknown, of wrong types or spelt at length mean the same."""
         assert said(data, kernel) == said(data, None)
@@ -161,7 +162,7 @@ class TestMeaning:
     @example(data=b"B\x01")
     @example(data=b"\x08")
     @example(data=b"\x08\x80")
-    @settings(max_examples=600, deadline=None)
+    @settings(max_examples=often(600), deadline=None)
     def test_damage(self, data: bytes, kernel: Kernel) -> None:
         """Truncated or changed bytes give the same frame or the same error."""
         assert said(data, kernel) == said(data, None)
@@ -170,7 +171,7 @@ class TestMeaning:
     @given(rows=st.lists(st.binary(max_size=4) | st.sampled_from(["ş".encode(), b"\xc5", b"\x9f", b"a"]), min_size=1))
     @example(rows=[b"\xc5", b"\x9f"])
     @example(rows=[b"\xed\xa0\x80"])
-    @settings(max_examples=500, deadline=None)
+    @settings(max_examples=often(500), deadline=None)
     def test_utf8(self, rows: list[bytes], kernel: Kernel) -> None:
         """A frame is malformed exactly if one of its addresses by itself is not UTF-8."""
         data = b"".join([*CONTEXT_FIELDS, *(content(7, row) for row in rows)])
@@ -204,7 +205,7 @@ class TestColumns:
 
     @both_kernels
     @given(addresses=st.lists(texts, min_size=1), place=st.sampled_from(["usual", "first", "last"]))
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=often(300), deadline=None)
     def test_addresses(self, addresses: list[str], place: str, kernel: Kernel) -> None:
         """Whatever the texts are, and wherever the run of them stands, it is cut out as a column of the frame."""
         around = v1.StreamCheckRequest(
@@ -280,7 +281,7 @@ class TestRuns:
     @example(data=b"\x00:\x80", most=9)
     @example(data=b"\x01::\x00", most=9)
     @example(data=b"\x00:\x00:\x00", most=2)
-    @settings(max_examples=1000, deadline=None)
+    @settings(max_examples=often(1000), deadline=None)
     def test_twins(self, data: bytes, most: int) -> None:
         """From a tag on, runs are the same, not longer than wanted, and each text stands right after the last one."""
         frame = np.frombuffer(b":" + data, np.uint8)

@@ -29,6 +29,7 @@ from iyscheck.question import (
     ServerInfo,
 )
 from iyscheck.v1 import consent_check_pb2 as v1
+from tests.dice import often
 from tests.strategies import any_text
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "consent_check.descriptor.txt"
@@ -123,7 +124,7 @@ class TestRoundTrips:
     """What one side writes the other side reads as the same."""
 
     @given(questions, st.none() | positions, st.text("aé", max_size=64))
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=often(100), deadline=None)
     def test_check_request(self, question: Question, position: Position | None, reference: str) -> None:
         """A question survives the wire with its position and reference."""
         sent = wire.check_request(question, min_position=position, client_reference=reference)
@@ -146,7 +147,7 @@ class TestRoundTrips:
         assert (wire.min_position_of(read), wire.client_reference_of(read)) == (position, "r")
 
     @given(contexts, st.lists(encodable, min_size=1, max_size=5), st.none() | positions, st.integers(0, 2**64 - 1))
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=often(100), deadline=None)
     def test_frame_of_addresses(
         self, context: Context, addresses: list[str], position: Position | None, frame_id: int
     ) -> None:
@@ -172,13 +173,13 @@ class TestRoundTrips:
         assert len(read) == recipients
 
     @given(answers)
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=often(100), deadline=None)
     def test_answer(self, answer: Answer) -> None:
         """An answer survives the wire."""
         assert wire.answer_of(wire.check_response(answer, "r")) == answer
 
     @given(st.lists(answers | item_errors, max_size=5), envelopes)
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=often(100), deadline=None)
     def test_batch_answer(self, items: list[Answer | ItemError], envelope: Envelope) -> None:
         """The answers of a batch survive the wire in order; ids and position are those of the batch."""
         read = wire.batch_answer_of(wire.batch_response(BatchAnswer(items=items, envelope=envelope)), len(items))
@@ -194,7 +195,7 @@ class TestRoundTrips:
             assert item.envelope.position == envelope.position
 
     @given(st.lists(st.integers(0, 255), max_size=50), envelopes)
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=often(100), deadline=None)
     def test_column_answer(self, numbers: list[int], envelope: Envelope) -> None:
         """A column survives the wire byte for byte, and its counts add up."""
         sent = wire.frame_response(7, ColumnAnswer.of(reasons=np.array(numbers, np.uint8), envelope=envelope))
@@ -231,7 +232,7 @@ class TestRoundTrips:
         assert wire.server_info_of(wire.server_info_response(info)) == info
 
     @given(st.floats(0, 2**33))
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=often(100), deadline=None)
     def test_valid_until(self, valid_until: float) -> None:
         """A fraction of a second survives to the microsecond and never grows."""
         envelope = Envelope(
@@ -246,7 +247,7 @@ class TestRoundTrips:
         assert math.isclose(read.envelope.valid_until, valid_until, rel_tol=0, abs_tol=1e-6)
 
     @given(any_text)
-    @settings(max_examples=100, deadline=None)
+    @settings(max_examples=often(100), deadline=None)
     def test_any_text(self, address: str) -> None:
         """Any text can be sent as an address, also one that UTF-8 cannot hold; ASCII arrives unchanged."""
         one = wire.check_request(Question(context=CONTEXT, address=address)).question.address
@@ -354,7 +355,7 @@ class TestStrictRequests:
             wire.parse(v1.CheckRequest, b"\x1a\x01\xff")
 
     @given(st.binary(max_size=200))
-    @settings(max_examples=300, deadline=None)
+    @settings(max_examples=often(300), deadline=None)
     def test_any_bytes(self, data: bytes) -> None:
         """Any bytes are a frame, malformed, or refused by field; nothing else is raised."""
         try:
@@ -369,7 +370,7 @@ class TestDistrustfulResponses:
     """Nothing unknown, contradictory or missing in a response is a permission."""
 
     @given(st.integers(-(2**31), 2**31 - 1), st.booleans())
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=often(200), deadline=None)
     def test_reason(self, number: int, permitted: bool) -> None:  # noqa: FBT001 - generated
         """Only a known reason from 1 to 63 permits; the flag alone permits nothing."""
         message = v1.CheckResponse(permitted=permitted, envelope=v1.Envelope(position=v1.Position(log_id=LOG_ID)))

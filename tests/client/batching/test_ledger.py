@@ -8,6 +8,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from iyscheck.client.batching.ledger import Batch, Kinds, Ledger
 from iyscheck.errors import ServiceFailedError
 from tests.client.batching.ledger_calls import Caller, key_of, served
+from tests.dice import often
 
 CAPACITY, LINES, WINDOW = 6, 2, 2
 
@@ -170,7 +171,7 @@ class Calls(RuleBasedStateMachine):
         self.every_outcome_is_ones_own()
 
 
-Calls.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+Calls.TestCase.settings = settings(max_examples=often(150), stateful_step_count=40, deadline=None)
 TestCalls = Calls.TestCase
 
 

@@ -31,6 +31,7 @@ from tests.client.batching.callers import (
 )
 from tests.client.batching.servers import FRAME_S, MOODS, WAIT_S, Frames, Moody, Replies, recipients, told_apart
 from tests.client.fake_server import KEY_ID, LOG, Service, envelope, serving
+from tests.dice import often
 
 
 def served(moody: Moody, longest: int, ask: Callable[[str], list[list[Outcome]]]) -> list[list[Outcome]]:
@@ -121,7 +122,7 @@ class TestOwnAnswers:
     """Whatever happens, every call gets its own answer or its own error, once."""
 
     @given(scene=scenes)
-    @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(max_examples=often(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     def test_moods(self, together: Together, scene: Scene) -> None:
         """Broken, ended, full, slow, hanging and killed streams show in no answer; a bad frame fails its calls alone.
 

@@ -28,6 +28,7 @@ from tests.client.batching.streams import (
     turns,
 )
 from tests.client.fake_server import verdict
+from tests.dice import often
 
 
 async def happens(
@@ -67,7 +68,7 @@ class TestSender:
         capacity=st.sampled_from([1, 3, 100, 100]),
         longest=st.sampled_from([1, 2, 1_000]),
     )
-    @settings(max_examples=200, deadline=None)
+    @settings(max_examples=often(200), deadline=None)
     def test_never_idle(self, events: list[tuple[str, int]], connections: int, capacity: int, longest: int) -> None:
         """However replies, ends and calls meet: while a stream could take what waits none does, and all are answered.
 

@@ -23,11 +23,11 @@ KEPT = "kept"
 """The log is kept in the file of the server."""
 
 
-def eventually(holds: Callable[[], object], what: str) -> None:
+def eventually(holds: Callable[[], object], what: Callable[[], str] | str) -> None:
     """Wait until something holds."""
     deadline = time.monotonic() + PATIENCE_S
     while not holds():
-        assert time.monotonic() < deadline, what
+        assert time.monotonic() < deadline, what if isinstance(what, str) else what()
         time.sleep(0.02)
 
 
@@ -46,7 +46,7 @@ class Running:
 
     def wait_for(self, name: str, count: int = 1) -> dict[str, Any]:
         """Wait until something was logged so many times; gives the last one."""
-        eventually(lambda: len(self.events(name)) >= count, f"no {name} in:\n{self.log.read_text()}")
+        eventually(lambda: len(self.events(name)) >= count, lambda: f"no {name} in:\n{self.log.read_text()}")
         return self.events(name)[-1]
 
     @property

@@ -21,6 +21,7 @@ from iyscheck.errors import WorkersError
 from iyscheck.server.log import open_log
 from iyscheck.server.processes.child import private_folder
 from iyscheck.server.processes.supervisor import MOST_DEATHS, STATES, Supervisor
+from tests.dice import often
 
 WORKERS = 2
 DRAIN_S = 7.0
@@ -527,7 +528,7 @@ class Law(RuleBasedStateMachine):
 
 
 TestLaw = Law.TestCase
-TestLaw.settings = settings(max_examples=100, stateful_step_count=25, deadline=None)
+TestLaw.settings = settings(max_examples=often(100), stateful_step_count=25, deadline=None)
 
 
 def test_private_folder() -> None:
