@@ -26,7 +26,7 @@ from iyscheck.question import Answer, Context, Question
 from iyscheck.store.environment import DATA_FILE, LOCK_FILE
 from iyscheck.store.mapping import start_of
 from tests.builders import ADDRESS_KEY, StoreBuilder
-from tests.dice import thrown
+from tests.dice import often, thrown
 from tests.embedding import BRAND, MESAJ, PEOPLE, ROOT, ask, ask_all, in_three_ways, make_store, open_engine, run
 from tests.processes import Site, turkish_now
 
@@ -445,7 +445,7 @@ class TestAccess:
 
 # --- Beside the loader ------------------------------------------------------------------------------------
 
-WAVES = 120
+WAVES = often(120, least=60)
 
 
 def a_wave(number: int) -> list[dict[str, object]]:

@@ -9,11 +9,12 @@ import pytest
 from iyscheck.client import AsyncClient
 from iyscheck.consent import Channel, Reason, RecipientType
 from iyscheck.question import Answer, Context, ItemError, Question
+from tests.dice import often
 from tests.processes import Site, turkish_now
 
 BRAND = 600123
 PEOPLE = 40
-WAVES = 300
+WAVES = often(300, least=100)
 CALLERS = 200
 CONTEXT = Context(brand=BRAND, channel=Channel.MESAJ, recipient_type=RecipientType.BIREYSEL)
 ADDRESSES = [f"+90532{1_000_000 + person}" for person in range(PEOPLE)]

@@ -109,6 +109,7 @@ def never_back(server: Running) -> Iterator[None]:
             )
             before = counted
             scrapes += 1
+            over.wait(0.05)
 
     thread = threading.Thread(target=watch)
     thread.start()
@@ -286,6 +287,7 @@ class TestUnderLoad:
         server.wait_for("rolled", rolled + 1)
         assert set(server.pids()).isdisjoint(pids)
 
+    @pytest.mark.thorough
     def test_asked_again(self, shared: tuple[Site, Running]) -> None:
         """SIGHUP in the middle of a rolling restart asks for another one, since the code may be newer by now."""
         _, server = shared
@@ -304,6 +306,7 @@ class TestWoken:
     """Nothing waits for the supervisor's next round."""
 
     @pytest.mark.crash
+    @pytest.mark.thorough
     def test_by_signals(self, site: Site) -> None:
         """Its worker's end, SIGHUP and SIGTERM are each acted on although its rounds take for ever."""
         slow = "from iyscheck.server.processes import supervisor\nsupervisor._IDLE_ROUND_S = 1e6"
@@ -495,6 +498,7 @@ class TestEnd:
                 free.listen()
 
     @pytest.mark.crash
+    @pytest.mark.thorough
     def test_replaced_supervisor(self, site: Site) -> None:
         """A server started at once where a supervisor was killed takes over under load; no process of the first stays.
 
@@ -538,6 +542,7 @@ class TestEnd:
                 eventually(lambda: not any(map(is_alive, pids)), "a worker serves for ever")
 
     @pytest.mark.crash
+    @pytest.mark.thorough
     def test_crash_loop(self, site: Site) -> None:
         """A worker that dies again and again is not started for ever: the server says why and ends with 2.
 
