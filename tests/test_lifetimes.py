@@ -76,6 +76,7 @@ class Hammer:
         self.answers = 0
         tokens = address.tokens(PEOPLE, Channel.MESAJ, ADDRESS_KEY)
         self._tokens = np.tile(tokens, (1_000, 1))
+        assert self._column()  # imports and compiles beside busy threads take a minute: each read waits for the GIL
         uses = (self._column, self._column, self._many, self._one)
         self.threads = [
             threading.Thread(target=self._run, args=(uses[number % 4],), daemon=True) for number in range(threads)
