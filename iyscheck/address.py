@@ -512,7 +512,8 @@ def _have_two_meanings(phones: _Digits) -> npt.NDArray[np.bool_]:
     first = phones.count - NATIONAL_DIGITS
     alike = [phones.at(first + at) == int(chr(digit)) for at, digit in enumerate(TWO_MEANINGS)]
     alone = (first == 0) | ((first == 1) & (phones.table[:, 0] == 0))
-    return alone & ~phones.plus & np.all(alike, axis=0)
+    two: npt.NDArray[np.bool_] = alone & ~phones.plus & np.all(alike, axis=0)
+    return two
 
 
 def _are_foreign(phones: _Digits, first: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
