@@ -21,6 +21,8 @@ from bench.session import FRAME, HIT_RATE, WINDOW, Session
 from bench.stores import Stores, copied
 
 NAME = "against"
+HERE = "HEAD"
+"""What the working tree is called."""
 CONCURRENCY = 32
 COMMIT = 10_000
 
@@ -28,14 +30,15 @@ COMMIT = 10_000
 def measure(session: Session, revision: str) -> Section:
     """Alternate both on streams, single checks, a load and commits; the rows are HEAD ÷ the other."""
     section = session.section(NAME)
+    label = revision if revision != HERE else f"committed {HERE}"
     with checked_out(session, revision) as other:
         stores = {
-            "HEAD": session.stores,
-            revision: Stores(
+            HERE: session.stores,
+            label: Stores(
                 folder=session.data / f"against-{machine.commit(revision)}", core=session.cores[0], checkout=other
             ),
         }
-        stores[revision].folder.mkdir(parents=True, exist_ok=True)
+        stores[label].folder.mkdir(parents=True, exist_ok=True)
         for kept in stores.values():
             session.say(f"store of {kept.checkout.folder.name}")
             kept.store(session.plan.largest)
@@ -43,7 +46,7 @@ def measure(session: Session, revision: str) -> Section:
         _loading(session, section, stores)
         _changing(session, section, stores)
     for name in dict.fromkeys(measure.name.rpartition(", ")[0] for measure in section.measures):
-        section.rows.append(Row(name=f"{name}: HEAD ÷ {revision}", ours=f"{name}, HEAD", peer=f"{name}, {revision}"))
+        section.rows.append(Row(name=f"{name}: {HERE} ÷ {label}", ours=f"{name}, {HERE}", peer=f"{name}, {label}"))
     return section
 
 
