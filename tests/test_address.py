@@ -348,8 +348,9 @@ class TestNobodyElse:
         raw = TextColumn.adjacent(np.frombuffer(text.encode(), np.uint8), np.array([len(text.encode())]))
 
         assert canonical(text, Channel.MESAJ) == number
-        for each in (column, raw):
-            found = blocks(each, Channel.MESAJ, kernel).tobytes()
+        behind = TextColumn.of(["-" * 16, text])  # common spellings are read with what stands before them
+        for each in (column, raw, behind):
+            found = blocks(each, Channel.MESAJ, kernel)[-1].tobytes()
             assert found == (number or "").encode().ljust(16, b"\0")
 
 
