@@ -287,7 +287,10 @@ class Contexts:
 
     def of(self, kind: Kind) -> Context:
         """Give the context of what was asked. Raises QuestionError."""
-        context = self._known.get(kind)
+        try:
+            context = self._known.get(kind)
+        except TypeError:  # what cannot be a key is nothing that can be asked: `_made` says of which argument
+            context = None
         if context is not None:
             brand, channel, recipient_type, message_class, retailer = kind
             if (

@@ -304,6 +304,7 @@ class Feed:
         self._tag(columns, ~skipped)
         columns.reject(columns.kind == Kind.UNKNOWN, UNKNOWN_KIND)
         self._judge_keys(columns)
+        skipped &= ~columns.among(skipped & (columns.fault > 0), _misspells_brand)
         _judge(columns, local_now)
         columns.fault[skipped] = 0
         brands, watermarks = self._registrations(columns, now_s)
@@ -334,9 +335,13 @@ class Feed:
                     self._slips.clear()
                 self._slips[layout] = key_fault(Kind(layout[0]), layout[1])
             fault = self._slips[layout]
-            if fault is not None and columns.fault[at] == 0:
-                columns.faults.append(fault)
-                columns.fault[at] = len(columns.faults)
+            if fault is None or columns.fault[at]:
+                continue
+            if fault.field in names.BESIDE_THE_POINT and columns.status[at] != Status.ONAY:
+                columns.mended[at] = True  # a refusal counts without it
+                continue
+            columns.faults.append(fault)
+            columns.fault[at] = len(columns.faults)
 
     def _columns(self, rows: Sequence[Row]) -> _Columns:
         brands = _Brands(self._brand)
@@ -448,21 +453,34 @@ def _between(registered: npt.NDArray[np.int64]) -> tuple[int, int]:
     return (int(readable.min()), int(readable.max())) if readable.size else (0, 0)
 
 
+def _misspells_brand(row: Row) -> bool:
+    """Say whether another key of a row may be the one that names its brand."""
+    return any(names.meant(key, Kind.CONSENT) == names.BRAND_CODE for key in row)
+
+
 def key_fault(kind: Kind, keys: Iterable[str]) -> Fault | None:
-    """Find a key that a row of this kind must not have: a slip of one that is read, in our own kinds any other."""
+    """Find a key that a row of this kind must not have: a slip of one that is read, in our own kinds any other.
+
+    Slips of what a refusal counts without are found last.
+    """
     if kind is Kind.UNKNOWN:
         return None
+    beside: Fault | None = None
     for key in keys:
         right = names.meant(key, kind)
         if right is not None:
             message = f"A key of the row is nearly '{right}' and not quite: it must be written exactly so."
-            return Fault(right, RejectReason.UNKNOWN_KEY, message)
+            fault = Fault(right, RejectReason.UNKNOWN_KEY, message)
+            if kind is not Kind.CONSENT or right not in names.BESIDE_THE_POINT:
+                return fault
+            beside = beside or fault
+            continue
         if kind is not Kind.CONSENT and key not in names.FIELDS[kind]:
             message = f"The row has a key beside those of its kind: {', '.join(names.FIELDS[kind])}."
             return Fault("", RejectReason.UNKNOWN_KEY, message)
         if key == names.LIST:
             return LIST_AMONG_ROWS
-    return None
+    return beside
 
 
 def _judge(columns: _Columns, local_now: int) -> None:

@@ -350,6 +350,7 @@ class DailyCsv:
         if not _is_header(header):
             _check_without_header(lines, name)
             return cls(names.CSV_COLUMNS, name=name)
+        _check_nothing_else(header, name)
         _check_header(header, name)
         return cls(header, delimiter=delimiter, name=name)
 
@@ -434,6 +435,16 @@ def _is_header(cells: Sequence[str]) -> bool:
 
 def _resembles_name(cell: str) -> bool:
     return cell in _CSV_FIELDS or names.meant(cell, names.Kind.CONSENT) is not None
+
+
+def _check_nothing_else(header: Sequence[str], name: str) -> None:
+    """Refuse a header that goes on into a row, which would be lost. Raises SourceUnreadableError."""
+    if not all(map(str.isprintable, header)) or any(map(_DATA.search, header)):
+        raise SourceUnreadableError(
+            f"The header of {name} has the content of a row in it: the line end between them is missing, or one that "
+            "neither Unix nor Windows has.",
+            fix="Export it again as 'CSV UTF-8', or mend its line ends: tr '\\r' '\\n' < FILE > NEW.",
+        )
 
 
 def _check_header(cells: Sequence[str], name: str) -> None:

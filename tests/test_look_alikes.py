@@ -98,6 +98,16 @@ def test_alone(builder: StoreBuilder, questions: list[tuple[Any, dict[str, Any]]
     assert together == [outcome(way, builder.engine(), parts) for way, parts in questions]
 
 
+@pytest.mark.parametrize("way", [by_keywords, by_column])
+@pytest.mark.parametrize("name", PARTS)
+def test_no_key(builder: StoreBuilder, way: Any, name: str) -> None:  # noqa: ANN401 - one of WAYS
+    """What cannot even be looked up is refused by its field."""
+    right = {part: values[0] for part, values in PARTS.items()}
+
+    with pytest.raises(QuestionError, match=name):
+        way(builder.engine(), right | {name: []})
+
+
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize(
     ("name", "wrong"),

@@ -63,7 +63,8 @@ SERVICE_CONFIG: Final = json.dumps(
             {
                 "name": [{"service": _SERVICE, "method": name} for name in ("Check", "BatchCheck", "GetServerInfo")],
                 "retryPolicy": {
-                    "maxAttempts": 4,
+                    # Some 0.75 s in all: a newcomer may get to a worker that dies, more than once on a busy machine.
+                    "maxAttempts": 5,
                     "initialBackoff": "0.05s",
                     "maxBackoff": "0.5s",
                     "backoffMultiplier": 2,

@@ -4,6 +4,7 @@ No spelling of a refusal may turn it into a permission. The files in `cases` are
 """
 
 import json
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -219,6 +220,19 @@ class TestRefused:
         assert wild.rejected() == []
         assert wild.answers([STRANGER, number(17), number(18)], MERCHANT) == [STALE] * 3
 
+    @pytest.mark.parametrize("end", ["\r", "\v", "\x85", " ", ",", ",\r", ";"])
+    def test_rows_in_header(self, wild: Wild, end: str) -> None:
+        """A header whose line end is missing, or none that we know, holds a row that would be lost."""
+        header = ",".join(names.CSV_COLUMNS)
+        row = f"2026-11-20 10:05:00,01,{number(31)},BIREYSEL,MESAJ,RET,2026-11-20 10:00:00,HS_WEB"
+        delimiter = ";" if end == ";" else ","
+        text = f"{header}{end if end != ';' else chr(13)}{row}{chr(13)}\n".replace(",", delimiter)
+
+        with pytest.raises(SourceUnreadableError, match="has the content of a row in it"):
+            wild.bytes("glued.csv", text.encode())
+
+        assert wild.watermarks() == {}
+
     def test_swapped_dates(self, wild: Wild) -> None:
         """With its header mended, the refusal of a file whose dates stand in another order wins over the consent."""
         wild.case("F13b0-older-consent.jsonl", brand=None)
@@ -229,6 +243,44 @@ class TestRefused:
         wild.bytes("mended.csv", data)
 
         assert wild.answers([number(31)]) == [Reason.REFUSED]
+
+
+class TestBesideThePoint:
+    """A refusal counts without what is beside the point, also where that is misspelt; a consent does not."""
+
+    @pytest.mark.parametrize("right", names.BESIDE_THE_POINT)
+    def test_misspelt(self, wild: Wild, right: str) -> None:
+        """The refusal is stored and counted as mended; the consent is a reject."""
+        slip = re.sub("([A-Z])", r"_\1", right).lower() if right != "source" else "Source"
+        row = {key: value for key, value in REFUSAL.items() if key != right} | {slip: REFUSAL[right]}
+        people = [number(70), number(71)]
+
+        report = wild.bytes(
+            "slips.jsonl",
+            lines([row | {"recipient": people[0]}, row | {"recipient": people[1], "status": "ONAY"}]),
+        )
+
+        assert (report.mended, report.rejected) == (1, 1)
+        wild.accept(wild.path / "slips.jsonl")
+        assert wild.answers(people, MERCHANT) == [Reason.REFUSED, Reason.MERCHANT_NOT_REFUSED]
+
+    @pytest.mark.parametrize("order", [1, -1])
+    def test_brand_too(self, wild: Wild, order: int) -> None:
+        """A slip that is not beside the point is seen whatever else is misspelt, and whatever comes first."""
+        keys = {"consent_date": "x", "BrandCode": BRAND + 1}
+        row = REFUSAL | {"recipient": number(72)} | dict([*keys.items()][::order])
+
+        report = wild.bytes("two.jsonl", lines([row]))
+
+        assert report.rejected == 1
+
+    def test_brand_of_test(self, wild: Wild) -> None:
+        """A row of İYS's own test brand is skipped, but not where another key may name its brand."""
+        row = REFUSAL | {"brandCode": names.TEST_BRAND, "recipient": number(73)}
+
+        report = wild.bytes("test.jsonl", lines([row, row | {"BrandCode": BRAND}]))
+
+        assert (report.skipped, report.rejected) == (1, 1)
 
 
 # --- Damage -----------------------------------------------------------------------------------------------
