@@ -13,8 +13,8 @@ THOROUGH = "TEST_THOROUGH"
 
 
 def often(most: int, *, least: int = 20) -> int:
-    """Say how often to try chance: a quarter of the most, and other chances in each run; all of it if asked for."""
-    return most if os.environ.get(THOROUGH) else max(most // 4, min(most, least))
+    """Say how often to try chance: a sixth of the most, and other chances in each run; all of it if asked for."""
+    return most if os.environ.get(THOROUGH) else max(most // 6, min(most, least))
 
 
 def thrown() -> random.Random:

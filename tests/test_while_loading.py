@@ -14,7 +14,7 @@ from tests.processes import Site, turkish_now
 
 BRAND = 600123
 PEOPLE = 40
-WAVES = often(300, least=100)
+WAVES = often(300, least=60)
 CALLERS = 200
 CONTEXT = Context(brand=BRAND, channel=Channel.MESAJ, recipient_type=RecipientType.BIREYSEL)
 ADDRESSES = [f"+90532{1_000_000 + person}" for person in range(PEOPLE)]

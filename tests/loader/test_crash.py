@@ -131,6 +131,7 @@ def test_killed_loads(tmp_path: Path) -> None:
 
 @pytest.mark.crash
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_killed_fills(tmp_path: Path) -> None:
     """A first load that sorts everything leaves nothing when it is killed, and else what commits would have left."""
     command = Command(tmp_path, ("-c", SPILLING))

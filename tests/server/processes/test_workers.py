@@ -210,6 +210,7 @@ class TestUnderLoad:
     """Workers come and go while they are asked."""
 
     @pytest.mark.crash
+    @pytest.mark.thorough
     def test_killed_worker(self, shared: tuple[Site, Running], monkeypatch: pytest.MonkeyPatch) -> None:
         """A killed worker harms its own connections only, our client hides it, and another one takes its place."""
         _, server = shared
@@ -233,6 +234,7 @@ class TestUnderLoad:
         assert server.pids()[1:] == pids[1:]
         eventually(lambda: server.metric("consent_workers", state="serving") == WORKERS, "a worker is missing")
 
+    @pytest.mark.thorough
     def test_rolling_restart(self, shared: tuple[Site, Running], monkeypatch: pytest.MonkeyPatch) -> None:
         """SIGHUP replaces every worker and no check fails; counts stay, files of old workers do not."""
         site, server = shared
