@@ -63,10 +63,9 @@ SERVICE_CONFIG: Final = json.dumps(
             {
                 "name": [{"service": _SERVICE, "method": name} for name in ("Check", "BatchCheck", "GetServerInfo")],
                 "retryPolicy": {
-                    # Some 0.55 s in all: a newcomer may get to a worker that dies, more than once on a busy machine.
-                    "maxAttempts": 5,
+                    "maxAttempts": 4,
                     "initialBackoff": "0.05s",
-                    "maxBackoff": "0.2s",
+                    "maxBackoff": "0.5s",
                     "backoffMultiplier": 2,
                     "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
                 },

@@ -98,7 +98,7 @@ class TestTime:
     def test_nobody_there(self, together: Together) -> None:
         """Without a server a call fails when its time is up, and says that nobody is there.
 
-        That is known after some attempts, which take gRPC less than a second.
+        That is known after some attempts, which take gRPC less than half a second.
         """
         with serving() as gone:
             pass
