@@ -337,7 +337,8 @@ class Feed:
             fault = self._slips[layout]
             if fault is None or columns.fault[at]:
                 continue
-            if fault.field in names.BESIDE_THE_POINT and columns.status[at] != Status.ONAY:
+            beside = layout[0] == Kind.CONSENT and fault.field in names.BESIDE_THE_POINT
+            if beside and columns.status[at] != Status.ONAY:
                 columns.mended[at] = True  # a refusal counts without it
                 continue
             columns.faults.append(fault)

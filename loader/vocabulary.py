@@ -64,8 +64,8 @@ FIELDS: Final = {
 }
 """What each kind of row says."""
 NEEDED: Final = (BRAND_CODE, RECIPIENT, RECIPIENT_TYPE, TYPE, STATUS, CREATION_DATE)
-"""Of a consent; the others are beside the point where it is a refusal."""
-BESIDE_THE_POINT: Final = (SOURCE, CONSENT_DATE, TRANSACTION_ID, RETAILER_ACCESS)
+"""Of a consent."""
+BESIDE_THE_POINT: Final = tuple(name for name in FIELDS[Kind.CONSENT] if name not in (KIND, *NEEDED))
 """Of a consent: what a refusal counts without."""
 CSV_COLUMNS: Final = (
     CREATION_DATE,

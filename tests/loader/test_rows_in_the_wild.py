@@ -264,6 +264,15 @@ class TestBesideThePoint:
         wild.accept(wild.path / "slips.jsonl")
         assert wild.answers(people, MERCHANT) == [Reason.REFUSED, Reason.MERCHANT_NOT_REFUSED]
 
+    def test_other_kinds(self, wild: Wild) -> None:
+        """Of a row of retailer access nothing is beside the point: a slip of its list is a reject."""
+        row = {key: REFUSAL[key] for key in names.FIELDS[names.Kind.RETAILER_ACCESS]}
+        row |= {"kind": "retailerAccess", "recipient": number(74), "RetailerAccess": []}
+
+        report = wild.bytes("access.jsonl", lines([row]))
+
+        assert (report.mended, report.rejected) == (0, 1)
+
     @pytest.mark.parametrize("order", [1, -1])
     def test_brand_too(self, wild: Wild, order: int) -> None:
         """A slip that is not beside the point is seen whatever else is misspelt, and whatever comes first."""
