@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from operator import index
-from typing import SupportsIndex, TypeAlias, cast
+from typing import Self, SupportsIndex, TypeAlias, cast
 
 import msgspec
 import numpy as np
@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from iyscheck.change import Position
 from iyscheck.consent import PERMITTING, Channel, MessageClass, Policy, Reason, RecipientType, Status, permits
-from iyscheck.errors import QuestionError
+from iyscheck.errors import InputError, IyscheckError, QuestionError
 from iyscheck.keys import BLOCK_BYTES, KEY_ID_BYTES
 
 MAX_BATCH_QUESTIONS = 10_000
@@ -97,6 +97,12 @@ class ItemError(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     reason: str
     field: str
     message: str
+
+    @classmethod
+    def of(cls, error: IyscheckError) -> Self:
+        """Say of one question or frame what an error of the whole call would say."""
+        field = error.field if isinstance(error, InputError) else ""
+        return cls(reason=error.reason, field=field, message=str(error))
 
 
 class BatchAnswer(msgspec.Struct, frozen=True, kw_only=True, gc=False):

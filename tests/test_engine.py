@@ -15,11 +15,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-import iyscheck.engine
 from iyscheck import address
 from iyscheck.change import Position
 from iyscheck.consent import Channel, LegacyDeadline, MessageClass, Policy, Reason, RecipientType, Status
 from iyscheck.engine import Engine
+from iyscheck.engine.opened import OpenedStore
+from iyscheck.engine.standing import MOST_STANDINGS, Standings
 from iyscheck.errors import (
     AddressKeyMismatchError,
     AddressKeyNotHeldError,
@@ -265,16 +266,14 @@ class TestRemembered:
             *(Reason.BRAND_INACTIVE, Reason.BRAND_INACTIVE),
         ]
 
-    def test_made_up_numbers(self, builder: StoreBuilder, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_made_up_numbers(self, builder: StoreBuilder) -> None:
         """Brand codes and retailers that callers make up do not fill the memory."""
-        monkeypatch.setattr(iyscheck.engine, "_MOST_STANDINGS", 10)
-        engine = builder.engine()
-
-        for number in range(100):
-            engine.check(Question(context=replace(MESAJ, brand=1_000 + number), address=RECIPIENTS[0]))
-            engine.check(Question(context=replace(MESAJ, retailer=1 + number), address=RECIPIENTS[0]))
-
-        assert len(engine._standings.of) <= 10
+        opened = OpenedStore(builder.store, store_key_id=STORE_KEY.key_id, address_key_id=ADDRESS_KEY.key_id)
+        standings = Standings(Policy(), opened)
+        with builder.store.snapshot() as snapshot:
+            for number in range(MOST_STANDINGS + 10):
+                standings.of(snapshot, replace(MESAJ, brand=1_000 + number, retailer=1 + number))
+                assert len(standings) <= MOST_STANDINGS
 
 
 class TestRefused:

@@ -11,9 +11,8 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from iyscheck import engine as engine_module
 from iyscheck.consent import Channel, MessageClass, Reason, RecipientType, Status
-from iyscheck.engine import Engine
+from iyscheck.engine import Engine, opened
 from iyscheck.errors import StoreError, StoreReplacedError
 from iyscheck.question import Answer, Context, Question
 from iyscheck.store.environment import DATA_FILE, LOCK_FILE, Environment, newest_in_file, open_reader
@@ -52,7 +51,7 @@ def asked(engine: Engine, message_class: MessageClass = MessageClass.COMMERCIAL)
 @pytest.fixture(autouse=True)
 def _look_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let engines look at each question whether the files are still the same."""
-    monkeypatch.setattr(engine_module, "_LOOK_S", 0.0)
+    monkeypatch.setattr(opened, "LOOK_S", 0.0)
 
 
 @pytest.fixture
@@ -227,10 +226,10 @@ import os, subprocess, sys
 from pathlib import Path
 from iyscheck.consent import Reason, Status, permits
 from iyscheck.errors import StoreReplacedError
-from tests.test_replaced import WHO, asked, engine_module, open_engine
+from tests.test_replaced import WHO, asked, open_engine, opened
 from tests.test_lifetimes import wait_until
 
-engine_module._LOOK_S = 0.0
+opened.LOOK_S = 0.0
 early, late = (Path(sys.argv[1]) / name for name in ("early", "late"))
 usual = os.open
 first = open_engine(early)

@@ -186,7 +186,7 @@ class Conversation:
         try:
             return self.prepared(question)
         except QuestionError as error:
-            return ItemError(reason=error.reason, field=error.field, message=str(error))
+            return ItemError.of(error)
 
     def batch_reply(self, batch: Batch, response: pb.BatchCheckResponse) -> list[Answer | ItemError]:
         """Read the answers to a batch, in the order asked. Raises ServiceFailedError."""

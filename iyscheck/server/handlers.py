@@ -29,10 +29,10 @@ class CheckHandlers:
         reference, position = wire.client_reference_of(request), wire.min_position_of(request)
         question = wire.question_of(request.question, "question.")
         if position is None:  # as nearly always: `_patience` takes as long as reading the request
-            answer = self._engine.check(question)
+            answer = self._engine.check(question, caller=call.caller)
         else:
             with self._patience(call, position) as seconds:
-                answer = self._engine.check(question, min_position=position, timeout_s=seconds)
+                answer = self._engine.check(question, min_position=position, timeout_s=seconds, caller=call.caller)
         self._decisions.count(question.context.channel, answer.reason)
         return wire.check_response(answer, reference)
 
@@ -42,7 +42,7 @@ class CheckHandlers:
         reference, position = wire.client_reference_of(request), wire.min_position_of(request)
         questions = wire.questions_of(request.questions)
         with self._patience(call, position) as seconds:
-            answer = self._engine.check_many(questions, min_position=position, timeout_s=seconds)
+            answer = self._engine.check_many(questions, min_position=position, timeout_s=seconds, caller=call.caller)
         self._count_batch(questions, answer)
         return wire.batch_response(answer, reference)
 
@@ -96,6 +96,7 @@ class CheckHandlers:
                     address_key_id=frame.address_key_id,
                     min_position=frame.min_position,
                     timeout_s=seconds,
+                    caller=call.caller,
                 )
         except (InputError, KeysError, PositionError) as error:
             return wire.frame_error(request.frame_id, error)

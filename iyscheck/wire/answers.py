@@ -25,7 +25,6 @@ from iyscheck.wire.fields import (
     STATUSES,
     error_message,
     error_of,
-    item_error_of,
     seconds_of,
     write_timestamp,
 )
@@ -67,7 +66,7 @@ def frame_response(frame_id: int, answer: ColumnAnswer) -> v1.StreamCheckRespons
 
 def frame_error(frame_id: int, error: IyscheckError) -> v1.StreamCheckResponse:
     """Write why one frame was not answered."""
-    return v1.StreamCheckResponse(frame_id=frame_id, error=error_message(item_error_of(error)))
+    return v1.StreamCheckResponse(frame_id=frame_id, error=error_message(ItemError.of(error)))
 
 
 # Parts are written where they stand in the message: to make each alone and copy it in takes four times as long.

@@ -11,19 +11,12 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from iyscheck.change import Position
 from iyscheck.consent import Channel, LegacyDeadline, MessageClass, Reason, RecipientType, Status
-from iyscheck.errors import (
-    InputError,
-    IyscheckError,
-    MalformedError,
-)
-from iyscheck.question import (
-    ItemError,
-)
+from iyscheck.errors import MalformedError
+from iyscheck.keys import BLOCK_BYTES
+from iyscheck.question import ItemError
 from iyscheck.v1 import consent_check_pb2 as v1
 
-TOKEN_BYTES: Final = 16
-KEY_ID_BYTES: Final = 8
-
+TOKEN_BYTES: Final = BLOCK_BYTES
 _NANO: Final = 1_000_000_000
 CHANNELS: Final = {int(channel): channel for channel in Channel}
 TYPES: Final = {int(recipient_type): recipient_type for recipient_type in RecipientType}
@@ -41,12 +34,6 @@ def parse(kind: type[_M], data: bytes, error: type[MalformedError] = MalformedEr
         return kind.FromString(data)
     except DecodeError:
         raise error("request", f"the bytes are not a {kind.DESCRIPTOR.name}.") from None
-
-
-def item_error_of(error: IyscheckError) -> ItemError:
-    """Say of one question or frame what an error of the whole call would say."""
-    field = error.field if isinstance(error, InputError) else ""
-    return ItemError(reason=error.reason, field=field, message=str(error))
 
 
 def error_message(error: ItemError) -> v1.ItemError:

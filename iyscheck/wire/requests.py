@@ -16,6 +16,7 @@ from iyscheck.errors import (
     QuestionError,
 )
 from iyscheck.kernel import Kernel
+from iyscheck.keys import KEY_ID_BYTES
 from iyscheck.question import (
     MAX_BATCH_QUESTIONS,
     MAX_CLIENT_REFERENCE_BYTES,
@@ -31,10 +32,8 @@ from iyscheck.wire.cut import Cut
 from iyscheck.wire.fields import (
     CHANNELS,
     CLASSES,
-    KEY_ID_BYTES,
     TOKEN_BYTES,
     TYPES,
-    item_error_of,
     parse,
     position_message,
 )
@@ -116,7 +115,7 @@ def _question_or_error(message: v1.Question) -> Question | ItemError:
     try:
         return question_of(message)
     except QuestionError as error:
-        return item_error_of(error)
+        return ItemError.of(error)
 
 
 def parse_frame(data: bytes, kernel: Kernel = Kernel.NUMPY) -> tuple[v1.StreamCheckRequest, Cut]:
