@@ -10,7 +10,10 @@ import io
 import json
 import sys
 import unicodedata
+from contextlib import suppress
 from typing import Final
+
+from iyscheck.errors import InputError, IyscheckError, ServiceError
 
 _HANDLER: Final = "iyscheck.plain"
 _NO_DECOMPOSITION: Final = {"ı": "i", "“": '"', "”": '"', "’": "'", "–": "-", "…": "..."}
@@ -27,6 +30,21 @@ def take_any_letter() -> None:
 def as_json(value: object) -> str:
     """Write JSON for a program, in ASCII. `value` is of dicts, lists, texts, numbers, bools and None."""
     return json.dumps(value, ensure_ascii=True)
+
+
+def tell_error(program: str, error: IyscheckError, *, with_json: bool) -> None:
+    """Say as one sentence on standard error how a command failed, and to a program as JSON on standard output.
+
+    Where nobody can read it the exit code still says it.
+    """
+    if with_json:
+        reason = error.code if isinstance(error, ServiceError) else error.reason
+        field = error.field if isinstance(error, ServiceError | InputError) else ""
+        told = {"reason": reason, "field": field, "message": error.message, "fix": error.fix}
+        with suppress(OSError):
+            print(as_json({"error": told}), flush=True)  # noqa: T201 - that is its purpose
+    with suppress(OSError):
+        print(f"{program}: {error}", file=sys.stderr, flush=True)  # noqa: T201 - the same
 
 
 def _plainly(error: UnicodeError) -> tuple[str, int]:

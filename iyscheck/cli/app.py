@@ -5,14 +5,13 @@ gRPC. Exit code 2 stands for everything that is neither "permitted" (0) nor "den
 """
 
 import sys
-from contextlib import suppress
 from typing import Final
 
 import typer
 
 from iyscheck import output
 from iyscheck.cli import check, info, keys
-from iyscheck.errors import InputError, IyscheckError, ServiceError
+from iyscheck.errors import IyscheckError
 
 FAILED: Final = 2
 INTERRUPTED: Final = 130
@@ -49,27 +48,16 @@ def serve(context: typer.Context) -> None:
 def main() -> None:
     """Run the command line."""
     output.take_any_letter()
-    as_json = "--json" in sys.argv[1:]
+    with_json = "--json" in sys.argv[1:]
     try:
         app()
     except IyscheckError as error:
-        _tell(error, as_json=as_json)
+        output.tell_error("iyscheck", error, with_json=with_json)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
     except Exception as error:  # noqa: BLE001 - a traceback may show what was asked; the type says enough
-        _tell(
-            IyscheckError(f"iyscheck itself failed ({type(error).__name__}).", fix="Please report it."), as_json=as_json
-        )
+        unexpected = IyscheckError(f"iyscheck itself failed ({type(error).__name__}).", fix="Please report it.")
+        output.tell_error("iyscheck", unexpected, with_json=with_json)
     else:
         return
     sys.exit(FAILED)
-
-
-def _tell(error: IyscheckError, *, as_json: bool) -> None:
-    if not as_json:
-        with suppress(OSError):  # where nobody can read it the exit code still says it
-            typer.echo(f"iyscheck: {error}", err=True)
-        return
-    code = error.code if isinstance(error, ServiceError) else error.reason
-    field = error.field if isinstance(error, ServiceError | InputError) else ""
-    typer.echo(output.as_json({"error": {"code": code, "field": field, "message": error.message, "fix": error.fix}}))

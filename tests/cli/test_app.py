@@ -159,15 +159,16 @@ class TestErrors:
         ids=["nobody", "brand", "key", "input", "info", "keys"],
     )
     def test_sentence_and_json(self, arguments: tuple[str, ...], says: str) -> None:
-        """The sentence stands on the error output, or in an object with code, field, message and fix."""
+        """The sentence stands on the error output; with --json there is also an object on standard output."""
         text = iyscheck(*arguments)
         answer = iyscheck(*arguments, "--json")
 
         assert (text.returncode, answer.returncode) == (2, 2)
         assert says in text.stderr
+        assert answer.stderr == text.stderr
         assert (text.stdout, text.stderr.count("\n")) == ("", 1)
         error = json.loads(answer.stdout)["error"]
-        assert error.keys() == {"code", "field", "message", "fix"}
+        assert error.keys() == {"reason", "field", "message", "fix"}
         assert says in error["message"]
         assert "5000000002" not in text.stderr + answer.stdout + answer.stderr
 
@@ -203,7 +204,7 @@ class TestErrors:
 
         assert done.returncode == 2
         error = json.loads(done.stdout)["error"]
-        assert (error["code"], error["field"]) == ("ADDRESS_KEY_NOT_HELD", "address")
+        assert (error["reason"], error["field"]) == ("ADDRESS_KEY_NOT_HELD", "address")
 
     def test_own_fault(self) -> None:
         """Even our own mistakes end in a sentence that shows no address."""

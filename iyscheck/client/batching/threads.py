@@ -18,6 +18,7 @@ import grpc
 from iyscheck.change import Position
 from iyscheck.client import calls, failures
 from iyscheck.client.batching.ledger import MAX_CONNECTIONS, Batch, Key, Kinds, Ledger, Patience, require
+from iyscheck.client.batching.waiter import Waiter, held
 from iyscheck.consent import Channel, MessageClass, RecipientType
 from iyscheck.errors import ServiceError, ServiceUnavailableError
 from iyscheck.question import Answer, ServerInfo
@@ -28,26 +29,6 @@ _TURNS: Final = 64
 """Most turns that a frame waits while more calls come."""
 _CHAIN: Final = 16
 """Callers that wake each other one after the other."""
-
-
-class _Waiter:
-    """A caller that waits until `over` is released. Its outcome is set once; whoever wakes it, it wakes `then`."""
-
-    __slots__ = ("outcome", "over", "then")
-
-    def __init__(self) -> None:
-        self.outcome: Answer | Exception | None = None
-        self.over = _held()
-        self.then: _Waiter | None = None
-
-    def done(self) -> bool:
-        return self.outcome is not None
-
-    def settle(self, outcome: Answer | Exception) -> None:
-        """End the wait, if it has not ended already. The lock of the client must be held."""
-        if self.outcome is None:
-            self.outcome = outcome
-            self.over.release()
 
 
 class _Line:
@@ -90,7 +71,7 @@ class Batching:
         self._frame_timeout_s = frame_timeout_s
         self._connections = connections
         self._capacity = capacity
-        self._ledger: Ledger[_Waiter] = Ledger(capacity=capacity, lines=connections)
+        self._ledger: Ledger[Waiter] = Ledger(capacity=capacity, lines=connections)
         self._kinds = Kinds()
         self._lock = threading.Lock()
         self._room = threading.Condition(self._lock)
@@ -183,7 +164,7 @@ class Batching:
             recipient, key_id = self._conversation.recipient(address, token, address_key_id)
         key = (brand, channel, recipient_type, message_class, retailer, min_position, key_id)
         deadline = monotonic() + (timeout_s or self._timeout_s)
-        waiter = _Waiter()
+        waiter = Waiter()
         try:
             with self._lock:
                 self._put(key, recipient, waiter, deadline)
@@ -209,7 +190,7 @@ class Batching:
 
     # --- Room and time ----------------------------------------------------------------------------------------
 
-    def _wait(self, waiter: _Waiter, deadline: float) -> None:
+    def _wait(self, waiter: Waiter, deadline: float) -> None:
         """Wait until a call is over or its time is; as long as a frame may take, then look whether a line is stuck."""
         while True:
             left = deadline - monotonic()
@@ -218,7 +199,7 @@ class Batching:
             with self._lock:
                 self._break_stuck()
 
-    def _put(self, key: Key, recipient: str | bytes, waiter: _Waiter, deadline: float) -> None:
+    def _put(self, key: Key, recipient: str | bytes, waiter: Waiter, deadline: float) -> None:
         """Take a call, when there is room for it. The lock must be held, as everywhere below but in the threads."""
         if not self._open:
             raise failures.forked() if self._forked else failures.closed()
@@ -247,7 +228,7 @@ class Batching:
         if not self._open:
             self._over.notify_all()
 
-    def _give_up(self, waiter: _Waiter) -> None:
+    def _give_up(self, waiter: Waiter) -> None:
         """End a call that waits no longer, and break lines that owe an answer for too long."""
         with self._lock:
             waiter.settle(self._late())
@@ -264,7 +245,7 @@ class Batching:
     def _late(self) -> ServiceError:
         return failures.late(target=self._target) if self._trouble is None else failures.again(self._trouble)
 
-    def _fail(self, waiters: Iterable[_Waiter], error: Exception) -> None:
+    def _fail(self, waiters: Iterable[Waiter], error: Exception) -> None:
         for waiter in waiters:
             waiter.settle(failures.again(error))
 
@@ -282,7 +263,7 @@ class Batching:
 
     def _sleep(self, number: int) -> None:
         """Wait until `_wake`, without the lock; in one thread of a line at a time."""
-        sleeper = self._sleepers[number] = _held()
+        sleeper = self._sleepers[number] = held()
         self._lock.release()
         try:
             sleeper.acquire()
@@ -366,7 +347,7 @@ class Batching:
                 batch.request = request
             yield request
 
-    def _next(self, number: int, line: _Line, stream: int) -> Batch[_Waiter] | None:
+    def _next(self, number: int, line: _Line, stream: int) -> Batch[Waiter] | None:
         """Wait for the next batch; None if the stream has ended."""
         with self._lock:
             while line.number == stream:
@@ -419,7 +400,7 @@ class Batching:
             if self._pushing or not self._open:
                 self._settled()
 
-    def _hand_out(self, waiters: list[_Waiter], answers: list[Answer]) -> None:
+    def _hand_out(self, waiters: list[Waiter], answers: list[Answer]) -> None:
         """Set all outcomes and wake each caller by the one before it.
 
         A thread that is woken while another one runs only goes back to sleep until that one is done: one by one they
@@ -434,7 +415,7 @@ class Batching:
         for waiter, _ in live[::_CHAIN]:
             waiter.over.release()
 
-    def _broken(self, error: grpc.RpcError | ServiceError, lost: Callable[[], list[_Waiter]]) -> None:
+    def _broken(self, error: grpc.RpcError | ServiceError, lost: Callable[[], list[Waiter]]) -> None:
         """Fail what is lost if it would fail again; else it stays owed, and out of time it fails for this reason."""
         failed = failures.failure_of(error, target=self._target, timeout_s=self._frame_timeout_s)
         with self._lock:
@@ -443,13 +424,6 @@ class Batching:
             else:
                 self._fail(lost(), failed)
                 self._settled()
-
-
-def _held() -> threading.Lock:
-    """Make a lock that is taken: whoever acquires it waits until somebody releases it."""
-    lock = threading.Lock()
-    lock.acquire()
-    return lock
 
 
 def _forget(batching: Batching | None) -> None:

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iyscheck.client import AsyncBatching, AsyncClient, Batching, Client
-from iyscheck.client.batching import threads
+from iyscheck.client.batching.waiter import Waiter
 from iyscheck.errors import ServiceUnavailableError
 from iyscheck.question import Answer
 from iyscheck.v1 import consent_check_pb2 as pb
@@ -188,10 +188,9 @@ class TestSignal:
     def test_one_outcome(self) -> None:
         """Who waits in a thread has one outcome, the first.
 
-        The waiter is private: only two threads that meet in one moment can bring a second outcome to a call, and no
-        public door can make them.
+        Only two threads that meet in one moment can bring a second outcome to a call, so the waiter itself is told.
         """
-        waiter, first = threads._Waiter(), KeyError()
+        waiter, first = Waiter(), KeyError()
 
         waiter.settle(first)
         waiter.settle(ValueError())
