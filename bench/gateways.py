@@ -24,7 +24,7 @@ from bench.cohort import BRAND, CHANNEL, PHONE_CHARS, RECIPIENT_TYPE, Cohort
 from iyscheck.client import AsyncClient, Client
 from iyscheck.keys import AddressKey
 
-_STRIDE: Final = 7_919
+STRIDE: Final = 7_919
 """How far each caller goes from one address to the next: they all go through all of them, far from each other."""
 _TIMEOUT_S: Final = 10.0
 """So long that no stall of a busy machine ends a run."""
@@ -49,14 +49,14 @@ class _Span:
         return {"rate": self.answered / self.seconds, **percentiles(np.array(self.taken))}
 
 
-class _Sleepers:
+class Sleepers:
     """Threads that sleep and do nothing else when they are woken."""
 
     def __init__(self, number: int) -> None:
         self._waits, self._home = [threading.Lock() for _ in range(number)], threading.Lock()
         for lock in (*self._waits, self._home):
             lock.acquire()
-        self._woken, self._over = count(1), threading.Event()
+        self.woken, self._over = count(1), threading.Event()
         self._threads = [threading.Thread(target=self._sleep, args=(wait,)) for wait in self._waits]
 
     def __enter__(self) -> Self:
@@ -79,7 +79,7 @@ class _Sleepers:
     def _sleep(self, wait: threading.Lock) -> None:
         while not self._over.is_set():
             wait.acquire()
-            if next(self._woken) % len(self._waits) == 0:
+            if next(self.woken) % len(self._waits) == 0:
                 self._home.release()
 
 
@@ -124,7 +124,7 @@ class Gateway:
             async with grpc.aio.insecure_channel(self._echo, options=OPTIONS) as channel:
                 check: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(CHECK)
                 question = self._question
-                return await self._tasks(lambda _: check(question), callers, seconds, warm_s)
+                return await self.by_tasks(lambda _: check(question), callers, seconds, warm_s)
 
         return asyncio.run(run())
 
@@ -134,7 +134,7 @@ class Gateway:
         async def run() -> dict[str, float]:
             async with self._async_client() as client:
                 check, phones = client.check, self._phones
-                return await self._tasks(
+                return await self.by_tasks(
                     lambda at: check(brand=BRAND, channel=CHANNEL, recipient_type=RECIPIENT_TYPE, address=phones[at]),
                     callers,
                     seconds,
@@ -149,7 +149,7 @@ class Gateway:
         async def run() -> dict[str, float]:
             async with self._async_client() as client, client.batching() as checks:
                 check, phones = checks.check, self._phones
-                return await self._tasks(
+                return await self.by_tasks(
                     lambda at: check(brand=BRAND, channel=CHANNEL, recipient_type=RECIPIENT_TYPE, address=phones[at]),
                     callers,
                     seconds,
@@ -161,13 +161,14 @@ class Gateway:
     def _async_client(self) -> AsyncClient:
         return AsyncClient(self._target, address_key=self._key, timeout_s=_TIMEOUT_S)
 
-    async def _tasks(self, ask: AsyncAsk, callers: int, seconds: float, warm_s: float) -> dict[str, float]:
+    async def by_tasks(self, ask: AsyncAsk, callers: int, seconds: float, warm_s: float) -> dict[str, float]:
+        """Ask from so many tasks for so long; say how many were answered a second, and how late."""
         span, phones = _Span(seconds, warm_s), len(self._phones)
 
         async def caller(number: int) -> None:
             clock, begin, end = time.perf_counter, span.begin, span.end
             answered, before = 0, clock()
-            for at in count(number * _STRIDE, callers * _STRIDE):
+            for at in count(number * STRIDE, callers * STRIDE):
                 await ask(at % phones)
                 now = clock()
                 if before >= begin:
@@ -188,13 +189,13 @@ class Gateway:
         """Ask the echo server from threads, a unary call for each question."""
         with grpc.insecure_channel(self._echo, options=OPTIONS) as channel:
             check: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(CHECK)
-            return self._threads(lambda _: check(self._question, timeout=_TIMEOUT_S), callers, seconds, warm_s)
+            return self.by_threads(lambda _: check(self._question, timeout=_TIMEOUT_S), callers, seconds, warm_s)
 
     def threads_unary(self, *, callers: int, seconds: float, warm_s: float) -> dict[str, float]:
         """Ask iyscheck from threads by `Client.check`."""
         with self._client() as client:
             check, phones = client.check, self._phones
-            return self._threads(
+            return self.by_threads(
                 lambda at: check(brand=BRAND, channel=CHANNEL, recipient_type=RECIPIENT_TYPE, address=phones[at]),
                 callers,
                 seconds,
@@ -205,7 +206,7 @@ class Gateway:
         """Ask iyscheck from threads by the batching client."""
         with self._client() as client, client.batching() as checks:
             check, phones = checks.check, self._phones
-            return self._threads(
+            return self.by_threads(
                 lambda at: check(brand=BRAND, channel=CHANNEL, recipient_type=RECIPIENT_TYPE, address=phones[at]),
                 callers,
                 seconds,
@@ -216,7 +217,7 @@ class Gateway:
     def threads_woken(*, callers: int, seconds: float, warm_s: float) -> dict[str, float]:
         """Ask nobody: one thread wakes all callers, again and again, as somebody must who has their answers."""
         span = _Span(seconds, warm_s)
-        with _Sleepers(callers) as sleepers:
+        with Sleepers(callers) as sleepers:
             before = time.perf_counter()
             while before < span.end:
                 sleepers.wake()
@@ -230,14 +231,15 @@ class Gateway:
     def _client(self) -> Client:
         return Client(self._target, address_key=self._key, timeout_s=_TIMEOUT_S)
 
-    def _threads(self, ask: Ask, callers: int, seconds: float, warm_s: float) -> dict[str, float]:
+    def by_threads(self, ask: Ask, callers: int, seconds: float, warm_s: float) -> dict[str, float]:
+        """Ask from so many threads for so long; say how many were answered a second, and how late."""
         span, phones = _Span(seconds, warm_s), len(self._phones)
         answered = [-1] * callers
 
         def caller(number: int) -> None:
             clock, begin, end = time.perf_counter, span.begin, span.end
             mine, before = 0, clock()
-            for at in count(number * _STRIDE, callers * _STRIDE):
+            for at in count(number * STRIDE, callers * STRIDE):
                 ask(at % phones)
                 now = clock()
                 if before >= begin:

@@ -22,8 +22,9 @@ from iyscheck.store.writer import Applied, Batch, Writer
 DERIVED = (layout.INDEX, layout.INDEX_CHANGES)
 """Databases whose content follows from the records, and whose bytes depend on the way that they came."""
 
-ADDRESS_KEY = AddressKey(bytes(range(32)))
-STORE_KEY = StoreKey(bytes(range(32, 64)))
+ADDRESS_SECRET, STORE_SECRET = bytes(range(32)), bytes(range(32, 64))
+ADDRESS_KEY, STORE_KEY = AddressKey(ADDRESS_SECRET), StoreKey(STORE_SECRET)
+SECRETS = {ADDRESS_KEY.kind: ADDRESS_SECRET, STORE_KEY.kind: STORE_SECRET}
 
 NOW = 1_767_225_600
 """2026-01-01 00:00:00 UTC, the clock of engines built by `StoreBuilder.engine`."""

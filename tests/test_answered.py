@@ -131,9 +131,14 @@ def test_each_column(builder: StoreBuilder, recipients: list[str], who: Context)
 def test_column_in_keywords(builder: StoreBuilder) -> None:
     """Each frame of a column in keywords is told with its caller."""
     recorder = Recorder()
-    asked = {"brand": 1, "channel": Channel.MESAJ, "recipient_type": RecipientType.BIREYSEL}
 
-    result = engine_of(builder, recorder).check_column(**asked, recipients=[CONSENTED, REFUSED], caller="job")
+    result = engine_of(builder, recorder).check_column(
+        brand=WHO.brand,
+        channel=WHO.channel,
+        recipient_type=WHO.recipient_type,
+        recipients=[CONSENTED, REFUSED],
+        caller="job",
+    )
 
     ((caller, context, tags, answer),) = recorder.told
     assert (caller, context, tags) == ("job", WHO, tag_of(CONSENTED) + tag_of(REFUSED))

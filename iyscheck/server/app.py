@@ -107,9 +107,9 @@ class Server:
             parts.callback(server._health.stop)
             server._handlers.rehearse()
             # Last of all: from here on the kernel gives us connections, which should not have to wait.
-            server.address = server._bind(settings.listen)
+            server.address = server.bind(settings.listen)
             if control:
-                server._bind(control)
+                server.bind(control)
             else:
                 server._serve_metrics()
             server._health.start()  # which says SERVING: not before calls can be taken
@@ -179,7 +179,8 @@ class Server:
             offer(reflected, server)  # type: ignore[no-untyped-call] # the stubs forget its annotations
         return server
 
-    def _bind(self, address: str) -> str:
+    def bind(self, address: str) -> str:
+        """Open a port or socket to serve on; returns its address. Raises SettingsError."""
         try:
             port = self._grpc.add_insecure_port(address)
         except RuntimeError:

@@ -43,16 +43,17 @@ def run(settings: Settings, announce: Callable[[str], None] | None = None) -> in
     if count > cores:
         log.warning("more_workers_than_cores", workers=count, cores=cores)
     if count > 1:
-        return _run_workers(settings, count, log, lines, announce)
-    return _run_alone(settings, log, lines, announce)
+        return run_workers(settings, count, log, lines, announce)
+    return run_alone(settings, log, lines, announce)
 
 
-def _run_alone(
+def run_alone(
     settings: Settings,
     log: structlog.typing.FilteringBoundLogger,
     lines: LogLines,
     announce: Callable[[str], None] | None,
 ) -> int:
+    """Serve in this process."""
     with _reserve(settings.listen, log):
         pass  # nobody listens there; gRPC takes it alone itself
     over = Bell()
@@ -73,13 +74,14 @@ def _run_alone(
     return 0
 
 
-def _run_workers(
+def run_workers(
     settings: Settings,
     count: int,
     log: structlog.typing.FilteringBoundLogger,
     lines: LogLines,
     announce: Callable[[str], None] | None,
 ) -> int:
+    """Serve in so many processes on one port, and look after them."""
     with ExitStack() as parts:
         # Store and keys are opened here too: for the metrics, and to refuse what no worker could use.
         engine = parts.enter_context(open_engine(settings))
@@ -95,7 +97,7 @@ def _run_workers(
             count=count,
             drain_s=settings.drain_seconds,
             log=log,
-            settle=lambda pid: _settle(pid, tally, engine, log),
+            settle=lambda pid: settle(pid, tally, engine, log),
         )
         registry.register(supervisor.metrics)
         metrics_address = expose(registry, settings.metrics_listen, parts) if settings.metrics_listen else ""
@@ -123,7 +125,7 @@ def _reserve(listen: str, log: structlog.typing.FilteringBoundLogger) -> Reserva
     )
 
 
-def _settle(pid: int, tally: Tally, engine: Engine, log: structlog.typing.FilteringBoundLogger) -> None:
+def settle(pid: int, tally: Tally, engine: Engine, log: structlog.typing.FilteringBoundLogger) -> None:
     """Clean up after a worker that is gone; what fails must not end those that are there."""
     for name, clean in (("counters", lambda: tally.settle(pid)), ("reader slots", engine.sweep_readers)):
         try:

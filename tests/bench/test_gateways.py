@@ -126,8 +126,8 @@ def looped(site: Path, clock: Clock, kind: str, callers: int) -> dict[str, float
     """Run one of the loops for a hundred seconds of the clock, after fifty that do not count."""
     made = gateway(site, NOBODY, NOBODY)
     if kind == "threads":
-        return made._threads(clock.answer, callers, 100, 50)
-    return asyncio.run(made._tasks(clock.answer_later, callers, 100, 50))
+        return made.by_threads(clock.answer, callers, 100, 50)
+    return asyncio.run(made.by_tasks(clock.answer_later, callers, 100, 50))
 
 
 class TestLoops:
@@ -147,7 +147,7 @@ class TestLoops:
         """Every caller asks, about others than the rest do; the answers of all count, the waits of one."""
         found = looped(site, clock, kind, 5)
 
-        assert set(clock.asked) >= {number * gateways._STRIDE % 3_000 for number in range(5)}
+        assert set(clock.asked) >= {number * gateways.STRIDE % 3_000 for number in range(5)}
         assert len(set(clock.asked)) == len(clock.asked)
         assert abs(found["rate"] * 100 - 100) <= 10
         assert kind == "threads" or found["p50"] == 5_000
@@ -186,11 +186,11 @@ class TestSleepers:
     def test_all_of_them(self) -> None:
         """Each round wakes every thread once, and none is left at the end."""
         before = threading.active_count()
-        with gateways._Sleepers(5) as sleepers:
+        with gateways.Sleepers(5) as sleepers:
             assert threading.active_count() == before + 5
             for _ in range(3):
                 sleepers.wake()
-            assert next(sleepers._woken) == 3 * 5 + 1
+            assert next(sleepers.woken) == 3 * 5 + 1
         assert threading.active_count() == before
 
     def test_rate(self) -> None:

@@ -10,6 +10,7 @@ from tests.embedding import run
 
 def test_forked() -> None:
     """A child of a fork is told at once that it has no threads, also if the lock was held; leaving harms nothing."""
+    # The lock is private: a fork in the very moment in which a thread holds it cannot be had from outside.
     result = run(
         "import os, sys, time\n"
         "from iyscheck.client import Client\n"

@@ -18,7 +18,7 @@ from iyscheck.keys import ADDRESS_FORM
 from iyscheck.server.app import Server
 from iyscheck.server.log import open_log
 from iyscheck.server.settings import Settings
-from tests.builders import ADDRESS_KEY, STORE_KEY, StoreBuilder
+from tests.builders import ADDRESS_KEY, SECRETS, StoreBuilder
 
 BRAND = 600_123
 ASKED = {
@@ -64,10 +64,10 @@ class Site:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A small store behind a real server, which takes no addresses: it has no address key."""
     folder = tmp_path_factory.mktemp("site")
-    for key in (ADDRESS_KEY, STORE_KEY):
-        file = folder / key.kind
+    for kind, secret in SECRETS.items():
+        file = folder / kind
         file.touch(0o600)
-        file.write_text(f"iyscheck {key.kind} {ADDRESS_FORM} {key._secret.hex()}\n")
+        file.write_text(f"iyscheck {kind} {ADDRESS_FORM} {secret.hex()}\n")
     with StoreBuilder(folder / "store") as store:
         store.brand(BRAND, now=True)
         store.consent(brand=BRAND, recipient="+905321000001")

@@ -20,7 +20,7 @@ from iyscheck.server.app import Server
 from iyscheck.server.log import open_log
 from iyscheck.server.settings import Settings
 from iyscheck.v1.consent_check_pb2_grpc import ConsentCheckServiceStub
-from tests.builders import ADDRESS_KEY, STORE_KEY, StoreBuilder
+from tests.builders import ADDRESS_KEY, SECRETS, STORE_KEY, StoreBuilder
 
 CONSENTED, REFUSED, UNKNOWN = "+905321000001", "+905321000002", "+905321000003"
 STALE_BRAND = 2
@@ -88,7 +88,7 @@ def write_key(path: Path, key: Any) -> None:  # noqa: ANN401 - either key
     """Write a test key's file."""
     descriptor = os.open(path, os.O_CREAT | os.O_WRONLY, 0o600)
     with os.fdopen(descriptor, "w") as file:
-        file.write(f"iyscheck {key.kind} {ADDRESS_FORM} {key._secret.hex()}\n")
+        file.write(f"iyscheck {key.kind} {ADDRESS_FORM} {SECRETS[key.kind].hex()}\n")
 
 
 def make_site(path: Path) -> Site:

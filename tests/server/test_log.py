@@ -69,7 +69,7 @@ def test_health_last(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """No line says SERVING before calls can be taken: not while loops are compiled or the port is opened."""
     log = io.StringIO()
     said_before: list[str] = []
-    rehearse, bind = CheckHandlers.rehearse, Server._bind
+    rehearse, bind = CheckHandlers.rehearse, Server.bind
 
     def rehearsed(handlers: CheckHandlers) -> None:
         rehearse(handlers)
@@ -80,7 +80,7 @@ def test_health_last(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
         return bind(server, address)
 
     monkeypatch.setattr(CheckHandlers, "rehearse", rehearsed)
-    monkeypatch.setattr(Server, "_bind", bound)
+    monkeypatch.setattr(Server, "bind", bound)
     with Server.start(site.settings(), open_log("debug", log)):
         assert '"serving": true' in log.getvalue()
     assert said_before == ["", ""]

@@ -19,7 +19,7 @@ from iyscheck.server.metrics import Decisions, StoreState
 from iyscheck.store import layout
 from iyscheck.store.environment import open_writer
 from iyscheck.v1 import consent_check_pb2 as v1
-from tests.builders import ADDRESS_KEY, STORE_KEY, tag_of
+from tests.builders import SECRETS, tag_of
 from tests.server.conftest import CONSENTED, REFUSED, UNKNOWN, Served, Site, serve
 from tests.server.test_rpcs import QUESTIONS, token_of
 
@@ -136,8 +136,8 @@ def test_no_plaintext(site: Site) -> None:
         assert token_of(recipient).hex() not in written
         assert tag_of(recipient, Channel.MESAJ).hex() not in written
     assert "example.com" not in written
-    for key in (ADDRESS_KEY, STORE_KEY):
-        assert key._secret.hex() not in written
+    for secret in SECRETS.values():
+        assert secret.hex() not in written
 
 
 def test_unreadable_store(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:

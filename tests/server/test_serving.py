@@ -9,7 +9,7 @@ from iyscheck.errors import StoreUnreadableError
 from iyscheck.server import serving
 from iyscheck.server.log import open_log
 from iyscheck.server.processes.tally import Tally
-from iyscheck.server.serving import _settle
+from iyscheck.server.serving import settle
 from iyscheck.server.settings import Settings
 
 
@@ -20,8 +20,8 @@ def test_count(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str
     monkeypatch.setattr(serving, "usable_cores", lambda: 2)
     monkeypatch.setattr(serving, "take_over_library_logs", lambda _: None)
     monkeypatch.setattr(serving, "end_with_any_thread", lambda _: None)
-    monkeypatch.setattr(serving, "_run_workers", lambda _, count, *__: ran.append(count))
-    monkeypatch.setattr(serving, "_run_alone", lambda *_: ran.append(1))
+    monkeypatch.setattr(serving, "run_workers", lambda _, count, *__: ran.append(count))
+    monkeypatch.setattr(serving, "run_alone", lambda *_: ran.append(1))
     serving.run(Settings.read(workers=workers))
 
     assert ran == [runs]
@@ -42,7 +42,7 @@ def test_cleaning_up_fails(tmp_path: Path) -> None:
     log = io.StringIO()
     engine: Any = Unreadable()
 
-    _settle(5, Tally(tmp_path), engine, open_log("info", log))
+    settle(5, Tally(tmp_path), engine, open_log("info", log))
 
     lines = [json.loads(line) for line in log.getvalue().splitlines()]
     assert [(line["event"], line["what"]) for line in lines] == [

@@ -29,8 +29,8 @@ from iyscheck.server.threads import started_pool
 from iyscheck.v1 import consent_check_pb2 as v1
 from iyscheck.v1.consent_check_pb2_grpc import ConsentCheckServiceStub
 
-_ANSWER_S: Final = 2.0
-_LATE_S: Final = 5.0  # after the drain's own time
+ANSWER_S: Final = 2.0
+LATE_S: Final = 5.0  # after the drain's own time
 _START_S: Final = 600.0  # opening a large store on a cold disk, compiling the loops
 _CHANNEL: Final = (
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -38,7 +38,7 @@ _CHANNEL: Final = (
     ("grpc.max_reconnect_backoff_ms", 100),
 )
 _LONGEST_NAME: Final = 80  # of the 107 bytes that the name of a socket may have
-_PROGRAM: Final = "import sys; sys.path[:] = {path!r}; from iyscheck.server.processes.worker import main; main()"
+PROGRAM: Final = "import sys; sys.path[:] = {path!r}; from iyscheck.server.processes.worker import main; main()"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +95,8 @@ class Child:
         self._control = folder.path / f"worker-{serial}"
         # A question that starts a thread of its own, as gRPC's futures do, may not get one, and then hangs for good.
         self._asker = started_pool(1, f"ask-{number}")
-        self._channel: grpc.Channel | None = None
+        self.channel: grpc.Channel | None = None
+        """How it is asked, once its socket is there."""
         self._asked: Future[object] | None = None
         order = Order(
             worker=number,
@@ -105,7 +106,7 @@ class Child:
             control=_as_uri(self._control),
         )
         # As this process finds its modules, whatever the working directory holds (-P) and however we were started.
-        program = _PROGRAM.format(path=[path or str(Path.cwd()) for path in sys.path])
+        program = PROGRAM.format(path=[path or str(Path.cwd()) for path in sys.path])
         name = f"iyscheck-worker-{number}"  # for people who look at processes
         try:
             self.process = subprocess.Popen(  # noqa: S603 - our own program
@@ -131,6 +132,11 @@ class Child:
         """Return how it has ended, negative by a signal; None while it lives."""
         return self.process.poll()
 
+    @property
+    def is_asked(self) -> bool:
+        """Whether a question is on its way to it."""
+        return self._asked is not None
+
     def ask(self) -> None:
         """Keep one question on its way, and note what came of the last one."""
         if self._asked is None:
@@ -145,7 +151,7 @@ class Child:
 
     def drain(self, drain_s: float) -> None:
         """Ask it to end its work and go."""
-        self.due_s = time.monotonic() + drain_s + _LATE_S
+        self.due_s = time.monotonic() + drain_s + LATE_S
         self.process.terminate()
 
     def kill(self) -> None:
@@ -154,21 +160,21 @@ class Child:
 
     def close(self) -> None:
         """Let go of what was held for it; it is dead."""
-        if self._channel is not None:
-            self._channel.close()  # and with it a question on its way
+        if self.channel is not None:
+            self.channel.close()  # and with it a question on its way
         self._lifeline.close()
         self._asker.shutdown(wait=False, cancel_futures=True)
         self._control.unlink(missing_ok=True)
 
     def _question(self) -> Future[object] | None:
         """Ask through all layers once, then only whether it is there, which no metric counts."""
-        if self._channel is None:
+        if self.channel is None:
             if not self._control.exists():
                 return None
-            self._channel = grpc.insecure_channel(_as_uri(self._control), options=_CHANNEL)
+            self.channel = grpc.insecure_channel(_as_uri(self._control), options=_CHANNEL)
         if self.answered_s is None:
-            stub = ConsentCheckServiceStub(self._channel)
-            return self._asker.submit(stub.GetServerInfo, v1.GetServerInfoRequest(), timeout=_ANSWER_S)
+            stub = ConsentCheckServiceStub(self.channel)
+            return self._asker.submit(stub.GetServerInfo, v1.GetServerInfoRequest(), timeout=ANSWER_S)
         check: grpc.UnaryUnaryMultiCallable[health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse]
-        check = health_pb2_grpc.HealthStub(self._channel).Check  # type: ignore[attr-defined] # the stubs forget it
-        return self._asker.submit(check, health_pb2.HealthCheckRequest(), timeout=_ANSWER_S)
+        check = health_pb2_grpc.HealthStub(self.channel).Check  # type: ignore[attr-defined] # the stubs forget it
+        return self._asker.submit(check, health_pb2.HealthCheckRequest(), timeout=ANSWER_S)

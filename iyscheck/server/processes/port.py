@@ -55,7 +55,7 @@ class Reservation:
         """Take the port of all addresses of a host; False if it is not free but may become so."""
         with ExitStack() as sockets:
             try:
-                taken = [self._take(sockets, *found) for found in _resolved(host)]
+                taken = [self.take(sockets, *found) for found in _resolved(host)]
             except OSError as error:
                 if may_wait and error.errno == errno.EADDRINUSE:
                     return False
@@ -65,7 +65,7 @@ class Reservation:
             self._sockets = sockets.pop_all()
             return True
 
-    def _take(self, sockets: ExitStack, family: socket.AddressFamily, address: tuple[str, ...]) -> bool:
+    def take(self, sockets: ExitStack, family: socket.AddressFamily, address: tuple[str, ...]) -> bool:
         """Bind alone, then let workers join. False if this machine does not have the address."""
         try:
             taken = sockets.enter_context(socket.socket(family, socket.SOCK_STREAM))

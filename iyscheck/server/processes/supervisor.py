@@ -27,7 +27,7 @@ MOST_DEATHS: Final = 5
 _QUICK_S: Final = 10.0
 _BACK_OFF_S: Final = (0.0, 0.1, 0.3, 1.0)
 _BUSY_ROUND_S: Final = 0.05
-_IDLE_ROUND_S: Final = 1.0
+IDLE_ROUND_S: Final = 1.0
 _HANGS_S: Final = 30.0
 """A worker that was silent for that long is ended: the connections that it holds get no answer otherwise."""
 _UNSERVED_S: Final = 30.0
@@ -231,7 +231,7 @@ class Supervisor:
         """Tell how long to wait for the next round: shortly while something is on its way, else a second."""
         moving = self._leaving or self._rolling or self._roll
         settled = all(place.child is not None and place.child.answered_s is not None for place in self._places)
-        return _IDLE_ROUND_S if settled and not moving else _BUSY_ROUND_S
+        return IDLE_ROUND_S if settled and not moving else _BUSY_ROUND_S
 
     def wait(self) -> None:
         """Wait for the next round."""

@@ -20,7 +20,7 @@ from iyscheck.server.processes.counters import reserve
 from iyscheck.signals import Bell
 
 FAILED: Final = 2
-_LATE_S: Final = 5.0
+ORPHAN_S: Final = 5.0
 _SAMPLE_S: Final = 0.5
 
 
@@ -61,7 +61,7 @@ def main() -> None:
         orphaned.set()
         over.ring()
         if serving.is_set():
-            time.sleep(order.drain_s + _LATE_S)  # then whoever is still there hangs
+            time.sleep(order.drain_s + ORPHAN_S)  # then whoever is still there hangs
         shutil.rmtree(order.folder, ignore_errors=True)  # the one who made it cannot
         os._exit(FAILED)
 

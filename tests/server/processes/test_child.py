@@ -22,7 +22,7 @@ from iyscheck.server.settings import Settings
 from iyscheck.v1 import consent_check_pb2 as v1
 from iyscheck.v1.consent_check_pb2_grpc import ConsentCheckServiceStub
 
-PROGRAM = child._PROGRAM
+PROGRAM = child.PROGRAM
 IDLE = "import sys; sys.stdin.read()"
 TELLING = """
 import json, os
@@ -41,7 +41,7 @@ def folder() -> Iterator[Folder]:
 @pytest.fixture
 def begin(folder: Folder, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Child]]:
     """Starts stand-ins, which end when they are let go of."""
-    monkeypatch.setattr(child, "_PROGRAM", IDLE)
+    monkeypatch.setattr(child, "PROGRAM", IDLE)
     with ExitStack() as parts:
 
         def start() -> Child:
@@ -112,14 +112,14 @@ class TestQuestions:
         with answering(folder, HEALTH) as asked:
             while refused < 3:
                 worker.ask()
-                refused += worker._asked is None
+                refused += not worker.is_asked
                 time.sleep(0.01)
 
         assert (worker.answered_s, worker.is_silent, asked) == (None, False, [])
 
     def test_lost_question(self, begin: Callable[[], Child], folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
         """A question that nobody answers is given up after its time, and asked again."""
-        monkeypatch.setattr(child, "_ANSWER_S", 0.3)
+        monkeypatch.setattr(child, "ANSWER_S", 0.3)
         worker = begin()
         with answering(folder, INFO, lost=1) as asked:
             ask_until(worker, lambda: worker.answered_s is not None)
@@ -140,7 +140,7 @@ class TestQuestions:
         worker = begin()
         worker.ask()
 
-        assert worker._asked is None
+        assert not worker.is_asked
 
 
 class TestProcess:
@@ -158,9 +158,7 @@ class TestProcess:
         monkeypatch.setattr(sys, "path", ["", elsewhere])
         setting = PROGRAM.partition("from iyscheck")[0]
         telling = TELLING.format(variable=VARIABLE)
-        monkeypatch.setattr(
-            child, "_PROGRAM", f"import sys; usual = sys.path[:]\n{setting}\nsys.path += usual{telling}"
-        )
+        monkeypatch.setattr(child, "PROGRAM", f"import sys; usual = sys.path[:]\n{setting}\nsys.path += usual{telling}")
         worker = begin()
         monkeypatch.setattr(sys, "path", before)
         worker.process.wait(60)
@@ -182,7 +180,7 @@ class TestProcess:
             return process
 
         monkeypatch.setattr(subprocess, "Popen", start_and_wait)
-        monkeypatch.setattr(child, "_PROGRAM", "raise SystemExit(4)")
+        monkeypatch.setattr(child, "PROGRAM", "raise SystemExit(4)")
         worker = Child(0, Settings.read(), folder, 1)
         worker.close()
 
@@ -194,7 +192,7 @@ class TestProcess:
         worker, before = begin(), time.monotonic()
         worker.drain(9.0)
 
-        assert before + 9.0 + child._LATE_S <= worker.due_s < time.monotonic() + 9.0 + child._LATE_S + 1
+        assert before + 9.0 + child.LATE_S <= worker.due_s < time.monotonic() + 9.0 + child.LATE_S + 1
         assert worker.process.wait(60) < 0
         assert worker.exit_code is not None
 
@@ -208,6 +206,6 @@ class TestProcess:
 
             assert not (folder.path / "worker-7").exists()
         assert worker.process.wait(60) == 0
-        assert worker._channel is not None
+        assert worker.channel is not None
         with pytest.raises(ValueError, match="closed channel"):
-            ConsentCheckServiceStub(worker._channel).GetServerInfo(v1.GetServerInfoRequest())
+            ConsentCheckServiceStub(worker.channel).GetServerInfo(v1.GetServerInfoRequest())

@@ -134,7 +134,7 @@ def test_any_other_port(monkeypatch: pytest.MonkeyPatch) -> None:
 
     both = [(family, socket.SOCK_STREAM, 0, "", (host, 0)) for family, host in ADDRESSES_OF_LOCALHOST]
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: both)
-    monkeypatch.setattr(Reservation, "_take", take)
+    monkeypatch.setattr(Reservation, "take", take)
 
     assert Reservation("localhost:0", patience_s=60).address == "localhost:1004"
     assert tried == [0, 1_001, 0, 1_003]

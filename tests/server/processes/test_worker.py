@@ -128,7 +128,7 @@ class TestOrphan:
 
     def test_hangs(self, begin: Begin) -> None:
         """It ends also if its draining hangs, a little later."""
-        worker = begin("worker._LATE_S, app.Server.stop = 0.0, hang")
+        worker = begin("worker.ORPHAN_S, app.Server.stop = 0.0, hang")
         worker.wait_for("worker_serving")
         worker.let_go()
         worker.wait_for("hangs")
@@ -138,7 +138,7 @@ class TestOrphan:
 
     def test_starting(self, begin: Begin) -> None:
         """It ends at once if it does not serve yet: by the time it did the port might be another server's."""
-        worker = begin("worker._LATE_S, app.open_engine = 1000.0, hang")
+        worker = begin("worker.ORPHAN_S, app.open_engine = 1000.0, hang")
         worker.wait_for("hangs")
         worker.let_go()
 

@@ -311,7 +311,7 @@ class TestWoken:
     @pytest.mark.thorough
     def test_by_signals(self, site: Site) -> None:
         """Its worker's end, SIGHUP and SIGTERM are each acted on although its rounds take for ever."""
-        slow = "from iyscheck.server.processes import supervisor\nsupervisor._IDLE_ROUND_S = 1e6"
+        slow = "from iyscheck.server.processes import supervisor\nsupervisor.IDLE_ROUND_S = 1e6"
         with running(site, before=slow) as server:
             server.wait_for("serving")
             time.sleep(0.3)  # it rests now
