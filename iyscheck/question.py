@@ -143,12 +143,10 @@ class ColumnAnswer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class FrameResult:
-    """The answers to one frame: `reasons` is uint8 of shape (n,); `first` is the place of the first recipient."""
+class _Reasons:
+    """What may be read from the reason numbers of n recipients, uint8 of shape (n,)."""
 
-    first: int
     reasons: npt.NDArray[np.uint8]
-    envelope: Envelope
 
     @property
     def permitted(self) -> npt.NDArray[np.bool_]:
@@ -162,24 +160,21 @@ class FrameResult:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ColumnResult:
+class FrameResult(_Reasons):
+    """The answers to one frame: `reasons` is uint8 of shape (n,); `first` is the place of the first recipient."""
+
+    first: int
+    envelope: Envelope
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ColumnResult(_Reasons):
     """The answers to a whole column: `reasons` is uint8 of shape (N,), in the order asked.
 
     `envelopes` holds one envelope for each frame, in order; a column without recipients has none.
     """
 
-    reasons: npt.NDArray[np.uint8]
     envelopes: tuple[Envelope, ...]
-
-    @property
-    def permitted(self) -> npt.NDArray[np.bool_]:
-        """Who may be sent to: bool of shape (N,)."""
-        return PERMITTING[self.reasons]
-
-    @property
-    def counts(self) -> Mapping[Reason, int]:
-        """How many recipients got each reason; numbers that this version does not know are UNSPECIFIED."""
-        return counts_of(self.reasons)
 
     @property
     def first_position(self) -> Position | None:
