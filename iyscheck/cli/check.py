@@ -11,6 +11,7 @@ import typer
 from iyscheck import output
 from iyscheck.address import why_unreadable
 from iyscheck.cli.sentences import WORDS, Language, Words, explain, explain_unreadable
+from iyscheck.cli.starting import asked
 from iyscheck.consent import Channel, MessageClass, Reason, RecipientType
 from iyscheck.errors import SettingsError
 from iyscheck.keys import AddressKey
@@ -105,14 +106,18 @@ def check(  # noqa: PLR0913 - one parameter for each option
 
     key = AddressKey.load(address_key) if address_key else None
     text = _from_input() if address == "-" else address
-    with Client(server, address_key=key, timeout_s=timeout_s) as client:
-        answer = client.check(
-            brand=brand,
-            channel=channel,
-            recipient_type=recipient_type,
-            address=text,
-            message_class=message_class or MessageClass.COMMERCIAL,
-            retailer=retailer,
+    with Client(server, address_key=key) as client:
+        answer = asked(
+            lambda left_s: client.check(
+                brand=brand,
+                channel=channel,
+                recipient_type=recipient_type,
+                address=text,
+                message_class=message_class or MessageClass.COMMERCIAL,
+                retailer=retailer,
+                timeout_s=left_s,
+            ),
+            timeout_s,
         )
     cause = why_unreadable(text, channel) if answer.reason is Reason.INVALID_ADDRESS else None
     hint = "" if cause is None else explain_unreadable(cause, language)

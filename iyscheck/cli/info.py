@@ -6,6 +6,7 @@ import typer
 
 from iyscheck import output
 from iyscheck.cli.check import DEFAULT_SERVER, DEFAULT_TIMEOUT_S, Json, Server, Timeout, moment
+from iyscheck.cli.starting import asked
 from iyscheck.question import ServerInfo
 
 HELP: Final = """Show a server's limits, key ids, policy and freshness.
@@ -22,7 +23,7 @@ def info(*, server: Server = DEFAULT_SERVER, as_json: Json = False, timeout_s: T
     from iyscheck.client.sync import Client
 
     with Client(server) as client:
-        fields = _fields(client.server_info(timeout_s=timeout_s))
+        fields = _fields(asked(lambda left_s: client.server_info(timeout_s=left_s), timeout_s))
     if as_json:
         typer.echo(output.as_json(fields))
         return

@@ -4,6 +4,7 @@ Only texts of an iyscheck server are repeated (they hold no address by contract)
 not. `google.rpc.ErrorInfo` gives the code, `google.rpc.BadRequest` the field.
 """
 
+from time import monotonic
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
 import grpc
@@ -20,6 +21,8 @@ DOMAIN: Final = "iyscheck.v1"
 BATCH_TOO_LARGE: Final = "BATCH_TOO_LARGE"
 WRONG_FRAME: Final = "WRONG_FRAME"
 CLOSED: Final = "CLIENT_CLOSED"
+ARRIVAL_S: Final = 1.0
+_PAUSE_S: Final = 0.1
 _FAILED_WRITE: Final = "Internal error from Core"
 _STATUS_KEY: Final = "grpc-status-details-bin"
 
@@ -55,6 +58,41 @@ def breaks_stream(error: grpc.RpcError) -> bool:
 def _hides_the_cause(error: grpc.RpcError) -> bool:
     """grpc.aio reports a write into a stream that the server has ended as INTERNAL, whatever the server said."""
     return error.code() is grpc.StatusCode.INTERNAL and error.details() == _FAILED_WRITE
+
+
+def finds_nobody(error: grpc.RpcError) -> bool:
+    """Say whether a call ended before any server of ours had looked at it."""
+    return error.code() is grpc.StatusCode.UNAVAILABLE and _details(error)[0] is None
+
+
+class Arrival:
+    """A call on its way to a server: how long it may try again where it finds nobody.
+
+    gRPC's own retries are over after 0.35 s. Who connects while a worker dies beside others, on a busy machine, meets
+    nobody for longer.
+    """
+
+    def __init__(self, timeout_s: float) -> None:
+        now = monotonic()
+        self._deadline = now + timeout_s
+        self._until = now + min(timeout_s, ARRIVAL_S)
+        self._nobody: grpc.RpcError | None = None
+
+    def left_s(self) -> float:
+        """How long the next attempt may take."""
+        return max(self._deadline - monotonic(), 0.0)
+
+    def pause_s(self, error: grpc.RpcError) -> float | None:
+        """Take note of how an attempt ended; say how long to wait before the next one, None if that was the last."""
+        if not finds_nobody(error):
+            return None
+        self._nobody = error
+        return _PAUSE_S if monotonic() + _PAUSE_S < self._until else None
+
+    def told(self, error: grpc.RpcError) -> grpc.RpcError:
+        """Say how the call has ended: who ran out of time while nobody was there learns that nobody was there."""
+        late = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+        return error if self._nobody is None or not late else self._nobody
 
 
 def failure(error: grpc.RpcError, *, target: str, timeout_s: float) -> ServiceError:

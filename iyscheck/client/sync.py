@@ -212,10 +212,15 @@ class Client:
         return self._conversation.limits or self.server_info()
 
     def _call(self, method: Callable[..., ResponseT], request: object, timeout_s: float) -> ResponseT:
-        try:
-            return method(request, timeout=timeout_s)
-        except grpc.RpcError as error:
-            raise self._failed(error, timeout_s) from error
+        arrival = failures.Arrival(timeout_s)
+        while True:
+            try:
+                return method(request, timeout=arrival.left_s())
+            except grpc.RpcError as error:
+                pause_s = arrival.pause_s(error)
+                if pause_s is None:
+                    raise self._failed(arrival.told(error), timeout_s) from error
+            time.sleep(pause_s)
 
     def _failed(self, error: grpc.RpcError, timeout_s: float) -> ServiceError:
         failed = failures.failure(error, target=self._target, timeout_s=timeout_s)

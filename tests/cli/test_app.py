@@ -16,10 +16,11 @@ import pytest
 from iyscheck.cli.app import main
 from iyscheck.keys import AddressKey, StoreKey
 from iyscheck.v1 import consent_check_pb2 as pb
-from tests.client.fake_server import Service, abort, envelope, serving
+from tests.client.fake_server import Service, abort, envelope, serving, serving_later
 
 MAIN = "from iyscheck.cli.app import main; main()"
 YES, NO = "+905000000002", "+905000000003"
+NOBODY = ("--server", "127.0.0.1:1", "--timeout", "0.5")
 CONTEXT = ("--brand", "1", "--channel", "mesaj", "--recipient-type", "bireysel")
 
 
@@ -143,17 +144,38 @@ class TestCheck:
             assert f"'{module}'" not in done.stderr
 
 
+class TestStarting:
+    """A server that is not there yet is waited for."""
+
+    @pytest.mark.parametrize("arguments", [("check", YES, *CONTEXT), ("info",)], ids=["check", "info"])
+    def test_waits(self, arguments: tuple[str, ...]) -> None:
+        """Who asks while the server starts is answered, and told in between what is waited for."""
+        with serving_later(1.6) as target:
+            done = iyscheck(*arguments, "--server", target, "--timeout", "30", "--json")
+
+        assert done.returncode == 0
+        assert json.loads(done.stdout)
+        assert done.stderr == (f"iyscheck: No iyscheck server answers at {target}. Waiting up to 30 s for it.\n")
+
+    def test_not_for_ever(self) -> None:
+        """When the time is over, the error says that nobody was there."""
+        done = iyscheck("info", "--server", "127.0.0.1:1", "--timeout", "1.5", "--json")
+
+        assert done.returncode == 2
+        assert json.loads(done.stdout)["error"]["reason"] == "UNAVAILABLE"
+
+
 class TestErrors:
     """Whatever goes wrong is one sentence and exit code 2; never a traceback, never the address."""
 
     @pytest.mark.parametrize(
         ("arguments", "says"),
         [
-            (("check", YES, *CONTEXT, "--server", "127.0.0.1:1"), "No iyscheck server answers at 127.0.0.1:1."),
+            (("check", YES, *CONTEXT, *NOBODY), "No iyscheck server answers at 127.0.0.1:1."),
             (("check", YES, *CONTEXT, "--brand", "99999999999"), "brand: must be from 1 to"),
             (("check", YES, *CONTEXT, "--address-key", "nowhere.key"), "nowhere.key does not exist."),
             (("check", "-", *CONTEXT), "must hold exactly one line"),
-            (("info", "--server", "127.0.0.1:1"), "No iyscheck server answers at 127.0.0.1:1."),
+            (("info", *NOBODY), "No iyscheck server answers at 127.0.0.1:1."),
             (("keys", "show", "nowhere.key"), "nowhere.key does not exist."),
         ],
         ids=["nobody", "brand", "key", "input", "info", "keys"],

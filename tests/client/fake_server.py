@@ -1,5 +1,7 @@
 """A server in the test process that speaks the contract, and breaks it where a test says so."""
 
+import socket
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent import futures
@@ -136,6 +138,27 @@ class Service(ConsentCheckServiceServicer):
             position=pb.Position(log_id=LOG, sequence=7),
             policy=pb.Policy(policy_id="0" * 16),
         )
+
+
+@contextmanager
+def serving_later(after_s: float) -> Iterator[str]:
+    """Serve in so many seconds; gives the address at once, where nobody listens until then."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    over = threading.Event()
+
+    def serve() -> None:
+        time.sleep(after_s)
+        with serving(port):
+            over.wait()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        over.set()
+        thread.join()
 
 
 @contextmanager

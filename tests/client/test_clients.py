@@ -2,6 +2,7 @@ import asyncio
 import inspect
 import itertools
 import threading
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import get_type_hints
@@ -28,7 +29,18 @@ from iyscheck.keys import AddressKey
 from iyscheck.question import Answer, Context, ItemError, Question
 from iyscheck.v1 import consent_check_pb2 as pb
 from tests.client.conftest import Ask
-from tests.client.fake_server import KEY_ID, LOG, PERMITTED, Service, abort, envelope, frame_reply, serving, verdict
+from tests.client.fake_server import (
+    KEY_ID,
+    LOG,
+    PERMITTED,
+    Service,
+    abort,
+    envelope,
+    frame_reply,
+    serving,
+    serving_later,
+    verdict,
+)
 
 ADDRESS = "+905000000002"
 CONTEXT = Context(brand=1, channel=Channel.MESAJ, recipient_type=RecipientType.BIREYSEL)
@@ -36,7 +48,9 @@ GOING_AWAY = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 """What calls end with that reach a server which shuts down."""
 
 
-def check(client: Client, address: str = ADDRESS, min_position: Position | None = None) -> Answer:
+def check(
+    client: Client, address: str = ADDRESS, min_position: Position | None = None, timeout_s: float | None = None
+) -> Answer:
     """Ask one question."""
     return client.check(
         brand=1,
@@ -44,6 +58,7 @@ def check(client: Client, address: str = ADDRESS, min_position: Position | None 
         recipient_type=RecipientType.BIREYSEL,
         address=address,
         min_position=min_position,
+        timeout_s=timeout_s,
     )
 
 
@@ -490,6 +505,21 @@ class TestFailures:
             ask(service.target, lambda client: check_column(client, numbered(2)))
 
         assert (failed.value.code, failed.value.field) == (reason, "tokens")
+
+    def test_late_server(self, ask: Ask) -> None:
+        """Who comes before the server, or while it is being replaced, is answered when it is there."""
+        with serving_later(0.6) as target:
+            assert ask(target, lambda client: check(client, timeout_s=10))
+
+    @pytest.mark.parametrize("timeout_s", [0.45, 0.7, 30])
+    def test_nobody_in_time(self, ask: Ask, timeout_s: float) -> None:
+        """Whatever the deadline, where nobody listens the error says so; nobody waits for long for that."""
+        began = time.monotonic()
+        with pytest.raises(ServiceUnavailableError) as failed:
+            ask("127.0.0.1:1", lambda client: check(client, timeout_s=timeout_s))
+
+        assert failed.value.code == "UNAVAILABLE"
+        assert time.monotonic() - began < 20
 
     def test_nobody(self, ask: Ask) -> None:
         """Where nobody listens, single questions and columns end alike."""
