@@ -146,9 +146,9 @@ def closed() -> ServiceUnavailableError:
 
 
 def forked() -> ServiceUnavailableError:
-    """Make the error of a batching client that was opened before this process was forked: its threads stayed there."""
+    """Make the error of a batching client that was opened before a fork: what it runs in stayed in the parent."""
     return ServiceUnavailableError(
-        "The batching client was opened before this process was forked; its threads are not here.",
+        "The batching client was opened before this process was forked, and works only there.",
         code=CLOSED,
         fix="Open it in each process after the fork.",
     )

@@ -150,7 +150,7 @@ class TestStarting:
     @pytest.mark.parametrize("arguments", [("check", YES, *CONTEXT), ("info",)], ids=["check", "info"])
     def test_waits(self, arguments: tuple[str, ...]) -> None:
         """Who asks while the server starts is answered, and told in between what is waited for."""
-        with serving_later(1.6) as target:
+        with serving_later(2.4) as target:
             done = iyscheck(*arguments, "--server", target, "--timeout", "30", "--json")
 
         assert done.returncode == 0

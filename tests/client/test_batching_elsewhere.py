@@ -29,7 +29,35 @@ def test_forked() -> None:
     )
 
     assert result.stdout == (
-        "The batching client was opened before this process was forked; its threads are not here. "
+        "The batching client was opened before this process was forked, and works only there. "
+        "Open it in each process after the fork.\n"
+    ), result.stderr
+
+
+def test_forked_tasks() -> None:
+    """The same for asyncio: a child that would go on with its parent's client is told, and leaves in peace."""
+    result = run(
+        "import asyncio, os\n"
+        "from iyscheck.client import AsyncClient\n"
+        "from iyscheck.errors import ServiceUnavailableError\n"
+        "from tests.embedding import PEOPLE, ask\n"
+        "async def asked(batching):\n"
+        "    try: await ask(batching, PEOPLE[0])\n"
+        "    except ServiceUnavailableError as error: print(error, flush=True)\n"
+        "    await batching.__aexit__(ValueError, ValueError(), None)\n"
+        "async def main():\n"
+        "    async with AsyncClient('127.0.0.1:9') as client, client.batching() as batching:\n"
+        "        child = os.fork()\n"
+        "        if not child:\n"
+        "            asyncio._set_running_loop(None)  # as a program does that forks out of asyncio\n"
+        "            asyncio.new_event_loop().run_until_complete(asyncio.wait_for(asked(batching), 20))\n"
+        "            os._exit(0)\n"
+        "        assert os.waitpid(child, 0)[1] == 0\n"
+        "asyncio.run(main())\n"
+    )
+
+    assert result.stdout == (
+        "The batching client was opened before this process was forked, and works only there. "
         "Open it in each process after the fork.\n"
     ), result.stderr
 

@@ -5,6 +5,8 @@ A call costs one future, three appends and one look-up; everything else is done 
 """
 
 import asyncio
+import os
+import weakref
 from collections.abc import Awaitable, Callable, Iterable
 from itertools import islice
 from time import monotonic
@@ -67,12 +69,15 @@ class AsyncBatching:
         self._stuck: set[int] = set()
         self._queue: dict[asyncio.Future[None], None] = {}
         self._open = False
+        self._forked = False
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = float("inf")
         self._alarm_rang: float | None = None
         self._trouble: ServiceError | None = None
 
     async def __aenter__(self) -> Self:
+        here = weakref.ref(self)
+        os.register_at_fork(after_in_child=lambda: _forget(here()))
         self._loop = asyncio.get_running_loop()
         self._work = asyncio.Event()
         self._over = asyncio.Event()
@@ -84,12 +89,16 @@ class AsyncBatching:
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if kind is not None:
+        if kind is not None and not self._forked:
             self._fail(self._ledger.alive(), failures.closed())
             for turn in self._queue:
                 if not turn.done():
                     turn.set_exception(failures.closed())
         await self.close()
+
+    def forget(self) -> None:
+        """Refuse all calls in a forked process: the loop, its tasks and gRPC's threads stayed in the parent."""
+        self._forked, self._open = True, False
 
     async def close(self) -> None:
         """Take no more calls, wait until the outstanding ones are answered or out of time, and end the connections."""
@@ -167,7 +176,7 @@ class AsyncBatching:
     async def _check_later(self, key: Key, call: calls.ColumnCall, recipient: str | bytes, deadline: float) -> Answer:
         """Wait for room, in the order of arrival and within the deadline, and ask then."""
         if not self._open:
-            raise failures.closed()
+            raise failures.forked() if self._forked else failures.closed()
         if self._queue or not self._ledger.room():
             await self._wait_for_room(deadline)
         return await self._put(key, call, recipient, deadline)
@@ -364,3 +373,9 @@ class AsyncBatching:
         else:
             self._fail(lost(), failed)
             self._settled()
+
+
+def _forget(batching: AsyncBatching | None) -> None:
+    """Refuse all calls of a forked process."""
+    if batching is not None:
+        batching.forget()
