@@ -56,7 +56,32 @@ def _message_class(text: str) -> MessageClass:
 
 Server = Annotated[str, typer.Option("--server", envvar="IYSCHECK_SERVER", metavar="HOST:PORT", help="Whom to ask.")]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, also for errors.")]
-Timeout = Annotated[float, typer.Option("--timeout", min=0.001, metavar="SECONDS", help="How long to wait.")]
+Timeout = Annotated[
+    float,
+    typer.Option(
+        "--timeout", min=0.001, metavar="SECONDS", help="How long to wait, also for a server that is just starting."
+    ),
+]
+
+
+ClassOption = Annotated[
+    MessageClass | None,
+    typer.Option(
+        "--class",
+        parser=_message_class,
+        metavar="CLASS",
+        help="What you declare the message to be; commercial unless said.",
+    ),
+]
+KeyOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--address-key",
+        envvar="IYSCHECK_ADDRESS_KEY",
+        metavar="FILE",
+        help="Send a token made with this key instead of the address.",
+    ),
+]
 
 
 def check(  # noqa: PLR0913 - one parameter for each option
@@ -73,28 +98,12 @@ def check(  # noqa: PLR0913 - one parameter for each option
     recipient_type: Annotated[
         RecipientType, typer.Option("--recipient-type", parser=_recipient_type, metavar="bireysel|tacir")
     ],
-    message_class: Annotated[
-        MessageClass | None,
-        typer.Option(
-            "--class",
-            parser=_message_class,
-            metavar="CLASS",
-            help="What you declare the message to be; commercial unless said.",
-        ),
-    ] = None,
+    message_class: ClassOption = None,
     retailer: Annotated[
         int | None, typer.Option("--retailer", min=1, help="İYS retailerCode in whose name the message goes out.")
     ] = None,
     server: Server = DEFAULT_SERVER,
-    address_key: Annotated[
-        Path | None,
-        typer.Option(
-            "--address-key",
-            envvar="IYSCHECK_ADDRESS_KEY",
-            metavar="FILE",
-            help="Send a token made with this key instead of the address.",
-        ),
-    ] = None,
+    address_key: KeyOption = None,
     language: Annotated[
         Language, typer.Option("--lang", envvar="IYSCHECK_LANG", case_sensitive=False, help="Language of the answer.")
     ] = Language.ENGLISH,
