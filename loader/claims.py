@@ -13,7 +13,7 @@ from enum import StrEnum
 from typing import Final
 
 from iyscheck.store.layout import SourceState, Span
-from loader import times
+from loader.reading import times
 
 _SHOWN_AFTER: Final = "01:02:00"
 """On the next day, when İYS has shown all rows of a day for sure."""

@@ -26,12 +26,12 @@ from iyscheck.keys import AddressKey, StoreKey
 from iyscheck.store.layout import SourceState, Span
 from iyscheck.store.writer import Applied, Batch, Writer
 from loader import source as sources
-from loader import times
 from loader.ahead import ahead
 from loader.claims import Claim, Outcome, Unproved
-from loader.feed import Feed, Parsed
+from loader.reading import times
+from loader.reading.feed import Feed, Parsed
+from loader.reading.rows import LINE_TOO_LONG, BadLine, Decoded, Format, split
 from loader.rejects import RejectsFile, entry, rejects_name
-from loader.rows import LINE_TOO_LONG, BadLine, Decoded, Format, split
 from loader.runs import RUN_ROWS, Runs
 from loader.source import STDIN, Chunk, LineReader, Stamp
 

@@ -21,9 +21,9 @@ import zstandard
 
 from iyscheck.errors import SourceChangedError, SourceUnreadableError
 from iyscheck.kernel import Kernel
-from loader import formats
-from loader.documents import Unwrapped
-from loader.rows import NEWLINE, DailyCsv, Format, JsonLines, looks_like_csv
+from loader.reading import formats
+from loader.reading.documents import Unwrapped
+from loader.reading.rows import NEWLINE, DailyCsv, Format, JsonLines, looks_like_csv
 
 STDIN: Final = "-"
 PIECE_BYTES: Final = 2**20

@@ -10,8 +10,8 @@ import typer
 
 from iyscheck import output
 from loader import source as sources
-from loader import times
 from loader.claims import SENTENCES, Outcome
+from loader.reading import times
 from loader.run import Report
 
 

@@ -13,7 +13,7 @@ from typing import Final, Protocol
 import msgspec
 
 from iyscheck.errors import SourceUnreadableError
-from loader import vocabulary as names
+from loader.reading import vocabulary as names
 
 DOCUMENT_MAX_BYTES: Final = 2**26
 """A page of İYS has 1,000 rows at most: 0.3 MB."""

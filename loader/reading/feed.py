@@ -25,11 +25,11 @@ from iyscheck.change import (
 from iyscheck.consent import CLOCK_TOLERANCE_S, Channel, RecipientType, Status
 from iyscheck.kernel import Kernel
 from iyscheck.keys import AddressKey, StoreKey
-from loader import times
-from loader import vocabulary as names
-from loader.plain import AHEAD_MAX_S, PlainConsents
-from loader.rows import BadLine, Decoded, Fault, RejectReason, Row, with_rows
-from loader.vocabulary import Kind
+from loader.reading import times
+from loader.reading import vocabulary as names
+from loader.reading.plain import AHEAD_MAX_S, PlainConsents
+from loader.reading.rows import BadLine, Decoded, Fault, RejectReason, Row, with_rows
+from loader.reading.vocabulary import Kind
 
 BRAND_MAX: Final = 2**32 - 1
 CODE_MAX: Final = 2**63 - 1

@@ -27,9 +27,9 @@ from iyscheck.change import (
 from iyscheck.consent import Channel, RecipientType, Status
 from iyscheck.kernel import Kernel
 from iyscheck.keys import AddressKey, StoreKey
-from loader import times
-from loader import vocabulary as names
-from loader.shapes import ShapedRows, Span, Text, integers, words_of
+from loader.reading import times
+from loader.reading import vocabulary as names
+from loader.reading.shapes import ShapedRows, Span, Text, integers, words_of
 
 Mask = npt.NDArray[np.bool_]
 Numbers = npt.NDArray[np.uint8]
@@ -84,7 +84,7 @@ class _Vocabulary:
     def numbers(self, text: Text, span: Span, kernel: Kernel) -> Numbers:
         """Return the number of each of N texts."""
         if kernel is Kernel.NUMBA:
-            from loader import loops
+            from loader.reading import loops
 
             found = np.full(len(span.start), self._other, np.uint8)
             loops.vocabulary(
@@ -241,7 +241,7 @@ def _is_consent(rows: ShapedRows, *, given: int | None) -> bool:
 def _seconds(text: Text, span: Span, kernel: Kernel) -> npt.NDArray[np.int64]:
     """Read local seconds: ABSENT for an empty text, INVALID for all but 19 characters, fractions too."""
     if kernel is Kernel.NUMBA:
-        from loader import loops
+        from loader.reading import loops
 
         found = np.empty(len(span.start), np.int64)
         loops.seconds(
@@ -295,7 +295,7 @@ def _evidence(rows: ShapedRows, good: Mask, kernel: Kernel) -> _Evidence:
     if names.TRANSACTION_ID in rows.texts:
         span = rows.texts[names.TRANSACTION_ID]
         if kernel is Kernel.NUMBA:
-            from loader import loops
+            from loader.reading import loops
 
             right = np.empty(count, np.bool_)
             loops.hexadecimal(rows.text.padded, span.start, span.length, right, transaction)

@@ -19,8 +19,8 @@ import numpy.typing as npt
 
 from iyscheck.errors import SourceUnreadableError
 from iyscheck.kernel import Kernel
-from loader import vocabulary as names
-from loader.shapes import FEWEST, Lines, ShapedRows, Shapes
+from loader.reading import vocabulary as names
+from loader.reading.shapes import FEWEST, Lines, ShapedRows, Shapes
 
 LINE_MAX_BYTES: Final = 2**20
 BOM: Final = b"\xef\xbb\xbf"

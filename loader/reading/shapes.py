@@ -274,7 +274,7 @@ class _Rows:
 
     def read(self, shape: _Shape, chosen: Places) -> tuple[ShapedRows, npt.NDArray[np.bool_]]:
         """Read those of the chosen lines that have the shape; also say which of all these have it."""
-        from loader import loops
+        from loader.reading import loops
 
         starts, ends = self._starts[chosen], self._ends[chosen]
         fits = np.empty(len(chosen), np.bool_)

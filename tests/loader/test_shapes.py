@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 
 from iyscheck.consent import Channel
 from iyscheck.kernel import Kernel
-from loader import loops, plain, shapes
-from loader.feed import Feed, Parsed
-from loader.rows import LINE_MAX_BYTES, JsonLines, is_row
-from loader.shapes import Lines, Shapes, Span, Text
-from loader.vocabulary import TEST_BRAND
+from loader.reading import loops, plain, shapes
+from loader.reading.feed import Feed, Parsed
+from loader.reading.rows import LINE_MAX_BYTES, JsonLines, is_row
+from loader.reading.shapes import Lines, Shapes, Span, Text
+from loader.reading.vocabulary import TEST_BRAND
 from tests.builders import ADDRESS_KEY, NOW, STORE_KEY
 from tests.dice import often
 from tests.loader.feeds import brand_row, consent, lines

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from iyscheck.errors import SourceChangedError, SourceUnreadableError
 from loader import source
-from loader.rows import DailyCsv, JsonLines
+from loader.reading.rows import DailyCsv, JsonLines
 from loader.source import LineReader
 from tests.dice import often
 
