@@ -26,7 +26,7 @@ from loader.claims import DIGESTS, Claim
 from loader.follow import POLL_S, SETTLE_S, Follower
 from loader.metrics import FeedMetrics
 from loader.reading import times
-from loader.reading.feed import BRAND_MAX
+from loader.reading.vocabulary import BRAND_MAX
 from loader.run import ALL_BRANDS, COMMIT_ROWS, Commit, Loader, Options, check_watermark, kernel_for, source_name
 from loader.status import print_status, status_of
 from loader.summary import again, moved, print_json, print_report, texts, utc

@@ -12,7 +12,7 @@ from typing import Final, Self
 import msgspec
 
 from iyscheck.errors import SourceUnreadableError
-from loader.reading.rows import Fault
+from loader.reading.faults import Fault
 
 DIRECTORY_MODE: Final = 0o700
 FILE_MODE: Final = 0o600

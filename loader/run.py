@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Final, Self
 
 import msgspec
-import numpy as np
 
 from iyscheck.change import ConsentColumns, Position
 from iyscheck.consent import CLOCK_TOLERANCE_S
@@ -29,8 +28,9 @@ from loader import source as sources
 from loader.ahead import ahead
 from loader.claims import Claim, Outcome, Unproved
 from loader.reading import times
+from loader.reading.faults import LINE_TOO_LONG
 from loader.reading.feed import Feed, Parsed
-from loader.reading.rows import LINE_TOO_LONG, BadLine, Decoded, Format, split
+from loader.reading.rows import Decoded, Format, split, too_long
 from loader.rejects import RejectsFile, entry, rejects_name
 from loader.runs import RUN_ROWS, Runs
 from loader.source import STDIN, Chunk, LineReader, Stamp
@@ -570,17 +570,7 @@ def _entries(chunk: Chunk, parsed: Parsed, form: Format, lines_before: int) -> l
 
 
 def _decoded(chunk: Chunk, form: Format) -> Decoded:
-    return _too_long() if chunk.discarded else form.decode(chunk.data, first=chunk.first)
-
-
-def _too_long() -> Decoded:
-    return Decoded(
-        rows=[],
-        lines=np.zeros(0, np.int64),
-        ordinals=np.zeros(0, np.int64),
-        count=1,
-        bad=[BadLine(line=0, fault=LINE_TOO_LONG)],
-    )
+    return too_long() if chunk.discarded else form.decode(chunk.data, first=chunk.first)
 
 
 def _nothing() -> Parsed:

@@ -22,8 +22,10 @@ import zstandard
 from iyscheck.errors import SourceChangedError, SourceUnreadableError
 from iyscheck.kernel import Kernel
 from loader.reading import formats
+from loader.reading.daily_csv import DailyCsv, looks_like_csv
 from loader.reading.documents import Unwrapped
-from loader.reading.rows import NEWLINE, DailyCsv, Format, JsonLines, looks_like_csv
+from loader.reading.json_lines import JsonLines
+from loader.reading.rows import NEWLINE, Format
 
 STDIN: Final = "-"
 PIECE_BYTES: Final = 2**20

@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from iyscheck.kernel import Compiled
 from iyscheck.words import put_word, word
-from loader.reading.shapes import INTEGER_MAX_CHARS
+from loader.reading.text import INTEGER_MAX_CHARS
 
 Bytes = npt.NDArray[np.uint8]
 Places = npt.NDArray[np.int64]

@@ -4,7 +4,6 @@ Only rows without any fault are taken here, and everything else is left to `feed
 and what to say of a row that breaks them. A row taken here gives exactly the change that it would give there.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -15,7 +14,6 @@ from iyscheck import address
 from iyscheck.address import TextColumn
 from iyscheck.change import (
     HEX_TRANSACTION,
-    LOCAL_SECONDS_MAX,
     NO_TRANSACTION,
     SOURCE_NUMBERS,
     TAG_BYTES,
@@ -29,93 +27,19 @@ from iyscheck.kernel import Kernel
 from iyscheck.keys import AddressKey, StoreKey
 from loader.reading import times
 from loader.reading import vocabulary as names
-from loader.reading.shapes import ShapedRows, Span, Text, integers, words_of
+from loader.reading.fields import CodeTable, Mask, Numbers, column_of, hexadecimal, seconds
+from loader.reading.shapes import ShapedRows
+from loader.reading.text import Span, integers
+from loader.reading.times import AHEAD_MAX_S
 
-Mask = npt.NDArray[np.bool_]
-Numbers = npt.NDArray[np.uint8]
-
-AHEAD_MAX_S: Final = 600
-"""How far a creationDate may lie in the future: a typo of 2099 would freeze a consent for ever.
-
-So far a consentDate may lie behind its creationDate, too.
-"""
 _TEXTS: Final = frozenset(names.FIELDS[names.Kind.CONSENT]) - {names.BRAND_CODE, names.RETAILER_ACCESS}
 _NEEDED: Final = frozenset(names.NEEDED) - {names.BRAND_CODE}
-_WORD_CHARS: Final = 8
-
-
-def _masks(words: int) -> npt.NDArray[np.uint64]:
-    """Return by length the words that keep a text of that length and clear what follows it: (8 * words + 1, words)."""
-    longest = words * _WORD_CHARS
-    rows = [(b"\xff" * length).ljust(longest, b"\0") for length in range(longest + 1)]
-    masks = np.frombuffer(b"".join(rows), np.uint64).reshape(longest + 1, words)
-    masks.setflags(write=False)
-    return masks
-
-
-class _Vocabulary:
-    """A few short texts and the number that each stands for. Every other text stands for `other`."""
-
-    def __init__(self, numbers: Mapping[str, int], *, other: int) -> None:
-        self._words = -(-max(map(len, numbers)) // _WORD_CHARS)
-        self._masks = _masks(self._words)
-        self._other = other
-        size = self._words * _WORD_CHARS
-        texts = np.frombuffer(b"".join(name.encode().ljust(size, b"\0") for name in numbers), np.uint64)
-        self._texts = texts.reshape(-1, self._words)
-        self._numbers = np.array([*numbers.values()], np.uint8)
-        # Multipliers are tried until each text has a place of its own: then one comparison decides.
-        self._multiplier = next(
-            np.uint64(odd)
-            for odd in range(0x9E3779B97F4A7C15, 2**64, 2)
-            if len(set(self._places(self._texts, np.uint64(odd)).tolist())) == len(numbers)
-        )
-        self._at = np.zeros(2**_PLACE_BITS, np.intp)
-        self._at[self._places(self._texts, self._multiplier)] = np.arange(len(numbers))
-
-    @staticmethod
-    def _places(words: npt.NDArray[np.uint64], multiplier: np.uint64) -> npt.NDArray[np.uint64]:
-        mixed = np.zeros(len(words), np.uint64)
-        for column in words.T:
-            mixed = (mixed ^ column) * multiplier
-            mixed ^= mixed >> np.uint64(32)
-        return mixed * multiplier >> np.uint64(64 - _PLACE_BITS)
-
-    def numbers(self, text: Text, span: Span, kernel: Kernel) -> Numbers:
-        """Return the number of each of N texts."""
-        if kernel is Kernel.NUMBA:
-            from loader.reading import loops
-
-            found = np.full(len(span.start), self._other, np.uint8)
-            loops.vocabulary(
-                text.padded,
-                span.start,
-                span.length,
-                self._masks,
-                self._multiplier,
-                np.uint64(64 - _PLACE_BITS),
-                self._at,
-                self._texts,
-                self._numbers,
-                found,
-            )
-            return found
-        longest = self._words * _WORD_CHARS
-        words = text.words(span.start, longest) & self._masks[np.minimum(span.length, longest)]
-        at = self._at[self._places(words, self._multiplier)]
-        same = span.length <= longest
-        for column in range(self._words):
-            same &= words[:, column] == self._texts[at, column]
-        return np.where(same, self._numbers[at], np.uint8(self._other))
-
-
-_PLACE_BITS: Final = 10
-_CHANNELS: Final = _Vocabulary(names.CHANNEL_CODES, other=0)
-_TYPES: Final = _Vocabulary(names.RECIPIENT_TYPE_CODES, other=0)
-_STATUSES: Final = _Vocabulary(names.STATUS_CODES, other=0)
+_CHANNELS: Final = CodeTable(names.CHANNEL_CODES, other=0)
+_TYPES: Final = CodeTable(names.RECIPIENT_TYPE_CODES, other=0)
+_STATUSES: Final = CodeTable(names.STATUS_CODES, other=0)
 _OTHER_SOURCE: Final = 255
-_SOURCES: Final = _Vocabulary({"": 0, **SOURCE_NUMBERS}, other=_OTHER_SOURCE)
-_KINDS: Final = _Vocabulary({names.USUAL_KIND: 1}, other=0)
+_SOURCES: Final = CodeTable({"": 0, **SOURCE_NUMBERS}, other=_OTHER_SOURCE)
+_KINDS: Final = CodeTable({names.USUAL_KIND: 1}, other=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -200,11 +124,11 @@ class PlainConsents:
         self, rows: ShapedRows, good: Mask, *, needed: Mask
     ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
         """Read registration and consent time, the second one absent only where it is not needed."""
-        registered = _seconds(rows.text, rows.texts[names.CREATION_DATE], self._kernel)
+        registered = seconds(rows.text, rows.texts[names.CREATION_DATE], self._kernel)
         good &= registered > 0
         consented = np.zeros(len(rows), np.int64)
         if names.CONSENT_DATE in rows.texts:
-            consented = _seconds(rows.text, rows.texts[names.CONSENT_DATE], self._kernel)
+            consented = seconds(rows.text, rows.texts[names.CONSENT_DATE], self._kernel)
         good &= (consented > 0) | ((consented == times.ABSENT) & ~needed)
         return registered, consented
 
@@ -222,7 +146,7 @@ class PlainConsents:
                 ends = chosen.start + chosen.length  # the loop over phones looks at nothing between them
                 column = TextColumn(data=rows.text.padded, starts=chosen.start, ends=ends)
             else:
-                column = _column(rows.text, chosen)
+                column = column_of(rows.text, chosen)
             tokens = address.tokens(column, as_channel, self._address_key, self._kernel)
             good[places] = address.readable(tokens)
             tag[places] = self._store_key.tags(tokens)
@@ -238,52 +162,6 @@ def _is_consent(rows: ShapedRows, *, given: int | None) -> bool:
     return fits and names.LIST not in strange and not any(names.meant(key, names.Kind.CONSENT) for key in strange)
 
 
-def _seconds(text: Text, span: Span, kernel: Kernel) -> npt.NDArray[np.int64]:
-    """Read local seconds: ABSENT for an empty text, INVALID for all but 19 characters, fractions too."""
-    if kernel is Kernel.NUMBA:
-        from loader.reading import loops
-
-        found = np.empty(len(span.start), np.int64)
-        loops.seconds(
-            text.padded,
-            span.start,
-            span.length,
-            times.PATTERN,
-            times.TOO_MUCH,
-            times.MONTHS,
-            times.DAYS_IN_MONTHS,
-            LOCAL_SECONDS_MAX,
-            found,
-        )
-        return found
-    seconds = times.seconds_of_words(text.words(span.start, times.TIME_WORDS * _WORD_CHARS))
-    return np.where(span.length == times.TIME_CHARS, seconds, np.where(span.length == 0, times.ABSENT, times.INVALID))
-
-
-def _column(text: Text, span: Span) -> TextColumn:
-    """Copy texts out behind one another: what recognises e-mails looks at all that lies between them, too."""
-    offsets = np.cumsum(span.length) - span.length
-    places = np.repeat(span.start - offsets, span.length) + np.arange(span.length.sum())
-    return TextColumn.adjacent(text.padded[places], span.length)
-
-
-_OVER: Final = words_of(b"\xf0" * _WORD_CHARS)[0]
-_NIBBLES: Final = words_of(b"\x0f" * _WORD_CHARS)[0]
-_ONES: Final = words_of(b"\x01" * _WORD_CHARS)[0]
-_ZEROS: Final = words_of(b"0" * _WORD_CHARS)[0]
-_ABOVE_NINE: Final = words_of(bytes([0x80 - 10]) * _WORD_CHARS)[0]
-
-
-def hexadecimal(words: npt.NDArray[np.uint64]) -> tuple[Numbers, Mask]:
-    """Read N texts of 64 characters (N, 8) as the 32 bytes that they write; also say which are lower-case digits."""
-    nibbles = (words & _NIBBLES) + (words >> np.uint64(6) & _ONES) * np.uint64(9)
-    letters = nibbles + _ABOVE_NINE >> np.uint64(7) & _ONES
-    written = nibbles + _ZEROS + letters * np.uint64(ord("a") - ord("0") - 10)
-    right = ((written == words) & (nibbles & _OVER == 0)).all(axis=1)  # from `g` on they would not fit
-    pairs = nibbles << np.uint64(4) | nibbles >> np.uint64(8)  # of each two bytes the first now holds both
-    return np.ascontiguousarray(pairs.view(np.uint8)[:, ::2]), right
-
-
 def _evidence(rows: ShapedRows, good: Mask, kernel: Kernel) -> _Evidence:
     """Read source and transaction id; clear `good` where one is not right."""
     count = len(rows)
@@ -294,15 +172,7 @@ def _evidence(rows: ShapedRows, good: Mask, kernel: Kernel) -> _Evidence:
     transaction = np.zeros((count, TRANSACTION_BYTES), np.uint8)
     if names.TRANSACTION_ID in rows.texts:
         span = rows.texts[names.TRANSACTION_ID]
-        if kernel is Kernel.NUMBA:
-            from loader.reading import loops
-
-            right = np.empty(count, np.bool_)
-            loops.hexadecimal(rows.text.padded, span.start, span.length, right, transaction)
-        else:
-            transaction, right = hexadecimal(rows.text.words(span.start, TRANSACTION_ID_MAX_CHARS))
-            right &= span.length == TRANSACTION_ID_MAX_CHARS
-            transaction[~right] = 0
+        transaction, right = hexadecimal(rows.text, span, kernel)
         form = np.where(right, HEX_TRANSACTION, TEXT_TRANSACTION).astype(np.uint8)
         form[span.length == 0] = NO_TRANSACTION
     text = np.zeros(count, np.int32)

@@ -19,6 +19,11 @@ from iyscheck.change import LOCAL_SECONDS_MAX
 TIME_CHARS: Final = len("YYYY-MM-DD HH:MM:SS")
 TIME_WORDS: Final = 3
 ISTANBUL: Final = ZoneInfo("Europe/Istanbul")
+AHEAD_MAX_S: Final = 600
+"""How far a creationDate may lie in the future: a typo of 2099 would freeze a consent for ever.
+
+So far a consentDate may lie behind its creationDate, too.
+"""
 ABSENT: Final = 0
 INVALID: Final = -1
 

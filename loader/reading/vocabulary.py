@@ -121,6 +121,9 @@ DEADLINE_CODES: Final[dict[int | str, int]] = {
     2: LegacyDeadline.OVER_150K,
     3: LegacyDeadline.UP_TO_150K,
 }
+BRAND_MAX: Final = 2**32 - 1
+CODE_MAX: Final = 2**63 - 1
+RETAILERS_MAX: Final = 3000
 TEST_BRAND: Final = 121212
 """İYS sends one dummy row of it when a push address is registered; it must not enter the mirror."""
 

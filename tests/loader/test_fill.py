@@ -24,7 +24,7 @@ from iyscheck.store.verification import verify
 from iyscheck.store.writer import Writer
 from loader.ahead import ahead
 from loader.reading.feed import Feed
-from loader.reading.rows import JsonLines
+from loader.reading.json_lines import JsonLines
 from loader.run import Commit, Loader, Options, Report, kernel_for
 from loader.runs import Runs
 from tests.builders import ADDRESS_KEY, DERIVED, NOW, STORE_KEY, StoreBuilder, a_change, an_access

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iyscheck.errors import SourceUnreadableError
-from loader.reading.rows import MALFORMED_JSON
+from loader.reading.faults import MALFORMED_JSON
 from loader.rejects import RejectsFile, entry, rejects_name
 from tests.dice import often
 from tests.strategies import any_text

@@ -21,7 +21,7 @@ from loader import source
 from loader.reading import times
 from loader.reading import vocabulary as names
 from loader.reading.feed import Feed, Parsed
-from loader.reading.rows import JsonLines
+from loader.reading.json_lines import JsonLines
 from loader.run import Report, source_name
 from tests.builders import ADDRESS_KEY, STORE_KEY
 from tests.loader.feeds import Desk, lines

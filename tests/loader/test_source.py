@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from iyscheck.errors import SourceChangedError, SourceUnreadableError
 from loader import source
-from loader.reading.rows import DailyCsv, JsonLines
+from loader.reading.daily_csv import DailyCsv
+from loader.reading.json_lines import JsonLines
 from loader.source import LineReader
 from tests.dice import often
 
