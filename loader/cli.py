@@ -11,7 +11,8 @@ from typing import Annotated, Final, NoReturn, TextIO, cast
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, DownloadColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
+from rich.progress import Progress as Bar
 
 from iyscheck import output
 from iyscheck.errors import InputError, IyscheckError, SettingsError
@@ -22,14 +23,23 @@ from iyscheck.signals import Stop
 from iyscheck.store.snapshot import Store
 from iyscheck.store.verification import verify as verified
 from iyscheck.store.writer import Writer
-from loader.claims import DIGESTS, Claim
 from loader.follow import POLL_S, SETTLE_S, Follower
-from loader.metrics import FeedMetrics
+from loader.loading.claims import DIGESTS, Claim
+from loader.loading.run import (
+    ALL_BRANDS,
+    COMMIT_ROWS,
+    Loader,
+    Options,
+    Progress,
+    check_watermark,
+    kernel_for,
+    source_name,
+)
 from loader.reading import times
 from loader.reading.vocabulary import BRAND_MAX
-from loader.run import ALL_BRANDS, COMMIT_ROWS, Commit, Loader, Options, check_watermark, kernel_for, source_name
-from loader.status import print_status, status_of
-from loader.summary import again, moved, print_json, print_report, texts, utc
+from loader.reports.metrics import FeedMetrics
+from loader.reports.status import print_status, status_of
+from loader.reports.summary import again, moved, print_json, print_report, texts, utc
 
 EXIT_REJECTS: Final = 1
 EXIT_ERROR: Final = 2
@@ -441,23 +451,23 @@ def _bar(task: str, *, quiet: bool) -> Iterator[Callable[[int, int], None]]:
     """Show a bar of parts done and parts in all on a terminal, nothing elsewhere."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as progress:
+    with Bar(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as progress:
         shown = progress.add_task(task, total=None)
         yield lambda done, total: progress.update(shown, completed=done, total=total)
 
 
 @contextmanager
-def _progress(files: list[str], *, quiet: bool) -> Iterator[Callable[[Commit], None]]:
+def _progress(files: list[str], *, quiet: bool) -> Iterator[Callable[[Progress], None]]:
     """Show a bar on a terminal, nothing elsewhere."""
     console = Console(stderr=True)
     columns = (TextColumn("{task.description}"), BarColumn(), DownloadColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as progress:
+    with Bar(*columns, console=console, transient=True, disable=quiet or not console.is_terminal) as progress:
         task = progress.add_task("loading", total=None)
         rows = 0
 
-        def watch(commit: Commit) -> None:
+        def watch(step: Progress) -> None:
             nonlocal rows
-            rows += commit.rows
-            progress.update(task, description=f"{len(files)} given, {rows:,} rows", completed=commit.bytes)
+            rows += step.rows
+            progress.update(task, description=f"{len(files)} given, {rows:,} rows", completed=step.bytes)
 
         yield watch

@@ -8,8 +8,8 @@ from typing import Final
 from iyscheck.errors import SourceError, StoreFullError
 from iyscheck.store.writer import Writer
 from loader import source as sources
-from loader.metrics import FeedMetrics
-from loader.run import Loader, Report
+from loader.loading.run import Loader, Report
+from loader.reports.metrics import FeedMetrics
 from loader.source import Stamp
 
 POLL_S: Final = 1.0

@@ -27,7 +27,7 @@ from iyscheck.store import layout, records
 from iyscheck.store.encoded import EncodedChanges
 from iyscheck.store.layout import SourceState
 from iyscheck.store.writer import Batch, Writer
-from loader.run import FILL_BYTES, Loader, Options
+from loader.loading.run import FILL_BYTES, Loader, Options
 
 if TYPE_CHECKING:
     import lmdb

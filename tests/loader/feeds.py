@@ -11,7 +11,7 @@ from iyscheck.errors import StoreCorruptError, StoreMissingError
 from iyscheck.keys import AddressKey, StoreKey
 from iyscheck.store.snapshot import Store
 from iyscheck.store.writer import Writer
-from loader.run import Loader, Options, Report
+from loader.loading.run import Loader, Options, Report
 from tests.builders import ADDRESS_KEY, NOW, STORE_KEY
 
 ROOT = Path(__file__).parents[2]

@@ -10,8 +10,8 @@ import pytest
 
 from iyscheck.errors import SourceChangedError
 from loader.follow import Follower
-from loader.metrics import FeedMetrics
-from loader.run import Loader, Options, Report
+from loader.loading.run import Loader, Options, Report
+from loader.reports.metrics import FeedMetrics
 from tests.builders import ADDRESS_KEY, STORE_KEY
 from tests.loader.test_claims import BRAND, DAYS, FIRST, LATER, Desk, claim, content, midnight
 

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from iyscheck.errors import GapError, SettingsError, SourceUnreadableError
 from iyscheck.store.layout import SourceState, Span
 from iyscheck.store.writer import Writer
-from loader.claims import Claim, Unproved
-from loader.run import Loader, Options, Report
+from loader.loading.claims import Claim, Unproved
+from loader.loading.run import Loader, Options, Report
 from tests.builders import ADDRESS_KEY, STORE_KEY, a_batch, a_brand
 
 BRAND = 600123

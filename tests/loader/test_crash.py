@@ -13,7 +13,7 @@ from iyscheck.store import layout
 from iyscheck.store.snapshot import Store
 from iyscheck.store.verification import verify
 from iyscheck.store.writer import Writer
-from loader.run import FILL_BYTES, Loader, Options
+from loader.loading.run import FILL_BYTES, Loader, Options
 from tests.builders import DERIVED
 from tests.dice import often, thrown
 from tests.loader.feeds import Command, brand_row, consent, lines, position, watermark_row
@@ -24,7 +24,8 @@ FILL_ROWS = 70_000
 KILLS = often(30, least=9)
 FILL_KILLS = often(12, least=4)
 SPILLING = """
-from loader import cli, run
+from loader import cli
+from loader.loading import run
 in_memory = run.Runs
 run.Runs = lambda path, run_rows, kernel: in_memory(path, run_rows=5_000, kernel=kernel)
 cli.main()

@@ -22,11 +22,11 @@ from iyscheck.store.layout import SourceState
 from iyscheck.store.snapshot import Store
 from iyscheck.store.verification import verify
 from iyscheck.store.writer import Writer
-from loader.ahead import ahead
+from loader.loading.ahead import ahead
+from loader.loading.run import Loader, Options, Progress, Report, kernel_for
+from loader.loading.sorted_runs import Runs
 from loader.reading.feed import Feed
 from loader.reading.json_lines import JsonLines
-from loader.run import Commit, Loader, Options, Report, kernel_for
-from loader.runs import Runs
 from tests.builders import ADDRESS_KEY, DERIVED, NOW, STORE_KEY, StoreBuilder, a_change, an_access
 from tests.dice import often
 from tests.loader.feeds import Desk, brand_row, consent, lines, watermark_row
@@ -276,7 +276,7 @@ class TestFilling:
 
 
 def a_loader(
-    writer: Writer, options: Options, *, watch: Callable[[Commit], None], stop: threading.Event | None = None
+    writer: Writer, options: Options, *, watch: Callable[[Progress], None], stop: threading.Event | None = None
 ) -> Loader:
     """A loader whose clock stands at NOW."""
     return Loader(
@@ -327,7 +327,7 @@ class TestLoading:
         desk = Desk(tmp_path)
         feed = [consent(recipient=f"+9053210000{number % 7:02}") for number in range(25)]
         path = desk.file("feed.jsonl", *feed, b"{")
-        seen: list[Commit] = []
+        seen: list[Progress] = []
         options = Options(rejects=desk.rejects, fill_bytes=FILL, commit_rows=10)
         with desk.writer() as writer:
             a_loader(writer, options, watch=seen.append).load([path])
@@ -341,7 +341,7 @@ class TestLoading:
         """A small file is committed as it is read, and so is any file once there are records."""
         desk = Desk(tmp_path)
         path = desk.file("feed.jsonl", *[consent(recipient=f"+9053210000{number:02}") for number in range(25)])
-        steps: list[Commit] = []
+        steps: list[Progress] = []
         with desk.writer() as writer:
             for fill_bytes in (Path(path).stat().st_size + 1, FILL):
                 options = Options(rejects=desk.rejects, fill_bytes=fill_bytes, commit_rows=10, source=str(fill_bytes))
@@ -355,7 +355,7 @@ class TestKernel:
 
     def test_by_size(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """The sizes of all files decide; what cannot be looked at, and a pipe, count for nothing."""
-        monkeypatch.setattr("loader.run.KERNEL_BYTES", 20)
+        monkeypatch.setattr("loader.loading.run.KERNEL_BYTES", 20)
         monkeypatch.chdir(tmp_path)
         (tmp_path / "-").write_bytes(b"x" * 20)  # not what the pipe is
         (tmp_path / "feeds").mkdir()

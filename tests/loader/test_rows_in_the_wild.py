@@ -18,11 +18,11 @@ from iyscheck.errors import SourceUnreadableError
 from iyscheck.question import Context, Question
 from iyscheck.store.snapshot import Store
 from loader import source
+from loader.loading.run import Report, source_name
 from loader.reading import times
 from loader.reading import vocabulary as names
 from loader.reading.feed import Feed, Parsed
 from loader.reading.json_lines import JsonLines
-from loader.run import Report, source_name
 from tests.builders import ADDRESS_KEY, STORE_KEY
 from tests.loader.feeds import Desk, lines
 

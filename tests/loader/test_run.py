@@ -10,7 +10,7 @@ from iyscheck.errors import SettingsError, SourceChangedError, SourceUnknownErro
 from iyscheck.store.layout import SourceState
 from iyscheck.store.snapshot import Store
 from loader import source as sources
-from loader.run import Commit, Loader, Options, Report
+from loader.loading.run import Loader, Options, Progress, Report
 from tests.builders import ADDRESS_KEY, NOW, STORE_KEY, content
 from tests.loader.feeds import Desk, brand_row, consent, watermark_row
 
@@ -120,9 +120,9 @@ class TestResume:
     def stopped(self, desk: Desk, path: str, *, after: int) -> None:
         """Load, and stop after so many commits of two rows."""
         stop = threading.Event()
-        commits: list[Commit] = []
+        commits: list[Progress] = []
 
-        def watch(commit: Commit) -> None:
+        def watch(commit: Progress) -> None:
             commits.append(commit)
             if len(commits) == after:
                 stop.set()

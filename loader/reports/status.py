@@ -8,7 +8,7 @@ import typer
 from iyscheck.consent import Channel, RecipientType, Status
 from iyscheck.store.snapshot import Snapshot
 from loader.reading.times import day_of
-from loader.summary import print_json, utc
+from loader.reports.summary import print_json, utc
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):

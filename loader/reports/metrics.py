@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 from iyscheck.change import Position
 from iyscheck.errors import SettingsError
 from iyscheck.exposition import serve_metrics
-from loader.run import Commit
+from loader.loading.run import Progress
 
 OUTCOMES: Final = ("applied", "superseded", "skipped", "rejected")
 STATES: Final = ("starting", "waiting", "loading", "failing", "stopped")
@@ -68,17 +68,17 @@ class FeedMetrics:
         ages.labels("newest").set_function(lambda: self._age(max))
         ages.labels("oldest").set_function(lambda: self._age(min))
 
-    def committed(self, commit: Commit) -> None:
+    def committed(self, step: Progress) -> None:
         """Count one commit; what is only read so far is not counted yet."""
-        if not commit.durable:
+        if not step.durable:
             return
-        for outcome, rows in commit.outcomes.items():
+        for outcome, rows in step.outcomes.items():
             self._rows.labels(outcome).inc(rows)
-        self._sequence.set(commit.position.sequence)
+        self._sequence.set(step.position.sequence)
         self._applied_at.set(self._clock())
-        self._commit.observe(commit.seconds)
-        if commit.seconds > 0:
-            self._rate.set(sum(commit.outcomes.values()) / commit.seconds)
+        self._commit.observe(step.seconds)
+        if step.seconds > 0:
+            self._rate.set(sum(step.outcomes.values()) / step.seconds)
 
     def failed(self) -> None:
         """Count a source that could not be loaded."""

@@ -10,9 +10,9 @@ import typer
 
 from iyscheck import output
 from loader import source as sources
-from loader.claims import SENTENCES, Outcome
+from loader.loading.claims import SENTENCES, Outcome
+from loader.loading.run import Report
 from loader.reading import times
-from loader.run import Report
 
 
 def print_json(value: object) -> None:

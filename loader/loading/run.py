@@ -25,14 +25,14 @@ from iyscheck.keys import AddressKey, StoreKey
 from iyscheck.store.layout import SourceState, Span
 from iyscheck.store.writer import Applied, Batch, Writer
 from loader import source as sources
-from loader.ahead import ahead
-from loader.claims import Claim, Outcome, Unproved
+from loader.loading.ahead import ahead
+from loader.loading.claims import Claim, Outcome, Unproved
+from loader.loading.rejects import RejectsFile, entry, rejects_name
+from loader.loading.sorted_runs import RUN_ROWS, Runs
 from loader.reading import times
 from loader.reading.faults import LINE_TOO_LONG
 from loader.reading.feed import Feed, Parsed
 from loader.reading.rows import Decoded, Format, split, too_long
-from loader.rejects import RejectsFile, entry, rejects_name
-from loader.runs import RUN_ROWS, Runs
 from loader.source import STDIN, Chunk, LineReader, Stamp
 
 COMMIT_ROWS: Final = 50_000
@@ -67,7 +67,7 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Commit:
+class Progress:
     """One step, for those who watch: `rows` read, rows by outcome, how long it took, where the log stands.
 
     Rows that are read into an empty store have no outcome yet: it is told with the commit that holds them all.
@@ -125,7 +125,7 @@ class Report:
         return self.read / self.seconds if self.seconds else 0.0
 
 
-def _ignore(_: Commit) -> None:
+def _ignore(_: Progress) -> None:
     pass
 
 
@@ -141,7 +141,7 @@ class Loader:
         options: Options,
         clock: Callable[[], float] = time.time,
         stop: threading.Event | None = None,
-        watch: Callable[[Commit], None] = _ignore,
+        watch: Callable[[Progress], None] = _ignore,
     ) -> None:
         self._writer = writer
         self._keys = (address_key, store_key)
@@ -338,7 +338,7 @@ class _SourceRun:
     options: Options
     clock: Callable[[], float]
     stop: threading.Event
-    watch: Callable[[Commit], None]
+    watch: Callable[[Progress], None]
     state: SourceState
     report: Report
     path: str = STDIN
@@ -499,7 +499,7 @@ class _SourceRun:
             "rejected": totals.rejected,
         }
         self.watch(
-            Commit(
+            Progress(
                 rows=new_rows,
                 outcomes=outcomes,
                 seconds=time.monotonic() - began,
@@ -511,7 +511,7 @@ class _SourceRun:
     def _progressed(self, rows: int, began: float) -> None:
         """Report what was read and is not committed yet."""
         self.watch(
-            Commit(
+            Progress(
                 rows=rows,
                 outcomes={},
                 seconds=time.monotonic() - began,
