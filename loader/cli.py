@@ -1,5 +1,6 @@
 """The command `iyscheck-loader`. Exit codes: 0 done; 1 rejects wait for acceptance, or faults; 2 error."""
 
+import shlex
 import signal
 import threading
 import time
@@ -23,23 +24,19 @@ from iyscheck.signals import Stop
 from iyscheck.store.snapshot import Store
 from iyscheck.store.verification import verify as verified
 from iyscheck.store.writer import Writer
-from loader.follow import POLL_S, SETTLE_S, Follower
 from loader.loading.claims import DIGESTS, Claim
-from loader.loading.run import (
-    ALL_BRANDS,
-    COMMIT_ROWS,
-    Loader,
-    Options,
-    Progress,
-    check_watermark,
-    kernel_for,
-    source_name,
-)
+from loader.loading.loader import Loader
+from loader.loading.options import ALL_BRANDS, COMMIT_ROWS, Options, check_watermark
+from loader.loading.progress import Progress
 from loader.reading import times
 from loader.reading.vocabulary import BRAND_MAX
 from loader.reports.metrics import FeedMetrics
 from loader.reports.status import print_status, status_of
-from loader.reports.summary import again, moved, print_json, print_report, texts, utc
+from loader.reports.summary import moved, print_json, print_report, texts, utc
+from loader.sources.directory import POLL_S, SETTLE_S, Follower
+from loader.sources.files.given import kernel_for, sources_of
+from loader.sources.files.source import FileSource, source_name
+from loader.sources.paths import STDIN
 
 EXIT_REJECTS: Final = 1
 EXIT_ERROR: Final = 2
@@ -111,7 +108,6 @@ def load(  # noqa: PLR0913, PLR0917 - each parameter is a flag of the command
         options = Options(
             rejects=rejects or _rejects_directory(store),
             brand=brand,
-            source=source,
             watermarks=_asked(brand, complete_until),
             claim=_claim(brand, complete_until, date, day_hash, day_rows, whole=whole),
             commit_rows=commit_rows,
@@ -123,9 +119,9 @@ def load(  # noqa: PLR0913, PLR0917 - each parameter is a flag of the command
         stop = _stop_on_signals()
         with _writer(store, keys, options.kernel) as writer, _progress(files, quiet=as_json) as watch:
             loader = Loader(writer, address_key=keys[0], store_key=keys[1], options=options, stop=stop, watch=watch)
-            report = loader.load(files)
+            report = loader.load(sources_of(files, name=source))
         until_given = complete_until is not None
-        command = "" if date is not None or until_given else again(files, store, brand, source)
+        command = "" if date is not None or until_given else _again(files, store, brand, source)
         print_report(report, as_json=as_json, command=command, until_given=until_given)
     if report.unaccepted or any(outcome.faults for outcome in report.claims):
         raise typer.Exit(EXIT_REJECTS)
@@ -182,6 +178,7 @@ def follow(  # noqa: PLR0913, PLR0917 - each parameter is a flag of the command
             )
             report = Follower(
                 str(directory),
+                source_of=FileSource,
                 loader=loader,
                 writer=writer,
                 metrics=metrics,
@@ -358,6 +355,16 @@ def _claim(
         return Claim(brand=brand, day=times.day(day), hash=digest, rows=rows, whole=whole)
     except ValueError as error:
         raise SettingsError("--date", f"it is {error}.", fix="It is a day in Turkey.") from None
+
+
+def _again(files: list[str], store: Path, brand: int | None, source: str | None) -> str:
+    """Write the command that would move a watermark after this load."""
+    if files == [STDIN]:
+        files = ["FILE"]
+    flags = ["--store", str(store)]
+    flags += ["--brand", str(brand)] if brand is not None else []
+    flags += ["--source", source] if source is not None else []
+    return f"iyscheck-loader load {shlex.join([*files, *flags])} --complete-until 'YYYY-MM-DD HH:MM:SS'"
 
 
 def _rejects_directory(store: Path) -> Path:

@@ -13,6 +13,8 @@ from enum import StrEnum
 from typing import Final
 
 from iyscheck.store.layout import SourceState, Span
+from iyscheck.store.writer import Writer
+from loader.loading.source import Whole
 from loader.reading import times
 
 _SHOWN_AFTER: Final = "01:02:00"
@@ -67,19 +69,17 @@ class Claim:
         """The algorithm of the digest that is to be compared; empty if none is."""
         return DIGESTS.get(len(self.hash), "")
 
-    def faults(
-        self, source: SourceState, *, digest: str, now_s: float, written_s: float | None
-    ) -> tuple[Unproved, ...]:
+    def faults(self, source: SourceState, whole: Whole, *, now_s: float) -> tuple[Unproved, ...]:
         """Say what keeps a source that was read to its end from being this day, proved.
 
-        `digest` is the source's by the claim's algorithm, `written_s` when it was last written (None for a pipe).
+        The digest of `whole` is by the claim's algorithm.
         """
-        return tuple(self._faults(source, digest, now_s, written_s))
+        return tuple(self._faults(source, whole, now_s))
 
-    def _faults(self, source: SourceState, digest: str, now_s: float, written_s: float | None) -> Iterator[Unproved]:
+    def _faults(self, source: SourceState, whole: Whole, now_s: float) -> Iterator[Unproved]:
         if not (self.hash or self.rows is not None or self.whole):
             yield Unproved.NO_PROOF
-        if self.hash and digest != self.hash:
+        if self.hash and whole.digest != self.hash:
             yield Unproved.OTHER_HASH
         if self.rows not in {None, source.rows}:
             yield Unproved.OTHER_ROWS
@@ -93,7 +93,7 @@ class Claim:
         shown_s = times.watermark(f"{self.day + timedelta(days=1)} {_SHOWN_AFTER}")
         if now_s < shown_s:
             yield Unproved.TOO_EARLY
-        if written_s is not None and written_s < shown_s:
+        if whole.written_s is not None and whole.written_s < shown_s:
             yield Unproved.FILE_TOO_EARLY
 
 
@@ -129,6 +129,29 @@ class Outcome:
                     missing.append(day)
                 day += timedelta(days=1)
         return cls(claim=claim, faults=faults, watermark=watermark, missing=tuple(missing), held=held)
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """A claim and what is wrong with it."""
+
+    claim: Claim
+    faults: tuple[Unproved, ...]
+
+    @classmethod
+    def of(cls, claim: Claim, state: SourceState, whole: Whole, *, now_s: float) -> "Proof":
+        """Compare a source that was read to its end with the claim."""
+        return cls(claim, claim.faults(state, whole, now_s=now_s))
+
+    @property
+    def span(self) -> Span | None:
+        """What is proved."""
+        return None if self.faults else self.claim.span
+
+    def outcome(self, writer: Writer) -> Outcome:
+        """Say what came of it, when it is committed."""
+        watermark, spans, held = writer.coverage(self.claim.brand)
+        return Outcome.of(self.claim, self.faults, watermark, spans, held=held)
 
 
 def _midnight(day: date) -> int:

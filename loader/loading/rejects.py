@@ -6,13 +6,17 @@ Its length belongs to the resume point in the store. What is beyond it after a c
 import hashlib
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, Self
 
 import msgspec
 
 from iyscheck.errors import SourceUnreadableError
-from loader.reading.faults import Fault
+from loader.loading.source import Piece
+from loader.reading.faults import LINE_TOO_LONG, Fault
+from loader.reading.feed import Reject
+from loader.reading.rows import split
 
 DIRECTORY_MODE: Final = 0o700
 FILE_MODE: Final = 0o600
@@ -29,6 +33,11 @@ def rejects_name(source: str) -> str:
     return f"{readable or 'source'}-{digest}.jsonl"
 
 
+def rejects_path(directory: Path, source: str) -> Path:
+    """Say where the rejects of a source are."""
+    return directory / rejects_name(source)
+
+
 class RejectsFile:
     """Appends entries. Made only when there is one to write; use `open`."""
 
@@ -43,7 +52,7 @@ class RejectsFile:
 
         Raises SourceUnreadableError where it is shorter, or cannot be used.
         """
-        path = directory / rejects_name(source)
+        path = rejects_path(directory, source)
         try:
             size = path.stat().st_size if path.exists() else 0
             if size > length:
@@ -89,6 +98,19 @@ class RejectsFile:
             finally:
                 os.close(directory)
         return self._descriptor
+
+
+def entries_of(piece: Piece, rejects: Sequence[Reject], lines_before: int) -> list[bytes]:
+    """Write the entries of a piece's rejects, of which so many lines came before."""
+    if not rejects:
+        return []
+    lines = split(piece.data) if piece.data else [b""]
+    entries = []
+    for reject in rejects:
+        line = b"" if reject.fault is LINE_TOO_LONG else lines[reject.line]
+        content = piece.form.content(line) if line else None
+        entries.append(entry(lines_before + reject.line + 1, reject.fault, content, line))
+    return entries
 
 
 def entry(line: int, fault: Fault, content: object, raw: bytes) -> bytes:

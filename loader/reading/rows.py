@@ -75,6 +75,11 @@ def numbered(rows: list[Row], lines: Sequence[int], ordinals: Sequence[int], bad
     )
 
 
+def nothing() -> Decoded:
+    """Say what no line decodes to."""
+    return numbered([], [], [], [])
+
+
 def too_long() -> Decoded:
     """Say what a line decodes to that was too long even to be kept."""
     return numbered([], [], [], [BadLine(line=0, fault=LINE_TOO_LONG)])

@@ -12,7 +12,7 @@ from prometheus_client.registry import Collector
 from iyscheck.change import Position
 from iyscheck.errors import SettingsError
 from iyscheck.exposition import serve_metrics
-from loader.loading.run import Progress
+from loader.loading.progress import Progress
 
 OUTCOMES: Final = ("applied", "superseded", "skipped", "rejected")
 STATES: Final = ("starting", "waiting", "loading", "failing", "stopped")

@@ -1,33 +1,20 @@
 """What a load tells people and programs when it ends."""
 
-import shlex
 import time
-from pathlib import Path
 from typing import Final
 
 import msgspec
 import typer
 
 from iyscheck import output
-from loader import source as sources
 from loader.loading.claims import SENTENCES, Outcome
-from loader.loading.run import Report
+from loader.loading.progress import Report
 from loader.reading import times
 
 
 def print_json(value: object) -> None:
     """Print one JSON object."""
     typer.echo(output.as_json(msgspec.to_builtins(value)))
-
-
-def again(files: list[str], store: Path, brand: int | None, source: str | None) -> str:
-    """Write the command that would move a watermark after this load."""
-    if files == [sources.STDIN]:
-        files = ["FILE"]
-    flags = ["--store", str(store)]
-    flags += ["--brand", str(brand)] if brand is not None else []
-    flags += ["--source", source] if source is not None else []
-    return f"iyscheck-loader load {shlex.join([*files, *flags])} --complete-until 'YYYY-MM-DD HH:MM:SS'"
 
 
 def texts(watermarks: dict[int, int]) -> dict[str, str]:

@@ -23,10 +23,13 @@ from iyscheck.store.snapshot import Store
 from iyscheck.store.verification import verify
 from iyscheck.store.writer import Writer
 from loader.loading.ahead import ahead
-from loader.loading.run import Loader, Options, Progress, Report, kernel_for
+from loader.loading.loader import Loader
+from loader.loading.options import Options
+from loader.loading.progress import Progress, Report
 from loader.loading.sorted_runs import Runs
 from loader.reading.feed import Feed
 from loader.reading.json_lines import JsonLines
+from loader.sources.files.given import kernel_for, sources_of
 from tests.builders import ADDRESS_KEY, DERIVED, NOW, STORE_KEY, StoreBuilder, a_change, an_access
 from tests.dice import often
 from tests.loader.feeds import Desk, brand_row, consent, lines, watermark_row
@@ -315,7 +318,7 @@ class TestLoading:
         options = Options(rejects=desk.rejects, fill_bytes=FILL, commit_rows=10)
         with desk.writer() as writer:
             loader = a_loader(writer, options, stop=stop, watch=lambda _: stop.set())
-            stopped = loader.load([path])
+            stopped = loader.load(sources_of([path]))
 
         rest = desk.load(path, fill_bytes=FILL)
 
@@ -330,7 +333,7 @@ class TestLoading:
         seen: list[Progress] = []
         options = Options(rejects=desk.rejects, fill_bytes=FILL, commit_rows=10)
         with desk.writer() as writer:
-            a_loader(writer, options, watch=seen.append).load([path])
+            a_loader(writer, options, watch=seen.append).load(sources_of([path]))
 
         assert [(step.rows, step.durable) for step in seen] == [(10, False), (10, False), (6, False), (0, True)]
         assert [step.position.sequence for step in seen] == [0, 0, 0, 26]
@@ -344,8 +347,9 @@ class TestLoading:
         steps: list[Progress] = []
         with desk.writer() as writer:
             for fill_bytes in (Path(path).stat().st_size + 1, FILL):
-                options = Options(rejects=desk.rejects, fill_bytes=fill_bytes, commit_rows=10, source=str(fill_bytes))
-                a_loader(writer, options, watch=steps.append).load([path])
+                options = Options(rejects=desk.rejects, fill_bytes=fill_bytes, commit_rows=10)
+                loader = a_loader(writer, options, watch=steps.append)
+                loader.load(sources_of([path], name=str(fill_bytes)))
 
         assert [step.durable for step in steps] == [True] * 6
 
@@ -355,7 +359,7 @@ class TestKernel:
 
     def test_by_size(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """The sizes of all files decide; what cannot be looked at, and a pipe, count for nothing."""
-        monkeypatch.setattr("loader.loading.run.KERNEL_BYTES", 20)
+        monkeypatch.setattr("loader.sources.files.given.KERNEL_BYTES", 20)
         monkeypatch.chdir(tmp_path)
         (tmp_path / "-").write_bytes(b"x" * 20)  # not what the pipe is
         (tmp_path / "feeds").mkdir()

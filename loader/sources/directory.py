@@ -7,10 +7,12 @@ from typing import Final
 
 from iyscheck.errors import SourceError, StoreFullError
 from iyscheck.store.writer import Writer
-from loader import source as sources
-from loader.loading.run import Loader, Report
+from loader.loading.loader import Loader
+from loader.loading.progress import Report
+from loader.loading.source import Source
 from loader.reports.metrics import FeedMetrics
-from loader.source import Stamp
+from loader.sources import paths
+from loader.sources.paths import Stamp
 
 POLL_S: Final = 1.0
 SETTLE_S: Final = 5.0
@@ -18,8 +20,9 @@ SETTLE_S: Final = 5.0
 
 
 class Follower:
-    """Loads each new file once. A file that cannot be loaded is logged and counted, and the rest goes on.
+    """Loads each new file once, as the source that `source_of` makes of its path.
 
+    A file that cannot be loaded is logged and counted, and the rest goes on.
     While one is bad, later files that ask for watermarks are loaded but not finished: to say "everything up to here
     is in" would be wrong while something earlier is not.
     """
@@ -28,6 +31,7 @@ class Follower:
         self,
         directory: str,
         *,
+        source_of: Callable[[str], Source],
         loader: Loader,
         writer: Writer,
         metrics: FeedMetrics,
@@ -38,6 +42,7 @@ class Follower:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._directory = directory
+        self._source_of = source_of
         self._loader = loader
         self._writer = writer
         self._metrics = metrics
@@ -69,7 +74,7 @@ class Follower:
     def poll(self, total: Report) -> None:
         """Load what is new, once through the directory."""
         try:
-            files = sources.files_of(self._directory)
+            files = paths.files_of(self._directory)
         except SourceError as error:
             self._failed(self._directory, error)
             return
@@ -81,7 +86,7 @@ class Follower:
 
     def _look_at(self, path: str, total: Report) -> None:
         try:
-            stamp = sources.stamp(path)
+            stamp = paths.stamp(path)
         except SourceError:
             return  # it went away while we looked: the next poll sees the directory as it is then
         waits = self._waiting.get(path) == stamp and bool(self._bad)
@@ -92,7 +97,7 @@ class Follower:
         self._metrics.state("loading")
         self._bad.pop(path, None)
         try:
-            finished = self._loader.load_file(path, total, may_move=not self._bad)
+            finished = self._loader.load_source(self._source_of(path), total, may_move=not self._bad)
         except StoreFullError as error:
             self._failed(path, error)  # not remembered: the next poll tries again
         except SourceError as error:
