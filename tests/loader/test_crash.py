@@ -26,11 +26,11 @@ FILL_ROWS = 70_000
 KILLS = often(30, least=9)
 FILL_KILLS = often(12, least=4)
 SPILLING = """
-from loader import cli
+from loader.cli import app
 from loader.loading import fill
 in_memory = fill.Runs
 fill.Runs = lambda path, run_rows, kernel: in_memory(path, run_rows=5_000, kernel=kernel)
-cli.main()
+app.main()
 """
 """The loader, but that what it sorts goes into files of its own long before a million rows."""
 BAD_LINE = b'{"brandCode": 7, "recipient'
