@@ -8,7 +8,7 @@ def main() -> None:
     """Run the command line: the console script `iyscheck-loader`."""
     open_closed_streams()
     leave_when_told()
-    from loader.cli import main as run
+    from loader.cli.app import main as run
 
     run()
 

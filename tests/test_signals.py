@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from iyscheck.signals import TOLD, Bell, Stop
-from loader.cli import _stop_on_signals
+from loader.cli.stopping import stop_on_signals
 
 
 def test_rung() -> None:
@@ -90,7 +90,7 @@ def test_loader_stops() -> None:
     """The loader's handlers set what they may set in the middle of a wait."""
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     try:
-        stop = _stop_on_signals()
+        stop = stop_on_signals()
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -27,7 +27,9 @@ from iyscheck.store import layout, records
 from iyscheck.store.encoded import EncodedChanges
 from iyscheck.store.layout import SourceState
 from iyscheck.store.writer import Batch, Writer
-from loader.run import FILL_BYTES, Loader, Options
+from loader.loading.loader import Loader
+from loader.loading.options import FILL_BYTES, Options
+from loader.sources.files.given import sources_of
 
 if TYPE_CHECKING:
     import lmdb
@@ -63,9 +65,11 @@ def parsed(path: Path) -> int:
 def loaded(path: Path, folder: Path, fill_bytes: int) -> int:
     """Load into a store that is made for it."""
     store = folder / f"store-{time.monotonic_ns()}"
-    options = Options(rejects=folder / "rejects", source=store.name, fill_bytes=fill_bytes)
+    options = Options(rejects=folder / "rejects", fill_bytes=fill_bytes)
     with opened(store) as writer:
-        report = Loader(writer, address_key=KEYS[0], store_key=KEYS[1], options=options).load([str(path)])
+        report = Loader(writer, address_key=KEYS[0], store_key=KEYS[1], options=options).load(
+            sources_of([str(path)], name="feed")
+        )
     (store / "data.mdb").unlink()
     return report.read
 

@@ -14,7 +14,7 @@ from iyscheck import output
 from iyscheck.cli.app import app as iyscheck_app
 from iyscheck.cli.sentences import Language, explain
 from iyscheck.consent import Reason
-from loader.cli import app as loader_app
+from loader.cli.app import app as loader_app
 
 ENCODINGS = ["ascii", "iso-8859-1", "iso-8859-9", "cp437", "utf-8"]
 HOSTILE = {"PYTHONIOENCODING": "", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
@@ -66,7 +66,7 @@ def test_json() -> None:
 HELP = """
 import sys
 from iyscheck.cli.app import main as iyscheck
-from loader.cli import main as loader
+from loader.cli.app import main as loader
 
 for name, *rest in {asked!r}:
     sys.argv = [name, *rest, "--help"]

@@ -11,7 +11,10 @@ from iyscheck.errors import StoreCorruptError, StoreMissingError
 from iyscheck.keys import AddressKey, StoreKey
 from iyscheck.store.snapshot import Store
 from iyscheck.store.writer import Writer
-from loader.run import Loader, Options, Report
+from loader.loading.loader import Loader
+from loader.loading.options import Options
+from loader.loading.progress import Report
+from loader.sources.files.given import sources_of
 from tests.builders import ADDRESS_KEY, NOW, STORE_KEY
 
 ROOT = Path(__file__).parents[2]
@@ -78,12 +81,12 @@ class Desk:
         (self.path / name).write_bytes(lines(rows))
         return str(self.path / name)
 
-    def load(self, *paths: str, now: float = NOW, **options: object) -> Report:
-        """Load paths with the clock at `now`."""
+    def load(self, *paths: str, now: float = NOW, source: str | None = None, **options: object) -> Report:
+        """Load paths with the clock at `now`; `source` is the name of the only one."""
         chosen = Options(rejects=self.rejects, **options)  # type: ignore[arg-type] # the options, passed on
         with self.writer() as writer:
             loader = Loader(writer, address_key=ADDRESS_KEY, store_key=STORE_KEY, options=chosen, clock=lambda: now)
-            return loader.load(list(paths))
+            return loader.load(sources_of(paths, name=source))
 
     def writer(self) -> Writer:
         """Open the store for writing."""

@@ -9,9 +9,13 @@ from typing import Any
 import pytest
 
 from iyscheck.errors import SourceChangedError
-from loader.follow import Follower
-from loader.metrics import FeedMetrics
-from loader.run import Loader, Options, Report
+from loader.loading.loader import Loader
+from loader.loading.options import Options
+from loader.loading.progress import Report
+from loader.reports.metrics import FeedMetrics
+from loader.sources.directory import Follower
+from loader.sources.files.given import sources_of
+from loader.sources.files.source import FileSource
 from tests.builders import ADDRESS_KEY, STORE_KEY
 from tests.loader.test_claims import BRAND, DAYS, FIRST, LATER, Desk, claim, content, midnight
 
@@ -70,11 +74,11 @@ def test_while_read(tmp_path: Path, change: str) -> None:
         options = Options(rejects=tmp_path / "rejects", brand=BRAND, claim=claim(whole=True), commit_rows=1_000)
         more: dict[str, Any] = {"address_key": ADDRESS_KEY, "store_key": STORE_KEY, "clock": lambda: LATER}
         with pytest.raises(SourceChangedError, match="changed while it was read"):
-            Loader(desk.writer, options=options, watch=disturb, **more).load([str(path)])
+            Loader(desk.writer, options=options, watch=disturb, **more).load(sources_of([str(path)]))
         before = desk.watermark
         path.write_bytes(whole)
         os.utime(path, (LATER, LATER))
-        Loader(desk.writer, options=options, **more).load([str(path)])
+        Loader(desk.writer, options=options, **more).load(sources_of([str(path)]))
 
         assert before == midnight(FIRST)
         assert desk.watermark == midnight(DAYS[1])
@@ -87,10 +91,11 @@ class Spool:
         self.path = desk.folder / "in" / "rows.csv"
         self.path.parent.mkdir()
         self.clock_s = self.watch_s = 0.0
-        monkeypatch.setattr("loader.follow.time.monotonic", lambda: self.watch_s)
+        monkeypatch.setattr("loader.sources.directory.time.monotonic", lambda: self.watch_s)
         options = Options(rejects=desk.folder / "rejects", brand=BRAND)
         self._follower = Follower(
             str(self.path.parent),
+            source_of=FileSource,
             loader=Loader(desk.writer, address_key=ADDRESS_KEY, store_key=STORE_KEY, options=options),
             writer=desk.writer,
             metrics=FeedMetrics(),

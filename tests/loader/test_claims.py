@@ -17,8 +17,11 @@ from hypothesis import strategies as st
 from iyscheck.errors import GapError, SettingsError, SourceUnreadableError
 from iyscheck.store.layout import SourceState, Span
 from iyscheck.store.writer import Writer
-from loader.claims import Claim, Unproved
-from loader.run import Loader, Options, Report
+from loader.loading.claims import Claim, Unproved
+from loader.loading.loader import Loader
+from loader.loading.options import Options
+from loader.loading.progress import Report
+from loader.sources.files.given import sources_of
 from tests.builders import ADDRESS_KEY, STORE_KEY, a_batch, a_brand
 
 BRAND = 600123
@@ -79,7 +82,7 @@ class Desk:
         loader = Loader(
             self.writer, address_key=ADDRESS_KEY, store_key=STORE_KEY, options=options, clock=lambda: self.now_s
         )
-        return loader.load([str(path)])
+        return loader.load(sources_of([str(path)]))
 
     @property
     def watermark(self) -> int | None:
@@ -201,7 +204,7 @@ class TestOneDay:
         loader = Loader(desk.writer, address_key=ADDRESS_KEY, store_key=STORE_KEY, options=options)
 
         with pytest.raises(SettingsError, match="one file"):
-            loader.load([str(desk.folder / "a.csv"), str(desk.folder / "b.csv")])
+            loader.load(sources_of([str(desk.folder / "a.csv"), str(desk.folder / "b.csv")]))
 
 
 class TestGaps:

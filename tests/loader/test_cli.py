@@ -13,6 +13,9 @@ from iyscheck.store.environment import open_writer
 from iyscheck.store.snapshot import Store
 from tests.loader.feeds import Command, brand_row, consent, lines, position, watermark_row
 
+FAILING = 'consent_feed_state{consent_feed_state="failing"} 1.0'
+"""A line of the metrics."""
+
 
 @pytest.fixture
 def command(tmp_path: Path) -> Iterator[Command]:
@@ -222,6 +225,8 @@ class TestFollow:
         write(command, "inbox/.3", consent(), consent(recipient="+905329998877", status="RET"), watermark_row())
         (command.path / "inbox/.3").rename(command.path / "inbox/3.jsonl")
         until(lambda: position(command.path / "store") == 6)
+        # It is committed before it is counted, and the round ends after that.
+        until(lambda: {"consent_feed_applied_sequence 6.0", FAILING} <= {*metrics().splitlines()})
         scrape = metrics()
         with Store.open(command.path / "store") as store, store.snapshot() as snapshot:
             held_back = snapshot.watermarks()
@@ -241,7 +246,7 @@ class TestFollow:
         assert 'consent_feed_rows_total{outcome="rejected"} 0.0' in scrape
         assert "consent_feed_applied_sequence 6.0" in scrape
         assert "consent_feed_last_applied_timestamp_seconds 1." in scrape
-        assert 'consent_feed_state{consent_feed_state="failing"} 1.0' in scrape
+        assert FAILING in scrape
         assert "consent_feed_commit_seconds_bucket" in scrape
         assert 'consent_feed_watermark_age_seconds{agg="oldest"}' in scrape
         assert json.loads(said)["read"] == 6

@@ -13,7 +13,9 @@ from iyscheck.store import layout
 from iyscheck.store.snapshot import Store
 from iyscheck.store.verification import verify
 from iyscheck.store.writer import Writer
-from loader.run import FILL_BYTES, Loader, Options
+from loader.loading.loader import Loader
+from loader.loading.options import FILL_BYTES, Options
+from loader.sources.files.given import sources_of
 from tests.builders import DERIVED
 from tests.dice import often, thrown
 from tests.loader.feeds import Command, brand_row, consent, lines, position, watermark_row
@@ -24,10 +26,11 @@ FILL_ROWS = 70_000
 KILLS = often(30, least=9)
 FILL_KILLS = often(12, least=4)
 SPILLING = """
-from loader import cli, run
-in_memory = run.Runs
-run.Runs = lambda path, run_rows, kernel: in_memory(path, run_rows=5_000, kernel=kernel)
-cli.main()
+from loader.cli import app
+from loader.loading import fill
+in_memory = fill.Runs
+fill.Runs = lambda path, run_rows, kernel: in_memory(path, run_rows=5_000, kernel=kernel)
+app.main()
 """
 """The loader, but that what it sorts goes into files of its own long before a million rows."""
 BAD_LINE = b'{"brandCode": 7, "recipient'
@@ -163,6 +166,8 @@ def test_killed_fills(tmp_path: Path) -> None:
 def load_in_commits(feed: Path, store: Path) -> None:
     """Load a feed into an empty store in commits, though it is large."""
     keys = AddressKey.load(feed.with_name("address.key")), StoreKey.load(feed.with_name("store.key"))
-    options = Options(rejects=store.with_name(store.name + ".rejects"), source="feed", fill_bytes=sys.maxsize)
+    options = Options(rejects=store.with_name(store.name + ".rejects"), fill_bytes=sys.maxsize)
     with Writer.open(store, address_key_id=keys[0].key_id, store_key_id=keys[1].key_id) as writer:
-        Loader(writer, address_key=keys[0], store_key=keys[1], options=options).load([str(feed)])
+        Loader(writer, address_key=keys[0], store_key=keys[1], options=options).load(
+            sources_of([str(feed)], name="feed")
+        )

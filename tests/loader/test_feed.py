@@ -10,8 +10,10 @@ from hypothesis import strategies as st
 from iyscheck import address
 from iyscheck.change import ConsentChange
 from iyscheck.consent import Channel, RecipientType, Status, local_seconds
-from loader.feed import Feed, Parsed
-from loader.rows import DailyCsv, Format, JsonLines
+from loader.reading.daily_csv import DailyCsv
+from loader.reading.feed import Feed, Parsed
+from loader.reading.json_lines import JsonLines
+from loader.reading.rows import Format
 from tests.builders import ADDRESS_KEY, NOW, STORE_KEY, a_brand, tag_of
 from tests.dice import often
 from tests.loader.feeds import brand_row, consent, lines, watermark_row

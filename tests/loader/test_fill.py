@@ -22,11 +22,14 @@ from iyscheck.store.layout import SourceState
 from iyscheck.store.snapshot import Store
 from iyscheck.store.verification import verify
 from iyscheck.store.writer import Writer
-from loader.ahead import ahead
-from loader.feed import Feed
-from loader.rows import JsonLines
-from loader.run import Commit, Loader, Options, Report, kernel_for
-from loader.runs import Runs
+from loader.loading.ahead import ahead
+from loader.loading.loader import Loader
+from loader.loading.options import Options
+from loader.loading.progress import Progress, Report
+from loader.loading.sorted_runs import Runs
+from loader.reading.feed import Feed
+from loader.reading.json_lines import JsonLines
+from loader.sources.files.given import kernel_for, sources_of
 from tests.builders import ADDRESS_KEY, DERIVED, NOW, STORE_KEY, StoreBuilder, a_change, an_access
 from tests.dice import often
 from tests.loader.feeds import Desk, brand_row, consent, lines, watermark_row
@@ -276,7 +279,7 @@ class TestFilling:
 
 
 def a_loader(
-    writer: Writer, options: Options, *, watch: Callable[[Commit], None], stop: threading.Event | None = None
+    writer: Writer, options: Options, *, watch: Callable[[Progress], None], stop: threading.Event | None = None
 ) -> Loader:
     """A loader whose clock stands at NOW."""
     return Loader(
@@ -315,7 +318,7 @@ class TestLoading:
         options = Options(rejects=desk.rejects, fill_bytes=FILL, commit_rows=10)
         with desk.writer() as writer:
             loader = a_loader(writer, options, stop=stop, watch=lambda _: stop.set())
-            stopped = loader.load([path])
+            stopped = loader.load(sources_of([path]))
 
         rest = desk.load(path, fill_bytes=FILL)
 
@@ -327,10 +330,10 @@ class TestLoading:
         desk = Desk(tmp_path)
         feed = [consent(recipient=f"+9053210000{number % 7:02}") for number in range(25)]
         path = desk.file("feed.jsonl", *feed, b"{")
-        seen: list[Commit] = []
+        seen: list[Progress] = []
         options = Options(rejects=desk.rejects, fill_bytes=FILL, commit_rows=10)
         with desk.writer() as writer:
-            a_loader(writer, options, watch=seen.append).load([path])
+            a_loader(writer, options, watch=seen.append).load(sources_of([path]))
 
         assert [(step.rows, step.durable) for step in seen] == [(10, False), (10, False), (6, False), (0, True)]
         assert [step.position.sequence for step in seen] == [0, 0, 0, 26]
@@ -341,11 +344,12 @@ class TestLoading:
         """A small file is committed as it is read, and so is any file once there are records."""
         desk = Desk(tmp_path)
         path = desk.file("feed.jsonl", *[consent(recipient=f"+9053210000{number:02}") for number in range(25)])
-        steps: list[Commit] = []
+        steps: list[Progress] = []
         with desk.writer() as writer:
             for fill_bytes in (Path(path).stat().st_size + 1, FILL):
-                options = Options(rejects=desk.rejects, fill_bytes=fill_bytes, commit_rows=10, source=str(fill_bytes))
-                a_loader(writer, options, watch=steps.append).load([path])
+                options = Options(rejects=desk.rejects, fill_bytes=fill_bytes, commit_rows=10)
+                loader = a_loader(writer, options, watch=steps.append)
+                loader.load(sources_of([path], name=str(fill_bytes)))
 
         assert [step.durable for step in steps] == [True] * 6
 
@@ -355,7 +359,7 @@ class TestKernel:
 
     def test_by_size(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """The sizes of all files decide; what cannot be looked at, and a pipe, count for nothing."""
-        monkeypatch.setattr("loader.run.KERNEL_BYTES", 20)
+        monkeypatch.setattr("loader.sources.files.given.KERNEL_BYTES", 20)
         monkeypatch.chdir(tmp_path)
         (tmp_path / "-").write_bytes(b"x" * 20)  # not what the pipe is
         (tmp_path / "feeds").mkdir()

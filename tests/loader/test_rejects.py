@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iyscheck.errors import SourceUnreadableError
-from loader.rejects import RejectsFile, entry, rejects_name
-from loader.rows import MALFORMED_JSON
+from loader.loading.rejects import RejectsFile, entry, rejects_name
+from loader.reading.faults import MALFORMED_JSON
 from tests.dice import often
 from tests.strategies import any_text
 

@@ -17,11 +17,13 @@ from iyscheck.engine import Engine
 from iyscheck.errors import SourceUnreadableError
 from iyscheck.question import Context, Question
 from iyscheck.store.snapshot import Store
-from loader import source, times
-from loader import vocabulary as names
-from loader.feed import Feed, Parsed
-from loader.rows import JsonLines
-from loader.run import Report, source_name
+from loader.loading.progress import Report
+from loader.reading import times
+from loader.reading import vocabulary as names
+from loader.reading.feed import Feed, Parsed
+from loader.reading.json_lines import JsonLines
+from loader.sources.files.opening import format_of
+from loader.sources.files.source import source_name
 from tests.builders import ADDRESS_KEY, STORE_KEY
 from tests.loader.feeds import Desk, lines
 
@@ -368,7 +370,7 @@ class TestDamagedNames:
                 header = ",".join(other if each == name else each for each in names.CSV_COLUMNS)
                 data = f"{header}\n{CSV_CELLS}\n".encode()
                 try:
-                    form = source.format_of(str(tmp_path / "a.csv"), data)
+                    form = format_of(str(tmp_path / "a.csv"), data)
                     found = parsed(form, data, brand=BRAND)
                 except SourceUnreadableError:
                     refused += 1

@@ -9,8 +9,11 @@ import pytest
 from iyscheck.errors import SettingsError, SourceChangedError, SourceUnknownError, SourceUnreadableError, WatermarkError
 from iyscheck.store.layout import SourceState
 from iyscheck.store.snapshot import Store
-from loader import source as sources
-from loader.run import Commit, Loader, Options, Report
+from loader.loading.loader import Loader
+from loader.loading.options import Options
+from loader.loading.progress import Progress, Report
+from loader.sources.files import opening
+from loader.sources.files.given import sources_of
 from tests.builders import ADDRESS_KEY, NOW, STORE_KEY, content
 from tests.loader.feeds import Desk, brand_row, consent, watermark_row
 
@@ -120,9 +123,9 @@ class TestResume:
     def stopped(self, desk: Desk, path: str, *, after: int) -> None:
         """Load, and stop after so many commits of two rows."""
         stop = threading.Event()
-        commits: list[Commit] = []
+        commits: list[Progress] = []
 
-        def watch(commit: Commit) -> None:
+        def watch(commit: Progress) -> None:
             commits.append(commit)
             if len(commits) == after:
                 stop.set()
@@ -138,7 +141,7 @@ class TestResume:
                 stop=stop,
                 watch=watch,
             )  # fmt: skip - what it is made of, and what this test is about
-            assert loader.load([path]).stopped
+            assert loader.load(sources_of([path])).stopped
 
     def test_goes_on(self, desk: Desk) -> None:
         """Rows committed before the stop are not read as rows again."""
@@ -174,7 +177,7 @@ class TestResume:
         desk.load(path)
 
         with pytest.MonkeyPatch.context() as patched:
-            patched.setattr(sources, "opened", None)
+            patched.setattr(opening, "opened", None)
             report = desk.load(path)
 
         assert (outcome(report), report.unchanged) == ((0, 0, 0, 0, 0), 1)

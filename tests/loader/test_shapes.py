@@ -11,13 +11,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from iyscheck.change import SOURCE_NUMBERS
 from iyscheck.consent import Channel
 from iyscheck.kernel import Kernel
-from loader import loops, plain, shapes
-from loader.feed import Feed, Parsed
-from loader.rows import LINE_MAX_BYTES, JsonLines, is_row
-from loader.shapes import Lines, Shapes, Span, Text
-from loader.vocabulary import TEST_BRAND
+from loader.reading import fields, plain
+from loader.reading.faults import LINE_MAX_BYTES
+from loader.reading.feed import Feed, Parsed
+from loader.reading.json_lines import JsonLines, is_row
+from loader.reading.shapes import Lines, Shapes
+from loader.reading.text import COPIED_BYTES, MARGIN, Span, Text, integers
+from loader.reading.vocabulary import TEST_BRAND
 from tests.builders import ADDRESS_KEY, NOW, STORE_KEY
 from tests.dice import often
 from tests.loader.feeds import brand_row, consent, lines
@@ -201,7 +204,7 @@ class TestSameAsDecoded:
     def test_large_chunk(self) -> None:
         """A chunk that is too large to be copied is read in place, but for the lines at its very edges."""
         data = lines([consent(recipient=f"+90532{number:07}") for number in range(5_000)])
-        assert len(data) > shapes.COPIED_BYTES
+        assert len(data) > COPIED_BYTES
 
         decoded = JsonLines().decode(data, first=True)
 
@@ -242,7 +245,7 @@ def text_at(text: Text, span: Span, row: int) -> str:
 def laid_out(texts: list[bytes]) -> tuple[Text, Span]:
     """Put texts behind one another, between margins."""
     lengths = np.array([*map(len, texts)], np.int64)
-    return Text.of(b"".join(texts)), Span(start=np.cumsum(lengths) - lengths + shapes.MARGIN, length=lengths)
+    return Text.of(b"".join(texts)), Span(start=np.cumsum(lengths) - lengths + MARGIN, length=lengths)
 
 
 def nearly(*texts: bytes, longest: int = 20) -> st.SearchStrategy[bytes]:
@@ -270,10 +273,10 @@ class TestPieces:
     def test_integers(self, texts: list[str]) -> None:
         """Whole numbers of 1 to 8 digits without a leading zero are read, and nothing else is."""
         data = "".join(texts).encode()
-        starts = np.cumsum([0, *map(len, texts)])[:-1].astype(np.int64) + shapes.MARGIN
+        starts = np.cumsum([0, *map(len, texts)])[:-1].astype(np.int64) + MARGIN
         lengths = np.array([*map(len, texts)], np.int64)
 
-        numbers, right = shapes.integers(Text.of(data), Span(start=starts, length=lengths))
+        numbers, right = integers(Text.of(data), Span(start=starts, length=lengths))
 
         expected = [text.isdecimal() and text[0] != "0" and len(text) <= 8 for text in texts]
         assert right.tolist() == expected
@@ -287,7 +290,7 @@ class TestPieces:
         """64 lower-case digits are the 32 bytes that they write; any other byte shows."""
         raw = [text.encode() if isinstance(text, str) else text for text in texts]
 
-        packed, right = plain.hexadecimal(np.frombuffer(b"".join(raw), np.uint64).reshape(-1, 8))
+        packed, right = fields.hexadecimal_of_words(np.frombuffer(b"".join(raw), np.uint64).reshape(-1, 8))
 
         assert right.tolist() == [set(text) <= set(b"0123456789abcdef") for text in raw]
         for row, text in zip(packed[right], [text for text, fits in zip(raw, right, strict=True) if fits], strict=True):
@@ -299,7 +302,7 @@ class TestPieces:
         texts = np.full((256, 64), ord("a"), np.uint8)
         texts[:, place] = np.arange(256)
 
-        _, right = plain.hexadecimal(texts.view(np.uint64))
+        _, right = fields.hexadecimal_of_words(texts.view(np.uint64))
 
         assert np.flatnonzero(right).tolist() == list(b"0123456789abcdef")
 
@@ -308,13 +311,15 @@ class TestCompiled:
     """The compiled loops over single fields, beside the array operations."""
 
     @settings(max_examples=often(200), deadline=None)
-    @given(st.lists(nearly(b"0123456789abcdef" * 4, b"f" * 64, b"c0" * 32, b"", longest=64), max_size=6))
-    def test_compiled_hexadecimal(self, raw: list[bytes]) -> None:
-        """The compiled loop reads the same 64 digits, and leaves nothing of any other text."""
+    @given(
+        st.lists(nearly(b"0123456789abcdef" * 4, b"f" * 64, b"c0" * 32, b"", longest=64), max_size=6),
+        st.sampled_from(Kernel),
+    )
+    def test_compiled_hexadecimal(self, raw: list[bytes], kernel: Kernel) -> None:
+        """Either way the same 64 digits are read, and nothing is left of any other text."""
         text, span = laid_out(raw)
-        found, right = np.zeros((len(raw), 32), np.uint8), np.empty(len(raw), np.bool_)
 
-        loops.hexadecimal(text.padded, span.start, span.length, right, found)
+        found, right = fields.hexadecimal(text, span, kernel)
 
         fits = [len(one) == 64 and set(one) <= set(b"0123456789abcdef") for one in raw]
         assert right.tolist() == fits
@@ -327,7 +332,7 @@ class TestCompiled:
         """The compiled loop reads the same times as the array operations."""
         text, span = laid_out(raw)
 
-        slow, fast = (plain._seconds(text, span, kernel).tolist() for kernel in Kernel)
+        slow, fast = (fields.seconds(text, span, kernel).tolist() for kernel in Kernel)
 
         assert fast == slow
 
@@ -335,9 +340,10 @@ class TestCompiled:
     @given(st.lists(nearly(b"HS_WEB", b"HS_MOBIL", b"IYS_AHS_HAT_KAPATMA", b"HS_FIZIKSEL_ORTAM", b""), max_size=6))
     def test_compiled_vocabulary(self, raw: list[bytes]) -> None:
         """The compiled loop knows the same texts as the array operations."""
+        known = fields.CodeTable({"": 0, **SOURCE_NUMBERS}, other=255)
         text, span = laid_out(raw)
 
-        slow, fast = (plain._SOURCES.numbers(text, span, kernel).tolist() for kernel in Kernel)
+        slow, fast = (known.numbers(text, span, kernel).tolist() for kernel in Kernel)
 
         assert fast == slow
 

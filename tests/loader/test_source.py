@@ -12,15 +12,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iyscheck.errors import SourceChangedError, SourceUnreadableError
-from loader import source
-from loader.rows import DailyCsv, JsonLines
-from loader.source import LineReader
+from loader.reading.daily_csv import DailyCsv
+from loader.reading.json_lines import JsonLines
+from loader.sources.files.compression import decompressed
+from loader.sources.files.lines import CHUNK_MAX_BYTES, PIECE_BYTES, Chunk, LineReader
+from loader.sources.files.opening import format_of, opened
+from loader.sources.paths import files_of
 from tests.dice import often
 
 CONTENT = b"".join(b"%d %s\n" % (number, b"x" * (number % 90)) for number in range(20_000))
 
 
-def read(reader: LineReader, max_lines: int = 1000) -> list[source.Chunk]:
+def read(reader: LineReader, max_lines: int = 1000) -> list[Chunk]:
     """Read to the end."""
     chunks = []
     while (chunk := reader.chunk(max_lines)) is not None:
@@ -49,7 +52,7 @@ class TestLines:
 
     def test_endless_line(self) -> None:
         """A line longer than a chunk is discarded as one line, and the next one is whole."""
-        data = b"a\n" + b"x" * (source.CHUNK_MAX_BYTES + 2 * source.PIECE_BYTES) + b"\nb\n"
+        data = b"a\n" + b"x" * (CHUNK_MAX_BYTES + 2 * PIECE_BYTES) + b"\nb\n"
         reader = LineReader(io.BytesIO(data), "test")
 
         chunks = read(reader)
@@ -99,7 +102,7 @@ class TestOpening:
         path = tmp_path / "feed"
         path.write_bytes(stored)
 
-        with source.opened(str(path)) as reader:
+        with opened(str(path)) as reader:
             chunks = read(reader)
 
         assert b"".join(chunk.data for chunk in chunks) == CONTENT
@@ -112,7 +115,7 @@ class TestOpening:
         path = tmp_path / "feed"
         path.write_bytes(compress(random.Random(1).randbytes(5000))[:cut])
 
-        with pytest.raises(SourceUnreadableError, match="cut off"), source.opened(str(path)) as reader:
+        with pytest.raises(SourceUnreadableError, match="cut off"), opened(str(path)) as reader:
             read(reader)
 
     @pytest.mark.parametrize("name", ["a.jsonl.gz", "a.csv.zst"])
@@ -120,7 +123,7 @@ class TestOpening:
         """An empty or plain file with the name of a compressed one is an error."""
         (tmp_path / name).write_bytes(b"")
 
-        with pytest.raises(SourceUnreadableError, match="not compressed"), source.opened(str(tmp_path / name)):
+        with pytest.raises(SourceUnreadableError, match="not compressed"), opened(str(tmp_path / name)):
             pass
 
     @given(st.sampled_from([b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b""]), st.binary(max_size=200))
@@ -131,7 +134,7 @@ class TestOpening:
         reason = ""
 
         try:
-            read(LineReader(source._decompressed(file, "test"), "test"))
+            read(LineReader(decompressed(file, "test"), "test"))
         except SourceUnreadableError as error:
             reason = str(error)
 
@@ -142,7 +145,7 @@ class TestOpening:
         path = tmp_path / "bomb"
         path.write_bytes(b"".join(zstandard.compress(bytes(2**24)) for _ in range(8)))
 
-        with source.opened(str(path)) as reader:
+        with opened(str(path)) as reader:
             chunks = read(reader)
 
         assert [chunk.discarded for chunk in chunks] == [True]
@@ -158,7 +161,7 @@ class TestNames:
             (tmp_path / name).touch()
         (tmp_path / "inner").mkdir()
 
-        assert source.files_of(str(tmp_path)) == [str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl")]
+        assert files_of(str(tmp_path)) == [str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl")]
 
     @pytest.mark.parametrize(
         ("name", "head", "form"),
@@ -172,7 +175,7 @@ class TestNames:
     )
     def test_format(self, name: str, head: bytes, form: type) -> None:
         """The daily CSV is known by its name or its first line, all else is JSON Lines."""
-        assert isinstance(source.format_of(name, head), form)
+        assert isinstance(format_of(name, head), form)
 
     @pytest.mark.parametrize(
         "header", [b"creationDate,recipient,type\n", b"status,status,type,recipient,creationDate\n"]
@@ -180,7 +183,7 @@ class TestNames:
     def test_bad_header(self, header: bytes) -> None:
         """A header that lacks a needed column, or names one twice, is an error."""
         with pytest.raises(SourceUnreadableError, match="header"):
-            source.format_of("a.csv", header)
+            format_of("a.csv", header)
 
 
 def skippable(number: int, content: bytes) -> bytes:
@@ -199,7 +202,7 @@ class TestArchives:
         frames = padding + zstandard.compress(CONTENT[:half]) + padding + zstandard.compress(CONTENT[half:]) + padding
         (tmp_path / "a.jsonl.zst").write_bytes(frames)
 
-        with source.opened(str(tmp_path / "a.jsonl.zst")) as reader:
+        with opened(str(tmp_path / "a.jsonl.zst")) as reader:
             assert b"".join(chunk.data for chunk in read(reader)) == CONTENT
 
     @pytest.mark.parametrize("name", ["a.jsonl.zst", "a.jsonl"])
@@ -211,7 +214,7 @@ class TestArchives:
 
         with (
             pytest.raises(SourceUnreadableError, match=r"a window of 256 MiB; at most 128 MiB .* 'zstd --long=27'"),
-            source.opened(str(tmp_path / name)) as reader,
+            opened(str(tmp_path / name)) as reader,
         ):
             read(reader)
 
@@ -231,6 +234,6 @@ class TestArchives:
 
         with (
             pytest.raises(SourceUnreadableError, match=f"is {kind}, not JSON Lines or CSV. Unpack it"),
-            source.opened(str(tmp_path / name)),
+            opened(str(tmp_path / name)),
         ):
             pass

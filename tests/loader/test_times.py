@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iyscheck.consent import local_seconds as one_by_one
-from loader import times
+from loader.reading import times
 from tests.dice import often
 
 moments = st.datetimes(datetime(1970, 1, 1, 0, 0, 1), datetime(2106, 2, 7, 6, 28, 15))  # noqa: DTZ001 - İYS times have no zone

@@ -1,0 +1,49 @@
+"""`accept-gap`: days of a brand are lost, and its watermark moves over them."""
+
+import time
+from typing import Annotated
+
+import typer
+
+from iyscheck.errors import SettingsError
+from iyscheck.keys import AddressKey, StoreKey
+from loader.cli.failures import errors
+from loader.cli.options import AddressKeyOption, JsonOption, StoreKeyOption, StoreOption
+from loader.cli.stores import opened
+from loader.loading.options import check_watermark
+from loader.reading import times
+from loader.reading.vocabulary import BRAND_MAX
+from loader.reports.summary import moved, print_json, texts, utc
+
+
+def accept_gap(
+    brand: Annotated[int, typer.Argument(metavar="BRAND", min=1, max=BRAND_MAX, help="Brand code.")],
+    store: StoreOption,
+    address_key: AddressKeyOption,
+    store_key: StoreKeyOption,
+    until: Annotated[str, typer.Option("--until", help="Day YYYY-MM-DD at whose beginning the gap ends.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why nobody can load the days; it is kept in the store.")],
+    as_json: JsonOption = False,  # noqa: FBT002 - a flag of the command line
+) -> None:
+    """Accept that days of a brand are lost: move its watermark over them, and over the proved days behind.
+
+    Refusals of these days are not in the store. Checks may permit what they would have denied.
+
+    Example:
+        iyscheck-loader accept-gap 600000 --until 2026-03-04 --reason 'İYS keeps files for seven days only'
+    """
+    with errors(as_json=as_json):
+        if not reason.strip():
+            raise SettingsError("--reason", "it is empty.", fix="Say why the days cannot be loaded.")
+        try:
+            end = times.watermark(f"{times.day(until)} 00:00:00")
+        except ValueError as error:
+            raise SettingsError("--until", f"it is {error}.", fix="It is a day in Turkey.") from None
+        check_watermark(end, time.time())
+        keys = AddressKey.load(address_key), StoreKey.load(store_key)
+        with opened(store, keys) as writer:
+            applied = writer.accept_gap(brand, until=end, reason=reason.strip(), now_s=int(time.time()))
+        if as_json:
+            print_json({"brand": brand, "until": utc(end), "watermarks": texts(applied.watermarks)})
+        else:
+            typer.echo(f"Accepted the gap of brand {brand}; {moved(applied.watermarks, {})}.")

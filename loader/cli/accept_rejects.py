@@ -1,0 +1,35 @@
+"""`accept-rejects`: rejected rows are lost, and hold nothing back any more."""
+
+from typing import Annotated
+
+import typer
+
+from iyscheck.keys import AddressKey, StoreKey
+from loader.cli.failures import errors
+from loader.cli.options import AddressKeyOption, JsonOption, StoreKeyOption, StoreOption
+from loader.cli.stores import opened
+from loader.reports.summary import moved, print_json, texts
+from loader.sources.files.source import source_name
+
+
+def accept_rejects(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="Its path, or the name given with --source.")],
+    store: StoreOption,
+    address_key: AddressKeyOption,
+    store_key: StoreKeyOption,
+    as_json: JsonOption = False,  # noqa: FBT002 - a flag of the command line
+) -> None:
+    """Accept that the rejected rows of a source are lost, and move the watermarks that waited for it.
+
+    Example:
+        iyscheck-loader accept-rejects /var/spool/iys/changes-17.jsonl
+    """
+    with errors(as_json=as_json):
+        keys = AddressKey.load(address_key), StoreKey.load(store_key)
+        with opened(store, keys) as writer:
+            name = source if writer.source(source) else source_name(source)
+            applied = writer.accept_rejects(name)
+        if as_json:
+            print_json({"source": name, "watermarks": texts(applied.watermarks), "withheld": texts(applied.withheld)})
+        else:
+            typer.echo(f"Accepted the rejects of '{name}'; {moved(applied.watermarks, applied.withheld)}.")

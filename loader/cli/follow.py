@@ -1,0 +1,124 @@
+"""`follow`: whatever appears in a directory, into a store."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, TextIO, cast
+
+import typer
+
+from iyscheck.errors import SettingsError
+from iyscheck.kernel import Kernel
+from iyscheck.keys import AddressKey, StoreKey
+from iyscheck.log import STANDARD_ERROR, LogLines
+from iyscheck.store.snapshot import Store
+from loader.cli.failures import errors
+from loader.cli.options import (
+    AddressKeyOption,
+    BrandOption,
+    CommitRowsOption,
+    JsonOption,
+    RejectsOption,
+    StoreKeyOption,
+    StoreOption,
+)
+from loader.cli.stopping import stop_on_signals
+from loader.cli.stores import opened, rejects_directory
+from loader.loading.loader import Loader
+from loader.loading.options import COMMIT_ROWS, Options
+from loader.reports.metrics import FeedMetrics
+from loader.reports.summary import print_report
+from loader.sources.directory import POLL_S, SETTLE_S, Follower
+from loader.sources.files.source import FileSource
+
+
+def follow(  # noqa: PLR0913, PLR0917 - each parameter is a flag of the command
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="Directory in which feed files appear.")],
+    store: StoreOption,
+    address_key: AddressKeyOption,
+    store_key: StoreKeyOption,
+    brand: BrandOption = None,
+    rejects: RejectsOption = None,
+    commit_rows: CommitRowsOption = COMMIT_ROWS,
+    metrics_listen: Annotated[
+        str | None, typer.Option("--metrics-listen", help="Serve Prometheus metrics on HOST:PORT.")
+    ] = None,
+    poll_seconds: Annotated[float, typer.Option("--poll-seconds", min=0.01, help="Pause between looks.")] = POLL_S,
+    settle_seconds: Annotated[
+        float, typer.Option("--settle-seconds", min=0, help="How long nobody may have written to a file.")
+    ] = SETTLE_S,
+    as_json: JsonOption = False,  # noqa: FBT002 - a flag of the command line
+) -> None:
+    """Load whatever appears in a directory, in the order of its names, until SIGTERM.
+
+    Move files into place under their final name; names that begin with a dot or end with .tmp or .part wait.
+
+    Example:
+        iyscheck-loader follow /var/spool/iys --metrics-listen 127.0.0.1:9465
+    """
+    with errors(as_json=as_json):
+        if not directory.is_dir():
+            raise SettingsError("DIR", f"'{directory}' is not a directory.", fix="Make it, or correct the path.")
+        options = Options(
+            rejects=rejects or rejects_directory(store),
+            brand=brand,
+            commit_rows=commit_rows,
+            kernel=Kernel.best().usable(),
+        )
+        keys = AddressKey.load(address_key), StoreKey.load(store_key)
+        stop = stop_on_signals()
+        lines = LogLines(STANDARD_ERROR)
+        _log_json(lines)
+        metrics = FeedMetrics(lost_lines=lambda: lines.lost)
+        with opened(store, keys, options.kernel) as writer, _listening(metrics, metrics_listen):
+            reader = Store(writer.environment)
+            loader = Loader(
+                writer,
+                address_key=keys[0],
+                store_key=keys[1],
+                options=options,
+                stop=stop,
+                watch=metrics.committed,
+            )
+            report = Follower(
+                str(directory),
+                source_of=FileSource,
+                loader=loader,
+                writer=writer,
+                metrics=metrics,
+                watermarks=lambda: _watermarks(reader),
+                stop=stop,
+                poll_s=poll_seconds,
+                settle_s=settle_seconds,
+            ).run()
+        print_report(report, as_json=as_json)
+
+
+def _log_json(lines: LogLines) -> None:
+    import structlog
+
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", lines)),
+    )
+
+
+@contextmanager
+def _listening(metrics: FeedMetrics, address: str | None) -> Iterator[None]:
+    if address is None:
+        yield
+        return
+    stop = metrics.listen(address)
+    try:
+        yield
+    finally:
+        stop()
+
+
+def _watermarks(store: Store) -> dict[int, int]:
+    with store.snapshot() as snapshot:
+        return snapshot.watermarks()

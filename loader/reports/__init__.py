@@ -1,0 +1,1 @@
+"""What is told of loads and stores: to people, to programs, to Prometheus."""

@@ -1,0 +1,1 @@
+"""Where rows come from. Each source hands pieces to `loading`, and knows of no other source."""

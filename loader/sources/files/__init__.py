@@ -1,0 +1,1 @@
+"""Files and standard input: plain, gzip or zstd, as JSON Lines, İYS's documents or the daily CSV."""
