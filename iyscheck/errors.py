@@ -26,6 +26,8 @@ IyscheckError                     never raised itself
 │   └── NotYetAtPositionError     the store has not come so far yet
 ├── OverloadedError               a limit on concurrent work is reached; try again
 ├── KernelError                   a compiled loop cannot run in this process
+├── MemoryShortError              there is not enough memory
+├── SystemRefusedError            the system refused something that a command needs
 ├── WorkersError                  the worker processes of a server do not stay alive, or get no threads
 ├── SourceError                   one feed source
 │   ├── SourceUnreadableError     it cannot be opened, read or decompressed
@@ -232,6 +234,18 @@ class OverloadedError(IyscheckError):
     """A limit on concurrent work is reached; try again in a moment."""
 
     reason: ClassVar[str] = "OVERLOADED"
+
+
+class MemoryShortError(IyscheckError):
+    """There is not enough memory for what a command was asked to do."""
+
+    reason: ClassVar[str] = "OUT_OF_MEMORY"
+
+
+class SystemRefusedError(IyscheckError):
+    """The system refused something that a command needs: a thread, a temporary folder, a place to write to."""
+
+    reason: ClassVar[str] = "SYSTEM"
 
 
 class KernelError(IyscheckError):

@@ -1,4 +1,4 @@
-"""Whatever goes wrong in a command: one sentence, or one JSON object, and an exit code."""
+"""Whatever goes wrong in a command: one sentence, one JSON object beside it, and an exit code."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -7,7 +7,7 @@ from typing import Final, NoReturn
 import typer
 
 from iyscheck import output
-from iyscheck.errors import InputError, IyscheckError
+from iyscheck.errors import IyscheckError, MemoryShortError, SystemRefusedError
 
 EXIT_REJECTS: Final = 1
 EXIT_ERROR: Final = 2
@@ -15,32 +15,27 @@ EXIT_ERROR: Final = 2
 
 @contextmanager
 def errors(*, as_json: bool) -> Iterator[None]:
-    """End with one sentence (or one JSON object) on stderr, whatever went wrong."""
+    """End with one sentence on standard error, and one object on standard output with `as_json`, whatever fails."""
     try:
         yield
     except IyscheckError as error:
-        _fail(error.reason, str(error), getattr(error, "field", "") if isinstance(error, InputError) else "", as_json)
+        _end(error, as_json=as_json)
     except (typer.Exit, typer.Abort):
         raise
     except BrokenPipeError:
         raise typer.Exit(EXIT_ERROR) from None
     except MemoryError:
-        _fail("OUT_OF_MEMORY", "There is not enough memory. Lower --commit-rows.", "", as_json)
+        _end(MemoryShortError("There is not enough memory.", fix="Lower --commit-rows."), as_json=as_json)
     except OSError as error:  # of what is left then: standard output on a full disk, no thread, no temporary folder
-        _fail(
-            "SYSTEM",
-            f"The system refused something that is needed: {error.strerror or 'no reason given'}.",
-            "",
-            as_json,
-        )
+        why = error.strerror or "no reason given"
+        _end(SystemRefusedError(f"The system refused something that is needed: {why}."), as_json=as_json)
     except Exception as error:  # noqa: BLE001 - a user gets a sentence; its text might hold content, its type cannot
-        _fail("INTERNAL", f"Unexpected {type(error).__name__}: this is a bug of iyscheck-loader.", "", as_json)
+        _end(
+            IyscheckError(f"iyscheck-loader itself failed ({type(error).__name__}).", fix="Please report it."),
+            as_json=as_json,
+        )
 
 
-def _fail(reason: str, message: str, field: str, as_json: bool) -> NoReturn:  # noqa: FBT001 - private, one caller
-    if as_json:
-        text = output.as_json({"error": {"reason": reason, "field": field, "message": message}})
-    else:
-        text = f"iyscheck-loader: {message}"
-    typer.echo(text, err=True)
+def _end(error: IyscheckError, *, as_json: bool) -> NoReturn:
+    output.tell_error("iyscheck-loader", error, with_json=as_json)
     raise typer.Exit(EXIT_ERROR) from None

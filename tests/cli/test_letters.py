@@ -104,7 +104,7 @@ def test_errors(tmp_path: Path) -> None:
 
     assert (told.returncode, as_json.returncode) == (2, 2)
     assert b"none does not exist" in told.stderr
-    assert json.loads(as_json.stdout or as_json.stderr)["error"]["message"]
+    assert json.loads(as_json.stdout)["error"]["message"]
 
 
 def run(

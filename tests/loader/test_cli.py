@@ -132,13 +132,18 @@ class TestLoad:
         ],
     )
     def test_errors(self, command: Command, arguments: list[str], reason: str) -> None:
-        """An error is one JSON object with its reason, and exit code 2."""
+        """An error is one sentence, beside it a JSON object with reason, field, message and fix, and exit code 2."""
         write(command, "a.jsonl", b"{}}")
 
         ended = command.run(*arguments, "--json")
 
         assert ended.returncode == 2
-        assert json.loads(ended.stderr)["error"]["reason"] == reason
+        error = json.loads(ended.stdout)["error"]
+        assert error.keys() == {"reason", "field", "message", "fix"}
+        assert error["reason"] == reason
+        assert bool(error["field"]) == (reason == "INVALID_SETTING")
+        assert ended.stderr.decode().startswith("iyscheck-loader: ")
+        assert f"{error['message']} {error['fix']}".rstrip() in ended.stderr.decode()
 
     def test_error_for_people(self, command: Command) -> None:
         """Without --json an error is one line, never a traceback."""
@@ -176,7 +181,7 @@ class TestLoad:
         first.send_signal(signal.SIGTERM)
         first.communicate()
 
-        assert json.loads(second.stderr)["error"]["reason"] == "STORE_BUSY"
+        assert json.loads(second.stdout)["error"]["reason"] == "STORE_BUSY"
         assert first.returncode == 0
 
     def test_sigterm(self, command: Command) -> None:
