@@ -31,6 +31,8 @@ from iyscheck.errors import (
 from iyscheck.keys import AddressKey, StoreKey
 from iyscheck.question import Context, ItemError, Question
 from iyscheck.store import layout, pages, registries, snapshot, view
+from iyscheck.store.layout import checks
+from iyscheck.store.layout import records as layout_records
 from iyscheck.store.snapshot import Snapshot, Store
 from iyscheck.store.view import View
 from tests.builders import ADDRESS_KEY, NOW, REGISTERED, STORE_KEY, StoreBuilder
@@ -304,7 +306,7 @@ class TestDamagedValues:
         engine = builder.engine()
 
         def with_status(key: bytes, value: bytes) -> bytes:
-            return layout._checked(key, bytes((status,)) + value[5:])
+            return layout.checked(key, bytes((status,)) + value[5:])
 
         rewrite(builder, layout.RECORDS, with_status)
         rewrite(builder, layout.INDEX, lambda _key, _value: None)
@@ -345,7 +347,7 @@ STEPS: tuple[tuple[object, str], ...] = (
     (layout, "decode_watermark"),
     (layout, "decode_access"),
     (layout, "decode_list"),
-    (layout, "record_check"),
+    (checks, "record_check"),
     (iyscheck.engine, "verdicts"),
     (Engine, "_stand"),
     (Engine, "_sender"),
@@ -367,6 +369,7 @@ STEPS_OF_SOME: tuple[tuple[object, str, tuple[Way, ...]], ...] = (
     (pages, "salts", COLUMNS),
     (StoreKey, "tags", (in_batch, in_column, in_token_column)),
     (layout, "decode_evidence", (by_address, by_token, in_batch)),
+    (layout_records, "record_check", (by_address, by_token, in_batch)),
     (layout, "key_prefix", WAYS),
     (Snapshot, "retailer_listed", (in_column, in_token_column)),
 )
@@ -550,7 +553,7 @@ class TestUnknownNumbers:
         engine = builder.engine()
 
         def with_deadline(key: bytes, value: bytes) -> bytes:
-            return layout._checked(key, value[4:14] + bytes((deadline,)) + value[15:])
+            return layout.checked(key, value[4:14] + bytes((deadline,)) + value[15:])
 
         rewrite(builder, layout.BRANDS, with_deadline)
 
