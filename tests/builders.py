@@ -121,9 +121,9 @@ class StoreBuilder:
     The keys are ADDRESS_KEY and STORE_KEY.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], kernel: Kernel = Kernel.NUMPY) -> None:
         self.path = Path(path)
-        self.writer = Writer.open(path, address_key_id=ADDRESS_KEY.key_id, store_key_id=STORE_KEY.key_id)
+        self.writer = Writer.open(path, address_key_id=ADDRESS_KEY.key_id, store_key_id=STORE_KEY.key_id, kernel=kernel)
         self._consents: list[ConsentChange] = []
         self._access: list[RetailerAccess] = []
         self._brands: list[Brand] = []

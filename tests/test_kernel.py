@@ -15,7 +15,7 @@ import pytest
 from iyscheck import kernel
 from iyscheck.errors import KernelError
 from iyscheck.kernel import Kernel
-from iyscheck.store import loops
+from iyscheck.store.index import loops
 from tests.embedding import PEOPLE, ask_all, make_store, open_engine, run
 from tests.processes import Site, turkish_now
 

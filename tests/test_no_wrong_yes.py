@@ -30,7 +30,8 @@ from iyscheck.errors import (
 )
 from iyscheck.keys import AddressKey, StoreKey
 from iyscheck.question import Context, ItemError, Question
-from iyscheck.store import layout, pages, registries, snapshot, view
+from iyscheck.store import layout, registries, snapshot, view
+from iyscheck.store.index import page_table, pages
 from iyscheck.store.layout import checks
 from iyscheck.store.layout import records as layout_records
 from iyscheck.store.snapshot import Snapshot, Store
@@ -361,7 +362,7 @@ STEPS: tuple[tuple[object, str], ...] = (
 STEPS_OF_SOME: tuple[tuple[object, str, tuple[Way, ...]], ...] = (
     (StoreKey, "tag", (by_address, by_token)),
     (Store, "snapshot", SINGLES),
-    (view, "read_state", COLUMNS),
+    (page_table, "read_state", COLUMNS),
     (view, "_pair", COLUMNS),
     (View, "states", COLUMNS),
     (pages, "look_up", COLUMNS),

@@ -17,10 +17,10 @@ import lmdb
 from iyscheck.change import LOG_ID_BYTES, Brand, ConsentColumns, Position, RetailerAccess
 from iyscheck.errors import GapError, SourceUnknownError
 from iyscheck.kernel import Kernel
-from iyscheck.store import layout, pages, records
+from iyscheck.store import layout, records
 from iyscheck.store.encoded import EncodedChanges
 from iyscheck.store.environment import Environment, WriterLock, check_keys, open_writer, read, translated, walk
-from iyscheck.store.index import Index, PlaceOrder, check_contexts, read_state
+from iyscheck.store.index import Index, PlaceOrder, check_contexts, pages, read_state
 from iyscheck.store.layout import Gap, IndexState, SourceState, Span
 from iyscheck.store.registries import Registries, read_position
 

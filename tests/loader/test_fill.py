@@ -16,8 +16,9 @@ from hypothesis import strategies as st
 from iyscheck.change import ConsentChange, ConsentColumns, supersedes
 from iyscheck.errors import SourceUnreadableError
 from iyscheck.kernel import Kernel
-from iyscheck.store import index, layout, records
+from iyscheck.store import layout, records
 from iyscheck.store.encoded import EncodedChanges
+from iyscheck.store.index import place_order
 from iyscheck.store.layout import SourceState
 from iyscheck.store.snapshot import Store
 from iyscheck.store.verification import verify
@@ -257,7 +258,7 @@ class TestFilling:
 
     def test_spilled_index(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """An index whose entries waited in files is the same, and leaves no file."""
-        monkeypatch.setattr(index, "_PARTED_ROWS", 700)
+        monkeypatch.setattr(place_order, "PARTED_ROWS", 700)
         changes = [
             a_change(tag=xxhash.xxh3_128_digest(number.to_bytes(8)), brand=1 + number % 3) for number in range(5_000)
         ]

@@ -17,8 +17,9 @@ from iyscheck.consent import LEGACY_CONSENTS_BEFORE, Channel, RecipientType, Sta
 from iyscheck.errors import StoreCorruptError
 from iyscheck.kernel import Kernel
 from iyscheck.question import Evidence
-from iyscheck.store import layout, pages
+from iyscheck.store import layout
 from iyscheck.store.encoded import EncodedChanges
+from iyscheck.store.index import pages
 from iyscheck.store.layout import RetailerList, SourceState
 from tests.builders import NOW, REGISTERED, a_brand, a_change
 from tests.dice import often

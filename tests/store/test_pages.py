@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from iyscheck.consent import UNREADABLE_STATE
 from iyscheck.kernel import Kernel
-from iyscheck.store import pages
-from iyscheck.store.pages import Words
+from iyscheck.store.index import pages
+from iyscheck.store.index.pages import Words
 from tests.dice import often
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "index_page.hex"
@@ -240,7 +240,7 @@ class TestKernels:
 
     def test_literals(self) -> None:
         """The loops' own copies of the layout's numbers are the layout's numbers."""
-        from iyscheck.store import loops
+        from iyscheck.store.index import loops
 
         assert loops._HEADER == pages.HEADER_WORDS
         assert loops._BUCKETS == pages.BUCKETS

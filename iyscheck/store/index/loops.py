@@ -1,4 +1,4 @@
-"""The loops of `pages.py` for numba; imported only where it is installed and asked for. Same results, bit for bit.
+"""The loops of `pages` for numba; imported only where it is installed and asked for. Same results, bit for bit.
 
 A look-up waits for memory, not for arithmetic: each one reads a cache line of a file far larger than any cache. So
 the loop has the processor fetch the line of one row while it reads that of a row some way behind, which has come.
@@ -16,7 +16,7 @@ from numba.extending import intrinsic
 
 from iyscheck.kernel import Compiled
 
-# Literals, since numba compiles a copy of them in; `pages.py` explains and a test compares.
+# Literals, since numba compiles a copy of them in; `pages` explains and a test compares.
 _AHEAD: Final = 64  # lines on their way; 16 are slower, 32 to 128 alike
 _HEADER: Final = 6
 _BUCKETS: Final = 63

@@ -8,7 +8,7 @@ A consent's *place*, 64 bits, says where its word is looked for: its upper half 
 home bucket. Place and fingerprint come from different halves of the tag, so an absent consent meets somebody else's
 word about once in 10^16 look-ups. The place is the first half of the tag *plus* a number of the context (brand,
 channel, recipient type): so the consents of a shard are, within each context, one run of neighbouring record keys,
-and any shard can be built from the records alone (`index.py`). The fingerprint is the second half of the tag XOR
+and any shard can be built from the records alone (`recorded`). The fingerprint is the second half of the tag XOR
 another number of the context.
 
 A word lies in its home bucket, or in a later one of the same page (the first follows the last) if all between are
@@ -208,7 +208,7 @@ def meanings(
     The counts are int64 (256,). It takes no longer than `look_up`: it is done while that waits for memory.
     """
     if kernel is Kernel.NUMBA:
-        from iyscheck.store import loops
+        from iyscheck.store.index import loops
 
         found, counts = np.empty(len(tags), np.uint8), np.zeros(256, np.int64)
         halves = np.ascontiguousarray(tags).view(np.uint64)
@@ -265,7 +265,7 @@ def put(memory: Words, starts: Starts, buckets: npt.NDArray[np.int64], words: Wo
     no room in their page, in order; all others are in.
     """
     if kernel is Kernel.NUMBA:
-        from iyscheck.store import loops
+        from iyscheck.store.index import loops
 
         return loops.put(memory, starts, buckets, words)
     fingerprint = words & _FINGERPRINT_BITS
@@ -289,7 +289,7 @@ def put(memory: Words, starts: Starts, buckets: npt.NDArray[np.int64], words: Wo
 def fill(memory: Words, starts: Starts, buckets: npt.NDArray[np.int64], words: Words, kernel: Kernel) -> Rows:
     """Put N words of different consents into pages that hold none of them; as `put`, without looking first."""
     if kernel is Kernel.NUMBA:
-        from iyscheck.store import loops
+        from iyscheck.store.index import loops
 
         return loops.add(memory, starts, buckets, words, np.arange(len(words)))
     return _add(memory, starts, buckets, words, np.arange(len(words)))
