@@ -45,9 +45,9 @@ from iyscheck.errors import (
     StoreUnreadableError,
 )
 from iyscheck.store import layout
+from iyscheck.store.layout import FILE_PAGE_BYTES
 
 MAP_BYTES: Final = 2**40
-PAGE_BYTES: Final = 4096
 MAX_READERS: Final = 1024
 DATA_FILE: Final = "data.mdb"
 LOCK_FILE: Final = "lock.mdb"
@@ -388,7 +388,7 @@ def newest_in_file(where: Path) -> int:
     newest = 0
     with suppress(OSError), (where / DATA_FILE).open("rb", buffering=0) as file:
         for page in (0, 1):
-            meta = os.pread(file.fileno(), _TRANSACTION_AT + 8, page * PAGE_BYTES)
+            meta = os.pread(file.fileno(), _TRANSACTION_AT + 8, page * FILE_PAGE_BYTES)
             if len(meta) == _TRANSACTION_AT + 8 and _META.unpack_from(meta, _META_AT) == _META_MAGIC:
                 newest = max(newest, int.from_bytes(meta[_TRANSACTION_AT:], "little"))
     return newest
@@ -425,9 +425,9 @@ def _check_pair(where: Path, env: lmdb.Environment) -> None:
 def _check_page_size(where: Path, env: lmdb.Environment) -> None:
     """Refuse pages of another size: a page of the decision index would not be one page of the file."""
     size = env.stat()["psize"]
-    if size != PAGE_BYTES:
+    if size != FILE_PAGE_BYTES:
         raise StoreFormatError(
-            f"The store at '{where}' has pages of {size} bytes; iyscheck needs {PAGE_BYTES}.",
+            f"The store at '{where}' has pages of {size} bytes; iyscheck needs {FILE_PAGE_BYTES}.",
             fix="Use a machine whose memory pages have 4096 bytes.",
         )
 

@@ -21,9 +21,6 @@ from iyscheck.question import (
 )
 from iyscheck.v1 import consent_check_pb2 as v1
 
-TOKEN_BYTES: Final = 16
-KEY_ID_BYTES: Final = 8
-
 _NANO: Final = 1_000_000_000
 CHANNELS: Final = {int(channel): channel for channel in Channel}
 TYPES: Final = {int(recipient_type): recipient_type for recipient_type in RecipientType}

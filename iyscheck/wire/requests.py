@@ -16,6 +16,7 @@ from iyscheck.errors import (
     QuestionError,
 )
 from iyscheck.kernel import Kernel
+from iyscheck.keys import KEY_ID_BYTES, TOKEN_BYTES
 from iyscheck.question import (
     MAX_BATCH_QUESTIONS,
     MAX_CLIENT_REFERENCE_BYTES,
@@ -31,8 +32,6 @@ from iyscheck.wire.cut import Cut
 from iyscheck.wire.fields import (
     CHANNELS,
     CLASSES,
-    KEY_ID_BYTES,
-    TOKEN_BYTES,
     TYPES,
     item_error_of,
     parse,

@@ -99,7 +99,7 @@ def read_states(found: View, context: int, numbers: range, kernel: Kernel) -> li
 def test_misplaced_page(tmp_path: Path) -> None:
     """A sound page that does not lie where LMDB lays pages is not taken: its buckets would be looked for elsewhere."""
     value = bytes(pages.sealed(pages.blank(1), 7, np.array([3]))[0])
-    memory = np.zeros(4 * pages.PAGE_BYTES, np.uint8)
+    memory = np.zeros(4 * pages.INDEX_PAGE_BYTES, np.uint8)
     lead = pages.LEAD_WORDS * 8
     place = -memory.ctypes.data % 4096 + lead
     with Store.open(filled(tmp_path)) as store, store.environment.lmdb.begin() as txn:

@@ -276,7 +276,7 @@ class TestBytes:
         assert golden_page().hex(" ", 8).split() == GOLDEN.read_text().split()
 
     @settings(max_examples=often(300), deadline=None)
-    @given(at=st.integers(0, pages.PAGE_BYTES * 8 - 1))
+    @given(at=st.integers(0, pages.INDEX_PAGE_BYTES * 8 - 1))
     def test_flipped_bit(self, at: int) -> None:
         """A page with any one bit flipped is not sound."""
         page = bytearray(golden_page())

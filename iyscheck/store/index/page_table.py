@@ -10,10 +10,10 @@ import numpy.typing as npt
 
 from iyscheck.errors import StoreCorruptError
 from iyscheck.store import layout
-from iyscheck.store.environment import MAP_BYTES, PAGE_BYTES, Environment
+from iyscheck.store.environment import MAP_BYTES, Environment
 from iyscheck.store.index import pages
 from iyscheck.store.index.state import REVISIONS_KEPT, read_state
-from iyscheck.store.layout import IndexState
+from iyscheck.store.layout import FILE_PAGE_BYTES, IndexState
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,13 +118,13 @@ class Taker:
         if value is None or not pages.sound(value, generation, shard) or pages.overfull(value):
             return pages.NOT_TAKEN
         address = int(np.frombuffer(value, np.uint8).__array_interface__["data"][0])
-        if address % PAGE_BYTES != pages.LEAD_WORDS * 8:
+        if address % FILE_PAGE_BYTES != pages.LEAD_WORDS * 8:
             return (
                 pages.NOT_TAKEN
             )  # look-ups go from its last bucket to its first by where these lie in the file's page
         if self._memory is None:
             # The whole map, wherever in it this page is. Nothing but taken pages is ever read through it.
-            base = address - address % PAGE_BYTES - MAP_BYTES
+            base = address - address % FILE_PAGE_BYTES - MAP_BYTES
             every = (ctypes.c_uint64 * (2 * MAP_BYTES // 8)).from_address(base)
             self._memory = np.ctypeslib.as_array(every)
         return (address - int(self._memory.__array_interface__["data"][0])) // 8

@@ -36,7 +36,7 @@ Starts = npt.NDArray[np.int64]
 States = npt.NDArray[np.uint8]
 Rows = npt.NDArray[np.int64]
 
-PAGE_BYTES: Final = 4080
+INDEX_PAGE_BYTES: Final = 4080
 HEADER_WORDS: Final = 6
 BUCKETS: Final = 63
 BUCKET_WORDS: Final = 8
@@ -116,7 +116,7 @@ def working_copy(values: Sequence[bytes]) -> Words:
     data = memory.view(np.uint8).data
     first = LEAD_WORDS * 8
     for value in values:  # one copy each; joining them first makes three
-        data[first : first + PAGE_BYTES] = value
+        data[first : first + INDEX_PAGE_BYTES] = value
         first += FRAME_WORDS * 8
     return memory
 
@@ -143,14 +143,14 @@ def sealed(memory: Words, generation: int, shards: npt.NDArray[np.int64]) -> lis
     body[:, _USED] |= np.count_nonzero(body[:, HEADER_WORDS:], axis=1).astype(np.uint64)
     data = memory.view(np.uint8).data
     size = FRAME_WORDS * 8
-    values = [data[first : first + PAGE_BYTES] for first in range(LEAD_WORDS * 8, memory.size * 8, size)]
+    values = [data[first : first + INDEX_PAGE_BYTES] for first in range(LEAD_WORDS * 8, memory.size * 8, size)]
     body[:, _CHECK] = [xxhash.xxh3_64_intdigest(value[8:]) for value in values]
     return values
 
 
 def sound(value: bytes | memoryview, generation: int, shard: int) -> bool:
     """Say whether an LMDB value is exactly the page that was written for this shard."""
-    if len(value) != PAGE_BYTES:
+    if len(value) != INDEX_PAGE_BYTES:
         return False
     check, name = int.from_bytes(value[:8], "little"), int.from_bytes(value[8:16], "little")
     return name == generation << 32 | shard and check == xxhash.xxh3_64_intdigest(memoryview(value)[8:])
