@@ -14,6 +14,7 @@ from iyscheck.engine import Engine
 from iyscheck.kernel import Kernel
 from iyscheck.keys import AddressKey, StoreKey
 from iyscheck.store import layout
+from iyscheck.store.encoded import EncodedChanges
 from iyscheck.store.layout import SourceState
 from iyscheck.store.snapshot import Store
 from iyscheck.store.verification import verify
@@ -113,6 +114,19 @@ def a_batch(
     return Batch(
         consents=ConsentColumns.of(consents), access=access, brands=brands, rows=counted if rows is None else rows
     )
+
+
+def supersedes(new: ConsentChange, stored: ConsentChange) -> bool:
+    """Say whether a change takes the place of another: an equal one does not."""
+    return new.precedence > stored.precedence
+
+
+def fill(writer: Writer, chunks: Iterable[ConsentColumns], *, rows: int) -> Applied:
+    """Fill a store without records from chunks of changes, as a loader does with its sorted feed."""
+    with writer.filling() as filling:
+        for changes in chunks:
+            filling.append(EncodedChanges.of(changes))
+        return filling.finish(SourceState(name="x"), rows=rows)
 
 
 class StoreBuilder:

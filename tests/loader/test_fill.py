@@ -13,7 +13,7 @@ import xxhash
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from iyscheck.change import ConsentChange, ConsentColumns, supersedes
+from iyscheck.change import ConsentChange, ConsentColumns
 from iyscheck.errors import SourceUnreadableError
 from iyscheck.kernel import Kernel
 from iyscheck.store import layout, records
@@ -28,7 +28,7 @@ from loader.feed import Feed
 from loader.rows import JsonLines
 from loader.run import Commit, Loader, Options, Report, kernel_for
 from loader.runs import Runs
-from tests.builders import ADDRESS_KEY, DERIVED, NOW, STORE_KEY, StoreBuilder, a_change, an_access
+from tests.builders import ADDRESS_KEY, DERIVED, NOW, STORE_KEY, StoreBuilder, a_change, an_access, fill, supersedes
 from tests.dice import often
 from tests.loader.feeds import Desk, brand_row, consent, lines, watermark_row
 from tests.strategies import consent_changes
@@ -209,10 +209,10 @@ class TestFilling:
             with builder.writer.filling() as filling:
                 filling.append(EncodedChanges.of(changes))
             with pytest.raises(ZeroDivisionError):
-                builder.writer.fill(then_failing(changes), SourceState(name="x"), rows=1)
+                fill(builder.writer, then_failing(changes), rows=1)
             assert builder.writer.is_empty
 
-            builder.writer.fill([changes], SourceState(name="x"), rows=1)
+            fill(builder.writer, [changes], rows=1)
 
             assert not builder.writer.is_empty
 
@@ -222,7 +222,7 @@ class TestFilling:
         with StoreBuilder(tmp_path / "store") as builder:
             for chunks in ([second, first], [ConsentColumns.join([second, first])], [first, first]):
                 with pytest.raises(ValueError, match="must rise"):
-                    builder.writer.fill(chunks, SourceState(name="x"), rows=2)
+                    fill(builder.writer, chunks, rows=2)
                 assert builder.writer.is_empty
 
     def test_not_empty(self, tmp_path: Path) -> None:
@@ -231,7 +231,7 @@ class TestFilling:
             builder.consent().commit()
 
             with pytest.raises(ValueError, match="without records"):
-                builder.writer.fill([], SourceState(name="x"), rows=0)
+                fill(builder.writer, [], rows=0)
 
     def test_facts(self, tmp_path: Path) -> None:
         """Counts, position and index are those of the chunks."""
@@ -264,9 +264,7 @@ class TestFilling:
         ]
         ordered = records.newest(ConsentColumns.of(changes))
         with StoreBuilder(tmp_path / "store") as builder:
-            builder.writer.fill(
-                (ordered.take(slice(at, at + 500)) for at in range(0, 5_000, 500)), SourceState(name="x"), rows=5_000
-            )
+            fill(builder.writer, (ordered.take(slice(at, at + 500)) for at in range(0, 5_000, 500)), rows=5_000)
 
             assert verify(builder.store).faults == []
             with builder.store.snapshot() as snapshot:
