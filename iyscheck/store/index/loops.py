@@ -4,17 +4,14 @@ A look-up waits for memory, not for arithmetic: each one reads a cache line of a
 the loop has the processor fetch the line of one row while it reads that of a row some way behind, which has come.
 """
 
-from typing import Any, Final
+from typing import Final
 
 import numba
 import numpy as np
 import numpy.typing as npt
-from llvmlite import ir
-from numba import types
-from numba.core import cgutils
-from numba.extending import intrinsic
 
 from iyscheck.kernel import Compiled
+from iyscheck.kernel.llvm import nearest_of_eight, prefetch, swapped
 
 # Literals, since numba compiles a copy of them in; `pages` explains and a test compares.
 _AHEAD: Final = 64  # lines on their way; 16 are slower, 32 to 128 alike
@@ -37,61 +34,6 @@ Integers = npt.NDArray[np.int64]
 Bytes = npt.NDArray[np.uint8]
 
 _part: Final = numba.njit(error_model="numpy")  # of the loops below; compiled and kept with them
-
-
-# What numba cannot say itself, said to LLVM: mypy sees neither its types nor that numba gives the typing context.
-
-
-def _address(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ANN401 - numba's, which have no names
-    data = context.make_array(signature.args[0])(context, builder, args[0]).data
-    return builder.gep(data, [args[1]])
-
-
-def _call(builder: Any, name: str, result: Any, args: list[Any]) -> Any:  # noqa: ANN401 - the same
-    kind = ir.FunctionType(result, [argument.type for argument in args])
-    return builder.call(cgutils.get_or_insert_function(builder.module, kind, name), args)  # type: ignore[no-untyped-call]
-
-
-@intrinsic
-def _fetch_line(_: Any, array: Any, index: Any) -> Any:  # noqa: ANN401 - the same
-    """Have the processor fetch the cache line of one element."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ANN401 - the same
-        place = builder.bitcast(_address(context, builder, signature, args), ir.IntType(8).as_pointer())
-        to_read_into_all_caches_data = [ir.IntType(32)(number) for number in (0, 3, 1)]
-        _call(builder, "llvm.prefetch.p0", ir.VoidType(), [place, *to_read_into_all_caches_data])
-        return context.get_dummy_value()
-
-    return types.void(array, index), generate
-
-
-@intrinsic
-def _least_difference(_: Any, array: Any, index: Any, word: Any) -> Any:  # noqa: ANN401 - the same
-    """Return the least of the eight words from `index` on, each XOR `word`, all eight at once."""
-
-    def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:  # noqa: ANN401 - the same
-        eight = ir.VectorType(ir.IntType(64), _SLOTS)
-        line = builder.load(builder.bitcast(_address(context, builder, signature, args), eight.as_pointer()), align=8)
-        one = builder.insert_element(ir.Constant(eight, ir.Undefined), args[2], ir.IntType(32)(0))
-        spread = builder.shuffle_vector(one, one, ir.Constant(ir.VectorType(ir.IntType(32), _SLOTS), [0] * _SLOTS))
-        return _call(builder, "llvm.vector.reduce.umin.v8i64", ir.IntType(64), [builder.xor(line, spread)])
-
-    return types.uint64(array, index, word), generate
-
-
-@intrinsic
-def _swap_bytes(_: Any, word: Any) -> Any:  # noqa: ANN401 - the same
-    """Turn the bytes of a word around."""
-
-    def generate(_: Any, builder: Any, _signature: Any, args: Any) -> Any:  # noqa: ANN401 - the same
-        return builder.bswap(args[0])
-
-    return types.uint64(word), generate
-
-
-_prefetch: Any = _fetch_line
-_nearest: Any = _least_difference
-_swapped: Any = _swap_bytes
 
 
 @_part
@@ -143,6 +85,33 @@ def _count(values: Bytes, counts: Integers) -> None:
         counts[value] = tables[0, value] + tables[1, value] + tables[2, value] + tables[3, value]
 
 
+@_part
+def _look_further(
+    memory: Words,
+    halves: Words,
+    print_salt: np.uint64,
+    by_state: Bytes,
+    found: Bytes,
+    rows: Words,
+    further: Words,
+    left: np.uint64,
+) -> None:
+    """Look those up who need a further bucket, `left` of them: their rows, and where the bucket begins."""
+    for _ in range(_BUCKETS - 1):
+        if left == 0:
+            break
+        going, left = left, np.uint64(0)
+        for k in range(going):
+            row, line = rows[k], further[k]
+            nearest = nearest_of_eight(memory, line, _sought(halves[row, 1], print_salt))
+            hit = nearest <= _STATE
+            found[row] = by_state[nearest if hit else np.uint64(0)]
+            more = (not hit) & (memory[line + np.uint64(_SLOTS - 1)] != _EMPTY)
+            rows[left], further[left] = row, _next(line)
+            prefetch(memory, further[left] if more else line)
+            left += np.uint64(1) if more else np.uint64(0)
+
+
 @Compiled
 def look_up(
     memory: Words,
@@ -175,15 +144,16 @@ def look_up(
             if line == _NOWHERE:
                 found[row] = by_state[sought]
             else:
-                nearest = _nearest(memory, line, sought)  # no branch: it would be guessed wrong as often as right
+                # No branch: it would be guessed wrong as often as right.
+                nearest = nearest_of_eight(memory, line, sought)
                 hit = nearest <= _STATE
                 found[row] = by_state[nearest if hit else np.uint64(0)]
                 more = (not hit) & (memory[line + np.uint64(_SLOTS - 1)] != _EMPTY)
                 rows[left], further[left] = np.uint64(row), _next(line)
-                _prefetch(memory, further[left] if more else line)
+                prefetch(memory, further[left] if more else line)
                 left += np.uint64(1) if more else np.uint64(0)
         if step < halves.shape[0]:
-            place = _swapped(halves[step, 0]) + place_salt  # the first half is big-endian
+            place = swapped(halves[step, 0]) + place_salt  # the first half is big-endian
             start = table[((place >> _HALF) * shards) >> _HALF]
             if (not anybody) & (halves[step, 0] == nobody_0) & (halves[step, 1] == nobody_1):
                 lines[waiting], prints[waiting] = _NOWHERE, np.uint64(_UNREADABLE)
@@ -191,21 +161,9 @@ def look_up(
                 lines[waiting], prints[waiting] = _NOWHERE, np.uint64(_UNANSWERED)
             else:
                 line = np.uint64(start) + np.uint64(_HEADER) + _home(place) * np.uint64(_SLOTS)
-                _prefetch(memory, line)
+                prefetch(memory, line)
                 lines[waiting], prints[waiting] = line, _sought(halves[step, 1], print_salt)
-    for _ in range(_BUCKETS - 1):
-        if left == 0:
-            break
-        going, left = left, np.uint64(0)
-        for k in range(going):
-            row, line = rows[k], further[k]
-            nearest = _nearest(memory, line, _sought(halves[row, 1], print_salt))
-            hit = nearest <= _STATE
-            found[row] = by_state[nearest if hit else np.uint64(0)]
-            more = (not hit) & (memory[line + np.uint64(_SLOTS - 1)] != _EMPTY)
-            rows[left], further[left] = row, _next(line)
-            _prefetch(memory, further[left] if more else line)
-            left += np.uint64(1) if more else np.uint64(0)
+    _look_further(memory, halves, print_salt, by_state, found, rows, further, left)
     _count(found, counts)
 
 
