@@ -19,7 +19,7 @@ from iyscheck.store.layout import FILE_PAGE_BYTES
 
 _POPULATE_READ: Final = 22  # MADV_POPULATE_READ, Linux 5.14; earlier ones refuse it, and nothing is mapped ahead
 _PART_BYTES: Final = 2**21
-_LOOK_S: Final = 5.0
+LOOK_S: Final = 5.0
 """How often to look whether the file has grown."""
 
 
@@ -65,7 +65,7 @@ class FileMapping:
                     return
                 map_resident(start + at, min(_PART_BYTES, end - at))
             done = max(done, end)
-            if self._closing.wait(_LOOK_S):
+            if self._closing.wait(LOOK_S):
                 return
 
 

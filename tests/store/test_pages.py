@@ -242,14 +242,11 @@ class TestKernels:
         """The loops' own copies of the layout's numbers are the layout's numbers."""
         from iyscheck.store.index import loops
 
-        assert loops._HEADER == pages.HEADER_WORDS
-        assert loops._BUCKETS == pages.BUCKETS
-        assert loops._SLOTS == pages.BUCKET_WORDS
-        assert loops._FRAME == pages.FRAME_WORDS
-        assert loops._UNANSWERED == pages.UNANSWERED
-        assert loops._UNREADABLE == UNREADABLE_STATE
-        assert loops._PRINT == pages._FINGERPRINT_BITS
-        assert loops._SMALLEST == pages._SMALLEST_FINGERPRINT
+        for name in ("HEADER_WORDS", "BUCKETS", "BUCKET_WORDS", "FRAME_WORDS", "UNANSWERED"):
+            assert getattr(loops, name) == getattr(pages, name)
+        for name in ("STATE_BITS", "FINGERPRINT_BITS", "SMALLEST_FINGERPRINT"):
+            assert getattr(loops, name) == getattr(pages, name)
+        assert loops.UNREADABLE == UNREADABLE_STATE
 
     def test_optional(self) -> None:
         """Nothing but the extra `fast` and those who develop need numba."""

@@ -15,15 +15,15 @@ from iyscheck.kernel.llvm import nearest_of_eight, prefetch, swapped
 
 # Literals, since numba compiles a copy of them in; `pages` explains and a test compares.
 _AHEAD: Final = 64  # lines on their way; 16 are slower, 32 to 128 alike
-_HEADER: Final = 6
-_BUCKETS: Final = 63
-_SLOTS: Final = 8
-_FRAME: Final = 512
-_UNANSWERED: Final = 255
-_UNREADABLE: Final = 254
-_STATE: Final = np.uint64(0xFF)
-_PRINT: Final = ~_STATE
-_SMALLEST: Final = np.uint64(0x100)
+HEADER_WORDS: Final = 6
+BUCKETS: Final = 63
+BUCKET_WORDS: Final = 8
+FRAME_WORDS: Final = 512
+UNANSWERED: Final = 255
+UNREADABLE: Final = 254
+STATE_BITS: Final = np.uint64(0xFF)
+FINGERPRINT_BITS: Final = ~STATE_BITS
+SMALLEST_FINGERPRINT: Final = np.uint64(0x100)
 _HALF: Final = np.uint64(32)
 _LOW: Final = np.uint64(2**32 - 1)
 _EMPTY: Final = np.uint64(0)
@@ -39,12 +39,12 @@ _part: Final = numba.njit(error_model="numpy")  # of the loops below; compiled a
 @_part
 def _find(memory: Words, start: np.int64, bucket: np.int64, sought: np.uint64) -> np.int64:
     """Return where a fingerprint stands; -1 if it does not."""
-    for step in range(_BUCKETS):
-        line = start + _HEADER + (bucket + step) % _BUCKETS * _SLOTS
-        for slot in range(_SLOTS):
-            if memory[line + slot] & _PRINT == sought:
+    for step in range(BUCKETS):
+        line = start + HEADER_WORDS + (bucket + step) % BUCKETS * BUCKET_WORDS
+        for slot in range(BUCKET_WORDS):
+            if memory[line + slot] & FINGERPRINT_BITS == sought:
                 return line + slot
-        if memory[line + _SLOTS - 1] == _EMPTY:
+        if memory[line + BUCKET_WORDS - 1] == _EMPTY:
             break
     return np.int64(-1)
 
@@ -52,20 +52,20 @@ def _find(memory: Words, start: np.int64, bucket: np.int64, sought: np.uint64) -
 @_part
 def _home(place: np.uint64) -> np.uint64:
     """Return the home bucket of a place."""
-    return ((place & _LOW) * np.uint64(_BUCKETS)) >> _HALF
+    return ((place & _LOW) * np.uint64(BUCKETS)) >> _HALF
 
 
 @_part
 def _sought(half: np.uint64, salt: np.uint64) -> np.uint64:
     """Return the fingerprint of a tag's second half."""
-    return max((half ^ salt) & _PRINT, _SMALLEST)
+    return max((half ^ salt) & FINGERPRINT_BITS, SMALLEST_FINGERPRINT)
 
 
 @_part
 def _next(line: np.uint64) -> np.uint64:
     """Return where the bucket after one begins: that at the end of a page's frame is followed by its first."""
-    following = line + np.uint64(_SLOTS)
-    return following - np.uint64(_BUCKETS * _SLOTS) if following % np.uint64(_FRAME) == 0 else following
+    following = line + np.uint64(BUCKET_WORDS)
+    return following - np.uint64(BUCKETS * BUCKET_WORDS) if following % np.uint64(FRAME_WORDS) == 0 else following
 
 
 @_part
@@ -97,16 +97,16 @@ def _look_further(
     left: np.uint64,
 ) -> None:
     """Look those up who need a further bucket, `left` of them: their rows, and where the bucket begins."""
-    for _ in range(_BUCKETS - 1):
+    for _ in range(BUCKETS - 1):
         if left == 0:
             break
         going, left = left, np.uint64(0)
         for k in range(going):
             row, line = rows[k], further[k]
             nearest = nearest_of_eight(memory, line, _sought(halves[row, 1], print_salt))
-            hit = nearest <= _STATE
+            hit = nearest <= STATE_BITS
             found[row] = by_state[nearest if hit else np.uint64(0)]
-            more = (not hit) & (memory[line + np.uint64(_SLOTS - 1)] != _EMPTY)
+            more = (not hit) & (memory[line + np.uint64(BUCKET_WORDS - 1)] != _EMPTY)
             rows[left], further[left] = row, _next(line)
             prefetch(memory, further[left] if more else line)
             left += np.uint64(1) if more else np.uint64(0)
@@ -146,9 +146,9 @@ def look_up(
             else:
                 # No branch: it would be guessed wrong as often as right.
                 nearest = nearest_of_eight(memory, line, sought)
-                hit = nearest <= _STATE
+                hit = nearest <= STATE_BITS
                 found[row] = by_state[nearest if hit else np.uint64(0)]
-                more = (not hit) & (memory[line + np.uint64(_SLOTS - 1)] != _EMPTY)
+                more = (not hit) & (memory[line + np.uint64(BUCKET_WORDS - 1)] != _EMPTY)
                 rows[left], further[left] = np.uint64(row), _next(line)
                 prefetch(memory, further[left] if more else line)
                 left += np.uint64(1) if more else np.uint64(0)
@@ -156,11 +156,11 @@ def look_up(
             place = swapped(halves[step, 0]) + place_salt  # the first half is big-endian
             start = table[((place >> _HALF) * shards) >> _HALF]
             if (not anybody) & (halves[step, 0] == nobody_0) & (halves[step, 1] == nobody_1):
-                lines[waiting], prints[waiting] = _NOWHERE, np.uint64(_UNREADABLE)
+                lines[waiting], prints[waiting] = _NOWHERE, np.uint64(UNREADABLE)
             elif start < 0:
-                lines[waiting], prints[waiting] = _NOWHERE, np.uint64(_UNANSWERED)
+                lines[waiting], prints[waiting] = _NOWHERE, np.uint64(UNANSWERED)
             else:
-                line = np.uint64(start) + np.uint64(_HEADER) + _home(place) * np.uint64(_SLOTS)
+                line = np.uint64(start) + np.uint64(HEADER_WORDS) + _home(place) * np.uint64(BUCKET_WORDS)
                 prefetch(memory, line)
                 lines[waiting], prints[waiting] = line, _sought(halves[step, 1], print_salt)
     _look_further(memory, halves, print_salt, by_state, found, rows, further, left)
@@ -170,15 +170,15 @@ def look_up(
 @_part
 def _add(memory: Words, starts: Integers, buckets: Integers, words: Words, rows: Integers) -> Integers:
     left = rows.size
-    for step in range(_BUCKETS):
+    for step in range(BUCKETS):
         kept = 0
         for k in range(left):
             row = rows[k]
-            line = starts[row] + _HEADER + (buckets[row] + step) % _BUCKETS * _SLOTS
+            line = starts[row] + HEADER_WORDS + (buckets[row] + step) % BUCKETS * BUCKET_WORDS
             slot = 0
-            while slot < _SLOTS and memory[line + slot] != _EMPTY:
+            while slot < BUCKET_WORDS and memory[line + slot] != _EMPTY:
                 slot += 1
-            if slot < _SLOTS:
+            if slot < BUCKET_WORDS:
                 memory[line + slot] = words[row]
             else:
                 rows[kept] = row
@@ -201,7 +201,7 @@ def put(memory: Words, starts: Integers, buckets: Integers, words: Words) -> Int
     missing = np.empty(words.size, np.int64)
     count = 0
     for row in range(words.size):
-        at = _find(memory, starts[row], buckets[row], words[row] & _PRINT)
+        at = _find(memory, starts[row], buckets[row], words[row] & FINGERPRINT_BITS)
         if at >= 0:
             memory[at] = words[row]
         else:

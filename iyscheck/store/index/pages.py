@@ -54,9 +54,9 @@ UNANSWERED: Final = 255
 
 _STATES_THEMSELVES: Final = np.frombuffer(bytes(range(256)), np.uint8)
 
-_STATE_BITS: Final = np.uint64(0xFF)
-_FINGERPRINT_BITS: Final = ~_STATE_BITS
-_SMALLEST_FINGERPRINT: Final = np.uint64(0x100)
+STATE_BITS: Final = np.uint64(0xFF)
+FINGERPRINT_BITS: Final = ~STATE_BITS
+SMALLEST_FINGERPRINT: Final = np.uint64(0x100)
 _HALF: Final = np.uint64(32)
 _LOW_HALF: Final = np.uint64(2**32 - 1)
 _CHECK, _NAME, _USED = range(3)
@@ -83,8 +83,8 @@ def places(tags: npt.NDArray[np.uint8], salt: Words | np.uint64) -> Places:
 def fingerprints(tags: npt.NDArray[np.uint8], salt: Words | np.uint64) -> Words:
     """Return N words without state; none is 0."""
     halves = np.ascontiguousarray(tags).view("<u8")
-    found: Words = (halves[:, 1].astype(np.uint64, copy=False) ^ salt) & _FINGERPRINT_BITS
-    return np.maximum(found, _SMALLEST_FINGERPRINT)
+    found: Words = (halves[:, 1].astype(np.uint64, copy=False) ^ salt) & FINGERPRINT_BITS
+    return np.maximum(found, SMALLEST_FINGERPRINT)
 
 
 def shards_of(where: Places, shards: int) -> npt.NDArray[np.int64]:
@@ -173,7 +173,7 @@ def used_in(value: bytes | memoryview) -> int:
 
 def live(value: bytes | memoryview) -> int:
     """Count the words of a page whose state says that there is a record."""
-    return int(np.count_nonzero(np.frombuffer(value, np.uint64)[HEADER_WORDS:] & _STATE_BITS))
+    return int(np.count_nonzero(np.frombuffer(value, np.uint64)[HEADER_WORDS:] & STATE_BITS))
 
 
 # --- Looking up -------------------------------------------------------------------------------------------
@@ -245,7 +245,7 @@ def _states(memory: Words, starts: Starts, buckets: npt.NDArray[np.int64], print
         lines = _lines(memory, starts, (buckets + step) % BUCKETS if step else buckets)
         differences = lines ^ prints[:, None]
         nearest = differences.min(axis=1)
-        found = nearest <= _STATE_BITS
+        found = nearest <= STATE_BITS
         states[rows] = np.where(found, nearest, 0)
         further = np.flatnonzero(~found & (lines[:, -1] != 0))
         if not further.size:
@@ -268,7 +268,7 @@ def put(memory: Words, starts: Starts, buckets: npt.NDArray[np.int64], words: Wo
         from iyscheck.store.index import loops
 
         return loops.put(memory, starts, buckets, words)
-    fingerprint = words & _FINGERPRINT_BITS
+    fingerprint = words & FINGERPRINT_BITS
     rows = np.arange(len(words))
     missing: list[Rows] = []
     for step in range(BUCKETS):
@@ -276,7 +276,7 @@ def put(memory: Words, starts: Starts, buckets: npt.NDArray[np.int64], words: Wo
         lines = _lines(memory, starts[rows], at)
         differences = lines ^ fingerprint[rows, None]
         slots = differences.argmin(axis=1)
-        found = np.take_along_axis(differences, slots[:, None], axis=1)[:, 0] <= _STATE_BITS
+        found = np.take_along_axis(differences, slots[:, None], axis=1)[:, 0] <= STATE_BITS
         memory[_words_at(starts[rows], at, slots)[found]] = words[rows[found]]
         full = lines[:, -1] != 0
         missing.append(rows[~found & ~full])
