@@ -6,6 +6,7 @@ the code of another commit (`--against`), so it may use only what older commits 
 
 import hashlib
 import time
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 from typing import cast
@@ -83,7 +84,7 @@ class Builder:
     def recipe(self) -> str:
         """Name the code that decides what a store holds: a store of another recipe is made anew."""
         package = Path(iyscheck.__file__).parent
-        sources = [*sorted((package / "store").glob("*.py")), package / "change.py", package / "consent.py"]
+        sources = [*sorted((package / "store").rglob("*.py")), package / "change.py", package / "consent.py"]
         sources.append(Path(__file__).with_name("cohort.py"))
         digest = hashlib.sha256()
         for source in sources:
@@ -104,8 +105,8 @@ class Builder:
             _commit(writer, ConsentColumns.of([]), "brand", brands=(_brand(),), finished=True)
             parts = (order[at : at + FILL_ROWS].astype(np.int64) for at in range(0, consents, FILL_ROWS))
             chunks = (_first(cohort, items, tags[items]) for items in parts)
-            if hasattr(writer, "fill"):
-                writer.fill(chunks, SourceState(name="fill"), rows=consents)
+            if hasattr(writer, "filling"):
+                fill(writer, chunks, rows=consents)
             else:  # an older build
                 for number, chunk in enumerate(chunks):
                     _commit(writer, chunk, f"fill {number}")
@@ -125,6 +126,16 @@ class Builder:
         with Store.open(path) as store, store.snapshot() as snapshot, plain.opened(target) as env:
             plain.fill(env, snapshot.items(layout.RECORDS))
         return {"bytes": _bytes(target)}
+
+
+def fill(writer: Writer, chunks: Iterable[ConsentColumns], *, rows: int) -> None:
+    """Fill a store without records from chunks of changes: keys rise within and between them."""
+    from iyscheck.store.encoded import EncodedChanges  # older builds have none
+
+    with writer.filling() as filling:
+        for changes in chunks:
+            filling.append(EncodedChanges.of(changes))
+        filling.finish(SourceState(name="fill"), rows=rows)
 
 
 def _keys(folder: str) -> tuple[AddressKey, StoreKey]:
@@ -324,9 +335,10 @@ def _agree(found: npt.NDArray[np.uint8], expected: npt.NDArray[np.uint8]) -> Non
 
 
 def index_bytes(store: str) -> int | None:
-    """Return the bytes of the decision index of a store; None where this build has none."""
-    with suppress(AttributeError), Store.open(store) as opened, opened.snapshot() as snapshot:
-        return snapshot.index_bytes()
+    """Return the bytes that the decision index of a store takes, tree and all; None where this build has none."""
+    with suppress(AttributeError), Store.open(store) as opened, opened.environment.lmdb.begin() as txn:
+        stat = txn.stat(opened.environment.databases[layout.INDEX])
+        return int(stat["psize"]) * int(stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"])
     return None
 
 

@@ -9,7 +9,7 @@ reconciliation chapter (two movements in one second share a transactionId).
 import functools
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from typing import Final
 
@@ -103,11 +103,6 @@ class ConsentChange:
             self.source.encode(),
             self.transaction_id.encode(),
         )
-
-
-def supersedes(new: ConsentChange, stored: ConsentChange) -> bool:
-    """Say whether `new` takes the place of `stored`; an equal change keeps what is stored."""
-    return new.precedence > stored.precedence
 
 
 NO_TRANSACTION: Final = 0
@@ -295,18 +290,7 @@ def merge_access(stored: RetailerAccess, new: RetailerAccess) -> RetailerAccess:
     if new.registered != stored.registered:
         return new if new.registered > stored.registered else stored
     both = stored.retailers & new.retailers
-    return stored if both == stored.retailers else new if both == new.retailers else _access_of(stored, both)
-
-
-def _access_of(access: RetailerAccess, retailers: frozenset[int]) -> RetailerAccess:
-    return RetailerAccess(
-        brand=access.brand,
-        channel=access.channel,
-        recipient_type=access.recipient_type,
-        tag=access.tag,
-        registered=access.registered,
-        retailers=retailers,
-    )
+    return stored if both == stored.retailers else new if both == new.retailers else replace(stored, retailers=both)
 
 
 def merge_brand(stored: Brand, new: Brand) -> Brand:

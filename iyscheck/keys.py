@@ -34,6 +34,7 @@ ADDRESS_FORM: Final = 2
 KEY_BYTES: Final = 32
 KEY_ID_BYTES: Final = 8
 BLOCK_BYTES: Final = 16
+TOKEN_BYTES: Final = BLOCK_BYTES
 _BLANK: Final = bytes(BLOCK_BYTES)
 
 _MAX_FILE_BYTES: Final = 4096

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from iyscheck.change import Position
 from iyscheck.consent import PERMITTING, Channel, MessageClass, Policy, Reason, RecipientType, Status, permits
 from iyscheck.errors import InputError, IyscheckError, QuestionError
-from iyscheck.keys import BLOCK_BYTES, KEY_ID_BYTES
+from iyscheck.keys import KEY_ID_BYTES, TOKEN_BYTES
 
 MAX_BATCH_QUESTIONS = 10_000
 MAX_FRAME_RECIPIENTS = 65_536
@@ -342,8 +342,8 @@ def checked_recipient(
         if not isinstance(address, str):
             raise QuestionError("address", "is not a text.")
         return None
-    if not isinstance(token, bytes) or len(token) != BLOCK_BYTES:
-        raise QuestionError("token", f"must have {BLOCK_BYTES} bytes.")
+    if not isinstance(token, bytes) or len(token) != TOKEN_BYTES:
+        raise QuestionError("token", f"must have {TOKEN_BYTES} bytes.")
     return checked_key_id(address_key_id or own_key_id)
 
 

@@ -14,6 +14,7 @@ from iyscheck.engine import Engine
 from iyscheck.kernel import Kernel
 from iyscheck.keys import AddressKey, StoreKey
 from iyscheck.store import layout
+from iyscheck.store.encoded import EncodedChanges
 from iyscheck.store.layout import SourceState
 from iyscheck.store.snapshot import Store
 from iyscheck.store.verification import verify
@@ -116,15 +117,28 @@ def a_batch(
     )
 
 
+def supersedes(new: ConsentChange, stored: ConsentChange) -> bool:
+    """Say whether a change takes the place of another: an equal one does not."""
+    return new.precedence > stored.precedence
+
+
+def fill(writer: Writer, chunks: Iterable[ConsentColumns], *, rows: int) -> Applied:
+    """Fill a store without records from chunks of changes, as a loader does with its sorted feed."""
+    with writer.filling() as filling:
+        for changes in chunks:
+            filling.append(EncodedChanges.of(changes))
+        return filling.finish(SourceState(name="x"), rows=rows)
+
+
 class StoreBuilder:
     """Fills a store: collect changes, `commit` them, then read through `store` or `engine` or close and open it.
 
     The keys are ADDRESS_KEY and STORE_KEY.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], kernel: Kernel = Kernel.NUMPY) -> None:
         self.path = Path(path)
-        self.writer = Writer.open(path, address_key_id=ADDRESS_KEY.key_id, store_key_id=STORE_KEY.key_id)
+        self.writer = Writer.open(path, address_key_id=ADDRESS_KEY.key_id, store_key_id=STORE_KEY.key_id, kernel=kernel)
         self._consents: list[ConsentChange] = []
         self._access: list[RetailerAccess] = []
         self._brands: list[Brand] = []

@@ -22,10 +22,10 @@ from iyscheck.address import (
     tokens,
     why_unreadable,
 )
+from iyscheck.address.countries import COUNTRY_CODES
 from iyscheck.consent import Channel
 from iyscheck.kernel import Kernel
 from iyscheck.keys import AddressKey
-from iyscheck.spelling import COUNTRY_CODES
 from tests.dice import often
 from tests.strategies import (
     accepted_phones,
@@ -677,5 +677,5 @@ class TestTextColumn:
         """No plaintext appears in the repr of a column."""
         column = TextColumn.of(["05992000000"])
 
-        assert repr(column).startswith("<iyscheck.address.TextColumn object at 0x")
+        assert repr(column).startswith("<iyscheck.address.texts.TextColumn object at 0x")
         assert str(column) == repr(column)

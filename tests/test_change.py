@@ -17,10 +17,9 @@ from iyscheck.change import (
     local_text,
     merge_access,
     merge_brand,
-    supersedes,
 )
 from iyscheck.consent import Channel, RecipientType, Status, local_seconds
-from tests.builders import a_brand, a_change, an_access
+from tests.builders import a_brand, a_change, an_access, supersedes
 from tests.dice import often
 from tests.strategies import brands, consent_changes, retailer_accesses
 

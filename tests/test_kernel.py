@@ -9,13 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
+import numba
 import numpy as np
 import pytest
 
-from iyscheck import kernel
 from iyscheck.errors import KernelError
 from iyscheck.kernel import Kernel
-from iyscheck.store import loops
+from iyscheck.store.index import loops
 from tests.embedding import PEOPLE, ask_all, make_store, open_engine, run
 from tests.processes import Site, turkish_now
 
@@ -92,7 +92,7 @@ class TestFiles:
         def fail(*_: object, **__: object) -> None:
             raise MemoryError
 
-        monkeypatch.setattr(kernel, "_compile", fail)
+        monkeypatch.setattr(numba, "njit", fail)
 
         with pytest.raises(KernelError, match=re.escape("cannot run here (MemoryError). Uninstall numba")):
             doubled(loop())

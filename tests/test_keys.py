@@ -18,7 +18,6 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iyscheck import keys
 from iyscheck.errors import KeyFileError
 from iyscheck.keys import BLOCK_BYTES, AddressKey, StoreKey, blank
 from tests.dice import often
@@ -435,6 +434,20 @@ class TestFuzzedFiles:
 ROOT, OURS, OTHER = 0, 4_242, 4_243
 
 
+def taken(monkeypatch: pytest.MonkeyPatch, path: Path, file: os.stat_result) -> bool:
+    """Say whether a key file is taken whose owner, group and mode are these."""
+    AddressKey.create(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "fstat", lambda _: file)
+        try:
+            AddressKey.load(path)
+        except KeyFileError as error:
+            if "can be opened by other users" not in str(error):
+                raise
+            return False
+    return True
+
+
 class TestMountedSecrets:
     """Key files that root owns: who may open them, as containers and systemd mount them."""
 
@@ -460,11 +473,13 @@ class TestMountedSecrets:
             (OTHER, OTHER, 0o600, True),
         ],
     )
-    def test_groups(self, tmp_path: Path, owner: int, group: int, mode: int, *, private: bool) -> None:
+    def test_groups(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, owner: int, group: int, mode: int, *, private: bool
+    ) -> None:
         """Root may let a group of this process read; nobody else may be let in."""
         file = os.stat_result((0o100_000 | mode, 1, 1, 1, owner, group, 100, 0, 0, 0))
 
-        assert keys._is_private(tmp_path / "a.key", file) is private
+        assert taken(monkeypatch, tmp_path / "a.key", file) is private
 
     @pytest.mark.parametrize(
         ("directory_owner", "directory_mode", "mode", "private"),
@@ -500,8 +515,8 @@ class TestMountedSecrets:
         monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(held))
         file = os.stat_result((0o100_000 | mode, 1, 1, 1, ROOT, OTHER, 100, 0, 0, 0))
 
-        assert keys._is_private(held / "a.key", file) is private
-        assert not keys._is_private(tmp_path / "a.key", file)
+        assert taken(monkeypatch, held / "a.key", file) is private
+        assert not taken(monkeypatch, tmp_path / "a.key", file)
 
     def test_links(self, tmp_path: Path) -> None:
         """Kubernetes mounts a secret as a link to a link to a directory of the moment."""

@@ -25,6 +25,8 @@ from iyscheck.keys import AddressKey, StoreKey
 from iyscheck.question import Answer, Context, Question
 from iyscheck.store.environment import DATA_FILE, LOCK_FILE
 from iyscheck.store.mapping import start_of
+from iyscheck.store.snapshot import Store
+from iyscheck.store.view import Views
 from tests.builders import ADDRESS_KEY, StoreBuilder
 from tests.dice import often, thrown
 from tests.embedding import BRAND, MESAJ, PEOPLE, ROOT, ask, ask_all, in_three_ways, make_store, open_engine, run
@@ -168,8 +170,12 @@ class TestClosing:
         """What is being read when the engine is closed stays readable to its end; then the files are closed."""
         engine = open_engine(path)
         ask_all(engine, PEOPLE)
-        with engine._store.snapshot() as snapshot, engine._views.view() as view:
+        store = Store.open(path)
+        views = Views(store.environment)
+        with store.snapshot() as snapshot, views.view() as view:
             engine.close()
+            views.close()
+            store.close()
 
             assert mapped(path)
             assert snapshot.counts()
@@ -284,7 +290,8 @@ def fork_while_reading(path: str) -> None:
     with patch("iyscheck.store.view.TICK_S", 60.0):  # no timer of the parent changes its slots meanwhile
         engine = open_engine(path)
         assert in_three_ways(engine, PEOPLE[0]) == {Reason.CONSENTED}
-        before = engine._store.environment.lmdb.readers()
+        shared = Store.open(path).environment.lmdb  # that of the engine: there is one of a file in a process
+        before = shared.readers()
         assert before.count(str(os.getpid())) == 2, before  # both transactions of the view
         child = os.fork()
         if not child:
@@ -293,7 +300,7 @@ def fork_while_reading(path: str) -> None:
             gc.collect()
             os._exit(0 if mapped(Path(path)) else 1)
         assert os.waitpid(child, 0)[1] == 0
-        assert engine._store.environment.lmdb.readers() == before
+        assert shared.readers() == before
         assert in_three_ways(engine, PEOPLE[0]) == {Reason.CONSENTED}
         engine.close()
     sys.stdout.write("kept")
@@ -315,8 +322,8 @@ def fork_then_open(path: str) -> None:
 
 def hold_readers(path: str, count: int) -> None:
     """Take reader slots until killed."""
-    engine = open_engine(path)
-    held = [engine._store.snapshot() for _ in range(count)]
+    store = Store.open(path)
+    held = [store.snapshot() for _ in range(count)]
     os.write(1, f"{len(held)}\n".encode())
     sys.stdin.read()
 
@@ -356,11 +363,11 @@ class TestProcesses:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "6\n"
         first.close()
-        with open_engine(path) as engine:
+        with open_engine(path) as engine, Store.open(path) as store:
             held: list[object] = []
             with suppress(StoreUnreadableError):
                 while len(held) < 8:
-                    held.append(engine._store.snapshot())
+                    held.append(store.snapshot())
             for use in ("keywords", "many", "column"):
                 with pytest.raises(StoreUnreadableError, match="reader slots"):
                     EVERY_USE[use](engine)
@@ -582,7 +589,7 @@ class TestBesideLoader:
         """A commit is in the very next answer of each kind, also when nobody has asked for a while."""
         assert in_three_ways(live, PEOPLE[0]) == {Reason.CONSENTED}
         for wave in (1, 2):
-            wait_until(lambda: live._views._newest is None)
+            wait_until(lambda: all(thread.name != "iyscheck-view" for thread in threading.enumerate()))
 
             assert site.load(str(site.feed(f"wave-{wave}.jsonl", a_wave(wave)))) == 0, site.printed
 

@@ -31,7 +31,10 @@ from iyscheck.errors import (
 )
 from iyscheck.keys import AddressKey, StoreKey
 from iyscheck.question import Context, ItemError, Question
-from iyscheck.store import layout, pages, registries, snapshot, view
+from iyscheck.store import layout, registries, snapshot, view
+from iyscheck.store.index import page_table, pages
+from iyscheck.store.layout import checks
+from iyscheck.store.layout import records as layout_records
 from iyscheck.store.snapshot import Snapshot, Store
 from iyscheck.store.view import View
 from tests.builders import ADDRESS_KEY, NOW, REGISTERED, STORE_KEY, StoreBuilder
@@ -305,7 +308,7 @@ class TestDamagedValues:
         engine = builder.engine()
 
         def with_status(key: bytes, value: bytes) -> bytes:
-            return layout._checked(key, bytes((status,)) + value[5:])
+            return layout.checked(key, bytes((status,)) + value[5:])
 
         rewrite(builder, layout.RECORDS, with_status)
         rewrite(builder, layout.INDEX, lambda _key, _value: None)
@@ -346,7 +349,7 @@ STEPS: tuple[tuple[object, str], ...] = (
     (layout, "decode_watermark"),
     (layout, "decode_access"),
     (layout, "decode_list"),
-    (layout, "record_check"),
+    (checks, "record_check"),
     (standing, "verdicts"),
     (Standings, "of"),
     (standing, "Sender"),
@@ -360,7 +363,7 @@ STEPS: tuple[tuple[object, str], ...] = (
 STEPS_OF_SOME: tuple[tuple[object, str, tuple[Way, ...]], ...] = (
     (StoreKey, "tag", (by_address, by_token)),
     (Store, "snapshot", SINGLES),
-    (view, "read_state", COLUMNS),
+    (page_table, "read_state", COLUMNS),
     (view, "_pair", COLUMNS),
     (View, "states", COLUMNS),
     (pages, "look_up", COLUMNS),
@@ -368,6 +371,7 @@ STEPS_OF_SOME: tuple[tuple[object, str, tuple[Way, ...]], ...] = (
     (pages, "salts", COLUMNS),
     (StoreKey, "tags", (in_batch, in_column, in_token_column)),
     (layout, "decode_evidence", (by_address, by_token, in_batch)),
+    (layout_records, "record_check", (by_address, by_token, in_batch)),
     (layout, "key_prefix", WAYS),
     (Snapshot, "retailer_listed", (in_column, in_token_column)),
 )
@@ -548,7 +552,7 @@ class TestUnknownNumbers:
         engine = builder.engine()
 
         def with_deadline(key: bytes, value: bytes) -> bytes:
-            return layout._checked(key, value[4:14] + bytes((deadline,)) + value[15:])
+            return layout.checked(key, value[4:14] + bytes((deadline,)) + value[15:])
 
         rewrite(builder, layout.BRANDS, with_deadline)
 

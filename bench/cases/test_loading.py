@@ -20,6 +20,7 @@ from pytest_benchmark.fixture import BenchmarkFixture
 
 from bench.peers import parse, plain
 from bench.population import Population
+from bench.product import fill
 from iyscheck.change import HEX_TRANSACTION, SOURCE_NUMBERS, TRANSACTION_BYTES, ConsentColumns
 from iyscheck.kernel import Kernel
 from iyscheck.keys import AddressKey, StoreKey
@@ -119,7 +120,7 @@ class Filled:
         self._number = 0
         self.writer = opened(folder / "store")
         chunks = (self.changes(np.arange(at, min(at + 2**16, CONSENTS))) for at in range(0, CONSENTS, 2**16))
-        self.writer.fill(chunks, SourceState(name="first"), rows=CONSENTS)
+        fill(self.writer, chunks, rows=CONSENTS)
         self.plain: lmdb.Environment = plain.open_plain(str(folder / "plain"))
         environment = self.writer.environment
         with environment.lmdb.begin() as txn, txn.cursor(environment.databases[layout.RECORDS]) as cursor:

@@ -20,7 +20,7 @@ from iyscheck.engine.recipients import Recipients, cut
 from iyscheck.engine.standing import MOST_STANDINGS, fresh_between
 from iyscheck.errors import BatchTooLargeError, KernelError, QuestionError
 from iyscheck.kernel import Kernel, warn_not_usable
-from iyscheck.keys import ADDRESS_FORM, BLOCK_BYTES, AddressKey, StoreKey
+from iyscheck.keys import ADDRESS_FORM, TOKEN_BYTES, AddressKey, StoreKey
 from iyscheck.question import (
     MAX_BATCH_QUESTIONS,
     MAX_CLIENT_REFERENCE_BYTES,
@@ -47,7 +47,7 @@ from iyscheck.store.view import IndexStats
 _COMMERCIAL: Final = MessageClass.COMMERCIAL
 """A name for each check: looking it up in its class takes 40 ns."""
 
-_NO_TAGS: Final[npt.NDArray[np.uint8]] = np.zeros((0, BLOCK_BYTES), np.uint8)
+_NO_TAGS: Final[npt.NDArray[np.uint8]] = np.zeros((0, TOKEN_BYTES), np.uint8)
 
 
 class Engine:

@@ -8,7 +8,7 @@ from iyscheck import address as address_form
 from iyscheck.engine.answers import Answered, Answers
 from iyscheck.engine.recipients import Recipients
 from iyscheck.errors import QuestionError
-from iyscheck.keys import BLOCK_BYTES, StoreKey
+from iyscheck.keys import TOKEN_BYTES, StoreKey
 from iyscheck.question import Answer, BatchAnswer, ItemError, Question
 from iyscheck.store.snapshot import Snapshot
 
@@ -20,9 +20,9 @@ class Batch:
         self._questions = questions
         self._tokens = [recipients.token_or_error(question) for question in questions]
         readable = [token if isinstance(token, bytes) else address_form.UNREADABLE for token in self._tokens]
-        column = np.frombuffer(b"".join(readable), np.uint8).reshape(-1, BLOCK_BYTES)
+        column = np.frombuffer(b"".join(readable), np.uint8).reshape(-1, TOKEN_BYTES)
         packed = store_key.tags(column).tobytes()
-        self._tags = [packed[at : at + BLOCK_BYTES] for at in range(0, len(packed), BLOCK_BYTES)]
+        self._tags = [packed[at : at + TOKEN_BYTES] for at in range(0, len(packed), TOKEN_BYTES)]
 
     def answer(self, snapshot: Snapshot, answers: Answers) -> BatchAnswer:
         """Answer all from one snapshot. Raises StoreError."""

@@ -16,7 +16,7 @@ from iyscheck.errors import (
     QuestionError,
 )
 from iyscheck.kernel import Kernel
-from iyscheck.keys import BLOCK_BYTES, AddressKey
+from iyscheck.keys import TOKEN_BYTES, AddressKey
 from iyscheck.question import MAX_FRAME_RECIPIENTS, Context, ItemError, Question
 
 
@@ -36,9 +36,9 @@ class Recipients:
         if token is not None:
             self._check_key_id(address_key_id)
             if not isinstance(token, bytes):  # a batch would look for another
-                raise QuestionError("token", f"must have {BLOCK_BYTES} bytes.")
-            if len(token) != BLOCK_BYTES:
-                raise QuestionError("token", f"it has {len(token)} bytes, not {BLOCK_BYTES}.")
+                raise QuestionError("token", f"must have {TOKEN_BYTES} bytes.")
+            if len(token) != TOKEN_BYTES:
+                raise QuestionError("token", f"it has {len(token)} bytes, not {TOKEN_BYTES}.")
             return token
         return address_form.token(address or "", channel, self._held_key())
 
@@ -66,7 +66,7 @@ class Recipients:
         if tokens is None:
             return address_form.tokens(addresses or (), context.channel, self._held_key(), kernel)
         self._check_key_id(address_key_id)
-        if tokens.dtype != np.uint8 or tokens.ndim != 2 or tokens.shape[1] != BLOCK_BYTES:  # noqa: PLR2004 - a table
+        if tokens.dtype != np.uint8 or tokens.ndim != 2 or tokens.shape[1] != TOKEN_BYTES:  # noqa: PLR2004 - a table
             raise QuestionError("tokens", "must be a uint8 array of shape (N, 16).")
         return tokens
 

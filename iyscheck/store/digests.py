@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from iyscheck.kernel import Compiled
-from iyscheck.words import folded_product, word
+from iyscheck.kernel.llvm import folded_product, word
 
 Bytes = npt.NDArray[np.uint8]
 

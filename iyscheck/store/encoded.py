@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from iyscheck.change import TEXT_TRANSACTION, ConsentColumns
+from iyscheck.change import TAG_BYTES, TEXT_TRANSACTION, ConsentColumns
 from iyscheck.kernel import Kernel
 from iyscheck.store import layout
 
@@ -30,7 +30,7 @@ _WORDS: Final = np.dtype(
     {
         "names": ["prefix", "high", "low"],
         "formats": [">u8", ">u8", ">u8"],
-        "offsets": [0, layout.KEY_BYTES - 16, layout.KEY_BYTES - 8],
+        "offsets": [0, layout.KEY_BYTES - TAG_BYTES, layout.KEY_BYTES - TAG_BYTES // 2],
         "itemsize": ROW_DTYPE.itemsize,
     }
 )
@@ -128,7 +128,7 @@ class EncodedChanges:
             brand=keys["brand"].astype(np.uint32),
             channel=np.ascontiguousarray(keys["channel"]),
             recipient_type=np.ascontiguousarray(keys["recipient_type"]),
-            tag=np.ascontiguousarray(keys["tag"].view("V16")).view(np.uint8),
+            tag=np.ascontiguousarray(keys["tag"].view(f"V{TAG_BYTES}")).view(np.uint8),
             status=np.ascontiguousarray(records["status"]),
             registered=records["registered"].astype(np.int64),
             consented=records["consented"].astype(np.int64),

@@ -14,11 +14,12 @@ from typing import Final
 
 import numpy as np
 
-from iyscheck.store.environment import DATA_FILE, PAGE_BYTES, Environment
+from iyscheck.store.environment import DATA_FILE, Environment
+from iyscheck.store.layout import FILE_PAGE_BYTES
 
 _POPULATE_READ: Final = 22  # MADV_POPULATE_READ, Linux 5.14; earlier ones refuse it, and nothing is mapped ahead
 _PART_BYTES: Final = 2**21
-_LOOK_S: Final = 5.0
+LOOK_S: Final = 5.0
 """How often to look whether the file has grown."""
 
 
@@ -58,26 +59,29 @@ class FileMapping:
         start = start_of(self._file) if os.access(self._file, os.W_OK) else None
         done = 0
         while start is not None:
-            end = self._file.stat().st_size // PAGE_BYTES * PAGE_BYTES
+            end = self._file.stat().st_size // FILE_PAGE_BYTES * FILE_PAGE_BYTES
             for at in range(done, end, _PART_BYTES):
                 if self._closing.is_set():
                     return
                 map_resident(start + at, min(_PART_BYTES, end - at))
             done = max(done, end)
-            if self._closing.wait(_LOOK_S):
+            if self._closing.wait(LOOK_S):
                 return
 
 
 def map_resident(address: int, size: int) -> None:
     """Have the system map what is in memory of a range of this process's map of a file; both in whole pages."""
     system = ctypes.CDLL(None)
-    pages = np.zeros(size // PAGE_BYTES, np.uint8)
+    pages = np.zeros(size // FILE_PAGE_BYTES, np.uint8)
     if system.mincore(ctypes.c_void_p(address), ctypes.c_size_t(size), pages.ctypes.data_as(ctypes.c_void_p)):
         return
     resident = np.concatenate(([0], pages & 1, [0])).astype(np.int8)
     begins, ends = (np.flatnonzero(np.diff(resident) == step).tolist() for step in (1, -1))
     for begin, end in zip(begins, ends, strict=True):
-        run, length = ctypes.c_void_p(address + begin * PAGE_BYTES), ctypes.c_size_t((end - begin) * PAGE_BYTES)
+        run, length = (
+            ctypes.c_void_p(address + begin * FILE_PAGE_BYTES),
+            ctypes.c_size_t((end - begin) * FILE_PAGE_BYTES),
+        )
         system.madvise(run, length, _POPULATE_READ)
 
 

@@ -193,11 +193,6 @@ class Snapshot(msgspec.Struct, eq=False, gc=False):  # a struct: each check make
         """Return a page of the decision index."""
         return read(self._txn, layout.encode_shard(generation, shard), self._databases[layout.INDEX])
 
-    def index_bytes(self) -> int:
-        """Return how many bytes of the file the decision index takes, all generations and their tree included."""
-        stat = self._txn.stat(self._databases[layout.INDEX])
-        return int(stat["psize"]) * int(stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"])
-
     def keys_between(self, database: bytes, first: bytes, last: bytes) -> set[bytes]:
         """Return the keys of one named database from `first` to `last`, both included."""
         with self._txn.cursor(self._databases[database]) as cursor:

@@ -11,11 +11,11 @@ import numpy.typing as npt
 
 from iyscheck.errors import StoreCorruptError
 from iyscheck.kernel import Kernel
-from iyscheck.store import layout, pages
+from iyscheck.store import layout
 from iyscheck.store.environment import translated
-from iyscheck.store.index import states_of_records
+from iyscheck.store.index import PageTable, pages, states_of_records
 from iyscheck.store.snapshot import Snapshot, Store
-from iyscheck.store.view import PageTable, View
+from iyscheck.store.view import View
 
 _BATCH: Final = 10_000
 _REBUILD = "run 'iyscheck-loader rebuild-index'"

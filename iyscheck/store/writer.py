@@ -6,21 +6,22 @@ So whatever kills the process, the store is as after some whole batch, and says 
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
 
 import lmdb
+import msgspec
 
 from iyscheck.change import LOG_ID_BYTES, Brand, ConsentColumns, Position, RetailerAccess
 from iyscheck.errors import GapError, SourceUnknownError
 from iyscheck.kernel import Kernel
-from iyscheck.store import layout, pages, records
+from iyscheck.store import layout, records
 from iyscheck.store.encoded import EncodedChanges
 from iyscheck.store.environment import Environment, WriterLock, check_keys, open_writer, read, translated, walk
-from iyscheck.store.index import Index, PlaceOrder, check_contexts, read_state
+from iyscheck.store.index import Index, PlaceOrder, check_contexts, pages, read_state
 from iyscheck.store.layout import Gap, IndexState, SourceState, Span
 from iyscheck.store.registries import Registries, read_position
 
@@ -251,16 +252,6 @@ class Writer:
             if not filling.finished:
                 txn.txn.abort()
 
-    def fill(self, chunks: Iterable[ConsentColumns], source: SourceState, *, rows: int) -> Applied:
-        """Fill a store without records from chunks of changes: keys rise within and between them.
-
-        `rows` is how far the position moves. Raises ValueError, StoreFullError.
-        """
-        with self.filling() as filling:
-            for changes in chunks:
-                filling.append(EncodedChanges.of(changes, self._kernel))
-            return filling.finish(source, rows=rows)
-
     def accept_rejects(self, source_name: str) -> Applied:
         """Accept that a source's rejected rows are lost, and move the watermarks that waited for it.
 
@@ -407,12 +398,8 @@ def _initialise(environment: Environment, address_key_id: bytes, store_key_id: b
 
 
 def _finished(source: SourceState) -> SourceState:
-    return _with(source, finished=True, watermarks=())
+    return msgspec.structs.replace(source, finished=True, watermarks=())
 
 
 def _accepted(source: SourceState) -> SourceState:
-    return _with(source, accepted=True, rejected_brands=(), rejected_unknown=False)
-
-
-def _with(source: SourceState, **changes: object) -> SourceState:
-    return SourceState(**{name: getattr(source, name) for name in source.__struct_fields__} | changes)
+    return msgspec.structs.replace(source, accepted=True, rejected_brands=(), rejected_unknown=False)

@@ -5,7 +5,7 @@ distrustfully: whatever is unknown, contradictory or missing becomes a denial or
 The one lenient place is the message class, where an unknown number means COMMERCIAL, the class that needs consent.
 """
 
-from iyscheck.keys import KEY_ID_BYTES
+from iyscheck.keys import KEY_ID_BYTES, TOKEN_BYTES
 from iyscheck.wire.answers import (
     answer_of,
     batch_answer_of,
@@ -15,7 +15,7 @@ from iyscheck.wire.answers import (
     frame_error,
     frame_response,
 )
-from iyscheck.wire.fields import TOKEN_BYTES, parse
+from iyscheck.wire.fields import parse
 from iyscheck.wire.info import server_info_of, server_info_response
 from iyscheck.wire.requests import (
     Frame,

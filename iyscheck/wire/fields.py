@@ -12,11 +12,9 @@ from google.protobuf.timestamp_pb2 import Timestamp
 from iyscheck.change import Position
 from iyscheck.consent import Channel, LegacyDeadline, MessageClass, Reason, RecipientType, Status
 from iyscheck.errors import MalformedError
-from iyscheck.keys import BLOCK_BYTES
 from iyscheck.question import ItemError
 from iyscheck.v1 import consent_check_pb2 as v1
 
-TOKEN_BYTES: Final = BLOCK_BYTES
 _NANO: Final = 1_000_000_000
 CHANNELS: Final = {int(channel): channel for channel in Channel}
 TYPES: Final = {int(recipient_type): recipient_type for recipient_type in RecipientType}

@@ -16,7 +16,7 @@ from iyscheck.errors import (
     QuestionError,
 )
 from iyscheck.kernel import Kernel
-from iyscheck.keys import KEY_ID_BYTES
+from iyscheck.keys import KEY_ID_BYTES, TOKEN_BYTES
 from iyscheck.question import (
     MAX_BATCH_QUESTIONS,
     MAX_CLIENT_REFERENCE_BYTES,
@@ -32,7 +32,6 @@ from iyscheck.wire.cut import Cut
 from iyscheck.wire.fields import (
     CHANNELS,
     CLASSES,
-    TOKEN_BYTES,
     TYPES,
     parse,
     position_message,

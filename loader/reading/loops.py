@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from iyscheck.kernel import Compiled
-from iyscheck.words import put_word, word
+from iyscheck.kernel.llvm import put_word, word
 from loader.reading.text import INTEGER_MAX_CHARS
 
 Bytes = npt.NDArray[np.uint8]

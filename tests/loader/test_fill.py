@@ -13,11 +13,12 @@ import xxhash
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from iyscheck.change import ConsentChange, ConsentColumns, supersedes
+from iyscheck.change import ConsentChange, ConsentColumns
 from iyscheck.errors import SourceUnreadableError
 from iyscheck.kernel import Kernel
-from iyscheck.store import index, layout, records
+from iyscheck.store import layout, records
 from iyscheck.store.encoded import EncodedChanges
+from iyscheck.store.index import place_order
 from iyscheck.store.layout import SourceState
 from iyscheck.store.snapshot import Store
 from iyscheck.store.verification import verify
@@ -30,7 +31,7 @@ from loader.loading.sorted_runs import Runs
 from loader.reading.feed import Feed
 from loader.reading.json_lines import JsonLines
 from loader.sources.files.given import kernel_for, sources_of
-from tests.builders import ADDRESS_KEY, DERIVED, NOW, STORE_KEY, StoreBuilder, a_change, an_access
+from tests.builders import ADDRESS_KEY, DERIVED, NOW, STORE_KEY, StoreBuilder, a_change, an_access, fill, supersedes
 from tests.dice import often
 from tests.loader.feeds import Desk, brand_row, consent, lines, watermark_row
 from tests.strategies import consent_changes
@@ -211,10 +212,10 @@ class TestFilling:
             with builder.writer.filling() as filling:
                 filling.append(EncodedChanges.of(changes))
             with pytest.raises(ZeroDivisionError):
-                builder.writer.fill(then_failing(changes), SourceState(name="x"), rows=1)
+                fill(builder.writer, then_failing(changes), rows=1)
             assert builder.writer.is_empty
 
-            builder.writer.fill([changes], SourceState(name="x"), rows=1)
+            fill(builder.writer, [changes], rows=1)
 
             assert not builder.writer.is_empty
 
@@ -224,7 +225,7 @@ class TestFilling:
         with StoreBuilder(tmp_path / "store") as builder:
             for chunks in ([second, first], [ConsentColumns.join([second, first])], [first, first]):
                 with pytest.raises(ValueError, match="must rise"):
-                    builder.writer.fill(chunks, SourceState(name="x"), rows=2)
+                    fill(builder.writer, chunks, rows=2)
                 assert builder.writer.is_empty
 
     def test_not_empty(self, tmp_path: Path) -> None:
@@ -233,7 +234,7 @@ class TestFilling:
             builder.consent().commit()
 
             with pytest.raises(ValueError, match="without records"):
-                builder.writer.fill([], SourceState(name="x"), rows=0)
+                fill(builder.writer, [], rows=0)
 
     def test_facts(self, tmp_path: Path) -> None:
         """Counts, position and index are those of the chunks."""
@@ -260,15 +261,13 @@ class TestFilling:
 
     def test_spilled_index(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """An index whose entries waited in files is the same, and leaves no file."""
-        monkeypatch.setattr(index, "_PARTED_ROWS", 700)
+        monkeypatch.setattr(place_order, "PARTED_ROWS", 700)
         changes = [
             a_change(tag=xxhash.xxh3_128_digest(number.to_bytes(8)), brand=1 + number % 3) for number in range(5_000)
         ]
         ordered = records.newest(ConsentColumns.of(changes))
         with StoreBuilder(tmp_path / "store") as builder:
-            builder.writer.fill(
-                (ordered.take(slice(at, at + 500)) for at in range(0, 5_000, 500)), SourceState(name="x"), rows=5_000
-            )
+            fill(builder.writer, (ordered.take(slice(at, at + 500)) for at in range(0, 5_000, 500)), rows=5_000)
 
             assert verify(builder.store).faults == []
             with builder.store.snapshot() as snapshot:

@@ -347,10 +347,10 @@ class TestNumbersOfContainers:
     NAMESPACE = ("unshare", "--fork", "--pid", "--mount-proc")
     PROGRAM = (
         "import os, sys\n"
-        "from tests.embedding import open_engine\n"
-        "engine = open_engine(sys.argv[1])\n"
-        "snapshot = engine._store.snapshot()\n"
-        "print(engine._store.environment.lmdb.readers().count(f' {os.getpid()} '), flush=True)\n"
+        "from iyscheck.store.snapshot import Store\n"
+        "store = Store.open(sys.argv[1])\n"
+        "snapshot = store.snapshot()\n"
+        "print(store.environment.lmdb.readers().count(f' {os.getpid()} '), flush=True)\n"
         "sys.stdin.read()\n"
         "os._exit(0)\n"  # as one that is killed: its slot stays
     )

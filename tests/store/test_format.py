@@ -17,14 +17,15 @@ from iyscheck.consent import LEGACY_CONSENTS_BEFORE, Channel, RecipientType, Sta
 from iyscheck.errors import StoreCorruptError
 from iyscheck.kernel import Kernel
 from iyscheck.question import Evidence
-from iyscheck.store import layout, pages
+from iyscheck.store import layout
 from iyscheck.store.encoded import EncodedChanges
+from iyscheck.store.index import pages
 from iyscheck.store.layout import RetailerList, SourceState
 from tests.builders import NOW, REGISTERED, a_brand, a_change
 from tests.dice import often
 from tests.strategies import brands, consent_changes, retailer_sets
 
-DOCUMENT = Path(layout.__file__).with_name("FORMAT.md")
+DOCUMENT = Path(layout.__file__).parents[1] / "FORMAT.md"
 CHANGE = a_change(brand=600_123, tag=bytes(range(16)), transaction_id="1f" * 32, sequence=42)
 UNNUMBERED = replace(CHANGE, source="HS_ŞUBE", transaction_id="short-1", consented=0)
 KEY = layout.encode_key(600_123, Channel.MESAJ, RecipientType.BIREYSEL, bytes(range(16)))

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -20,11 +21,13 @@ from iyscheck.consent import Channel, Reason, RecipientType, Status, state, stat
 from iyscheck.errors import StoreCorruptError, StoreError
 from iyscheck.kernel import Kernel
 from iyscheck.question import Context
-from iyscheck.store import index, layout, pages
-from iyscheck.store.index import Index, entries_of
+from iyscheck.store import layout
+from iyscheck.store.index import REVISIONS_KEPT, Index, PageTable, Taker, entries_of, index, pages, read_state
+from iyscheck.store.index.recorded import Recorded
+from iyscheck.store.registries import Registries
 from iyscheck.store.snapshot import Store
 from iyscheck.store.verification import verify
-from iyscheck.store.view import PageTable, Taker, View, Views
+from iyscheck.store.view import View, Views
 from tests.builders import STORE_KEY, StoreBuilder, a_batch, a_brand, a_change, an_access
 from tests.dice import often, thrown
 
@@ -96,7 +99,7 @@ def read_states(found: View, context: int, numbers: range, kernel: Kernel) -> li
 def test_misplaced_page(tmp_path: Path) -> None:
     """A sound page that does not lie where LMDB lays pages is not taken: its buckets would be looked for elsewhere."""
     value = bytes(pages.sealed(pages.blank(1), 7, np.array([3]))[0])
-    memory = np.zeros(4 * pages.PAGE_BYTES, np.uint8)
+    memory = np.zeros(4 * pages.INDEX_PAGE_BYTES, np.uint8)
     lead = pages.LEAD_WORDS * 8
     place = -memory.ctypes.data % 4096 + lead
     with Store.open(filled(tmp_path)) as store, store.environment.lmdb.begin() as txn:
@@ -104,9 +107,17 @@ def test_misplaced_page(tmp_path: Path) -> None:
             memory[place + shift : place + shift + len(value)] = np.frombuffer(value, np.uint8)
             taker = Taker(txn, store.environment, None)
 
-            taken = taker._take(7, 3, memory[place + shift : place + shift + len(value)].data)
+            taken = taker.take(7, 3, memory[place + shift : place + shift + len(value)].data)
 
             assert (taken == pages.NOT_TAKEN) == (shift != 0)
+
+
+@contextmanager
+def writing(builder: StoreBuilder) -> Iterator[Registries]:
+    """Change a store past its writer, in one transaction."""
+    environment = builder.writer.environment
+    with environment.lmdb.begin(write=True) as txn:
+        yield Registries(txn, environment.databases)
 
 
 def filled(folder: Path) -> Path:
@@ -145,16 +156,15 @@ class History:
     def __init__(self, path: Path, kernel: Kernel) -> None:
         self._path = path
         self._kernel = kernel
-        self._builder = StoreBuilder(path)
-        self._builder.writer._kernel = kernel
-        self._views = Views(self._builder.writer.environment)
+        self.builder = StoreBuilder(path, kernel)
+        self._views = Views(self.builder.writer.environment)
         self._model = Model()
         self._registered = 1
 
     def close(self) -> None:
         """Close everything."""
         self._views.close()
-        self._builder.close()
+        self.builder.close()
 
     def take(self, step: str, number: int, amount: int) -> None:
         """Do one step."""
@@ -162,7 +172,7 @@ class History:
         getattr(self, f"_{step}")(number, amount)
 
     def _apply(self, changes: dict[int, ConsentChange]) -> None:
-        self._builder.writer.apply(a_batch(list(changes.values())), layout.SourceState(name="test"))
+        self.builder.writer.apply(a_batch(list(changes.values())), layout.SourceState(name="test"))
         self._model.changes.update(changes)
 
     def _add(self, number: int, amount: int) -> None:
@@ -173,12 +183,12 @@ class History:
 
     def _list(self, number: int, amount: int) -> None:
         lists = [an_access(consent(each), [7]) for each in range(number, number + amount)]
-        self._builder.writer.apply(a_batch(access=lists), layout.SourceState(name="test"))
+        self.builder.writer.apply(a_batch(access=lists), layout.SourceState(name="test"))
         self._model.listed.update(range(number, number + amount))
 
     def _erase(self, number: int, amount: int) -> None:
         """Delete records as erasure will: record, count and state in one transaction."""
-        with self._builder.writer._writing() as txn:
+        with writing(self.builder) as txn:
             found = Index(txn.txn, txn.databases, self._kernel)
             for each in range(number, number + amount):
                 change = self._model.changes.pop(each, None)
@@ -192,18 +202,21 @@ class History:
 
     def _damage(self, number: int, at: int) -> None:
         """Flip a bit of some page, and note that the page changed, as its damage would be met by a new reader."""
-        with self._builder.writer._writing() as txn:
-            state_now = index.read_state(txn.txn, txn.databases[layout.META])
+        with writing(self.builder) as txn:
+            state_now = read_state(txn.txn, txn.databases[layout.META])
             assert state_now is not None
             key = layout.encode_shard(state_now.generation, number % state_now.shards)
             page = bytearray(txn.txn.get(key, db=txn.databases[layout.INDEX]) or b"")
             page[at] ^= 1 << number % 8
             txn.txn.put(key, bytes(page), db=txn.databases[layout.INDEX])
-            found = Index(txn.txn, txn.databases, self._kernel)
-            found._changed[state_now.generation] = [np.array([number % state_now.shards])]
-            found.save()
+            revision = layout.encode_number(state_now.revision + 1)
+            changed = {state_now.generation: np.array([number % state_now.shards])}
+            note = layout.encode_index_changes(state_now.revision + 1, changed)
+            state_then = layout.encode_index_state(replace(state_now, revision=state_now.revision + 1))
+            txn.txn.put(revision, note, db=txn.databases[layout.INDEX_CHANGES])
+            txn.txn.put(layout.META_INDEX, state_then, db=txn.databases[layout.META])
         self._check(mended=False)
-        self._builder.writer.rebuild_index()
+        self.builder.writer.rebuild_index()
 
     def _fail(self, number: int, amount: int) -> None:
         """Lose a batch to an error at its very end, after records and index are written."""
@@ -211,19 +224,18 @@ class History:
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(Index, "save", _raising)
             with suppress(ZeroDivisionError):
-                self._builder.writer.apply(a_batch(changes), layout.SourceState(name="test"))
+                self.builder.writer.apply(a_batch(changes), layout.SourceState(name="test"))
 
     def _rebuild(self, _number: int, _amount: int) -> None:
-        self._builder.writer.rebuild_index()
+        self.builder.writer.rebuild_index()
 
     def _reopen(self, _number: int, _amount: int) -> None:
         self.close()
-        self._builder = StoreBuilder(self._path)
-        self._builder.writer._kernel = self._kernel
-        self._views = Views(self._builder.writer.environment)
+        self.builder = StoreBuilder(self._path, self._kernel)
+        self._views = Views(self.builder.writer.environment)
 
     def _idle(self, _number: int, _amount: int) -> None:
-        with self._views._lock:
+        with self._views._lock:  # what its timer does when nobody asks, without the wait
             self._views._let_go()
 
     def check(self) -> None:
@@ -232,7 +244,7 @@ class History:
 
     def _check(self, *, mended: bool) -> None:
         with self._views.view() as held:
-            fresh = View(self._builder.writer.environment, None)
+            fresh = View(self.builder.writer.environment, None)
             try:
                 assert addresses(held.table) == addresses(fresh.table)
             finally:
@@ -243,7 +255,7 @@ class History:
                 if not mended:  # consents of the damaged page come from the records: there may be a list
                     found, expected = ([each & ~16 for each in column] for column in (found, expected))
                 assert found == expected
-        faults = verify(self._builder.store, kernel=self._kernel).faults
+        faults = verify(self.builder.store, kernel=self._kernel).faults
         assert (faults == []) == mended
 
 
@@ -299,7 +311,7 @@ class TestHistories:
             for turn in range(60):
                 run.take("add", turn * 45, 60)
                 run.take("refuse", (turn * 977) % 2_000, 20)
-                with run._builder.store.snapshot() as snapshot:
+                with run.builder.store.snapshot() as snapshot:
                     found = snapshot.index_state()
                 assert found is not None
                 generations.add((found.generation, found.building > 0))
@@ -339,11 +351,11 @@ class TestShards:
         cut = min(cut, shards)
         with TemporaryDirectory() as folder, StoreBuilder(Path(folder) / "store") as builder:
             builder.writer.apply(a_batch([consent(seed + n) for n in range(300)]), layout.SourceState(name="a"))
-            with builder.writer._writing() as txn:
-                found = Index(txn.txn, txn.databases, Kernel.NUMPY)
+            with writing(builder) as txn:
+                found = Recorded(txn.txn, txn.databases)
                 parts = [
-                    found._recorded(context, first, end, shards)
-                    for context in list(found._contexts())
+                    found.in_context(context, first, end, shards)
+                    for context in list(found.contexts())
                     for first, end in ((0, cut), (cut, shards))
                 ]
                 where = [pages.shards_of(part.places, shards) for part in parts]
@@ -401,7 +413,7 @@ class TestDamage:
                 ([consent(7)], [Status.RET], "1 entries of the index are not what the records say"),
                 ([consent(99)], [Status.ONAY], "the index has 51 consents where the records have 50"),
             ):
-                with builder.writer._writing() as txn:
+                with writing(builder) as txn:
                     found = Index(txn.txn, txn.databases, kernel)
                     found.apply(entries_of(a_batch(changes).consents, np.array(states, np.uint8)), added=0)
                     found.save()
@@ -510,12 +522,14 @@ class TestWriter:
             assert verify(builder.store).faults == []
 
 
-def asleep(views: Views) -> bool:
-    """Wait until a view is let go and its timer, which would go on renewing it for a while, has ended."""
+def asleep() -> bool:
+    """Wait until the only view is let go: its timer, which would go on renewing it for a while, ends with that."""
     deadline = time.monotonic() + 30
-    while (views._newest is not None or views._timer is not None) and time.monotonic() < deadline:
+    while time.monotonic() < deadline:
+        if all(thread.name != "iyscheck-view" for thread in threading.enumerate()):
+            return True
         time.sleep(0.01)
-    return views._newest is None and views._timer is None
+    return False
 
 
 def all_go_on(answers: list[int], readers: list[threading.Thread]) -> bool:
@@ -538,7 +552,7 @@ class TestViews:
             views = Views(builder.writer.environment)
             with views.view():
                 pass
-            let_go = asleep(views)
+            let_go = asleep()
             builder.writer.apply(a_batch([consent(3)]), layout.SourceState(name="a"))
             with views.view() as again:
                 states = read_states(again, 0, range(4), Kernel.NUMPY)
@@ -569,11 +583,11 @@ class TestViews:
             views = Views(builder.writer.environment)
             with views.view():
                 pass
-            assert asleep(views)
+            assert asleep()
             # What the first of these commits changed is forgotten after the last.
             refused = [consent(n, Status.RET, 2) for n in everybody]
             builder.writer.apply(a_batch(refused), layout.SourceState(name="a"))
-            for turn in range(3, index.REVISIONS_KEPT + 10):
+            for turn in range(3, REVISIONS_KEPT + 10):
                 builder.writer.apply(a_batch([consent(0, Status.RET, turn)]), layout.SourceState(name="a"))
             with views.view() as found, builder.store.snapshot() as snapshot:
                 states = read_states(found, 0, range(300), Kernel.NUMPY)
@@ -581,7 +595,7 @@ class TestViews:
             views.close()
 
         assert states == [Status.RET] * 100
-        assert kept == index.REVISIONS_KEPT
+        assert kept == REVISIONS_KEPT
 
     def test_somewhat_behind(self, tmp_path: Path) -> None:
         """A reader that slept through some commits takes the pages that each of them changed, not of the last alone."""
@@ -591,7 +605,7 @@ class TestViews:
             views = Views(builder.writer.environment)
             with views.view():
                 pass
-            assert asleep(views)
+            assert asleep()
             for first in range(0, 300, 30):
                 refused = [consent(n, Status.RET, 2) for n in range(first, first + 30, 3)]
                 builder.writer.apply(a_batch(refused), layout.SourceState(name="a"))
@@ -644,7 +658,8 @@ class TestViews:
 CHILD = """
 import sys
 from tests.store.test_index import consent
-from iyscheck.store import index, layout
+from iyscheck.store import layout
+from iyscheck.store.index import index
 from iyscheck.store.writer import Writer
 from tests.builders import ADDRESS_KEY, STORE_KEY, a_batch
 index.AT_ONCE, index.SLICE_PER_ADDED, index.SLICE_LEAST, index.LEAST_SHARDS, index.DROPPED_PER_COMMIT = 0, 1, 1, 4, 2

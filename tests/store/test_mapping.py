@@ -2,6 +2,7 @@
 
 import os
 import re
+import threading
 import time
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from iyscheck.errors import StoreMissingError
 from iyscheck.store import mapping
 from iyscheck.store.environment import DATA_FILE
 from iyscheck.store.mapping import map_resident, start_of
+from iyscheck.store.snapshot import Store
 from tests.builders import STORE_KEY, StoreBuilder
 
 FILE_BYTES = 12 * 2**20
@@ -22,6 +24,11 @@ def mapped_bytes(file: Path) -> int:
     sections = re.split(r"^(?=[0-9a-f]+-[0-9a-f]+ )", Path("/proc/self/smaps").read_text(), flags=re.MULTILINE)
     sizes = [re.findall(r"^Rss: +(\d+) kB", section, re.MULTILINE) for section in sections if f"{file}\n" in section]
     return sum(int(size) * 1024 for (size,) in sizes)
+
+
+def threads() -> set[threading.Thread]:
+    """Return the threads that map a store ahead."""
+    return {thread for thread in threading.enumerate() if thread.name == "iyscheck-mapping"}
 
 
 def wait_until_mapped(file: Path) -> None:
@@ -56,14 +63,15 @@ class TestMapping:
 
     def test_deleted(self, path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
         """Where the file is deleted its mapping ends with one line in the log, and who asks is told."""
-        monkeypatch.setattr(mapping, "_LOOK_S", 0.01)
+        monkeypatch.setattr(mapping, "LOOK_S", 0.01)
+        before = threads()
         with Engine.open(path, store_key=STORE_KEY) as engine:
-            assert engine._mapping is not None
+            (thread,) = threads() - before
             wait_until_mapped(path / DATA_FILE)
             (path / DATA_FILE).unlink()
-            engine._mapping._thread.join(20)
+            thread.join(20)
 
-            assert not engine._mapping._thread.is_alive()
+            assert not thread.is_alive()
             with pytest.raises(StoreMissingError):
                 engine.freshness()
         assert [record.getMessage() for record in caplog.records] == [
@@ -73,9 +81,7 @@ class TestMapping:
     def test_on_disk(self, path: Path) -> None:
         """What is on disk only is not read for it; what is in memory beside it is mapped."""
         file, part = path / DATA_FILE, 2 * 2**20
-        with Engine.open(path, store_key=STORE_KEY) as engine:
-            assert engine._mapping is not None
-            engine._mapping.close()
+        with Store.open(path):
             with file.open("rb") as opened:
                 os.posix_fadvise(opened.fileno(), 2 * part, part, os.POSIX_FADV_DONTNEED)
             start, before = start_of(file), mapped_bytes(file)

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from iyscheck.consent import UNREADABLE_STATE
 from iyscheck.kernel import Kernel
-from iyscheck.store import pages
-from iyscheck.store.pages import Words
+from iyscheck.store.index import pages
+from iyscheck.store.index.pages import Words
 from tests.dice import often
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "index_page.hex"
@@ -240,16 +240,13 @@ class TestKernels:
 
     def test_literals(self) -> None:
         """The loops' own copies of the layout's numbers are the layout's numbers."""
-        from iyscheck.store import loops
+        from iyscheck.store.index import loops
 
-        assert loops._HEADER == pages.HEADER_WORDS
-        assert loops._BUCKETS == pages.BUCKETS
-        assert loops._SLOTS == pages.BUCKET_WORDS
-        assert loops._FRAME == pages.FRAME_WORDS
-        assert loops._UNANSWERED == pages.UNANSWERED
-        assert loops._UNREADABLE == UNREADABLE_STATE
-        assert loops._PRINT == pages._FINGERPRINT_BITS
-        assert loops._SMALLEST == pages._SMALLEST_FINGERPRINT
+        for name in ("HEADER_WORDS", "BUCKETS", "BUCKET_WORDS", "FRAME_WORDS", "UNANSWERED"):
+            assert getattr(loops, name) == getattr(pages, name)
+        for name in ("STATE_BITS", "FINGERPRINT_BITS", "SMALLEST_FINGERPRINT"):
+            assert getattr(loops, name) == getattr(pages, name)
+        assert loops.UNREADABLE == UNREADABLE_STATE
 
     def test_optional(self) -> None:
         """Nothing but the extra `fast` and those who develop need numba."""
@@ -276,7 +273,7 @@ class TestBytes:
         assert golden_page().hex(" ", 8).split() == GOLDEN.read_text().split()
 
     @settings(max_examples=often(300), deadline=None)
-    @given(at=st.integers(0, pages.PAGE_BYTES * 8 - 1))
+    @given(at=st.integers(0, pages.INDEX_PAGE_BYTES * 8 - 1))
     def test_flipped_bit(self, at: int) -> None:
         """A page with any one bit flipped is not sound."""
         page = bytearray(golden_page())

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iyscheck.change import ConsentChange, ConsentColumns, supersedes
+from iyscheck.change import ConsentChange, ConsentColumns
 from iyscheck.store import layout, records
 from iyscheck.store.records import Written
-from tests.builders import StoreBuilder, a_change
+from tests.builders import StoreBuilder, a_change, supersedes
 from tests.dice import often
 from tests.strategies import consent_changes
 

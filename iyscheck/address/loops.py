@@ -1,10 +1,12 @@
-"""The loops of `address`, compiled: the same grammar in one pass over the bytes of a column.
+"""The grammar's numbers, and compiled loops: the grammar in one pass over the bytes of a column.
 
 Each loop gets the texts of a column as `data`, uint8 of shape (total,), and `starts` and `ends`, int64 of shape (N,).
-What it finds is bit for bit what the array operations of `address` find.
+What it finds is bit for bit what the array operations of `phones` and `emails` find.
+
+The numbers stand here because the loops have copies of them compiled in: what numba keeps on disk it makes anew when
+this file has changed, and looks at no other. For the same reason country codes come as an argument.
 """
 
-from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
@@ -43,61 +45,8 @@ MOST_DIGITS: Final = len("00") + LONGEST_NUMBER
 LONG_GROUP: Final = 6
 """So many digits together are a number: what stands behind them is an extension."""
 
-COUNTRY_CODES: Final = (
-    # ITU-T E.164, assigned country codes and those shared by networks or services. Part of the address form's version.
-    *(1, 7, 20, 27, 30, 31, 32, 33, 34, 36, 39, 40, 41, 43, 44, 45, 46, 47, 48, 49, 51, 52, 53, 54, 55, 56, 57, 58),
-    *(60, 61, 62, 63, 64, 65, 66, 81, 82, 84, 86, 90, 91, 92, 93, 94, 95, 98),
-    *(211, 212, 213, 216, 218, *range(220, 259), *range(260, 270), 290, 291, 297, 298, 299),
-    *(*range(350, 360), *range(370, 379), *range(380, 384), 385, 386, 387, 389, 420, 421, 423, *range(500, 510)),
-    *(*range(590, 600), 670, *range(672, 684), *range(685, 693), 800, 808, 850, 852, 853, 855, 856),
-    *(870, 878, 880, 881, 882, 883, 886, 888, *range(960, 969), *range(970, 978), 979, *range(992, 997), 998),
-)
-TURKEY: Final = 90
-ZERO_FOLLOWS: Final = (39, 225, 241, 242, 378)
-"""Country codes behind which numbers may begin with 0: elsewhere it is a trunk prefix, dialled at home only."""
-TRUNKS: Final[Mapping[int, tuple[str, int]]] = {
-    1: ("1", 7),
-    7: ("8", 12),
-    370: ("8", 12),
-    375: ("8", 13),
-    692: ("1", 11),
-    993: ("8", 12),
-    # Dialled first there before numbers that do not begin with it, too.
-    241: ("0", 12),
-    # Once dialled between country code and number of a mobile; behind the area code 15 still is.
-    52: ("1", 13),
-    54: ("123", 14),
-    # Codes of operators, which may be dialled before a number.
-    55: ("9", 14),
-    61: ("1", 13),
-    86: ("1", 14),
-    298: ("1", 10),
-    352: ("1", 7),
-    423: ("1", 11),
-    506: ("1", 12),
-}
-"""What else is dialled at home or on the way only: one of these digits right behind the country code, where the number
-has so many digits or more in all. Shorter ones may begin with it."""
-
-
-def _by_code(values: Mapping[int, int]) -> npt.NDArray[np.int64]:
-    """Make a read-only table by the first three digits of a number: the value of its country code, else 0."""
-    table = np.zeros(1000, np.int64)
-    for code, value in values.items():
-        width = 10 ** (3 - len(str(code)))
-        table[code * width : (code + 1) * width] = value
-    table.setflags(write=False)
-    return table
-
-
-CODE_DIGITS: Final = _by_code({code: len(str(code)) for code in COUNTRY_CODES if code != TURKEY})
-"""How many of the first three digits of a foreign number are its country code, 0 for none."""
-TRUNK_DIGITS: Final = _by_code({code: sum(1 << int(digit) for digit in digits) for code, (digits, _) in TRUNKS.items()})
-"""One bit for each digit that may be a trunk prefix behind the country code, of long numbers."""
-TRUNK_FROM: Final = _by_code({code: size for code, (_, size) in TRUNKS.items()})
-"""From how many digits in all on it is one."""
-ZERO_ALLOWED: Final = _by_code(dict.fromkeys(ZERO_FOLLOWS, 1))
-"""Whether a number may begin with 0."""
+_CODE_DIGITS, _ZERO_ALLOWED, _TRUNK_FROM, _TRUNK_DIGITS = range(4)
+"""The columns of `countries.BY_CODE`."""
 
 _SPACE, _HYPHEN, _FULL_STOP, _OPEN, _CLOSE = SEPARATORS
 _PLUS: Final = ord("+")
@@ -202,14 +151,18 @@ def write_common_blocks(
 
 
 @Compiled
-def write_other_blocks(  # noqa: C901, PLR0912, PLR0915 - one loop: calls out of it would have to be compiled too
+def write_other_blocks(  # noqa: C901, PLR0912, PLR0915 - decision 70: split, it takes a fifth longer
     data: npt.NDArray[np.uint8],
     starts: npt.NDArray[np.int64],
     ends: npt.NDArray[np.int64],
     rows: npt.NDArray[np.int64],
+    codes: npt.NDArray[np.int64],
     found: npt.NDArray[np.uint8],
 ) -> None:
-    """Write the block of each of those phones into its row of `found`; leave the rows of unreadable ones alone."""
+    """Write the block of each of those phones into its row of `found`; leave the rows of unreadable ones alone.
+
+    `codes` is `countries.BY_CODE`.
+    """
 
     def is_turkish_prefix(digits: npt.NDArray[np.uint8], length: int, plus: bool) -> bool:  # noqa: FBT001 - compiled
         """Say whether so many digits are one of the prefixes: zeros, then perhaps 90 and one zero more."""
@@ -297,11 +250,11 @@ def write_other_blocks(  # noqa: C901, PLR0912, PLR0915 - one loop: calls out of
             + (np.int64(digits[first + 1]) - _DIGIT_0) * 10
             + (np.int64(digits[first + 2]) - _DIGIT_0)
         )
-        behind = np.int64(digits[first + CODE_DIGITS[three]]) - _DIGIT_0
+        behind = np.int64(digits[first + codes[three, _CODE_DIGITS]]) - _DIGIT_0
         if (
-            CODE_DIGITS[three] == 0
-            or (behind == 0 and ZERO_ALLOWED[three] == 0)
-            or (size >= TRUNK_FROM[three] and (TRUNK_DIGITS[three] >> behind) & 1)
+            codes[three, _CODE_DIGITS] == 0
+            or (behind == 0 and codes[three, _ZERO_ALLOWED] == 0)
+            or (size >= codes[three, _TRUNK_FROM] and (codes[three, _TRUNK_DIGITS] >> behind) & 1)
             or (size == NATIONAL_DIGITS and digits[first] == _DIGIT_5)
         ):
             continue

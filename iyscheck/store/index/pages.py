@@ -8,7 +8,7 @@ A consent's *place*, 64 bits, says where its word is looked for: its upper half 
 home bucket. Place and fingerprint come from different halves of the tag, so an absent consent meets somebody else's
 word about once in 10^16 look-ups. The place is the first half of the tag *plus* a number of the context (brand,
 channel, recipient type): so the consents of a shard are, within each context, one run of neighbouring record keys,
-and any shard can be built from the records alone (`index.py`). The fingerprint is the second half of the tag XOR
+and any shard can be built from the records alone (`recorded`). The fingerprint is the second half of the tag XOR
 another number of the context.
 
 A word lies in its home bucket, or in a later one of the same page (the first follows the last) if all between are
@@ -36,7 +36,7 @@ Starts = npt.NDArray[np.int64]
 States = npt.NDArray[np.uint8]
 Rows = npt.NDArray[np.int64]
 
-PAGE_BYTES: Final = 4080
+INDEX_PAGE_BYTES: Final = 4080
 HEADER_WORDS: Final = 6
 BUCKETS: Final = 63
 BUCKET_WORDS: Final = 8
@@ -54,9 +54,9 @@ UNANSWERED: Final = 255
 
 _STATES_THEMSELVES: Final = np.frombuffer(bytes(range(256)), np.uint8)
 
-_STATE_BITS: Final = np.uint64(0xFF)
-_FINGERPRINT_BITS: Final = ~_STATE_BITS
-_SMALLEST_FINGERPRINT: Final = np.uint64(0x100)
+STATE_BITS: Final = np.uint64(0xFF)
+FINGERPRINT_BITS: Final = ~STATE_BITS
+SMALLEST_FINGERPRINT: Final = np.uint64(0x100)
 _HALF: Final = np.uint64(32)
 _LOW_HALF: Final = np.uint64(2**32 - 1)
 _CHECK, _NAME, _USED = range(3)
@@ -83,8 +83,8 @@ def places(tags: npt.NDArray[np.uint8], salt: Words | np.uint64) -> Places:
 def fingerprints(tags: npt.NDArray[np.uint8], salt: Words | np.uint64) -> Words:
     """Return N words without state; none is 0."""
     halves = np.ascontiguousarray(tags).view("<u8")
-    found: Words = (halves[:, 1].astype(np.uint64, copy=False) ^ salt) & _FINGERPRINT_BITS
-    return np.maximum(found, _SMALLEST_FINGERPRINT)
+    found: Words = (halves[:, 1].astype(np.uint64, copy=False) ^ salt) & FINGERPRINT_BITS
+    return np.maximum(found, SMALLEST_FINGERPRINT)
 
 
 def shards_of(where: Places, shards: int) -> npt.NDArray[np.int64]:
@@ -116,7 +116,7 @@ def working_copy(values: Sequence[bytes]) -> Words:
     data = memory.view(np.uint8).data
     first = LEAD_WORDS * 8
     for value in values:  # one copy each; joining them first makes three
-        data[first : first + PAGE_BYTES] = value
+        data[first : first + INDEX_PAGE_BYTES] = value
         first += FRAME_WORDS * 8
     return memory
 
@@ -143,14 +143,14 @@ def sealed(memory: Words, generation: int, shards: npt.NDArray[np.int64]) -> lis
     body[:, _USED] |= np.count_nonzero(body[:, HEADER_WORDS:], axis=1).astype(np.uint64)
     data = memory.view(np.uint8).data
     size = FRAME_WORDS * 8
-    values = [data[first : first + PAGE_BYTES] for first in range(LEAD_WORDS * 8, memory.size * 8, size)]
+    values = [data[first : first + INDEX_PAGE_BYTES] for first in range(LEAD_WORDS * 8, memory.size * 8, size)]
     body[:, _CHECK] = [xxhash.xxh3_64_intdigest(value[8:]) for value in values]
     return values
 
 
 def sound(value: bytes | memoryview, generation: int, shard: int) -> bool:
     """Say whether an LMDB value is exactly the page that was written for this shard."""
-    if len(value) != PAGE_BYTES:
+    if len(value) != INDEX_PAGE_BYTES:
         return False
     check, name = int.from_bytes(value[:8], "little"), int.from_bytes(value[8:16], "little")
     return name == generation << 32 | shard and check == xxhash.xxh3_64_intdigest(memoryview(value)[8:])
@@ -173,7 +173,7 @@ def used_in(value: bytes | memoryview) -> int:
 
 def live(value: bytes | memoryview) -> int:
     """Count the words of a page whose state says that there is a record."""
-    return int(np.count_nonzero(np.frombuffer(value, np.uint64)[HEADER_WORDS:] & _STATE_BITS))
+    return int(np.count_nonzero(np.frombuffer(value, np.uint64)[HEADER_WORDS:] & STATE_BITS))
 
 
 # --- Looking up -------------------------------------------------------------------------------------------
@@ -208,7 +208,7 @@ def meanings(
     The counts are int64 (256,). It takes no longer than `look_up`: it is done while that waits for memory.
     """
     if kernel is Kernel.NUMBA:
-        from iyscheck.store import loops
+        from iyscheck.store.index import loops
 
         found, counts = np.empty(len(tags), np.uint8), np.zeros(256, np.int64)
         halves = np.ascontiguousarray(tags).view(np.uint64)
@@ -245,7 +245,7 @@ def _states(memory: Words, starts: Starts, buckets: npt.NDArray[np.int64], print
         lines = _lines(memory, starts, (buckets + step) % BUCKETS if step else buckets)
         differences = lines ^ prints[:, None]
         nearest = differences.min(axis=1)
-        found = nearest <= _STATE_BITS
+        found = nearest <= STATE_BITS
         states[rows] = np.where(found, nearest, 0)
         further = np.flatnonzero(~found & (lines[:, -1] != 0))
         if not further.size:
@@ -265,10 +265,10 @@ def put(memory: Words, starts: Starts, buckets: npt.NDArray[np.int64], words: Wo
     no room in their page, in order; all others are in.
     """
     if kernel is Kernel.NUMBA:
-        from iyscheck.store import loops
+        from iyscheck.store.index import loops
 
         return loops.put(memory, starts, buckets, words)
-    fingerprint = words & _FINGERPRINT_BITS
+    fingerprint = words & FINGERPRINT_BITS
     rows = np.arange(len(words))
     missing: list[Rows] = []
     for step in range(BUCKETS):
@@ -276,7 +276,7 @@ def put(memory: Words, starts: Starts, buckets: npt.NDArray[np.int64], words: Wo
         lines = _lines(memory, starts[rows], at)
         differences = lines ^ fingerprint[rows, None]
         slots = differences.argmin(axis=1)
-        found = np.take_along_axis(differences, slots[:, None], axis=1)[:, 0] <= _STATE_BITS
+        found = np.take_along_axis(differences, slots[:, None], axis=1)[:, 0] <= STATE_BITS
         memory[_words_at(starts[rows], at, slots)[found]] = words[rows[found]]
         full = lines[:, -1] != 0
         missing.append(rows[~found & ~full])
@@ -289,7 +289,7 @@ def put(memory: Words, starts: Starts, buckets: npt.NDArray[np.int64], words: Wo
 def fill(memory: Words, starts: Starts, buckets: npt.NDArray[np.int64], words: Words, kernel: Kernel) -> Rows:
     """Put N words of different consents into pages that hold none of them; as `put`, without looking first."""
     if kernel is Kernel.NUMBA:
-        from iyscheck.store import loops
+        from iyscheck.store.index import loops
 
         return loops.add(memory, starts, buckets, words, np.arange(len(words)))
     return _add(memory, starts, buckets, words, np.arange(len(words)))
