@@ -344,14 +344,6 @@ class Engine:
             address_key_id = checked_key_id(address_key_id or self._recipients.own_key_id)
         return self._frames(context, recipients, address_key_id, min_position, timeout_s, caller)
 
-    def wait_for(self, position: Position | None, timeout_s: float) -> None:
-        """Wait until the store has come to a position.
-
-        Raises PositionOfOtherLogError, and NotYetAtPositionError when the time is over.
-        """
-        if position is not None:
-            self._opened.wait_for(position, timeout_s)
-
     def freshness(self) -> Freshness:
         """Return position and watermarks from one snapshot.
 
