@@ -44,6 +44,7 @@ def test_kept(copy: Path) -> None:
         ("loader/reading/feed.py", "loader.loading.source", "Inside the loader"),
         ("loader/loading/commits.py", "loader.loading.fill", "Inside loading"),
         ("loader/reading/loops.py", "loader.reading.shapes", "Inside reading"),
+        ("loader/reading/rows.py", "iyscheck.store.layout", "Reading knows no store"),
         ("loader/cli/verify.py", "loader.cli.status", "A command of the loader knows no other"),
         ("loader/loading/sorted_runs.py", "lmdb", "LMDB only in the store"),
         ("loader/sources/paths.py", "grpc", "The loader never speaks gRPC"),
