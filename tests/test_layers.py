@@ -45,6 +45,7 @@ PLANTS = [
     ("loader/reading/loops.py", "loader.reading.shapes", "Inside reading"),
     ("loader/cli/verify.py", "loader.cli.status", "A command of the loader knows no other"),
     ("loader/loading/sorted_runs.py", "lmdb", "LMDB only in the store"),
+    ("loader/reading/plain.py", "iyscheck.store.layout", "Reading knows no store"),
     ("loader/sources/paths.py", "grpc", "The loader never speaks gRPC"),
     ("loader/reading/rules.py", "iyscheck.engine", "The loader never speaks gRPC and never decides"),
     ("iyscheck/errors.py", "loader", "Who reads the store needs nothing that writes it"),
