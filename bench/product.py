@@ -18,7 +18,7 @@ import iyscheck
 from bench.arrivals import percentiles
 from bench.cohort import BRAND, CHANNEL, NEW, RECIPIENT_TYPE, Cohort
 from iyscheck.change import HEX_TRANSACTION, SOURCE_NUMBERS, TAG_BYTES, Brand, ConsentColumns
-from iyscheck.consent import Channel, Status, local_seconds
+from iyscheck.consent import Channel, Status
 from iyscheck.engine import Engine
 from iyscheck.keys import AddressKey, StoreKey
 from iyscheck.question import Context, Question
@@ -26,6 +26,7 @@ from iyscheck.store import layout
 from iyscheck.store.layout import SourceState
 from iyscheck.store.snapshot import Store
 from iyscheck.store.writer import Batch, Writer
+from iyscheck.times import local_seconds
 
 FILLING = 1
 """Raise it when `Builder.fill` fills otherwise: kept stores are made anew."""

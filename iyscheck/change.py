@@ -6,11 +6,9 @@ Sources: İYS API 3.2.0, notes of 03/10/2023 on line closures (they repeat the o
 reconciliation chapter (two movements in one second share a transactionId).
 """
 
-import functools
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from datetime import date
 from typing import Final
 
 import numpy as np
@@ -24,7 +22,6 @@ TRANSACTION_ID_MAX_CHARS: Final = 64
 """İYS: "always 64 characters"; partners send shorter ones."""
 TRANSACTION_BYTES: Final = TRANSACTION_ID_MAX_CHARS // 2
 SOURCE_MAX_CHARS: Final = 64
-LOCAL_SECONDS_MAX: Final = 2**32 - 1
 
 STATUS_PRECEDENCE: Final[npt.NDArray[np.uint8]] = np.array([0, 1, 3, 2], np.uint8)
 """Indexed by Status: on a tie of registration times RET wins over unknown over ONAY."""
@@ -76,7 +73,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ConsentChange:
-    """One change of one consent. Times are local seconds (see `consent.local_seconds`), 0 = absent.
+    """One change of one consent. Times are local seconds (see `times.local_seconds`), 0 = absent.
 
     `source` is İYS's code as text (any code, known or not, may be empty); `transaction_id` at most 64 ASCII
     characters, empty = absent; `sequence` the position of the row.
@@ -306,22 +303,3 @@ def merge_brand(stored: Brand, new: Brand) -> Brand:
         legacy_deadline=min(own_deadlines, default=0),
         registered=stored.registered,
     )
-
-
-def local_text(seconds: int) -> str:
-    """Write local seconds as the 19-character İYS text; 0 is absent and gives an empty text."""
-    if not seconds:
-        return ""
-    return _hour_text(seconds // _HOUR_S) + _REST_TEXTS[seconds % _HOUR_S]
-
-
-_HOUR_S: Final = 3600
-_REST_TEXTS: Final = tuple(f"{minute:02}:{second:02}" for minute in range(60) for second in range(60))
-_FIRST_DAY: Final = date(1970, 1, 1).toordinal()
-
-
-@functools.lru_cache(16_384)
-def _hour_text(hour: int) -> str:
-    """Write an hour counted from 1970. Two years' worth are kept, since each check writes two times."""
-    day, hour = divmod(hour, 24)
-    return f"{date.fromordinal(_FIRST_DAY + day)} {hour:02}:"

@@ -12,12 +12,13 @@ import functools
 import hashlib
 from bisect import bisect_right
 from dataclasses import dataclass
-from datetime import datetime
 from enum import IntEnum
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+
+from iyscheck.times import local_seconds
 
 RULE_VERSION: Final = 2
 """Raised whenever `decide` changes; part of every policy id."""
@@ -126,14 +127,6 @@ class LegacyDeadline(IntEnum):
     ANNOUNCED = 1
     OVER_150K = 2
     UP_TO_150K = 3
-
-
-def local_seconds(text: str) -> int:
-    """Count the seconds from 1970-01-01 00:00:00 to a 19-character İYS time, both without a zone.
-
-    İYS times are Turkish local time; no zone arithmetic is done on them, ever. Raises ValueError.
-    """
-    return int((datetime.fromisoformat(text) - datetime(1970, 1, 1)).total_seconds())  # noqa: DTZ001 - naive on purpose
 
 
 LEGACY_CONSENTS_BEFORE: Final = local_seconds("2020-12-01 00:00:00")

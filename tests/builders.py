@@ -9,7 +9,7 @@ from typing import Self
 
 from iyscheck import address
 from iyscheck.change import Brand, ConsentChange, ConsentColumns, RetailerAccess
-from iyscheck.consent import Channel, Policy, RecipientType, Status, local_seconds
+from iyscheck.consent import Channel, Policy, RecipientType, Status
 from iyscheck.engine import Engine
 from iyscheck.kernel import Kernel
 from iyscheck.keys import AddressKey, StoreKey
@@ -19,6 +19,7 @@ from iyscheck.store.layout import SourceState
 from iyscheck.store.snapshot import Store
 from iyscheck.store.verification import verify
 from iyscheck.store.writer import Applied, Batch, Writer
+from iyscheck.times import local_seconds
 
 DERIVED = (layout.INDEX, layout.INDEX_CHANGES)
 """Databases whose content follows from the records, and whose bytes depend on the way that they came."""

@@ -5,7 +5,8 @@ import string
 from hypothesis import strategies as st
 
 from iyscheck.change import Brand, ConsentChange, RetailerAccess
-from iyscheck.consent import Channel, RecipientType, Status, local_seconds
+from iyscheck.consent import Channel, RecipientType, Status
+from iyscheck.times import local_seconds
 
 # --- Addresses --------------------------------------------------------------------------------------------
 

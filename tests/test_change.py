@@ -14,11 +14,11 @@ from iyscheck.change import (
     ConsentChange,
     ConsentColumns,
     RetailerAccess,
-    local_text,
     merge_access,
     merge_brand,
 )
-from iyscheck.consent import Channel, RecipientType, Status, local_seconds
+from iyscheck.consent import Channel, RecipientType, Status
+from iyscheck.times import local_seconds, local_text
 from tests.builders import a_brand, a_change, an_access, supersedes
 from tests.dice import often
 from tests.strategies import brands, consent_changes, retailer_accesses

@@ -26,12 +26,12 @@ from iyscheck.consent import (
     deadlines_missed,
     decide,
     is_citizens_own,
-    local_seconds,
     permits,
     states,
     verdicts,
     verdicts_by_state,
 )
+from iyscheck.times import local_seconds
 from tests.dice import often
 from tests.strategies import source_codes
 

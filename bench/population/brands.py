@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.population.dice import Dice
-from iyscheck.consent import Channel, LegacyDeadline, local_seconds
+from iyscheck.consent import Channel, LegacyDeadline
+from iyscheck.times import local_seconds
 
 ALL_CHANNELS: Final = frozenset(Channel)
 RETAILERS: Final = 24

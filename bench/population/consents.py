@@ -15,7 +15,8 @@ from bench.population.brands import RETAILERS, Brand, Cast
 from bench.population.dice import Dice, Shuffle, Shuffles
 from bench.population.people import PEOPLE_MAX
 from bench.population.sources import BY_IYS, HS_2015, HS_WEB, LINE_CLOSURE, NO_SOURCE, draw_sources, existing
-from iyscheck.consent import Channel, RecipientType, Status, local_seconds
+from iyscheck.consent import Channel, RecipientType, Status
+from iyscheck.times import local_seconds
 
 Column = npt.NDArray[np.int64]
 

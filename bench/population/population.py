@@ -19,7 +19,8 @@ from bench.population.people import People
 from bench.population.rows import CSV_HEADER, Rows, brand_row, hexadecimal, sink, times, watermark_row
 from bench.population.sources import CODES, NO_SOURCE
 from bench.population.summaries import ChangeSummary, DailySummary, FeedSummary
-from iyscheck.consent import Channel, RecipientType, Status, local_seconds
+from iyscheck.consent import Channel, RecipientType, Status
+from iyscheck.times import local_seconds
 
 _TURKEY: Final = ZoneInfo("Europe/Istanbul")
 _DAY_S: Final = 86_400

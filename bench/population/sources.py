@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from bench.population.dice import Dice
-from iyscheck.consent import Channel, local_seconds
+from iyscheck.consent import Channel
+from iyscheck.times import local_seconds
 
 _ALL: Final = tuple(Channel)
 _PHONES: Final = (Channel.ARAMA, Channel.MESAJ)

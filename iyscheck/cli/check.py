@@ -1,7 +1,6 @@
 """`iyscheck check`: ask about one recipient and explain the answer."""
 
 import sys
-from datetime import UTC, datetime
 from enum import IntEnum
 from pathlib import Path
 from typing import Annotated, Final, TypeVar
@@ -16,6 +15,7 @@ from iyscheck.consent import Channel, MessageClass, Reason, RecipientType
 from iyscheck.errors import SettingsError
 from iyscheck.keys import AddressKey
 from iyscheck.question import Answer, Evidence
+from iyscheck.times import rfc3339
 
 HELP: Final = """Ask whether a message may be sent to ADDRESS, and why.
 
@@ -145,7 +145,7 @@ def _from_input() -> str:
 
 def moment(seconds: float | None) -> str | None:
     """Spell a time as RFC 3339 in UTC, to the second."""
-    return None if seconds is None else datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return None if seconds is None else rfc3339(seconds)
 
 
 def _as_json(answer: Answer, language: Language, hint: str) -> str:

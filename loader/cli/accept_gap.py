@@ -7,13 +7,14 @@ import typer
 
 from iyscheck.errors import SettingsError
 from iyscheck.keys import AddressKey, StoreKey
+from iyscheck.times import rfc3339
 from loader.cli.failures import errors
 from loader.cli.options import AddressKeyOption, JsonOption, StoreKeyOption, StoreOption
 from loader.cli.stores import opened
 from loader.loading.options import check_watermark
 from loader.reading import times
 from loader.reading.vocabulary import BRAND_MAX
-from loader.reports.summary import moved, print_json, texts, utc
+from loader.reports.summary import moved, print_json, texts
 
 
 def accept_gap(
@@ -44,6 +45,6 @@ def accept_gap(
         with opened(store, keys) as writer:
             applied = writer.accept_gap(brand, until=end, reason=reason.strip(), now_s=int(time.time()))
         if as_json:
-            print_json({"brand": brand, "until": utc(end), "watermarks": texts(applied.watermarks)})
+            print_json({"brand": brand, "until": rfc3339(end), "watermarks": texts(applied.watermarks)})
         else:
             typer.echo(f"Accepted the gap of brand {brand}; {moved(applied.watermarks, {})}.")

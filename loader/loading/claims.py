@@ -159,4 +159,4 @@ def _midnight(day: date) -> int:
 
 
 def _local_midnight(day: date) -> int:
-    return int(times.local_seconds([f"{day} 00:00:00"])[0])
+    return int(times.seconds_of([f"{day} 00:00:00"])[0])

@@ -38,7 +38,7 @@ def check_watermark(until: int, now_s: float) -> None:
     """Refuse a watermark that lies ahead of the clock. Raises WatermarkError."""
     if until > now_s + CLOCK_TOLERANCE_S:
         raise WatermarkError(
-            f"A watermark of {times.local_text(until)} is in the future: now it is {times.local_text(int(now_s))} "
+            f"A watermark of {times.turkish_text(until)} is in the future: now it is {times.turkish_text(int(now_s))} "
             "in Turkey.",
             fix="Say until when the data is complete, not until when it should be; or correct this machine's clock.",
         )

@@ -7,8 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from iyscheck.address import TextColumn
-from iyscheck.change import LOCAL_SECONDS_MAX
 from iyscheck.kernel import Kernel
+from iyscheck.times import LOCAL_SECONDS_MAX
 from loader.reading import times
 from loader.reading.text import Span, Text, words_of
 

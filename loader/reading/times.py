@@ -1,6 +1,6 @@
 """İYS times as columns: Turkish local texts to seconds, without a zone.
 
-`local_seconds` never corrects anything by a zone: İYS compares its own local times, and so do we. Only a watermark
+`seconds_of` never corrects anything by a zone: İYS compares its own local times, and so do we. Only a watermark
 is turned into UTC, because freshness is measured against a clock.
 """
 
@@ -14,7 +14,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import numpy.typing as npt
 
-from iyscheck.change import LOCAL_SECONDS_MAX
+from iyscheck.times import LOCAL_SECONDS_MAX
 
 TIME_CHARS: Final = len("YYYY-MM-DD HH:MM:SS")
 TIME_WORDS: Final = 3
@@ -34,7 +34,7 @@ _FRACTION: Final = re.compile(r"\.[0-9]+")
 _MONTHS: Final = 12
 
 
-def local_seconds(texts: Sequence[str | None]) -> npt.NDArray[np.int64]:
+def seconds_of(texts: Sequence[str | None]) -> npt.NDArray[np.int64]:
     """Read N texts as local seconds since 1970: ABSENT for None or an empty text, INVALID for anything wrong.
 
     Accepted is exactly `YYYY-MM-DD HH:MM:SS`, a real time of the calendar after 1970 and before 2106, with an
@@ -150,7 +150,7 @@ def utc_seconds(local_s: int) -> int:
 
 def watermark(text: str) -> int:
     """Read a Turkish local time as UTC seconds. Raises ValueError if it is not one."""
-    seconds = int(local_seconds([text])[0])
+    seconds = int(seconds_of([text])[0])
     utc_s = utc_seconds(seconds) if seconds > 0 else 0
     if utc_s <= 0:
         raise ValueError("not a time of the form YYYY-MM-DD HH:MM:SS")
@@ -171,6 +171,6 @@ def day_of(utc_s: int) -> date:
     return datetime.fromtimestamp(utc_s, ISTANBUL).date()
 
 
-def local_text(utc_s: int) -> str:
+def turkish_text(utc_s: int) -> str:
     """Write UTC seconds as Turkish local time."""
     return f"{datetime.fromtimestamp(utc_s, UTC).astimezone(ISTANBUL):%Y-%m-%d %H:%M:%S}"

@@ -7,8 +7,9 @@ import typer
 
 from iyscheck.consent import Channel, RecipientType, Status
 from iyscheck.store.snapshot import Snapshot
+from iyscheck.times import rfc3339
 from loader.reading.times import day_of
-from loader.reports.summary import print_json, utc
+from loader.reports.summary import print_json
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):
@@ -89,11 +90,13 @@ def _brands(snapshot: Snapshot, now_s: float) -> list[BrandStatus]:
             brand_code=code,
             registered=code in brands,
             active=code in brands and brands[code].active,
-            watermark=utc(watermarks[code]) if code in watermarks else None,
+            watermark=rfc3339(watermarks[code]) if code in watermarks else None,
             age_seconds=round(now_s - watermarks[code]) if code in watermarks else None,
-            withheld=utc(withheld[code]) if code in withheld else None,
+            withheld=rfc3339(withheld[code]) if code in withheld else None,
             proved_days=[str(day_of(span.start)) for span in spans if span.brand == code],
-            accepted_gaps=[f"{utc(gap.start)}/{utc(gap.end)} {gap.reason}" for gap in gaps if gap.brand == code],
+            accepted_gaps=[
+                f"{rfc3339(gap.start)}/{rfc3339(gap.end)} {gap.reason}" for gap in gaps if gap.brand == code
+            ],
         )
         for code in sorted(brands.keys() | watermarks.keys() | withheld.keys())
     ]

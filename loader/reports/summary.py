@@ -1,12 +1,12 @@
 """What a load tells people and programs when it ends."""
 
-import time
 from typing import Final
 
 import msgspec
 import typer
 
 from iyscheck import output
+from iyscheck.times import rfc3339
 from loader.loading.claims import SENTENCES, Outcome
 from loader.loading.progress import Report
 from loader.reading import times
@@ -19,17 +19,12 @@ def print_json(value: object) -> None:
 
 def texts(watermarks: dict[int, int]) -> dict[str, str]:
     """Write watermarks by brand in UTC."""
-    return {str(brand): utc(until) for brand, until in sorted(watermarks.items())}
-
-
-def utc(seconds: int) -> str:
-    """Write UTC seconds as RFC 3339."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+    return {str(brand): rfc3339(until) for brand, until in sorted(watermarks.items())}
 
 
 def moved(watermarks: dict[int, int], withheld: dict[int, int]) -> str:
     """Say in words what happened to the watermarks."""
-    moments = {times.local_text(until) for until in watermarks.values()}
+    moments = {times.turkish_text(until) for until in watermarks.values()}
     if not watermarks:
         text = "no watermark moved"
     elif len(moments) == 1:
@@ -52,7 +47,7 @@ def claim_fields(outcome: Outcome) -> dict[str, object]:
         "day": str(outcome.claim.day),
         "proved": not outcome.faults,
         "faults": [fault.value for fault in outcome.faults],
-        "watermark": None if outcome.watermark is None else utc(outcome.watermark),
+        "watermark": None if outcome.watermark is None else rfc3339(outcome.watermark),
         "reached": outcome.reached,
         "held": outcome.held,
         "missing": [str(day) for day in outcome.missing],
@@ -78,7 +73,7 @@ def _claim_lines(outcome: Outcome) -> list[str]:
     days = ", ".join(map(str, outcome.missing[:_SHOWN_DAYS]))
     more = f" and {len(outcome.missing) - _SHOWN_DAYS} more" if len(outcome.missing) > _SHOWN_DAYS else ""
     return [
-        f"{kept} Its watermark stays at {times.local_text(outcome.watermark)}: {days}{more} are missing. Load each:",
+        f"{kept} Its watermark stays at {times.turkish_text(outcome.watermark)}: {days}{more} are missing. Load each:",
         f"  iyscheck-loader load FILE --brand {brand} --date {outcome.missing[0]} --rows N",
         "Or, if they are lost for good:",
         f"  iyscheck-loader accept-gap {brand} --until {day} --reason 'WHY'",

@@ -8,11 +8,8 @@ from pathlib import Path
 import pytest
 
 from iyscheck.change import KNOWN_SOURCES
-from iyscheck.consent import (
-    REGISTERED_BEFORE,
-    LegacyDeadline,
-    local_seconds,
-)
+from iyscheck.consent import REGISTERED_BEFORE, LegacyDeadline
+from iyscheck.times import local_seconds
 from tests.bench.populations import (
     BRANDS,
     CHANGES,

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from iyscheck import address
 from iyscheck.change import ConsentChange
-from iyscheck.consent import Channel, RecipientType, Status, local_seconds
+from iyscheck.consent import Channel, RecipientType, Status
+from iyscheck.times import local_seconds
 from loader.reading.daily_csv import DailyCsv
 from loader.reading.feed import Feed, Parsed
 from loader.reading.json_lines import JsonLines

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iyscheck.consent import local_seconds as one_by_one
+from iyscheck.times import local_seconds as one_by_one
 from loader.reading import times
 from tests.dice import often
 
@@ -47,7 +47,7 @@ class TestColumns:
     @settings(max_examples=often(300), deadline=None)
     def test_equals_datetime(self, texts: list[str | None]) -> None:
         """A column reads each text as the standard library reads it alone."""
-        read = times.local_seconds(texts)
+        read = times.seconds_of(texts)
 
         assert read.tolist() == [expected(text or "") for text in texts]
 
@@ -55,7 +55,7 @@ class TestColumns:
         """The first and last second are 1 and 2³²−1; those beside them are invalid."""
         texts = ["1970-01-01 00:00:00", "1970-01-01 00:00:01", "2106-02-07 06:28:15", "2106-02-07 06:28:16"]
 
-        read = times.local_seconds(texts)
+        read = times.seconds_of(texts)
 
         assert read.tolist() == [-1, 1, 2**32 - 1, -1]
 
@@ -63,7 +63,7 @@ class TestColumns:
         """29 February is in every fourth year but for three of four centuries."""
         years = [2023, 2024, 2100, 2000, 1999]
 
-        read = times.local_seconds([f"{year}-02-29 00:00:00" for year in years])
+        read = times.seconds_of([f"{year}-02-29 00:00:00" for year in years])
 
         assert [seconds > 0 for seconds in read.tolist()] == [False, True, False, True, False]
 
@@ -78,7 +78,7 @@ class TestZone:
         moment = max(moment, datetime(2016, 10, 1))  # noqa: DTZ001 - before, Turkey moved its clocks
         text = str(moment.replace(microsecond=0))
 
-        assert times.local_text(times.watermark(text)) == text
+        assert times.turkish_text(times.watermark(text)) == text
 
     def test_both_offsets(self) -> None:
         """Winter 2015 is UTC+2, everything since September 2016 UTC+3."""

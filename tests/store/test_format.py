@@ -12,7 +12,7 @@ import xxhash
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from iyscheck.change import KNOWN_SOURCES, Brand, ConsentChange, ConsentColumns, local_text
+from iyscheck.change import KNOWN_SOURCES, Brand, ConsentChange, ConsentColumns
 from iyscheck.consent import LEGACY_CONSENTS_BEFORE, Channel, RecipientType, Status, states
 from iyscheck.errors import StoreCorruptError
 from iyscheck.kernel import Kernel
@@ -21,6 +21,7 @@ from iyscheck.store import layout
 from iyscheck.store.encoded import EncodedChanges
 from iyscheck.store.index import pages
 from iyscheck.store.layout import RetailerList, SourceState
+from iyscheck.times import local_text
 from tests.builders import NOW, REGISTERED, a_brand, a_change
 from tests.dice import often
 from tests.strategies import brands, consent_changes, retailer_sets

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from iyscheck import address
 from iyscheck.change import Brand, ConsentChange, RetailerAccess
-from iyscheck.consent import Channel, LegacyDeadline, MessageClass, Policy, RecipientType, Status, local_seconds
+from iyscheck.consent import Channel, LegacyDeadline, MessageClass, Policy, RecipientType, Status
 from iyscheck.engine import Engine
 from iyscheck.errors import SourceUnknownError
 from iyscheck.question import Answer, Context, Question
@@ -23,6 +23,7 @@ from iyscheck.store import layout
 from iyscheck.store.layout import SourceState
 from iyscheck.store.verification import verify
 from iyscheck.store.writer import Batch
+from iyscheck.times import local_seconds
 from tests.builders import ADDRESS_KEY, NOW, STORE_KEY, StoreBuilder, a_batch, a_change, content
 from tests.dice import often
 from tests.strategies import brands, consent_changes, retailer_accesses

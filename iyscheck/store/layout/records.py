@@ -16,7 +16,6 @@ from iyscheck.change import (
     TRANSACTION_BYTES,
     ConsentChange,
     ConsentColumns,
-    local_text,
 )
 from iyscheck.consent import LEGACY_CONSENTS_BEFORE, Status, is_citizens_own, state
 from iyscheck.kernel import Kernel
@@ -24,6 +23,7 @@ from iyscheck.question import Evidence
 from iyscheck.store.layout.checks import CHECK, CHECKED_FROM, corrupt, record_check
 from iyscheck.store.layout.keys import KEY_BYTES, decode_key
 from iyscheck.store.layout.rows import copy_bytes
+from iyscheck.times import local_text
 
 _RECORD: Final = struct.Struct(f">IBBIIQB{TRANSACTION_BYTES}s")
 RECORD_BYTES: Final = _RECORD.size
