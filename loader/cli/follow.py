@@ -23,8 +23,8 @@ from loader.cli.options import (
     StoreOption,
 )
 from loader.cli.stopping import stop_on_signals
-from loader.cli.stores import opened, rejects_directory
-from loader.loading.loader import Loader
+from loader.cli.stores import loader_of, opened, rejects_directory
+from loader.loading.memory import memory_left
 from loader.loading.options import COMMIT_ROWS, Options
 from loader.reports.metrics import FeedMetrics
 from loader.reports.summary import print_report
@@ -63,6 +63,7 @@ def follow(  # noqa: PLR0913, PLR0917 - each parameter is a flag of the command
             rejects=rejects or rejects_directory(store),
             brand=brand,
             commit_rows=commit_rows,
+            memory=memory_left(),
             kernel=Kernel.best().usable(),
         )
         keys = AddressKey.load(address_key), StoreKey.load(store_key)
@@ -72,18 +73,10 @@ def follow(  # noqa: PLR0913, PLR0917 - each parameter is a flag of the command
         metrics = FeedMetrics(lost_lines=lambda: lines.lost)
         with opened(store, keys, options.kernel) as writer, _listening(metrics, metrics_listen):
             reader = Store(writer.environment)
-            loader = Loader(
-                writer,
-                address_key=keys[0],
-                store_key=keys[1],
-                options=options,
-                stop=stop,
-                watch=metrics.committed,
-            )
             report = Follower(
                 str(directory),
                 source_of=FileSource,
-                loader=loader,
+                loader=loader_of(writer, keys, options, stop=stop, watch=metrics.committed, tell=_warn),
                 writer=writer,
                 metrics=metrics,
                 watermarks=lambda: _watermarks(reader),
@@ -105,6 +98,12 @@ def _log_json(lines: LogLines) -> None:
         ],
         logger_factory=structlog.WriteLoggerFactory(cast("TextIO", lines)),
     )
+
+
+def _warn(text: str) -> None:
+    import structlog
+
+    structlog.get_logger("loader").warning("memory_short", message=text)
 
 
 @contextmanager

@@ -21,9 +21,9 @@ from loader.cli.options import (
     StoreOption,
 )
 from loader.cli.stopping import stop_on_signals
-from loader.cli.stores import opened, rejects_directory
+from loader.cli.stores import loader_of, opened, rejects_directory
 from loader.loading.claims import DIGESTS, Claim
-from loader.loading.loader import Loader
+from loader.loading.memory import memory_left
 from loader.loading.options import ALL_BRANDS, COMMIT_ROWS, Options, check_watermark
 from loader.reading import times
 from loader.reports.summary import print_report
@@ -74,6 +74,7 @@ def load(  # noqa: PLR0913, PLR0917 - each parameter is a flag of the command
             watermarks=_asked(brand, complete_until),
             claim=_claim(brand, complete_until, date, day_hash, day_rows, whole=whole),
             commit_rows=commit_rows,
+            memory=memory_left(),
             kernel=kernel_for(files),
         )
         for _, until in options.watermarks:
@@ -81,13 +82,17 @@ def load(  # noqa: PLR0913, PLR0917 - each parameter is a flag of the command
         keys = AddressKey.load(address_key), StoreKey.load(store_key)
         stop = stop_on_signals()
         with opened(store, keys, options.kernel) as writer, loading_bar(files, quiet=as_json) as watch:
-            loader = Loader(writer, address_key=keys[0], store_key=keys[1], options=options, stop=stop, watch=watch)
+            loader = loader_of(writer, keys, options, stop=stop, watch=watch, tell=_tell)
             report = loader.load(sources_of(files, name=source))
         until_given = complete_until is not None
         command = "" if date is not None or until_given else _again(files, store, brand, source)
         print_report(report, as_json=as_json, command=command, until_given=until_given)
     if report.unaccepted or any(outcome.faults for outcome in report.claims):
         raise typer.Exit(EXIT_REJECTS)
+
+
+def _tell(text: str) -> None:
+    typer.echo(f"iyscheck-loader: {text}", err=True)
 
 
 def _asked(brand: int | None, complete_until: str | None) -> tuple[tuple[int, int], ...]:

@@ -1,15 +1,36 @@
 """The store that a command writes, and what belongs to it."""
 
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from iyscheck.kernel import Kernel
 from iyscheck.keys import AddressKey, StoreKey
 from iyscheck.store.writer import Writer
+from loader.loading.loader import Loader
+from loader.loading.options import Options
+from loader.loading.progress import Progress
 
 
 def rejects_directory(store: Path) -> Path:
     """Say where rejects files are kept unless another place is given."""
     return store.absolute().with_name(store.absolute().name + ".rejects")
+
+
+def loader_of(
+    writer: Writer,
+    keys: tuple[AddressKey, StoreKey],
+    options: Options,
+    *,
+    stop: threading.Event,
+    watch: Callable[[Progress], None],
+    tell: Callable[[str], None],
+) -> Loader:
+    """Make the loader of a command, which `stop` ends, `watch` watches and `tell` speaks for."""
+    address_key, store_key = keys
+    return Loader(
+        writer, address_key=address_key, store_key=store_key, options=options, stop=stop, watch=watch, tell=tell
+    )
 
 
 def opened(store: Path, keys: tuple[AddressKey, StoreKey], kernel: Kernel = Kernel.NUMPY) -> Writer:

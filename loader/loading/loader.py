@@ -19,6 +19,7 @@ from loader.loading.ahead import ahead
 from loader.loading.claims import Proof
 from loader.loading.commits import commit_each
 from loader.loading.fill import fill
+from loader.loading.memory import FILL_NEEDS, commit_needs
 from loader.loading.options import Options, check_watermark
 from loader.loading.progress import Progress, Report, Totals
 from loader.loading.rejects import RejectsFile, rejects_path
@@ -28,12 +29,15 @@ from loader.loading.states import asking, from_the_beginning
 from loader.reading.feed import Feed
 
 
-def _ignore(_: Progress) -> None:
+def _ignore(_: object) -> None:
     pass
 
 
 class Loader:
-    """Loads sources into a store. `stop` ends it after the commit under way; `clock` tells UTC seconds."""
+    """Loads sources into a store. `stop` ends it after the commit under way; `clock` tells UTC seconds.
+
+    `tell` gets a sentence for people before something takes long or may not go well.
+    """
 
     def __init__(
         self,
@@ -45,6 +49,7 @@ class Loader:
         clock: Callable[[], float] = time.time,
         stop: threading.Event | None = None,
         watch: Callable[[Progress], None] = _ignore,
+        tell: Callable[[str], None] = _ignore,
     ) -> None:
         self._writer = writer
         self._keys = (address_key, store_key)
@@ -52,6 +57,7 @@ class Loader:
         self._clock = clock
         self._stop = stop or threading.Event()
         self._watch = watch
+        self._tell = tell
 
     def load(self, sources: Sequence[Source]) -> Report:
         """Load sources in order; the options' watermarks move with the last one.
@@ -125,8 +131,27 @@ class Loader:
                 rejects.close()
 
     def _fills(self, source: Source) -> bool:
-        """Say whether sorting all first pays: only into an empty store, and only what is more than a commit or two."""
-        return self._writer.is_empty and (source.size is None or source.size >= self._options.fill_bytes)
+        """Say whether sorting all first pays: only into an empty store, and only what is more than a commit or two.
+
+        Where there is not the memory for that, rows are committed as they come: slower, but nothing begins again.
+        """
+        pays = self._writer.is_empty and (source.size is None or source.size >= self._options.fill_bytes)
+        left = self._options.memory
+        if left is None:
+            return pays
+        if pays and left < FILL_NEEDS:
+            self._tell(
+                f"{left >> 20:,} MiB of memory are left. Sorting a first source may take {FILL_NEEDS >> 20:,}, "
+                "so it is loaded in commits, which takes about four times as long."
+            )
+            pays = False
+        rows = self._options.commit_rows
+        if not pays and left < commit_needs(rows):
+            self._tell(
+                f"{left >> 20:,} MiB of memory are left. Commits of {rows:,} rows may take "
+                f"{commit_needs(rows) >> 20:,}, and who takes too much is killed. Lower --commit-rows if that happens."
+            )
+        return pays
 
     def _ask(self, source: Source, state: SourceState, report: Report, watermarks: tuple[tuple[int, int], ...]) -> bool:
         """Move watermarks for a source that was finished before, or prove the day that it is."""

@@ -21,7 +21,8 @@ ALL_BRANDS: Final = 0
 class Options:
     """How to load. `watermarks` are (brand, or 0 for all, seconds UTC), moved when the last source is in.
 
-    `claim` says of the one source that it is everything of a day.
+    `claim` says of the one source that it is everything of a day. `memory` is how many bytes may be taken, None if
+    nobody knows.
     """
 
     rejects: Path
@@ -31,6 +32,7 @@ class Options:
     commit_rows: int = COMMIT_ROWS
     fill_bytes: int = FILL_BYTES
     run_rows: int = RUN_ROWS
+    memory: int | None = None
     kernel: Kernel = Kernel.NUMPY
 
 
