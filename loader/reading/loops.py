@@ -78,6 +78,20 @@ def _first_byte(highs: np.uint64) -> int:
     return at + (1 if lowest > np.uint64(0xFF) else 0)
 
 
+@_part
+def _differ(data: Bytes, at: int, literals: Bytes, first: int, size: int) -> bool:
+    """Compare so many bytes, word by word; both go on for 8 more bytes."""
+    different = np.uint64(0)
+    step = 0
+    while step + _WORD <= size:
+        different |= word(data, at + step) ^ word(literals, first + step)
+        step += _WORD
+    if step < size:
+        surplus = np.uint64((step + _WORD - size) * 8)
+        different |= (word(data, at + step) ^ word(literals, first + step)) << surplus
+    return different != 0
+
+
 @Compiled
 def match(  # noqa: C901, PLR0913, PLR0917 - one loop: calls out of it would have to be compiled too
     data: Bytes,
@@ -107,18 +121,7 @@ def match(  # noqa: C901, PLR0913, PLR0917 - one loop: calls out of it would hav
         for value in range(values + 1):
             beyond = literal_ends[value]
             size = beyond - first
-            if at + size > end:
-                fitting = False
-                break
-            different = np.uint64(0)
-            step = 0
-            while step + _WORD <= size:
-                different |= word(data, at + step) ^ word(literals, first + step)
-                step += _WORD
-            if step < size:
-                surplus = np.uint64((step + _WORD - size) * 8)
-                different |= (word(data, at + step) ^ word(literals, first + step)) << surplus
-            if different != 0:
+            if at + size > end or _differ(data, at, literals, first, size):
                 fitting = False
                 break
             at += size
