@@ -89,11 +89,11 @@ def _differ(data: Bytes, at: int, literals: Bytes, first: int, size: int) -> boo
     if step < size:
         surplus = np.uint64((step + _WORD - size) * 8)
         different |= (word(data, at + step) ^ word(literals, first + step)) << surplus
-    return different != 0
+    return bool(different != 0)
 
 
 @Compiled
-def match(  # noqa: C901, PLR0913, PLR0917 - one loop: calls out of it would have to be compiled too
+def match(  # noqa: PLR0913, PLR0917 - a table in its parts
     data: Bytes,
     starts: Places,
     ends: Places,
