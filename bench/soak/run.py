@@ -18,7 +18,7 @@ from bench.soak.model import Model
 from bench.soak.server import Server
 from bench.soak.site import Site
 from bench.soak.tally import Tally
-from bench.soak.world import World
+from bench.soak.world import CONSENTS, World
 from iyscheck.keys import AddressKey
 
 IN_A_ROW: Final = 8
@@ -52,6 +52,7 @@ class Soak:
     seed: int
     seconds: float
     site: Site
+    consents: int = CONSENTS
     tell: Callable[["Soak"], None]
     tell_every_s: float = 10.0
     begun_s: float = field(default_factory=time.monotonic)
@@ -74,7 +75,7 @@ class Soak:
     def __post_init__(self) -> None:
         self.tally = Tally(self.model)
         self.server = Server(site=self.site)
-        self._world = World(self.seed)
+        self._world = World(self.seed, self.consents)
         self.feeder = Feeder(site=self.site, world=self._world, tally=self.tally, seed=self.seed)
         self.kinds = possible(self.site)
 

@@ -13,8 +13,8 @@ from typing import Any, Final, NamedTuple
 from bench.soak.model import Ask
 
 CONSENTS: Final = 20_000
-_UNRECORDED: Final = 4_000
-"""Recipients without a consent at first; changes may give them one."""
+_UNRECORDED: Final = 0.2
+"""So many recipients more have no consent at first; changes may give them one."""
 _STRANGERS: Final = 10_000_000
 """From here on are recipients that no row ever names."""
 _HOT: Final = 500
@@ -49,7 +49,7 @@ class World:
     def __init__(self, seed: int, consents: int = CONSENTS) -> None:
         self._consents = consents
         self._random = random.Random(f"rows {seed}")
-        self._recipients = list(self._made(random.Random(f"recipients {seed}"), consents + _UNRECORDED))
+        self._recipients = list(self._made(random.Random(f"recipients {seed}"), round(consents * (1 + _UNRECORDED))))
         self._hot = random.Random(f"hot {seed}").sample(range(len(self._recipients)), min(_HOT, consents))
         self._alike: dict[tuple[int, str, str], list[int]] = defaultdict(list)
         for number, each in enumerate(self._recipients):
