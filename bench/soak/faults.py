@@ -14,6 +14,8 @@ from bench.soak.server import Server
 from bench.soak.site import Site
 
 _END_S: Final = 20.0
+_GENTLE_STEPS, _STEPS = 12, 15
+_TWO_SHARE: Final = 1 / 3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,8 @@ class Kind:
     alone: bool = False
     """Never together with another one: nothing would heal what the two make."""
     floods: bool = False
+    gentle: bool = False
+    """No process ends by it: for long stretches there is nothing else, so that processes grow old."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,26 +55,28 @@ class Step:
 
 
 def plan(seed: int, kinds: Mapping[str, Kind]) -> Iterator[Step]:
-    """Say what happens, for ever: first each kind once, then at random; a third of the steps are two at a time."""
+    """Say what happens, for ever: first each kind once, then in turn stretches of gentle ones and of all.
+
+    A third of the steps are two at a time.
+    """
     dice = random.Random(f"faults {seed}")
     names = sorted(kinds)
-    waiting = dice.sample(names, len(names))
-    together = [name for name in names if not kinds[name].alone]
-    while names:
-        if waiting:
-            chosen = [waiting.pop()]
-        else:
-            chosen = dice.choices(names, [kinds[name].weight for name in names])
-            if not kinds[chosen[0]].alone and dice.random() < 1 / 3:
-                second = dice.choice(together)
-                chosen += [second] * (second != chosen[0])
-        least, most = (max(kinds[name].hold_s[at] for name in chosen) for at in (0, 1))
-        yield Step(
-            faults=tuple(chosen),
-            hold_s=dice.uniform(least, most),
-            quiet_s=dice.uniform(2.0, 8.0),
-            dice=dice.getrandbits(32),
-        )
+    gentle = [name for name in names if kinds[name].gentle]
+    for name in dice.sample(names, len(names)):
+        yield _step(dice, kinds, name)
+    while True:
+        for choice in [gentle] * _GENTLE_STEPS + [names] * _STEPS:
+            (first,) = dice.choices(choice, [kinds[name].weight for name in choice])
+            others = [name for name in choice if name != first and not kinds[name].alone]
+            alone = kinds[first].alone or dice.random() > _TWO_SHARE
+            yield _step(dice, kinds, *([first] if alone else [first, dice.choice(others)]))
+
+
+def _step(dice: random.Random, kinds: Mapping[str, Kind], *chosen: str) -> Step:
+    least, most = (max(kinds[name].hold_s[at] for name in chosen) for at in (0, 1))
+    return Step(
+        faults=chosen, hold_s=dice.uniform(least, most), quiet_s=dice.uniform(2.0, 8.0), dice=dice.getrandbits(32)
+    )
 
 
 def _signalled(pids: Sequence[int], number: signal.Signals, dice: random.Random) -> int | None:
@@ -176,18 +182,18 @@ def _hostile(kind: str) -> Act:
 
 KINDS: Final[Mapping[str, Kind]] = {
     "worker killed": Kind(act=_worker_killed, weight=8),
-    "worker stopped": Kind(act=_worker_stopped, hold_s=(1.0, 12.0)),
+    "worker stopped": Kind(act=_worker_stopped, hold_s=(1.0, 12.0), gentle=True),
     "worker stopped for good": Kind(act=_worker_stopped_for_good, weight=1, alone=True),
     "rolling restart": Kind(act=_rolled),
     "supervisor killed": Kind(act=_supervisor_killed, weight=2),
     "restarted": Kind(act=_restarted, weight=2),
-    "loader killed": Kind(act=_loader_killed, weight=8),
+    "loader killed": Kind(act=_loader_killed, weight=8, gentle=True),
     "disk of temporary files and log full": Kind(act=_disk_full, hold_s=(3.0, 8.0)),
     "no new threads": Kind(act=_no_new_threads, hold_s=(3.0, 6.0)),
     "reader of the log gone": Kind(act=_reader_gone),
     "flood of resets": Kind(act=_hostile("resets"), weight=2, hold_s=(3.0, 10.0), floods=True),
-    "garbage on the port": Kind(act=_hostile("garbage"), hold_s=(2.0, 6.0)),
-    "clients that never read": Kind(act=_hostile("silent"), hold_s=(4.0, 10.0)),
+    "garbage on the port": Kind(act=_hostile("garbage"), hold_s=(2.0, 6.0), gentle=True),
+    "clients that never read": Kind(act=_hostile("silent"), hold_s=(4.0, 10.0), gentle=True),
 }
 
 

@@ -154,7 +154,14 @@ class Model:
             _TOO_LATE_FROM.get(row.get("legacyDeadline", ""), _USUALLY_TOO_LATE_FROM),
         )
         stands = _last(self._brands, row["brandCode"])
-        if stands is None or new.registered > stands.registered:  # the feed never has two of one second
+        if stands is not None and stands.registered == new.registered:  # of one second what both allow stays
+            new = _Brand(
+                new.registered,
+                stands.active and new.active,
+                stands.channels & new.channels,
+                min(stands.too_late_from, new.too_late_from),
+            )
+        if stands is None or new.registered >= stands.registered:
             self._note(self._brands, row["brandCode"], new)
 
     def _add_access(self, row: Row) -> None:

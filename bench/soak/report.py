@@ -32,9 +32,13 @@ def line(soak: Soak, console: Console, seconds: float) -> None:
 
 def summary(soak: Soak, console: Console) -> None:
     """Print the tables of the end."""
-    healing = Table("fault", "times", "all answered again after", "nobody answered for", title="Faults")
+    healing = Table(
+        "fault", "times", "all answered again after", "all workers there after", "nobody answered for", title="Faults"
+    )
     for name, each in sorted(soak.healing.items()):
-        healing.add_row(name, str(each.times), f"{each.healed_s:.1f} s", f"{each.silence_s:.1f} s")
+        healing.add_row(
+            name, str(each.times), *(f"{took:.1f} s" for took in (each.healed_s, each.whole_s, each.silence_s))
+        )
     console.print(healing)
     flat = Table("what", "second quarter", "last quarter", "may grow by", "", title="Flatness")
     growths = soak.growths()

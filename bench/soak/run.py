@@ -15,12 +15,13 @@ from bench.soak.faults import Kind, Scene, Step, plan, possible
 from bench.soak.feeder import Feeder
 from bench.soak.flatness import Folders, Growth, Sample
 from bench.soak.model import Model
-from bench.soak.server import Server
+from bench.soak.server import WORKERS, Server
 from bench.soak.site import Site
 from bench.soak.tally import Tally
 from bench.soak.world import CONSENTS, World
 from iyscheck.keys import AddressKey
 
+TOGETHER: Final = "two of these at once"
 IN_A_ROW: Final = 8
 """New connections that must be answered one after the other: the kernel spreads them over the workers."""
 HEALED_S: Final = 120.0
@@ -32,11 +33,13 @@ _START_S: Final = 120.0
 
 @dataclass(slots=True)
 class Healing:
-    """What one kind of fault did: how often it was, and the longest times in seconds."""
+    """What one kind of fault did: how often it was, and the longest times in seconds where it was alone."""
 
     times: int = 0
     healed_s: float = 0.0
     """From its end until new connections were all answered."""
+    whole_s: float = 0.0
+    """From its end until all workers were there."""
     silence_s: float = 0.0
     """In which no caller at all got an answer."""
 
@@ -82,7 +85,7 @@ class Soak:
     @property
     def faults(self) -> Counter[str]:
         """How often each kind was."""
-        return Counter({name: each.times for name, each in self.healing.items()})
+        return Counter({name: each.times for name, each in self.healing.items() if name != TOGETHER})
 
     def run(self) -> None:
         """Soak, until the time is over or somebody interrupts it."""
@@ -153,17 +156,22 @@ class Soak:
             if any(kind.floods for kind in kinds):
                 self._flooded.update(self._processes())
         try:
+            ended = time.monotonic()
             healed_s = self._await(HEALED_S)
+            whole_s = self._await_workers() - ended
         except NeverHealedError:
             raise NeverHealedError(
-                f"{HEALED_S:.0f} s after {' and '.join(step.faults)} not all new connections are answered"
+                f"{HEALED_S:.0f} s after {' and '.join(step.faults)} not all new connections are answered, or not all "
+                "workers are there"
             ) from None
         silence_s = self.tally.silence()
         for name in step.faults:
-            each = self.healing.setdefault(name, Healing())
-            each.times += 1
-            each.healed_s = max(each.healed_s, healed_s)
-            each.silence_s = max(each.silence_s, silence_s)
+            self.healing.setdefault(name, Healing()).times += 1
+        each = self.healing.setdefault(step.faults[0] if len(step.faults) == 1 else TOGETHER, Healing())
+        each.times += len(step.faults) > 1
+        each.healed_s = max(each.healed_s, healed_s)
+        each.whole_s = max(each.whole_s, whole_s)
+        each.silence_s = max(each.silence_s, silence_s)
 
     def _await(self, patience_s: float) -> float:
         """Wait until new connections are answered one after the other; says how long it took until the first of them.
@@ -182,6 +190,15 @@ class Soak:
                 if asked - began > patience_s:
                     raise NeverHealedError("nobody answers")
         return first - began
+
+    def _await_workers(self) -> float:
+        """Wait until all workers are there; says when. Raises NeverHealedError."""
+        until = time.monotonic() + HEALED_S
+        while len(self.server.workers()) < WORKERS:
+            if time.monotonic() > until:
+                raise NeverHealedError("a worker is missing")
+            time.sleep(0.02)
+        return time.monotonic()
 
     # --- Beside them ------------------------------------------------------------------------------------------
 

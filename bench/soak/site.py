@@ -86,7 +86,7 @@ class Site:
         errors: IO[bytes] | int | None = None,
     ) -> "subprocess.Popen[bytes]":
         """Start Python with the mark."""
-        clean = {name: value for name, value in os.environ.items() if not name.startswith("IYSCHECK_")}
+        clean = {name: value for name, value in os.environ.items() if not name.startswith(("IYSCHECK_", "GRPC_"))}
         return subprocess.Popen(
             [sys.executable, *arguments],
             cwd=ROOT,
@@ -97,8 +97,9 @@ class Site:
         )
 
     def temporary_files(self) -> int:
-        """Count the files and sockets that servers have in the temporary folder, without their logs."""
-        return sum(not name.endswith((".log", _FILLER)) for _, _, names in os.walk(self.disk) for name in names)
+        """Count the files, folders and sockets that servers have in the temporary folder, without their logs."""
+        found = [name for _, folders, files in os.walk(self.disk) for name in (*folders, *files)]
+        return sum(not name.endswith((".log", _FILLER)) for name in found)
 
     @contextmanager
     def full_disk(self) -> Iterator[None]:

@@ -17,7 +17,8 @@ _UNRECORDED: Final = 0.2
 """So many recipients more have no consent at first; changes may give them one."""
 _STRANGERS: Final = 10_000_000
 """From here on are recipients that no row ever names."""
-_HOT: Final = 500
+_HOT_OF: Final = 40
+"""One of so many recipients is hot."""
 _KEYS_EACH: Final = 6
 """Brands, channels and types that one recipient has: a store that mixes them up gives a wrong answer."""
 
@@ -50,7 +51,7 @@ class World:
         self._consents = consents
         self._random = random.Random(f"rows {seed}")
         self._recipients = list(self._made(random.Random(f"recipients {seed}"), round(consents * (1 + _UNRECORDED))))
-        self._hot = random.Random(f"hot {seed}").sample(range(len(self._recipients)), min(_HOT, consents))
+        self._hot = random.Random(f"hot {seed}").sample(range(len(self._recipients)), consents // _HOT_OF)
         self._alike: dict[tuple[int, str, str], list[int]] = defaultdict(list)
         for number, each in enumerate(self._recipients):
             self._alike[each.brand, each.channel, each.kind].append(number)
@@ -90,9 +91,8 @@ class World:
         at = _CHANGES_FROM + timedelta(seconds=self._seconds - dice.randrange(_UNORDERED_S) * (dice.random() < 0.3))
         number = self._drawn(dice)
         drawn = dice.random()
-        if drawn < 0.002:
-            self._seconds += 1 + _UNORDERED_S  # no two rows of this brand share a second
-            at = _CHANGES_FROM + timedelta(seconds=self._seconds)
+        if drawn < 0.01:  # in no order, and some of the same second
+            at = _CHANGES_FROM + timedelta(seconds=(self._seconds // 30 - dice.randrange(3)) * 30)
             active, channels = dice.random() < 0.7, dice.sample(_CHANNELS, dice.randint(1, 3))
             return _brand_row(_TOGGLED, at) | {"active": active, "channels": channels}
         if drawn < 0.05:
