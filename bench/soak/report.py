@@ -6,7 +6,6 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from bench import machine
 from bench.soak.flatness import Growth
 from bench.soak.run import Soak
 
@@ -76,7 +75,7 @@ def as_json(soak: Soak, seconds: float) -> dict[str, Any]:
     """Write everything for programs."""
     tally = soak.tally
     return {
-        "machine": machine.facts(),
+        "machine": soak.machine,
         "seed": soak.seed,
         "seconds": round(seconds, 1),
         "interrupted": soak.interrupted,

@@ -9,15 +9,16 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from typing import Final
 
+from bench.machine import facts
 from bench.soak import flatness
 from bench.soak.callers import Callers, answered_anew
 from bench.soak.faults import Kind, Scene, Step, plan, possible
-from bench.soak.feeder import Feeder
+from bench.soak.feeder import Feeder, LoadError
 from bench.soak.flatness import Folders, Growth, Sample
 from bench.soak.model import Model
 from bench.soak.server import WORKERS, Server
 from bench.soak.site import Site
-from bench.soak.tally import Tally
+from bench.soak.tally import WRONG_YES, Tally
 from bench.soak.world import CONSENTS, World
 from iyscheck.keys import AddressKey
 
@@ -28,6 +29,7 @@ HEALED_S: Final = 120.0
 """By when everybody must be answered again. A worker that is stopped for good takes longest: 39 s on a quiet
 machine."""
 _SAMPLES_S: Final = 1.0
+_LOOK_S: Final = 0.2
 _START_S: Final = 120.0
 
 
@@ -44,8 +46,8 @@ class Healing:
     """In which no caller at all got an answer."""
 
 
-class NeverHealedError(RuntimeError):
-    """Not everybody is answered long after a fault: there is no sense in going on."""
+class HopelessError(RuntimeError):
+    """There is no sense in going on: a wrong yes, or not everybody is answered long after a fault."""
 
 
 @dataclass(kw_only=True)
@@ -62,6 +64,8 @@ class Soak:
     healing: dict[str, Healing] = field(default_factory=dict)
     samples: list[Sample] = field(default_factory=list)
     folders: list[Folders] = field(default_factory=list)
+    machine: dict[str, str] = field(default_factory=facts)
+    """What it runs on, as it was at the beginning."""
     interrupted: bool = False
     failure: str = ""
     exit_code: int | None = None
@@ -95,8 +99,7 @@ class Soak:
         )
         try:
             self.feeder.first()
-            self.server.start()
-            self._await(_START_S)
+            self._start()
             self.begun_s = time.monotonic()
             for work in (self._sample, self._report, lambda: self.server.keep(self._over)):
                 threading.Thread(target=work, daemon=True).start()
@@ -106,7 +109,7 @@ class Soak:
             self._fault_after_fault()
         except KeyboardInterrupt:
             self.interrupted = True
-        except NeverHealedError as error:
+        except (HopelessError, LoadError) as error:
             self.failure = str(error)
         finally:
             self._over.set()
@@ -130,6 +133,15 @@ class Soak:
         found += [f"the server ended with {self.exit_code}"] if self.exit_code else []
         return found
 
+    def _start(self) -> None:
+        """Start the server. Raises HopelessError with what it says, if it ends instead."""
+        self.server.start()
+        until = time.monotonic() + _START_S
+        while not answered_anew(self.server.target):
+            if self.server.has_ended or time.monotonic() > until:
+                raise HopelessError(f"the server does not start: {self.server.last_words()}")
+        self._await(_START_S)
+
     # --- Faults -----------------------------------------------------------------------------------------------
 
     def _fault_after_fault(self) -> None:
@@ -138,13 +150,21 @@ class Soak:
             self._busy = False
             if time.monotonic() + step.quiet_s + step.hold_s >= until:
                 break
-            time.sleep(step.quiet_s)
+            self.rest(step.quiet_s)
             self._busy = True
             self._take(step)
-        time.sleep(max(until - time.monotonic(), 0))
+        self.rest(max(until - time.monotonic(), 0))
+
+    def rest(self, seconds: float) -> None:
+        """Do nothing for a while. Raises HopelessError when somebody was wrongly permitted."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            if self.tally.wrongs[WRONG_YES]:
+                raise HopelessError("somebody was wrongly permitted")
+            time.sleep(min(left, _LOOK_S))
 
     def _take(self, step: Step) -> None:
-        """Let one step happen, and wait until everybody is answered again. Raises NeverHealedError."""
+        """Let one step happen, and wait until everybody is answered again. Raises HopelessError."""
         kinds = [self.kinds[name] for name in step.faults]
         scene = Scene(site=self.site, server=self.server, feeder=self.feeder)
         dice = random.Random(step.dice)
@@ -152,15 +172,15 @@ class Soak:
         with ExitStack() as on:
             for kind in kinds:
                 on.enter_context(kind.act(scene, dice))
-            time.sleep(step.hold_s)
+            self.rest(step.hold_s)
             if any(kind.floods for kind in kinds):
                 self._flooded.update(self._processes())
         try:
             ended = time.monotonic()
             healed_s = self._await(HEALED_S)
             whole_s = self._await_workers() - ended
-        except NeverHealedError:
-            raise NeverHealedError(
+        except HopelessError:
+            raise HopelessError(
                 f"{HEALED_S:.0f} s after {' and '.join(step.faults)} not all new connections are answered, or not all "
                 "workers are there"
             ) from None
@@ -176,7 +196,7 @@ class Soak:
     def _await(self, patience_s: float) -> float:
         """Wait until new connections are answered one after the other; says how long it took until the first of them.
 
-        Raises NeverHealedError.
+        Raises HopelessError.
         """
         began = first = time.monotonic()
         in_a_row = 0
@@ -188,15 +208,15 @@ class Soak:
             else:
                 in_a_row = 0
                 if asked - began > patience_s:
-                    raise NeverHealedError("nobody answers")
+                    raise HopelessError("nobody answers")
         return first - began
 
     def _await_workers(self) -> float:
-        """Wait until all workers are there; says when. Raises NeverHealedError."""
+        """Wait until all workers are there; says when. Raises HopelessError."""
         until = time.monotonic() + HEALED_S
         while len(self.server.workers()) < WORKERS:
             if time.monotonic() > until:
-                raise NeverHealedError("a worker is missing")
+                raise HopelessError("a worker is missing")
             time.sleep(0.02)
         return time.monotonic()
 

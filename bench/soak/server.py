@@ -47,6 +47,16 @@ class Server:
         return process.pid if process is not None and process.returncode is None else None
 
     @property
+    def has_ended(self) -> bool:
+        """Whether the supervisor has ended."""
+        return self._process is not None and self._process.poll() is not None
+
+    def last_words(self) -> str:
+        """Return the end of its log, where that is a file."""
+        path = self.site.disk / f"server-{self._starts}.log"
+        return path.read_text(errors="replace")[-500:] if path.exists() else ""
+
+    @property
     def log_is_read(self) -> bool:
         """Whether the log goes to a reader that may go away."""
         return self._reader is not None

@@ -16,6 +16,8 @@ from iyscheck.question import Evidence
 SLACK_S: Final = 15.0
 """How much later than its deadline a call may end. The callers share the machine with what they ask, with the faults
 and with whoever else is there, so a thread that is due may have to wait."""
+WRONG_YES: Final = "wrong yes"
+"""Who may not be written to was permitted: the worst that there is."""
 _KEPT: Final = 20
 """Wrong answers that are kept to be shown; all are counted."""
 _STATUSES: Final = {"ONAY": 1, "UNKNOWN": 2, "RET": 3}
@@ -111,7 +113,7 @@ class Tally:
         right = self.model.reason(ask, at)
         what = ""
         if said != right:
-            what = "wrong yes" if said in YES and right not in YES else "wrong answer"
+            what = WRONG_YES if said in YES and right not in YES else "wrong answer"
         elif position.log_id != self.log_id:
             what = "answer of another log"
         elif at > self.model.rows or (not ask.exempt and (at < call.least or at not in self.boundaries)):
