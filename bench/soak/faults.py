@@ -65,10 +65,10 @@ def plan(seed: int, kinds: Mapping[str, Kind]) -> Iterator[Step]:
     for name in dice.sample(names, len(names)):
         yield _step(dice, kinds, name)
     while True:
-        for choice in [gentle] * _GENTLE_STEPS + [names] * _STEPS:
+        for choice in [gentle or names] * _GENTLE_STEPS + [names] * _STEPS:
             (first,) = dice.choices(choice, [kinds[name].weight for name in choice])
             others = [name for name in choice if name != first and not kinds[name].alone]
-            alone = kinds[first].alone or dice.random() > _TWO_SHARE
+            alone = not others or kinds[first].alone or dice.random() > _TWO_SHARE
             yield _step(dice, kinds, *([first] if alone else [first, dice.choice(others)]))
 
 

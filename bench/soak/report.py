@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from bench.soak.flatness import Growth
-from bench.soak.run import Soak
+from bench.soak.run import Healing, Soak
 
 
 def line(soak: Soak, console: Console, seconds: float) -> None:
@@ -32,7 +32,7 @@ def line(soak: Soak, console: Console, seconds: float) -> None:
 def summary(soak: Soak, console: Console) -> None:
     """Print the tables of the end."""
     healing = Table(
-        "fault", "times", "all answered again after", "all workers there after", "nobody answered for", title="Faults"
+        "fault", "times", "all answered again after", "all workers serve after", "nobody answered for", title="Faults"
     )
     for name, each in sorted(soak.healing.items()):
         healing.add_row(
@@ -71,6 +71,10 @@ def _figure(growth: Growth, value: float | None) -> str:
     return "" if value is None else f"{value:.1f} {growth.unit}".strip()
 
 
+def _rounded(healing: Healing) -> dict[str, float]:
+    return {name: round(value, 3) for name, value in asdict(healing).items()}
+
+
 def as_json(soak: Soak, seconds: float) -> dict[str, Any]:
     """Write everything for programs."""
     tally = soak.tally
@@ -79,7 +83,7 @@ def as_json(soak: Soak, seconds: float) -> dict[str, Any]:
         "seed": soak.seed,
         "seconds": round(seconds, 1),
         "interrupted": soak.interrupted,
-        "faults": {name: asdict(each) for name, each in sorted(soak.healing.items())},
+        "faults": {name: _rounded(each) for name, each in sorted(soak.healing.items())},
         "left_out": soak.site.left_out,
         "checks": dict(tally.checks),
         "reasons": dict(tally.reasons),

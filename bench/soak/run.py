@@ -41,7 +41,7 @@ class Healing:
     healed_s: float = 0.0
     """From its end until new connections were all answered."""
     whole_s: float = 0.0
-    """From its end until all workers were there."""
+    """From its end until all workers served."""
     silence_s: float = 0.0
     """In which no caller at all got an answer."""
 
@@ -176,9 +176,7 @@ class Soak:
             if any(kind.floods for kind in kinds):
                 self._flooded.update(self._processes())
         try:
-            ended = time.monotonic()
-            healed_s = self._await(HEALED_S)
-            whole_s = self._await_workers() - ended
+            healed_s, whole_s = self._await(HEALED_S)
         except HopelessError:
             raise HopelessError(
                 f"{HEALED_S:.0f} s after {' and '.join(step.faults)} not all new connections are answered, or not all "
@@ -193,32 +191,24 @@ class Soak:
         each.whole_s = max(each.whole_s, whole_s)
         each.silence_s = max(each.silence_s, silence_s)
 
-    def _await(self, patience_s: float) -> float:
-        """Wait until new connections are answered one after the other; says how long it took until the first of them.
+    def _await(self, patience_s: float) -> tuple[float, float]:
+        """Wait until new connections are answered one after the other, and the server says that all workers serve.
 
-        Raises HopelessError.
+        Says how long it took until the first of these answers, which come without a gap from then on, and until all
+        workers served. Raises HopelessError.
         """
         began = first = time.monotonic()
         in_a_row = 0
-        while in_a_row < IN_A_ROW:
+        while in_a_row < IN_A_ROW or self.server.serving() < WORKERS:
             asked = time.monotonic()
+            if asked - began > patience_s:
+                raise HopelessError("nobody answers")
             if answered_anew(self.server.target):
-                first = asked if not in_a_row else first
+                first = first if in_a_row else asked
                 in_a_row += 1
             else:
                 in_a_row = 0
-                if asked - began > patience_s:
-                    raise HopelessError("nobody answers")
-        return first - began
-
-    def _await_workers(self) -> float:
-        """Wait until all workers are there; says when. Raises HopelessError."""
-        until = time.monotonic() + HEALED_S
-        while len(self.server.workers()) < WORKERS:
-            if time.monotonic() > until:
-                raise HopelessError("a worker is missing")
-            time.sleep(0.02)
-        return time.monotonic()
+        return first - began, time.monotonic() - began
 
     # --- Beside them ------------------------------------------------------------------------------------------
 

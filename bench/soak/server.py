@@ -1,11 +1,13 @@
 """The server under soak: started, killed, started again, and kept alive as a restart policy would."""
 
+import http.client
 import os
+import re
 import signal
 import subprocess
 import threading
 from collections import Counter
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -16,6 +18,8 @@ WORKERS: Final = 2
 _DRAIN_S: Final = 3
 _AGAIN_S: Final = 1.0
 _END_S: Final = 60.0
+_METRICS_S: Final = 5.0
+_SERVING: Final = re.compile(rb'^consent_workers\{state="serving"\} (\S+)$', re.MULTILINE)
 _READER: Final = "import sys\nwhile sys.stdin.buffer.readline(): pass"
 
 
@@ -100,6 +104,15 @@ class Server:
             for task in Path(f"/proc/{pid}/task").iterdir():
                 found += map(int, (task / "children").read_text().split())
         return sorted(found)
+
+    def serving(self) -> int:
+        """Count the workers that serve, as the supervisor tells in its metrics; 0 if it does not."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.metrics_port, timeout=_METRICS_S)
+        with closing(connection), suppress(OSError, http.client.HTTPException):
+            connection.request("GET", "/metrics")
+            found = _SERVING.search(connection.getresponse().read())
+            return int(float(found[1])) if found else 0
+        return 0
 
     def kill(self) -> None:
         """Kill the supervisor; its workers have to notice."""

@@ -34,7 +34,9 @@ _STATUSES: Final = ("ONAY", "ONAY", "ONAY", "RET", "RET", "BEKLEMEDE")
 _FIRST: Final = datetime(2020, 3, 1)  # noqa: DTZ001 - İYS's times have no zone
 _FIRST_WITHIN_S: Final = 5 * 365 * 86_400
 _CHANGES_FROM: Final = datetime(2025, 7, 1)  # noqa: DTZ001 - the same
-_UNORDERED_S: Final = 20
+_HOUR_S: Final = 3_600
+_UNORDERED_S: Final = 2 * _HOUR_S
+"""A hot recipient changes some times in an hour of the feed."""
 
 
 class _Recipient(NamedTuple):
@@ -88,16 +90,26 @@ class World:
     def _change(self) -> dict[str, Any]:
         dice = self._random
         self._seconds += dice.random() < 0.8
-        at = _CHANGES_FROM + timedelta(seconds=self._seconds - dice.randrange(_UNORDERED_S) * (dice.random() < 0.3))
+        at = _CHANGES_FROM + timedelta(seconds=self._when(dice))
         number = self._drawn(dice)
         drawn = dice.random()
         if drawn < 0.01:  # in no order, and some of the same second
-            at = _CHANGES_FROM + timedelta(seconds=(self._seconds // 30 - dice.randrange(3)) * 30)
+            at = _CHANGES_FROM + timedelta(seconds=(self._seconds // 60 - dice.randrange(3)) * 60)
             active, channels = dice.random() < 0.7, dice.sample(_CHANNELS, dice.randint(1, 3))
             return _brand_row(_TOGGLED, at) | {"active": active, "channels": channels}
         if drawn < 0.05:
             return {"kind": "retailerAccess", **self._who(number), "retailerAccess": self._list(), **_created(at)}
         return self._consent_row(number, at)
+
+    def _when(self, dice: random.Random) -> int:
+        """Say when the next row is of: mostly now, sometimes before what stands, sometimes in the same second."""
+        drawn = dice.random()
+        if drawn < 0.7:
+            return self._seconds
+        if drawn < 0.9:
+            return self._seconds - dice.randrange(_UNORDERED_S)
+        step = dice.choice((_HOUR_S // 60, _HOUR_S))
+        return (self._seconds // step + 1) * step
 
     def _consent_row(self, number: int, registered: datetime) -> dict[str, Any]:
         dice = self._random
