@@ -266,7 +266,7 @@ def test_growth_over_run() -> None:
 
 def test_growth_over_life() -> None:
     """What each process leaks shows over its life, though the next one starts anew."""
-    samples = list(lives(thrown(), leak=3 * BOUNDS["memory"] / 150))
+    samples = list(lives(thrown(), leak=4 * max(BOUNDS["memory"], BOUNDS["descriptors"]) / 150))
 
     assert growing(growths(samples, [])) == {
         "memory of workers, over a life",
