@@ -40,6 +40,15 @@ def sweep(mark: str) -> None:
         time.sleep(0.05)
 
 
+def _remove(group: Path) -> None:
+    """Remove a control group, which is busy until somebody has waited for the processes that were in it."""
+    until = time.monotonic() + _END_S
+    while group.exists() and time.monotonic() < until:
+        with suppress(OSError):
+            group.rmdir()
+        time.sleep(0.05)
+
+
 def main(arguments: list[str]) -> None:
     """Wait for the end; then clear up: MARK, a mounted folder or nothing, a control group or nothing, the folder."""
     mark, mounted, group, folder = arguments
@@ -50,8 +59,7 @@ def main(arguments: list[str]) -> None:
     if mounted:
         subprocess.run(["/usr/bin/env", "umount", "-l", mounted], check=False)
     if group:
-        with suppress(OSError):
-            Path(group).rmdir()
+        _remove(Path(group))
     if folder:
         shutil.rmtree(folder, ignore_errors=True)
 
