@@ -22,7 +22,7 @@ _DISK_BYTES: Final = 32 * 2**20
 _CGROUPS: Final = (Path("/sys/fs/cgroup/pids"), Path("/sys/fs/cgroup"))
 """Where the first and the second version of control groups count processes."""
 _FILLER: Final = "filler"
-_WARDEN_S: Final = 40.0
+_WARDEN_S: Final = 60.0
 
 
 @dataclass(kw_only=True)
