@@ -23,6 +23,14 @@ def leave_when_told(code: int = TOLD) -> None:
     signal.signal(signal.SIGTERM, lambda *_: os._exit(code))
 
 
+def outlive_reloads() -> None:
+    """Have SIGHUP mean nothing while a server starts, whose workers are new anyway; by default it ends a process.
+
+    A handler and not `SIG_IGN`, which workers would inherit.
+    """
+    signal.signal(signal.SIGHUP, lambda *_: None)
+
+
 class Bell:
     """May be rung from anywhere, in signal handlers too; one thread waits for it."""
 

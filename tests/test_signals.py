@@ -2,6 +2,7 @@ import signal
 import subprocess
 import sys
 import threading
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -119,3 +120,26 @@ def test_first_moment(module: str, arguments: list[str], code: int) -> None:
         assert process.stdout.readline() == b"[]\n"
         process.terminate()
         assert process.wait(60) == code
+
+
+def test_reload_in_the_first_moment(tmp_path: Path) -> None:
+    """A server that is just starting outlives SIGHUP, which by default ends a process; a handler goes no further."""
+    program = (
+        "import runpy, signal, sys\n"
+        "def paused(number, handler):\n"
+        "    real(number, handler)\n"
+        "    if number == signal.SIGHUP: print(handler is signal.SIG_IGN, flush=True); sys.stdin.readline()\n"
+        "real, signal.signal = signal.signal, paused\n"
+        f"sys.argv[1:] = ['serve', '--store={tmp_path}']\n"
+        "runpy.run_module('iyscheck', run_name='__main__', alter_sys=True)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"False\n"
+        process.send_signal(signal.SIGHUP)
+        _, said = process.communicate(b"\n", timeout=60)
+
+    assert process.returncode == 2  # there is no key
+    assert b"store.key" in said
