@@ -192,7 +192,7 @@ class AsyncClient:
         """
         return AsyncBatching(
             self._conversation,
-            self._limits,
+            self._limits_at_once,
             target=self._target,
             timeout_s=self._timeout_s,
             frame_timeout_s=self._batch_timeout_s,
@@ -202,16 +202,25 @@ class AsyncClient:
 
     async def server_info(self, *, timeout_s: float | None = None) -> ServerInfo:
         """Ask the server for its limits, key ids, policy and freshness."""
+        return await self._info(timeout_s or self._batch_timeout_s)
+
+    async def _info(self, timeout_s: float, *, patient: bool = True) -> ServerInfo:
         response: pb.GetServerInfoResponse = await self._call(
-            self._stub.GetServerInfo, pb.GetServerInfoRequest(), timeout_s or self._batch_timeout_s
+            self._stub.GetServerInfo, pb.GetServerInfoRequest(), timeout_s, patient=patient
         )
         return self._conversation.info_reply(response)
 
     async def _limits(self) -> ServerInfo:
         return self._conversation.limits or await self.server_info()
 
-    async def _call(self, method: Callable[..., Awaitable[ResponseT]], request: object, timeout_s: float) -> ResponseT:
-        arrival = failures.Arrival(timeout_s)
+    async def _limits_at_once(self) -> ServerInfo:
+        """Ask without patience: who gathers calls has one of its own, and tells them why they wait."""
+        return self._conversation.limits or await self._info(self._batch_timeout_s, patient=False)
+
+    async def _call(
+        self, method: Callable[..., Awaitable[ResponseT]], request: object, timeout_s: float, *, patient: bool = True
+    ) -> ResponseT:
+        arrival = failures.Arrival(timeout_s, patient=patient)
         while True:
             try:
                 return await method(request, timeout=arrival.left_s())

@@ -66,16 +66,16 @@ def finds_nobody(error: grpc.RpcError) -> bool:
 
 
 class Arrival:
-    """A call on its way to a server: how long it may try again where it finds nobody.
+    """A call on its way to a server: how long it may try again where it finds nobody, `patient` or not at all.
 
     gRPC's own retries are over after 0.35 s. Who connects while a worker dies beside others, on a busy machine, meets
     nobody for longer.
     """
 
-    def __init__(self, timeout_s: float) -> None:
+    def __init__(self, timeout_s: float, *, patient: bool = True) -> None:
         now = monotonic()
         self._deadline = now + timeout_s
-        self._until = now + min(timeout_s, ARRIVAL_S)
+        self._until = now + (min(timeout_s, ARRIVAL_S) if patient else 0)
         self._nobody: grpc.RpcError | None = None
 
     def left_s(self) -> float:

@@ -193,7 +193,7 @@ class Client:
         """
         return Batching(
             self._conversation,
-            self._limits,
+            self._limits_at_once,
             target=self._target,
             timeout_s=self._timeout_s,
             frame_timeout_s=self._batch_timeout_s,
@@ -203,16 +203,25 @@ class Client:
 
     def server_info(self, *, timeout_s: float | None = None) -> ServerInfo:
         """Ask the server for its limits, key ids, policy and freshness."""
+        return self._info(timeout_s or self._batch_timeout_s)
+
+    def _info(self, timeout_s: float, *, patient: bool = True) -> ServerInfo:
         response: pb.GetServerInfoResponse = self._call(
-            self._stub.GetServerInfo, pb.GetServerInfoRequest(), timeout_s or self._batch_timeout_s
+            self._stub.GetServerInfo, pb.GetServerInfoRequest(), timeout_s, patient=patient
         )
         return self._conversation.info_reply(response)
 
     def _limits(self) -> ServerInfo:
         return self._conversation.limits or self.server_info()
 
-    def _call(self, method: Callable[..., ResponseT], request: object, timeout_s: float) -> ResponseT:
-        arrival = failures.Arrival(timeout_s)
+    def _limits_at_once(self) -> ServerInfo:
+        """Ask without patience: who gathers calls has one of its own, and tells them why they wait."""
+        return self._conversation.limits or self._info(self._batch_timeout_s, patient=False)
+
+    def _call(
+        self, method: Callable[..., ResponseT], request: object, timeout_s: float, *, patient: bool = True
+    ) -> ResponseT:
+        arrival = failures.Arrival(timeout_s, patient=patient)
         while True:
             try:
                 return method(request, timeout=arrival.left_s())
