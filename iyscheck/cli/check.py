@@ -42,7 +42,8 @@ def _member(kind: type[MemberT], text: str) -> MemberT:
     return kind[name]
 
 
-def _channel(text: str) -> Channel:
+def channel_named(text: str) -> Channel:
+    """Read a channel as people type it."""
     return _member(Channel, text)
 
 
@@ -94,7 +95,7 @@ def check(  # noqa: PLR0913 - one parameter for each option
     ],
     *,
     brand: Annotated[int, typer.Option("--brand", min=1, help="İYS brandCode of the sending brand.")],
-    channel: Annotated[Channel, typer.Option("--channel", parser=_channel, metavar="arama|mesaj|eposta")],
+    channel: Annotated[Channel, typer.Option("--channel", parser=channel_named, metavar="arama|mesaj|eposta")],
     recipient_type: Annotated[
         RecipientType, typer.Option("--recipient-type", parser=_recipient_type, metavar="bireysel|tacir")
     ],
