@@ -204,6 +204,7 @@ class TestCertificates:
         }
 
         assert names_of(dressed_up) == ()
+        assert names_of(honest) == ("dns:gw1.acme.example", "dns:*.acme.example", "spiffe://acme.example/gw")
         assert who(None, *names_of(honest)) == "acme"
         assert names_of({}) == ()
 

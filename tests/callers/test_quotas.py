@@ -8,14 +8,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iyscheck.callers.quotas import LEASE_NS, Quotas
+from iyscheck.callers.quotas import Quotas
 from iyscheck.callers.scopes import Caller
 from iyscheck.callers.table import PLACES, Table
 from iyscheck.errors import QuotaTableError
 from iyscheck.question import MAX_FRAME_RECIPIENTS
 from tests.dice import often, thrown
 
-LEASE_S = LEASE_NS / 1e9
+LEASE_S = 0.01
+"""What is promised. At most three percent may be lost of a minute, and there are several workers."""
+
 ROUNDING_S = 1e-6
 """Moments are floats, and what is sold is whole nanoseconds."""
 
@@ -227,6 +229,32 @@ class TestOne:
             workers.clock.now += 0.1
 
         assert given >= 10_000 * (1 + 1.9 - LEASE_S) - 1
+
+    @pytest.mark.parametrize("asked", [1, 50, 134, 270, 1_000])
+    def test_largest_lease(self, workers: Workers, asked: int) -> None:
+        """However fast a worker asks, it holds no more than a hundredth of a second back from the others."""
+        caller = acme(10_000)
+        for _ in range(asked):
+            workers.take(1, caller, 1)
+        given = 0
+        while workers.take(0, caller, 1) is None:
+            given += 1
+
+        assert given >= 10_000 * (1 - LEASE_S) - asked
+
+    def test_lapsed(self, workers: Workers) -> None:
+        """What a busy worker has bought and not used lapses: it comes on top of no full bucket later."""
+        caller = acme(100_000)
+        for _ in range(300):
+            workers.clock.now += 0.0001
+            workers.take(1, caller, 1)
+        workers.clock.now += 2
+        given = 0
+        while workers.take(0, caller, 100) is None:
+            given += 100
+
+        assert given == 100_000
+        assert workers.take(1, caller, 1) is not None
 
     def test_larger_than_the_rate(self, workers: Workers) -> None:
         """A frame of more than a second's recipients passes when the bucket is full, and is paid for afterwards."""

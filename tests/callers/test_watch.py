@@ -2,12 +2,14 @@
 
 import os
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from iyscheck.callers.identity import NewKey
+from iyscheck.callers.file import read_with_stat
+from iyscheck.callers.identity import Callers, NewKey
 from iyscheck.callers.watch import CallersWatch, Changes
 from iyscheck.errors import CallersFileError
 
@@ -205,20 +207,31 @@ class TestInvalid:
         assert watch.error is None
 
 
-def test_threads(write: Callable[[str], Path]) -> None:
-    """Looking from many threads tells each change exactly once."""
+def test_threads(write: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many threads look, one of them reads at a time, and each change is told exactly once."""
     watch = CallersWatch(write(text("acme")))
     write(text("acme", "b"))
     told: list[Changes] = []
+    reading, start = threading.Semaphore(1), threading.Barrier(4)
+    overlapped: list[bool] = []
+
+    def slowly(path: Path) -> tuple[Callers, os.stat_result]:
+        overlapped.append(not reading.acquire(blocking=False))
+        time.sleep(0.05)  # long enough for the others to come in, were they let
+        reading.release()
+        return read_with_stat(path)
 
     def look() -> None:
-        told.extend(changes for _ in range(50) if (changes := watch.look()) is not None)
+        start.wait()
+        told.extend(changes for _ in range(3) if (changes := watch.look(at_once=True)) is not None)
 
+    monkeypatch.setattr("iyscheck.callers.watch.read_with_stat", slowly)
     threads = [threading.Thread(target=look) for _ in range(4)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
 
+    assert overlapped == [False] * 12
     assert len(told) == 1
     assert watch.generation == 2
