@@ -6,7 +6,19 @@ IyscheckError                     never raised itself
 │   ├── BatchTooLargeError        more recipients than one message may carry
 │   ├── MalformedError            bytes that are not the message they should be
 │   │   └── MalformedFrameError   the same inside a stream, which ends
-│   └── SettingsError             a flag, an environment variable, an option
+│   ├── SettingsError             a flag, an environment variable, an option
+│   └── CallersFileError          the callers file, a line of it, or its mode
+├── CallersError                  who calls, and what they may ask
+│   ├── CallerUnknownError        nobody of the callers file
+│   │   └── CallersDisagreeError  what was presented names more than one caller
+│   ├── ScopeError                out of the caller's scope
+│   │   ├── CallNotAllowedError       this call
+│   │   ├── BrandNotInScopeError      this brand
+│   │   ├── ChannelNotInScopeError    this channel
+│   │   └── AddressesNotAllowedError  plaintext addresses
+│   ├── CallerRevokedError        the caller was changed or removed while its stream was open
+│   ├── RateLimitedError          the caller's rate is used up; try again when it says
+│   └── QuotaTableError           the table that workers share rates by cannot be used
 ├── KeysError                     key files and key ids
 │   ├── KeyFileError              a key file that cannot be used
 │   ├── AddressKeyNotHeldError    plaintext was sent to a process without the address key
@@ -118,6 +130,86 @@ class SettingsError(InputError):
     """A flag, environment variable or option that cannot be used."""
 
     reason: ClassVar[str] = "INVALID_SETTING"
+
+
+class CallersFileError(InputError):
+    """The callers file cannot be used. `line` is where in it, counted from 1; None if that cannot be told."""
+
+    reason: ClassVar[str] = "CALLERS_FILE_UNUSABLE"
+
+    def __init__(self, field: str, message: str, *, line: int | None = None, fix: str = "") -> None:
+        super().__init__(field, message, fix=fix)
+        self.line = line
+
+
+class CallersError(IyscheckError):
+    """Who calls, and what they may ask. No key, nor a part of one, is ever in the text."""
+
+    reason: ClassVar[str] = "CALLERS"
+
+
+class CallerUnknownError(CallersError):
+    """Neither a key nor a certificate that names a caller was presented."""
+
+    reason: ClassVar[str] = "CALLER_UNKNOWN"
+
+
+class CallersDisagreeError(CallerUnknownError):
+    """What was presented names more than one caller."""
+
+    reason: ClassVar[str] = "CALLERS_DISAGREE"
+
+
+class CallerRevokedError(CallersError):
+    """The callers file has changed, and a stream's caller is no longer what it was."""
+
+    reason: ClassVar[str] = "CALLER_REVOKED"
+
+
+class ScopeError(CallersError):
+    """Out of the caller's scope, whatever the store holds: the text is made of the question and the callers file."""
+
+    reason: ClassVar[str] = "OUT_OF_SCOPE"
+
+
+class CallNotAllowedError(ScopeError):
+    """The caller may not make this call."""
+
+    reason: ClassVar[str] = "CALL_NOT_ALLOWED"
+
+
+class BrandNotInScopeError(ScopeError):
+    """The caller may not ask about this brand."""
+
+    reason: ClassVar[str] = "BRAND_NOT_IN_SCOPE"
+
+
+class ChannelNotInScopeError(ScopeError):
+    """The caller may not ask about this channel."""
+
+    reason: ClassVar[str] = "CHANNEL_NOT_IN_SCOPE"
+
+
+class AddressesNotAllowedError(ScopeError):
+    """The caller may send tokens only."""
+
+    reason: ClassVar[str] = "ADDRESSES_NOT_ALLOWED"
+
+
+class RateLimitedError(CallersError):
+    """The caller's rate is used up. `wait_s` is when the same request could pass, in seconds from now."""
+
+    reason: ClassVar[str] = "RATE_LIMITED"
+
+    def __init__(self, message: str, *, wait_s: float, fix: str = "") -> None:
+        super().__init__(message, fix=fix)
+        self.wait_s = wait_s
+
+
+class QuotaTableError(CallersError):
+    """The table that worker processes share rates by cannot be opened."""
+
+    reason: ClassVar[str] = "QUOTA_TABLE_UNUSABLE"
 
 
 class KeysError(IyscheckError):

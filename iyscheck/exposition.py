@@ -1,7 +1,9 @@
 """Serves a registry of metrics over HTTP, as server and loader do."""
 
 import socket
+import ssl
 import threading
+from collections.abc import Callable
 from socketserver import TCPServer, ThreadingMixIn
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
@@ -19,6 +21,15 @@ class _Server(ThreadingMixIn, WSGIServer):
         self.server_name, self.server_port = str(self.server_address[0]), self.server_address[1]
         self.setup_environ()
 
+    secure: Callable[[], ssl.SSLContext] | None = None
+
+    def get_request(self) -> tuple[socket.socket, object]:
+        """Take a connection, encrypted where it should be; its thread shakes hands, so that nobody waits for that."""
+        connection, address = super().get_request()
+        if self.secure is not None:
+            connection = self.secure().wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        return connection, address
+
 
 class _ServerOf6(_Server):
     address_family = socket.AF_INET6
@@ -31,13 +42,19 @@ class _Silent(WSGIRequestHandler):
         """Do nothing."""
 
 
-def serve_metrics(registry: CollectorRegistry, host: str, port: int) -> tuple[WSGIServer, threading.Thread]:
-    """Serve a registry from a thread; returns both, to be ended by their owner. Raises OSError, OverflowError."""
+def serve_metrics(
+    registry: CollectorRegistry, host: str, port: int, secure: Callable[[], ssl.SSLContext] | None = None
+) -> tuple[WSGIServer, threading.Thread]:
+    """Serve a registry from a thread; returns both, to be ended by their owner. Raises OSError, OverflowError.
+
+    `secure` gives the context of the next connection where they are to be encrypted.
+    """
     if not 0 <= port < 2**16:  # getaddrinfo would take the remainder
         raise OverflowError(f"port {port} is not between 0 and 65535")
     family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     kind = _ServerOf6 if family == socket.AF_INET6 else _Server
     server = kind(address[:2], _Silent)  # type: ignore[arg-type] # addresses of the internet
+    server.secure = secure
     server.set_app(make_wsgi_app(registry))
     thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
     thread.start()

@@ -206,7 +206,7 @@ def _write_new(path: Path, line: bytes) -> None:
             fix="Use it, or choose another path.",
         ) from None
     except (OSError, ValueError) as error:
-        raise KeyFileError(f"{path} cannot be created: {_why(error)}.") from error
+        raise KeyFileError(f"{path} cannot be created: {why_not(error)}.") from error
     try:
         with os.fdopen(descriptor, "wb") as file:
             file.write(line)
@@ -219,30 +219,24 @@ def _write_new(path: Path, line: bytes) -> None:
             os.close(directory)
     except OSError as error:
         path.unlink(missing_ok=True)
-        raise KeyFileError(f"{path} cannot be written: {_why(error)}.") from error
+        raise KeyFileError(f"{path} cannot be written: {why_not(error)}.") from error
 
 
 def _read_private(path: Path) -> bytes:
-    """Read a small regular file that nobody can open but its owner, or whom root chose: see `_is_private`."""
+    """Read a small regular file that nobody can open but its owner, or whom root chose: see `is_private`."""
     try:
-        # Without O_NONBLOCK a pipe of that name would make us wait for ever.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        try:
-            found = os.fstat(descriptor)
-            mode = found.st_mode
-            content = os.read(descriptor, _MAX_FILE_BYTES + 1) if stat.S_ISREG(mode) else b""
-        finally:
-            os.close(descriptor)
+        found, content = read_small(path, _MAX_FILE_BYTES)
+        mode = found.st_mode
     except FileNotFoundError:
         raise KeyFileError(
             f"{path} does not exist.",
             fix="Make it once with `iyscheck keys create`, then copy it to every machine that needs it.",
         ) from None
     except (OSError, ValueError) as error:
-        raise KeyFileError(f"{path} cannot be read: {_why(error)}.") from error
+        raise KeyFileError(f"{path} cannot be read: {why_not(error)}.") from error
     if not stat.S_ISREG(mode):
         raise KeyFileError(f"{path} is not a regular file.")
-    if not _is_private(path, found):
+    if not is_private(path, found):
         raise KeyFileError(
             f"{path} can be opened by other users (mode {stat.S_IMODE(mode):04o}).", fix=_how_to_close(path, found)
         )
@@ -251,7 +245,21 @@ def _read_private(path: Path) -> bytes:
     return content
 
 
-def _is_private(path: Path, file: os.stat_result) -> bool:
+def read_small(path: Path, most: int) -> tuple[os.stat_result, bytes]:
+    """Read the beginning of a file, and what the system says of just this file: `most` bytes, and one if it has more.
+
+    Of what is no regular file nothing is read. Raises OSError, or ValueError for a path that cannot be one.
+    """
+    # Without O_NONBLOCK a pipe of that name would make us wait for ever.
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        found = os.fstat(descriptor)
+        return found, os.read(descriptor, most + 1) if stat.S_ISREG(found.st_mode) else b""
+    finally:
+        os.close(descriptor)
+
+
+def is_private(path: Path, file: os.stat_result) -> bool:
     """Say whether nobody can open a key file but its owner and those whom root let read it.
 
     These are two: a group of this process, for a file that root owns (a Kubernetes secret with fsGroup); and whom
@@ -285,6 +293,6 @@ def _how_to_close(path: Path, file: os.stat_result) -> str:
     )
 
 
-def _why(error: OSError | ValueError) -> str:
+def why_not(error: OSError | ValueError) -> str:
     """What the system says, without the path that the message names already."""
     return (error.strerror if isinstance(error, OSError) else None) or str(error)

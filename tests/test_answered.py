@@ -11,11 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iyscheck import address, wire
+from iyscheck.callers.scopes import Caller
 from iyscheck.consent import Channel, MessageClass, Policy, Reason, RecipientType, Status
 from iyscheck.engine import Engine
 from iyscheck.errors import IyscheckError
 from iyscheck.question import Answer, ColumnAnswer, Context, ItemError, Question
 from iyscheck.server.calls import Call
+from iyscheck.server.gate import Admission, Gate
 from iyscheck.server.handlers import CheckHandlers
 from iyscheck.server.metrics import Metrics
 from tests.builders import ADDRESS_KEY, NOW, STORE_KEY, StoreBuilder
@@ -187,7 +189,8 @@ def test_front(builder: StoreBuilder) -> None:
     recorder = Recorder()
     engine = engine_of(builder, recorder)
     handlers = CheckHandlers(engine, Metrics(lambda: 0).decisions, max_waiters=1)
-    call = Call(caller="gateway-7", time_remaining=lambda: None)
+    gateway = Admission(Caller(name="gateway-7", brands=None, addresses=True), Gate(), None, None)
+    call = Call(admission=gateway, time_remaining=lambda: None)
     position = engine.freshness().position
     asked = Question(context=WHO, address=CONSENTED)
 

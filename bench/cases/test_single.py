@@ -23,6 +23,7 @@ from iyscheck.keys import AddressKey, StoreKey
 from iyscheck.question import Context, Question
 from iyscheck.server.calls import Calls
 from iyscheck.server.fronts import grpc as grpc_front
+from iyscheck.server.gate import Gate
 from iyscheck.server.handlers import CheckHandlers
 from iyscheck.server.log import open_log
 from iyscheck.server.metrics import Metrics
@@ -99,7 +100,7 @@ def test_served(
     """What the server adds to gRPC's own work: bytes of requests to bytes of answers, counted and timed."""
     metrics = Metrics()
     handlers = CheckHandlers(engine, metrics.decisions, max_waiters=1)
-    calls = Calls(handlers, metrics, open_log("error", io.StringIO()), max_streams=1)
+    calls = Calls(handlers, metrics, open_log("error", io.StringIO()), Gate(), max_streams=1)
     service = grpc_front.service(calls, ThreadPoolExecutor(1))
     handler = cast("grpc.RpcMethodHandler[bytes, bytes]", service.service(cast("grpc.HandlerCallDetails", _Call())))
     check, context = handler.unary_unary, cast("grpc.ServicerContext", _Call())

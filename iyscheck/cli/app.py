@@ -10,7 +10,7 @@ from typing import Final
 import typer
 
 from iyscheck import output
-from iyscheck.cli import check, info, keys
+from iyscheck.cli import callers, certs, check, info, keys
 from iyscheck.errors import IyscheckError
 
 FAILED: Final = 2
@@ -27,6 +27,8 @@ app = typer.Typer(
 app.command("check", help=check.HELP)(check.check)
 app.command("info", help=info.HELP)(info.info)
 app.add_typer(keys.app, name="keys")
+app.add_typer(callers.app, name="callers")
+app.add_typer(certs.app, name="certs")
 
 
 @app.command(

@@ -9,6 +9,7 @@ import typer
 
 from iyscheck import output
 from iyscheck.address import why_unreadable
+from iyscheck.cli.reaching import ApiKeyFile, TlsCa, TlsCert, TlsKey, reached
 from iyscheck.cli.sentences import WORDS, Language, Words, explain, explain_unreadable
 from iyscheck.cli.starting import asked
 from iyscheck.consent import Channel, MessageClass, Reason, RecipientType
@@ -42,7 +43,8 @@ def _member(kind: type[MemberT], text: str) -> MemberT:
     return kind[name]
 
 
-def _channel(text: str) -> Channel:
+def channel_named(text: str) -> Channel:
+    """Read a channel as people type it."""
     return _member(Channel, text)
 
 
@@ -94,7 +96,7 @@ def check(  # noqa: PLR0913 - one parameter for each option
     ],
     *,
     brand: Annotated[int, typer.Option("--brand", min=1, help="İYS brandCode of the sending brand.")],
-    channel: Annotated[Channel, typer.Option("--channel", parser=_channel, metavar="arama|mesaj|eposta")],
+    channel: Annotated[Channel, typer.Option("--channel", parser=channel_named, metavar="arama|mesaj|eposta")],
     recipient_type: Annotated[
         RecipientType, typer.Option("--recipient-type", parser=_recipient_type, metavar="bireysel|tacir")
     ],
@@ -103,6 +105,10 @@ def check(  # noqa: PLR0913 - one parameter for each option
         int | None, typer.Option("--retailer", min=1, help="İYS retailerCode in whose name the message goes out.")
     ] = None,
     server: Server = DEFAULT_SERVER,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    api_key_file: ApiKeyFile = None,
     address_key: KeyOption = None,
     language: Annotated[
         Language, typer.Option("--lang", envvar="IYSCHECK_LANG", case_sensitive=False, help="Language of the answer.")
@@ -115,7 +121,7 @@ def check(  # noqa: PLR0913 - one parameter for each option
 
     key = AddressKey.load(address_key) if address_key else None
     text = _from_input() if address == "-" else address
-    with Client(server, address_key=key) as client:
+    with Client(server, address_key=key, **reached(tls_ca, tls_cert, tls_key, api_key_file)) as client:
         answer = asked(
             lambda left_s: client.check(
                 brand=brand,

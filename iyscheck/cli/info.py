@@ -6,6 +6,7 @@ import typer
 
 from iyscheck import output
 from iyscheck.cli.check import DEFAULT_SERVER, DEFAULT_TIMEOUT_S, Json, Server, Timeout, moment
+from iyscheck.cli.reaching import ApiKeyFile, TlsCa, TlsCert, TlsKey, reached
 from iyscheck.cli.starting import asked
 from iyscheck.question import ServerInfo
 
@@ -18,11 +19,20 @@ Examples:
 """
 
 
-def info(*, server: Server = DEFAULT_SERVER, as_json: Json = False, timeout_s: Timeout = DEFAULT_TIMEOUT_S) -> None:
+def info(
+    *,
+    server: Server = DEFAULT_SERVER,
+    tls_ca: TlsCa = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    api_key_file: ApiKeyFile = None,
+    as_json: Json = False,
+    timeout_s: Timeout = DEFAULT_TIMEOUT_S,
+) -> None:
     """Ask and print. The user's help is `HELP`."""
     from iyscheck.client.sync import Client
 
-    with Client(server) as client:
+    with Client(server, **reached(tls_ca, tls_cert, tls_key, api_key_file)) as client:
         fields = _fields(asked(lambda left_s: client.server_info(timeout_s=left_s), timeout_s))
     if as_json:
         typer.echo(output.as_json(fields))

@@ -14,6 +14,7 @@ from iyscheck.change import Position
 from iyscheck.client import calls, failures
 from iyscheck.client.batching import CAPACITY, AsyncBatching
 from iyscheck.client.columns import FRAME_SIZE, WINDOW, Flight
+from iyscheck.client.route import Route, Tls
 from iyscheck.consent import Channel, MessageClass, RecipientType
 from iyscheck.errors import ServiceError
 from iyscheck.keys import AddressKey
@@ -27,6 +28,8 @@ ResponseT = TypeVar("ResponseT")
 class AsyncClient:
     """Asks an iyscheck server whether messages may be sent. Belongs to one event loop; close it when done.
 
+    `tls` encrypts, and `api_key` says who asks, to servers that want to know. A key goes to the named server only: have
+    it over TLS, on the loopback, or by a unix socket.
     With an address key it sends tokens only: plaintext never leaves the process. With `monotonic` no answer is
     older than one this client got before. Every call has a deadline: `timeout_s` for single questions,
     `batch_timeout_s` for each batch and for each frame of a column. Unary calls are tried up to four times where
@@ -38,6 +41,8 @@ class AsyncClient:
         self,
         target: str = calls.TARGET,
         *,
+        tls: Tls | None = None,
+        api_key: str | None = None,
         address_key: AddressKey | None = None,
         timeout_s: float = calls.UNARY_TIMEOUT_S,
         batch_timeout_s: float = calls.BATCH_TIMEOUT_S,
@@ -47,7 +52,8 @@ class AsyncClient:
         self._timeout_s = timeout_s
         self._batch_timeout_s = batch_timeout_s
         self._conversation = calls.Conversation(address_key=address_key, monotonic=monotonic)
-        self._channel = grpc.aio.insecure_channel(target, options=calls.CHANNEL_OPTIONS)
+        self._route = Route(target, tls, api_key)
+        self._channel = self._route.tasks_channel(calls.CHANNEL_OPTIONS)
         self._stub = ConsentCheckServiceStub(self._channel)
 
     async def __aenter__(self) -> Self:
@@ -193,7 +199,7 @@ class AsyncClient:
         return AsyncBatching(
             self._conversation,
             self._limits_at_once,
-            target=self._target,
+            route=self._route,
             timeout_s=self._timeout_s,
             frame_timeout_s=self._batch_timeout_s,
             connections=connections,
@@ -223,7 +229,7 @@ class AsyncClient:
         arrival = failures.Arrival(timeout_s, patient=patient)
         while True:
             try:
-                return await method(request, timeout=arrival.left_s())
+                return await method(request, timeout=arrival.left_s(), metadata=self._route.metadata)
             except grpc.RpcError as error:
                 pause_s = arrival.pause_s(error)
                 if pause_s is None:
@@ -240,7 +246,7 @@ class AsyncClient:
         """Bring all frames home, over a new stream whenever one breaks."""
         while True:
             outbox: asyncio.Queue[pb.StreamCheckRequest | None] = asyncio.Queue()
-            stream = self._stub.StreamCheck(_sent(outbox))
+            stream = self._stub.StreamCheck(_sent(outbox), metadata=self._route.metadata)
             try:
                 async for result in self._fly_once(flight, outbox, stream, timeout_s):
                     yield result

@@ -21,10 +21,39 @@ DOMAIN: Final = "iyscheck.v1"
 BATCH_TOO_LARGE: Final = "BATCH_TOO_LARGE"
 WRONG_FRAME: Final = "WRONG_FRAME"
 CLOSED: Final = "CLIENT_CLOSED"
+HANDSHAKE: Final = "HANDSHAKE_FAILED"
 ARRIVAL_S: Final = 1.0
 _PAUSE_S: Final = 0.1
 _FAILED_WRITE: Final = "Internal error from Core"
 _STATUS_KEY: Final = "grpc-status-details-bin"
+
+_HANDSHAKES: Final[dict[str, tuple[str, str]]] = {
+    "CERTIFICATE_VERIFY_FAILED: certificate has expired": (
+        "The certificate of {target} has ended.",
+        "Renew it on the server. If it is good, correct this machine's clock.",
+    ),
+    "CERTIFICATE_VERIFY_FAILED: certificate is not yet valid": (
+        "The certificate of {target} is not good yet.",
+        "Correct this machine's clock, or the server's certificate.",
+    ),
+    "CERTIFICATE_VERIFY_FAILED": (
+        "The certificate of {target} was not issued by a CA that this client trusts.",
+        "Name the CA that issued it (Tls(ca=...), --tls-ca).",
+    ),
+    "Hostname Verification Check failed": (
+        "The certificate of {target} is that of another host.",
+        "Connect to a name or address that stands in it, or issue it with this one.",
+    ),
+    "WRONG_VERSION_NUMBER": (
+        "{target} does not speak TLS.",
+        "Leave TLS out (Tls, --tls-ca), or give the server a certificate.",
+    ),
+    "Socket closed": (
+        "{target} closed the connection at once.",
+        "If it speaks TLS, name its CA (Tls(ca=...), --tls-ca). If it demands a client certificate, give one.",
+    ),
+}
+"""What gRPC says of a handshake that failed, and what is told of it. The first that fits counts."""
 
 _CLASSES: Final[dict[grpc.StatusCode, type[ServiceError]]] = {
     grpc.StatusCode.UNAVAILABLE: ServiceUnavailableError,
@@ -43,7 +72,7 @@ _CLASSES: Final[dict[grpc.StatusCode, type[ServiceError]]] = {
 }
 """Every other code says that the server failed."""
 
-_PASSING: Final = frozenset({"NOT_YET_AT_POSITION", "OVERLOADED", "STORE_MISSING", "STORE_UNREADABLE"})
+_PASSING: Final = frozenset({"NOT_YET_AT_POSITION", "OVERLOADED", "RATE_LIMITED", "STORE_MISSING", "STORE_UNREADABLE"})
 _SERVER_FAULTS: Final = ("INTERNAL", "STORE")
 
 
@@ -104,6 +133,10 @@ def failure(error: grpc.RpcError, *, target: str, timeout_s: float) -> ServiceEr
     kind = _CLASSES.get(status, ServiceFailedError)
     if info is not None:
         return kind(error.details() or f"The server answered {info.reason}.", code=info.reason, field=field)
+    if status is grpc.StatusCode.UNAVAILABLE:
+        for sign, (sentence, fix) in _HANDSHAKES.items():
+            if sign in (error.details() or ""):
+                return kind(sentence.format(target=target), code=HANDSHAKE, fix=fix)
     return _unexplained(status, kind, target=target, timeout_s=timeout_s)
 
 

@@ -15,6 +15,7 @@ from iyscheck.change import Position
 from iyscheck.client import calls, failures
 from iyscheck.client.batching import CAPACITY, Batching
 from iyscheck.client.columns import FRAME_SIZE, WINDOW, Flight
+from iyscheck.client.route import Route, Tls
 from iyscheck.consent import Channel, MessageClass, RecipientType
 from iyscheck.errors import ServiceError
 from iyscheck.keys import AddressKey
@@ -28,6 +29,8 @@ ResponseT = TypeVar("ResponseT")
 class Client:
     """Asks an iyscheck server whether messages may be sent. Safe to share between threads; close it when done.
 
+    `tls` encrypts, and `api_key` says who asks, to servers that want to know. A key goes to the named server only: have
+    it over TLS, on the loopback, or by a unix socket.
     With an address key it sends tokens only: plaintext never leaves the process. With `monotonic` no answer is
     older than one this client got before. Every call has a deadline: `timeout_s` for single questions,
     `batch_timeout_s` for each batch and for each frame of a column. Unary calls are tried up to four times where
@@ -39,6 +42,8 @@ class Client:
         self,
         target: str = calls.TARGET,
         *,
+        tls: Tls | None = None,
+        api_key: str | None = None,
         address_key: AddressKey | None = None,
         timeout_s: float = calls.UNARY_TIMEOUT_S,
         batch_timeout_s: float = calls.BATCH_TIMEOUT_S,
@@ -48,7 +53,8 @@ class Client:
         self._timeout_s = timeout_s
         self._batch_timeout_s = batch_timeout_s
         self._conversation = calls.Conversation(address_key=address_key, monotonic=monotonic)
-        self._channel = grpc.insecure_channel(target, options=calls.CHANNEL_OPTIONS)
+        self._route = Route(target, tls, api_key)
+        self._channel = self._route.channel(calls.CHANNEL_OPTIONS)
         self._stub = ConsentCheckServiceStub(self._channel)
 
     def __enter__(self) -> Self:
@@ -194,7 +200,7 @@ class Client:
         return Batching(
             self._conversation,
             self._limits_at_once,
-            target=self._target,
+            route=self._route,
             timeout_s=self._timeout_s,
             frame_timeout_s=self._batch_timeout_s,
             connections=connections,
@@ -224,7 +230,7 @@ class Client:
         arrival = failures.Arrival(timeout_s, patient=patient)
         while True:
             try:
-                return method(request, timeout=arrival.left_s())
+                return method(request, timeout=arrival.left_s(), metadata=self._route.metadata)
             except grpc.RpcError as error:
                 pause_s = arrival.pause_s(error)
                 if pause_s is None:
@@ -240,7 +246,7 @@ class Client:
     def _fly(self, flight: Flight[pb.StreamCheckRequest], timeout_s: float) -> Iterator[FrameResult]:
         """Bring all frames home, over a new stream whenever one breaks."""
         while True:
-            stream = _Stream(self._stub)
+            stream = _Stream(self._stub, self._route.metadata)
             try:
                 yield from self._fly_once(flight, stream, timeout_s)
             except grpc.RpcError as error:
@@ -275,10 +281,10 @@ class Client:
 class _Stream:
     """One bidirectional stream. A thread reads it, since gRPC's own iterator cannot be waited on with a limit."""
 
-    def __init__(self, stub: ConsentCheckServiceStub) -> None:
+    def __init__(self, stub: ConsentCheckServiceStub, metadata: tuple[tuple[str, str], ...] | None) -> None:
         self._outbox: queue.SimpleQueue[pb.StreamCheckRequest | None] = queue.SimpleQueue()
         self._inbox: queue.SimpleQueue[pb.StreamCheckResponse | grpc.RpcError | None] = queue.SimpleQueue()
-        self._call = stub.StreamCheck(iter(self._outbox.get, None))
+        self._call = stub.StreamCheck(iter(self._outbox.get, None), metadata=metadata)
         threading.Thread(target=self._read, name="iyscheck-stream", daemon=True).start()
 
     def send(self, request: pb.StreamCheckRequest) -> None:

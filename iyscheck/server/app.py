@@ -1,10 +1,12 @@
 """The composition root: the only place that knows all the parts, builds them, runs them and stops them."""
 
 import gc
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
@@ -14,20 +16,24 @@ from grpc_health.v1 import health_pb2_grpc
 from grpc_health.v1.health import SERVICE_NAME as HEALTH_SERVICE
 from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 
+from iyscheck.callers.quotas import Quotas
+from iyscheck.callers.watch import CallersWatch
 from iyscheck.engine import Engine
-from iyscheck.errors import SettingsError
+from iyscheck.errors import QuotaTableError, SettingsError
 from iyscheck.keys import AddressKey, StoreKey
 from iyscheck.log import STANDARD_ERROR, LogLines
 from iyscheck.question import MAX_MESSAGE_BYTES
 from iyscheck.server.calls import SERVICE, Calls
 from iyscheck.server.fronts import grpc as grpc_front
 from iyscheck.server.fronts.health import MAX_WATCHERS, Health
+from iyscheck.server.gate import CallersState, Gate
 from iyscheck.server.handlers import CheckHandlers
 from iyscheck.server.log import open_log
 from iyscheck.server.metrics import Metrics, expose
 from iyscheck.server.refusals import our_frames
 from iyscheck.server.settings import Settings
-from iyscheck.server.threads import no_threads, started_pool
+from iyscheck.server.threads import no_threads, start, started_pool
+from iyscheck.server.tls import Certificates, CertificateState
 
 _REFLECTION_STREAMS: Final = 2
 _HEALTH_WORKERS: Final = 2
@@ -73,16 +79,19 @@ class Server:
         log: structlog.typing.FilteringBoundLogger,
         parts: ExitStack,
         *,
+        metrics: Metrics,
+        gate: Gate,
         shares_port: bool,
-        lost_lines: Callable[[], int],
     ) -> None:
         self.settings = settings
         self.engine = engine
         self.address = self.metrics_address = ""
         self._log = log
         self._parts = parts
+        self._gate = gate
+        self._certificates = open_certificates(settings, log)
         self._samples = True
-        self._metrics = Metrics(lost_lines)
+        self._metrics = metrics
         self._health = Health(engine, self._metrics.refresh_seconds, log)
         self._grpc = self._build(shares_port=shares_port)
 
@@ -93,17 +102,22 @@ class Server:
         log: structlog.typing.FilteringBoundLogger | None = None,
         *,
         control: str = "",
+        own: str = "",
+        rates: Path | None = None,
         lost_lines: Callable[[], int] = lambda: 0,
     ) -> Self:
-        """Open keys and store and serve. Raises KeyFileError, StoreError, SettingsError (cannot bind).
+        """Open keys, callers and store, and serve. Raises KeyFileError, CallersFileError, StoreError, SettingsError.
 
         A server with a `control` address, which only it listens on, shares its port with others that have one, and
-        leaves its metrics to whoever adds them up. `lost_lines` says how many lines `log` has lost.
+        leaves its metrics to whoever adds them up. `own` is the authorization of their questions. `rates` is the file
+        by which all of them share the callers' rates. `lost_lines` says how many lines `log` has lost.
         """
         with ExitStack() as parts:
             engine = parts.enter_context(open_engine(settings))
             log = log or open_log(settings.log_level, LogLines(STANDARD_ERROR))
-            server = cls(settings, engine, log, parts, shares_port=bool(control), lost_lines=lost_lines)
+            metrics = Metrics(lost_lines)
+            gate = open_gate(settings, rates, metrics, parts, own=own or None)
+            server = cls(settings, engine, log, parts, metrics=metrics, gate=gate, shares_port=bool(control))
             parts.callback(server._health.stop)
             server._handlers.rehearse()
             # Last of all: from here on the kernel gives us connections, which should not have to wait.
@@ -112,6 +126,7 @@ class Server:
                 server.bind(control)
             else:
                 server._serve_metrics()
+            server._keep_gate()
             server._health.start()  # which says SERVING: not before calls can be taken
             try:
                 server._grpc.start()
@@ -170,7 +185,7 @@ class Server:
             self.engine, metrics.decisions, max_waiters=max(1, settings.unary_workers // 2)
         )
         checks = self._parts.enter_context(started_pool(settings.unary_workers, "check"))
-        self.calls = Calls(handlers, metrics, self._log, max_streams=settings.max_streams)
+        self.calls = Calls(handlers, metrics, self._log, self._gate, max_streams=settings.max_streams)
         server.add_generic_rpc_handlers((grpc_front.service(self.calls, checks),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, server)
         if settings.reflection:
@@ -182,17 +197,30 @@ class Server:
     def bind(self, address: str) -> str:
         """Open a port or socket to serve on; returns its address. Raises SettingsError."""
         try:
-            port = self._grpc.add_insecure_port(address)
+            # The supervisor's own socket lies in a folder that only this user can open.
+            if self._certificates is None or address.startswith("unix:"):
+                port = self._grpc.add_insecure_port(address)
+            else:
+                port = self._grpc.add_secure_port(address, self._certificates.credentials())
         except RuntimeError:
             raise SettingsError(
                 "listen", f"{address} cannot be used.", fix="Is another server running there?"
             ) from None
         return f"{address.rpartition(':')[0]}:{port}"
 
+    def _keep_gate(self) -> None:
+        keeper = self._gate.keeper(self._log, self.calls.end_revoked)
+        if keeper is not None:
+            self._parts.callback(keeper.stop)
+            start(keeper.thread)
+
     def _serve_metrics(self) -> None:
         self._metrics.observe_store(self.engine)
+        if self._certificates is not None:
+            self._metrics.registry.register(CertificateState(self._certificates))
         if self.settings.metrics_listen:
-            self.metrics_address = expose(self._metrics.registry, self.settings.metrics_listen, self._parts)
+            secure = None if self._certificates is None else self._certificates.context
+            self.metrics_address = expose(self._metrics.registry, self.settings.metrics_listen, self._parts, secure)
 
 
 class _Reflection(reflection.ReflectionServicer):
@@ -225,6 +253,38 @@ def open_engine(settings: Settings) -> Engine:
         policy=settings.policy,
         answer_ttl_s=settings.answer_ttl,
     )
+
+
+def open_certificates(
+    settings: Settings, log: structlog.typing.FilteringBoundLogger | None = None
+) -> Certificates | None:
+    """Read the certificate that the settings name, if they name one. Raises SettingsError."""
+    if settings.tls_cert is None or settings.tls_key is None:
+        return None
+    return Certificates(settings.tls_cert, settings.tls_key, settings.tls_client_ca, log)
+
+
+def open_gate(
+    settings: Settings, rates: Path | None, metrics: Metrics, parts: ExitStack, *, own: str | None = None
+) -> Gate:
+    """Open the door by the settings; a server alone has a table of rates of its own. Raises CallersFileError."""
+    if settings.callers is None:
+        return Gate()
+    watch = CallersWatch(settings.callers)
+    if rates is None:
+        try:
+            folder = parts.enter_context(tempfile.TemporaryDirectory(prefix="iyscheck-", ignore_cleanup_errors=True))
+        except OSError as error:
+            raise QuotaTableError(
+                f"There is no temporary directory for the table of rates: {error.strerror or error}.",
+                fix="Mount a small one for writing, and name it in TMPDIR.",
+            ) from None
+        rates = Path(folder) / "rates"
+    quotas = Quotas.open(rates)
+    parts.callback(quotas.close)
+    if own is None:  # else the supervisor tells it
+        metrics.registry.register(CallersState(watch))
+    return Gate(watch, quotas, metrics.callers, own=own)
 
 
 def keep_for_good() -> None:

@@ -16,25 +16,42 @@ import structlog
 from google.protobuf.message import Message
 
 from iyscheck.errors import OverloadedError
+from iyscheck.server.gate import NOTHING, Admission, Gate, Presented
 from iyscheck.server.metrics import MethodMetrics, Metrics
 from iyscheck.server.refusals import Code, Refusal, is_callers, our_frames
 
 SERVICE: Final = "iyscheck.v1.ConsentCheckService"
-ANONYMOUS: Final = "anonymous"
-"""The caller, until callers have identities."""
 
 _MAX_WAIT_S: Final = 1.0
 _WAIT_SHARE: Final = 0.8  # of the caller's deadline; the rest is for the answer to travel
+_NAMES: Final = {"Check": "check", "BatchCheck": "batch", "GetServerInfo": "info", "StreamCheck": "stream"}
+"""What the callers file calls the calls."""
+_GRACE_S: Final = 0.5
+"""How long the stream of a revoked caller may go on to its next frame, which ends it with the reason."""
+
+
+class Arriving(msgspec.Struct, frozen=True, kw_only=True):
+    """What a front knows of a call: what its caller has presented, and how long it waits.
+
+    `time_remaining` gives the seconds until the caller's deadline, None where there is none. `end` ends the call at
+    once, from any thread; only streams need it.
+    """
+
+    time_remaining: Callable[[], float | None]
+    presented: Presented = NOTHING
+    end: Callable[[], object] | None = None
 
 
 class Call(msgspec.Struct, frozen=True, kw_only=True):
-    """What a handler knows of its call besides the request: who asks, and how long an answer may take.
+    """What a handler knows of its call besides the request: who asks, and how long an answer may take."""
 
-    `time_remaining` gives the seconds until the caller's deadline, None where there is none.
-    """
-
-    caller: str
+    admission: Admission
     time_remaining: Callable[[], float | None]
+
+    @property
+    def caller(self) -> str:
+        """The name of who asks."""
+        return self.admission.caller.name
 
     def may_wait_s(self) -> float:
         """How long to wait for a position: most of the deadline, at most a second."""
@@ -65,10 +82,10 @@ class Handlers(Protocol):
         """Answer each frame with exactly one reply."""
 
 
-UnaryCall: TypeAlias = Callable[[bytes, Call], bytes]
+UnaryCall: TypeAlias = Callable[[bytes, Arriving], bytes]
 """Answers one request. Raises Refusal and nothing else."""
 
-StreamCall: TypeAlias = Callable[[Iterator[bytes], Call], Iterator[bytes]]
+StreamCall: TypeAlias = Callable[[Iterator[bytes], Arriving], Iterator[bytes]]
 """Answers each frame with one reply. Raises Refusal, and CallEndedError where the frames do."""
 
 
@@ -80,9 +97,12 @@ class Calls:
         handlers: Handlers,
         metrics: Metrics,
         log: structlog.typing.FilteringBoundLogger,
+        gate: Gate,
         *,
         max_streams: int,
     ) -> None:
+        self.gate = gate
+        self._open: set[_Stream] = set()
         self._metrics = metrics
         self._log = log
         self._streams = threading.BoundedSemaphore(max_streams)
@@ -94,18 +114,21 @@ class Calls:
         self.streams: Mapping[str, StreamCall] = {"StreamCheck": self._stream("StreamCheck", handlers.stream_check)}
 
     def _unary(self, method: str, handle: Callable[[bytes, Call], Message]) -> UnaryCall:
-        metrics = self._metrics.method("unary", SERVICE, method)
+        metrics, name = self._metrics.method("unary", SERVICE, method), _NAMES[method]
 
-        def answered(data: bytes, call: Call) -> bytes:
+        def answered(data: bytes, arriving: Arriving) -> bytes:
             started = time.perf_counter()
             metrics.started.inc()
             metrics.received.inc()
-            code = Code.OK
+            code, admission = Code.OK, None
             try:
+                admission = self.gate.admit(arriving.presented)
+                admission.ensure_call(name)
+                call = Call(admission=admission, time_remaining=arriving.time_remaining)
                 reply = handle(data, call).SerializeToString()
                 metrics.sent.inc()
             except Exception as error:
-                refusal = self._refusal(error, method)
+                refusal = self._refusal(error, method, admission)
                 code = refusal.code
                 raise refusal from error
             finally:
@@ -115,22 +138,26 @@ class Calls:
         return answered
 
     def _stream(self, method: str, handle: Callable[[Iterator[bytes], Call], Iterator[Message]]) -> StreamCall:
-        metrics = self._metrics.method("bidi_stream", SERVICE, method)
+        metrics, name = self._metrics.method("bidi_stream", SERVICE, method), _NAMES[method]
 
-        def answered(frames: Iterator[bytes], call: Call) -> Iterator[bytes]:
+        def answered(frames: Iterator[bytes], arriving: Arriving) -> Iterator[bytes]:
             started = time.perf_counter()
             metrics.started.inc()
             code = Code.CANCELLED  # which it stays when the caller goes away in the middle
+            admission = None
             try:
-                with self._slot():
-                    for reply in handle(_counted(frames, metrics), call):
+                admission = self.gate.admit(arriving.presented)
+                admission.ensure_call(name)
+                call = Call(admission=admission, time_remaining=arriving.time_remaining)
+                with self._slot(), self.gate.stream(admission.caller), self._listed(admission, arriving):
+                    for reply in handle(_taken(frames, admission, metrics), call):
                         yield reply.SerializeToString()
                         metrics.sent.inc()
                 code = Code.OK
             except CallEndedError:
                 raise
             except Exception as error:
-                refusal = self._refusal(error, method)
+                refusal = self._refusal(error, method, admission)
                 code = refusal.code
                 raise refusal from error
             finally:
@@ -149,16 +176,49 @@ class Calls:
         finally:
             self._streams.release()
 
-    def _refusal(self, error: Exception, method: str) -> Refusal:
+    @contextmanager
+    def _listed(self, admission: Admission, arriving: Arriving) -> Iterator[None]:
+        """List a stream while it is open, so that it can be ended when its caller is revoked."""
+        stream = _Stream(admission, arriving)
+        self._open.add(stream)
+        try:
+            yield
+        finally:
+            self._open.discard(stream)
+
+    def end_revoked(self, over: threading.Event) -> None:
+        """End the streams of callers that are no longer what they were.
+
+        Their next frame ends them with the reason. Those that send none are ended by their front a little later.
+        """
+        revoked = [stream for stream in self._open.copy() if not stream.admission.stands]
+        if revoked and not over.wait(_GRACE_S):
+            for stream in revoked:
+                if stream in self._open and stream.arriving.end is not None:
+                    stream.arriving.end()
+
+    def _refusal(self, error: Exception, method: str, admission: Admission | None) -> Refusal:
         """Make an error what the caller is told, and tell the log what is ours to mend."""
         refusal = Refusal.of(error)
+        self.gate.refused(admission, error)
         if not is_callers(error, refusal.code):
             kind, at = type(error).__name__, our_frames(error)
-            self._log.error("call_failed", method=method, code=refusal.code.name, error=kind, at=at)
+            caller = "" if admission is None else admission.caller.name
+            self._log.error("call_failed", method=method, caller=caller, code=refusal.code.name, error=kind, at=at)
         return refusal
 
 
-def _counted(frames: Iterator[bytes], metrics: MethodMetrics) -> Iterator[bytes]:
+class _Stream:
+    """A stream that is open: equal to none but itself."""
+
+    def __init__(self, admission: Admission, arriving: Arriving) -> None:
+        self.admission = admission
+        self.arriving = arriving
+
+
+def _taken(frames: Iterator[bytes], admission: Admission, metrics: MethodMetrics) -> Iterator[bytes]:
+    """Count the frames of a stream, as long as its caller is what it was."""
     for frame in frames:
         metrics.received.inc()
+        admission.ensure_stands()
         yield frame

@@ -7,9 +7,10 @@ from contextlib import contextmanager
 from iyscheck import wire
 from iyscheck.change import Position
 from iyscheck.engine import Engine
-from iyscheck.errors import InputError, KernelError, KeysError, PositionError
+from iyscheck.errors import CallersError, InputError, KernelError, KeysError, PositionError
 from iyscheck.question import Answer, BatchAnswer, ItemError, Question
 from iyscheck.server.calls import Call
+from iyscheck.server.gate import Admission
 from iyscheck.server.metrics import Decisions
 from iyscheck.v1 import consent_check_pb2 as v1
 from iyscheck.wire.cut import Cut
@@ -28,6 +29,9 @@ class CheckHandlers:
         request = wire.parse(v1.CheckRequest, data)
         reference, position = wire.client_reference_of(request), wire.min_position_of(request)
         question = wire.question_of(request.question, "question.")
+        context, admission = question.context, call.admission
+        admission.ensure_question(context, plaintext=question.address is not None)
+        admission.take(1, exempt=context.message_class.exempt)
         if position is None:  # as nearly always: `_patience` takes as long as reading the request
             answer = self._engine.check(question, caller=call.caller)
         else:
@@ -40,7 +44,10 @@ class CheckHandlers:
         """Answer a batch; a bad question harms only itself."""
         request = wire.parse(v1.BatchCheckRequest, data)
         reference, position = wire.client_reference_of(request), wire.min_position_of(request)
-        questions = wire.questions_of(request.questions)
+        questions = [_in_scope(question, call.admission) for question in wire.questions_of(request.questions)]
+        exempt = [each.context.message_class.exempt for each in questions if isinstance(each, Question)]
+        call.admission.take(exempt.count(False), exempt=False)
+        call.admission.take(exempt.count(True), exempt=True)
         with self._patience(call, position) as seconds:
             answer = self._engine.check_many(questions, min_position=position, timeout_s=seconds, caller=call.caller)
         self._count_batch(questions, answer)
@@ -88,6 +95,9 @@ class CheckHandlers:
     def _frame(self, request: v1.StreamCheckRequest, cut: Cut, call: Call) -> v1.StreamCheckResponse:
         try:
             frame = wire.frame_of(request, cut)
+            exempt = frame.context.message_class.exempt
+            call.admission.ensure_question(frame.context, plaintext=frame.tokens is None)
+            call.admission.wait(len(frame.addresses or () if frame.tokens is None else frame.tokens), exempt=exempt)
             with self._patience(call, frame.min_position) as seconds:
                 answer = self._engine.check_column(
                     frame.context,
@@ -98,7 +108,8 @@ class CheckHandlers:
                     timeout_s=seconds,
                     caller=call.caller,
                 )
-        except (InputError, KeysError, PositionError) as error:
+        except (InputError, KeysError, PositionError, CallersError) as error:
+            call.admission.refused(error)
             return wire.frame_error(request.frame_id, error)
         self._decisions.count_column(frame.context.channel, answer.tally())
         return wire.frame_response(request.frame_id, answer)
@@ -118,3 +129,15 @@ class CheckHandlers:
         for question, item in zip(questions, answer.items, strict=True):
             if isinstance(question, Question) and isinstance(item, Answer):
                 self._decisions.count(question.context.channel, item.reason)
+
+
+def _in_scope(question: Question | ItemError, admission: Admission) -> Question | ItemError:
+    """Give a question of a batch that its caller may ask, or else why not."""
+    if isinstance(question, ItemError):
+        return question
+    try:
+        admission.ensure_question(question.context, plaintext=question.address is not None)
+    except CallersError as error:
+        admission.refused(error)
+        return ItemError.of(error)
+    return question

@@ -6,6 +6,7 @@ One server shows everything itself. Of several workers each counts its calls and
 """
 
 import logging
+import ssl
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -133,6 +134,7 @@ class Metrics:
             registry=registry,
         )
         self.decisions = Decisions(registry)
+        self.callers = CallerCounts(registry)
         self.index = IndexUse()
         self.log = LostLines(lost_lines)
 
@@ -189,6 +191,33 @@ class Decisions:
     def observe_size(self, recipients: int) -> None:
         """Note the size of a batch or frame."""
         self._sizes.observe(recipients)
+
+
+class CallerCounts:
+    """Counts what callers ask, and why they are refused. Whoever counts bounds the labels."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._recipients = Counter(
+            "consent_caller_recipients", "Recipients that a caller asked about.", ("caller",), registry=registry
+        )
+        self._refusals = Counter(
+            "consent_caller_refusals",
+            "Calls, frames and questions of batches that were refused for who asked.",
+            ("caller", "reason"),
+            registry=registry,
+        )
+        self._children: dict[str, Counter] = {}
+
+    def asked(self, caller: str, recipients: int) -> None:
+        """Count recipients of a frame, a batch or a check."""
+        child = self._children.get(caller)
+        if child is None:  # finding one by its label takes ten times as long
+            child = self._children[caller] = self._recipients.labels(caller)
+        child.inc(recipients)
+
+    def refused(self, caller: str, reason: str) -> None:
+        """Count a refusal."""
+        self._refusals.labels(caller, reason).inc()
 
 
 class IndexUse:
@@ -286,11 +315,19 @@ class StoreState(Collector):
         yield from _store_gauges(stats)
 
 
-def expose(registry: CollectorRegistry, listen: str, parts: ExitStack) -> str:
-    """Serve a registry to Prometheus on `HOST:PORT` until `parts` end; returns where. Raises SettingsError."""
+def expose(
+    registry: CollectorRegistry,
+    listen: str,
+    parts: ExitStack,
+    secure: Callable[[], ssl.SSLContext] | None = None,
+) -> str:
+    """Serve a registry to Prometheus on `HOST:PORT` until `parts` end; returns where. Raises SettingsError.
+
+    `secure` gives the context of the next connection where they are to be encrypted.
+    """
     host, _, port = listen.rpartition(":")
     try:
-        http, thread = serve_metrics(registry, host.strip("[]"), int(port))
+        http, thread = serve_metrics(registry, host.strip("[]"), int(port), secure)
     except OSError as error:
         raise SettingsError(
             "metrics_listen",

@@ -4,6 +4,7 @@ An exception that is not ours says nothing to the caller; the log gets its type 
 text, which could hold request data.
 """
 
+import math
 import traceback
 from enum import Enum
 from pathlib import Path
@@ -57,6 +58,15 @@ CODES: Final[dict[type[errors.IyscheckError], Code]] = {
     errors.PositionOfOtherLogError: Code.FAILED_PRECONDITION,
     errors.NotYetAtPositionError: Code.UNAVAILABLE,
     errors.OverloadedError: Code.RESOURCE_EXHAUSTED,
+    errors.CallerUnknownError: Code.UNAUTHENTICATED,
+    errors.CallersDisagreeError: Code.UNAUTHENTICATED,
+    errors.ScopeError: Code.PERMISSION_DENIED,
+    errors.CallNotAllowedError: Code.PERMISSION_DENIED,
+    errors.BrandNotInScopeError: Code.PERMISSION_DENIED,
+    errors.ChannelNotInScopeError: Code.PERMISSION_DENIED,
+    errors.AddressesNotAllowedError: Code.PERMISSION_DENIED,
+    errors.CallerRevokedError: Code.PERMISSION_DENIED,
+    errors.RateLimitedError: Code.RESOURCE_EXHAUSTED,
 }
 
 _RETRY_AFTER_MS: Final = {Code.UNAVAILABLE: 100, Code.RESOURCE_EXHAUSTED: 1000}
@@ -90,9 +100,14 @@ class Refusal(Exception):  # noqa: N818 - not an error of ours: it is what an er
         if isinstance(ours, errors.InputError) and told:
             violation = error_details_pb2.BadRequest.FieldViolation(field=ours.field, description=ours.message)
             status.details.add().Pack(error_details_pb2.BadRequest(field_violations=[violation]))
-        if code in _RETRY_AFTER_MS:
+        wait_ms = _RETRY_AFTER_MS.get(code)
+        if isinstance(ours, errors.RateLimitedError):
+            wait_ms = math.ceil(ours.wait_s * 1_000)
+            exceeded = error_details_pb2.QuotaFailure.Violation(subject="caller", description=ours.message)
+            status.details.add().Pack(error_details_pb2.QuotaFailure(violations=[exceeded]))
+        if wait_ms is not None:
             delay = Duration()
-            delay.FromMilliseconds(_RETRY_AFTER_MS[code])
+            delay.FromMilliseconds(wait_ms)
             status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))
         return cls(code, status, retry=not isinstance(error, errors.NotYetAtPositionError))
 

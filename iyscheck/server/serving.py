@@ -8,10 +8,12 @@ from typing import Final
 import structlog
 from prometheus_client import CollectorRegistry
 
+from iyscheck.callers.watch import CallersWatch
 from iyscheck.engine import Engine
 from iyscheck.kernel import Kernel
 from iyscheck.log import STANDARD_ERROR, LogLines
-from iyscheck.server.app import Server, description, keep_for_good, open_engine
+from iyscheck.server.app import Server, description, keep_for_good, open_certificates, open_engine
+from iyscheck.server.gate import CallersState
 from iyscheck.server.log import end_with_any_thread, open_log, take_over_library_logs
 from iyscheck.server.metrics import StoreState, expose
 from iyscheck.server.processes.child import Child, private_folder
@@ -22,6 +24,7 @@ from iyscheck.server.processes.supervisor import Supervisor
 from iyscheck.server.processes.tally import Tally
 from iyscheck.server.refusals import our_frames
 from iyscheck.server.settings import Settings
+from iyscheck.server.tls import CertificateState
 from iyscheck.signals import Bell
 
 _LOOK_S: Final = 1.0
@@ -85,6 +88,8 @@ def run_workers(
     with ExitStack() as parts:
         # Store and keys are opened here too: for the metrics, and to refuse what no worker could use.
         engine = parts.enter_context(open_engine(settings))
+        certificates = open_certificates(settings)
+        callers = None if settings.callers is None else CallersWatch(settings.callers)
         port = parts.enter_context(_reserve(settings.listen, log))
         folder = parts.enter_context(private_folder())
         tally = Tally(folder.counters, lambda: lines.lost)
@@ -100,7 +105,12 @@ def run_workers(
             settle=lambda pid: settle(pid, tally, engine, log),
         )
         registry.register(supervisor.metrics)
-        metrics_address = expose(registry, settings.metrics_listen, parts) if settings.metrics_listen else ""
+        if callers is not None:
+            registry.register(CallersState(callers, looks=True))
+        if certificates is not None:
+            registry.register(CertificateState(certificates))
+        secure = None if certificates is None else certificates.context
+        metrics_address = expose(registry, settings.metrics_listen, parts, secure) if settings.metrics_listen else ""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: supervisor.end())
         signal.signal(signal.SIGHUP, lambda *_: supervisor.roll())

@@ -18,7 +18,16 @@ from iyscheck.consent import DEFAULT_ANSWER_TTL_S, DEFAULT_FRESHNESS_LIMIT_S, Le
 from iyscheck.errors import SettingsError
 
 PREFIX: Final = "IYSCHECK_"
-OTHER_VARIABLES: Final = frozenset({"IYSCHECK_SERVER", "IYSCHECK_LANG"})
+OTHER_VARIABLES: Final = frozenset(
+    {
+        "IYSCHECK_SERVER",
+        "IYSCHECK_LANG",
+        "IYSCHECK_TLS_CA",
+        "IYSCHECK_CLIENT_CERT",
+        "IYSCHECK_CLIENT_KEY",
+        "IYSCHECK_API_KEY_FILE",
+    }
+)
 """Variables of ours that the server does not read: they belong to the client's command line."""
 
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
@@ -84,6 +93,10 @@ class Settings(BaseSettings):
         "127.0.0.1:9464", description="HOST:PORT for Prometheus; empty = off."
     )
     insecure: bool = Field(default=False, description="Allow plain text on an address that is not loopback.")
+    tls_cert: Path | None = Field(None, description="Certificate in PEM, with its chain: encrypts gRPC and metrics.")
+    tls_key: Path | None = Field(None, description="Key of the certificate.")
+    tls_client_ca: Path | None = Field(None, description="CA of clients: each must have a certificate of it.")
+    callers: Path | None = Field(None, description="Callers file: who may ask what. Without it everybody may ask all.")
     merchants_need_record: bool = Field(default=False, description="Deny merchants (TACIR) without a record.")
     legacy_deadline: Deadline = Field(
         LegacyDeadline.UP_TO_150K,
@@ -103,13 +116,27 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _plain_text_stays_at_home(self) -> Self:
         host = self.listen.rpartition(":")[0].strip("[]")
-        if not self.insecure and not _is_loopback(host):
+        if not self.insecure and self.tls_cert is None and not _is_loopback(host):
             raise SettingsError(
                 "listen",
                 f"{host} is not a loopback address, and this server speaks plain text.",
-                fix="Listen on 127.0.0.1, or add --insecure where the network is trusted.",
+                fix="Add --tls-cert and --tls-key, listen on 127.0.0.1, or add --insecure in a network that you trust.",
             )
         return self
+
+    @model_validator(mode="after")
+    def _tls_is_whole(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            missing, given = ("tls_key", "tls_cert") if self.tls_key is None else ("tls_cert", "tls_key")
+            raise SettingsError(missing, f"is missing beside {given}.", fix="A certificate needs its key.")
+        if self.tls_client_ca is not None and self.tls_cert is None:
+            raise SettingsError("tls_cert", "is missing beside tls_client_ca.", fix="Only TLS asks for certificates.")
+        return self
+
+    @property
+    def serves_tls(self) -> bool:
+        """Whether the ports are encrypted."""
+        return self.tls_cert is not None
 
     @property
     def policy(self) -> Policy:

@@ -122,6 +122,7 @@ class TestShape:
             "Client",
             "ColumnResult",
             "FrameResult",
+            "Tls",
         ]
 
 

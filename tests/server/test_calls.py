@@ -13,7 +13,7 @@ from iyscheck import wire
 from iyscheck.change import Position
 from iyscheck.consent import Channel, RecipientType
 from iyscheck.question import Context, Question
-from iyscheck.server.calls import ANONYMOUS, Call, CallEndedError, Calls
+from iyscheck.server.calls import Arriving, CallEndedError, Calls
 from iyscheck.server.refusals import Code, Refusal
 from iyscheck.v1 import consent_check_pb2 as v1
 from tests.builders import ADDRESS_KEY
@@ -73,9 +73,9 @@ class Front:
         return self._calls.streams["StreamCheck"](frames, forever())
 
 
-def forever() -> Call:
-    """Describe a call without a deadline."""
-    return Call(caller=ANONYMOUS, time_remaining=lambda: None)
+def forever() -> Arriving:
+    """Describe a call without a deadline, whose caller shows nothing."""
+    return Arriving(time_remaining=lambda: None)
 
 
 def _outcome(make: Callable[[], bytes]) -> bytes | tuple[str, bytes]:

@@ -22,6 +22,8 @@ OURS_TO_MEND = [kind for kind in ALL if kind not in CODES or issubclass(kind, er
 def _make(kind: type[errors.IyscheckError], text: str) -> errors.IyscheckError:
     if issubclass(kind, errors.BatchTooLargeError):
         return kind("questions", maximum=1, actual=2)
+    if issubclass(kind, errors.RateLimitedError):
+        return kind(text, wait_s=0.25)
     return kind("questions", text) if issubclass(kind, errors.InputError) else kind(text)
 
 

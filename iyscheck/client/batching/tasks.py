@@ -19,6 +19,7 @@ import grpc.aio
 from iyscheck.change import Position
 from iyscheck.client import calls, failures
 from iyscheck.client.batching.ledger import MAX_CONNECTIONS, Key, Kinds, Ledger, Patience, require
+from iyscheck.client.route import Route
 from iyscheck.consent import Channel, MessageClass, RecipientType
 from iyscheck.errors import ServiceError, ServiceUnavailableError
 from iyscheck.question import Answer, ServerInfo
@@ -45,7 +46,7 @@ class AsyncBatching:
         conversation: calls.Conversation,
         limits: Callable[[], Awaitable[ServerInfo]],
         *,
-        target: str,
+        route: Route,
         timeout_s: float,
         frame_timeout_s: float,
         connections: int,
@@ -55,7 +56,8 @@ class AsyncBatching:
         require("capacity", capacity)
         self._conversation = conversation
         self._limits = limits
-        self._target = target
+        self._route = route
+        self._target = route.target
         self._timeout_s = timeout_s
         self._frame_timeout_s = frame_timeout_s
         self._connections = connections
@@ -339,10 +341,12 @@ class AsyncBatching:
                 await asyncio.sleep(patience.next_s())
 
     def _connect(self) -> grpc.aio.Channel:
-        return grpc.aio.insecure_channel(self._target, options=calls.SEPARATE_CHANNEL_OPTIONS)
+        return self._route.tasks_channel(calls.SEPARATE_CHANNEL_OPTIONS)
 
     async def _converse(self, line: int, patience: Patience) -> None:
-        stream = self._streams[line] = ConsentCheckServiceStub(self._channels[line]).StreamCheck()
+        stream = self._streams[line] = ConsentCheckServiceStub(self._channels[line]).StreamCheck(
+            metadata=self._route.metadata
+        )
         sender = self._loop.create_task(self._send(line, stream))
         try:
             while isinstance(response := await stream.read(), pb.StreamCheckResponse):

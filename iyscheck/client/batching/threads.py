@@ -19,6 +19,7 @@ from iyscheck.change import Position
 from iyscheck.client import calls, failures
 from iyscheck.client.batching.ledger import MAX_CONNECTIONS, Batch, Key, Kinds, Ledger, Patience, require
 from iyscheck.client.batching.waiter import Waiter, held
+from iyscheck.client.route import Route
 from iyscheck.consent import Channel, MessageClass, RecipientType
 from iyscheck.errors import ServiceError, ServiceUnavailableError
 from iyscheck.question import Answer, ServerInfo
@@ -56,7 +57,7 @@ class Batching:
         conversation: calls.Conversation,
         limits: Callable[[], ServerInfo],
         *,
-        target: str,
+        route: Route,
         timeout_s: float,
         frame_timeout_s: float,
         connections: int,
@@ -66,7 +67,8 @@ class Batching:
         require("capacity", capacity)
         self._conversation = conversation
         self._limits = limits
-        self._target = target
+        self._route = route
+        self._target = route.target
         self._timeout_s = timeout_s
         self._frame_timeout_s = frame_timeout_s
         self._connections = connections
@@ -306,14 +308,16 @@ class Batching:
                 line.channel = self._connect()
 
     def _connect(self) -> grpc.Channel:
-        return grpc.insecure_channel(self._target, options=calls.SEPARATE_CHANNEL_OPTIONS)
+        return self._route.channel(calls.SEPARATE_CHANNEL_OPTIONS)
 
     def _converse(self, number: int, line: _Line, patience: Patience) -> None:
         with self._lock:
             line.number += 1
             line.stuck = False
             requests = self._requests(number, line, line.number)
-        stream = line.stream = ConsentCheckServiceStub(line.channel).StreamCheck(requests)
+        stream = line.stream = ConsentCheckServiceStub(line.channel).StreamCheck(
+            requests, metadata=self._route.metadata
+        )
         try:
             if not self._stopped.is_set():
                 for response in stream:

@@ -1,15 +1,18 @@
 """The gRPC front: grpcio's calls in, `calls`' answers and refusals out."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from typing import Final, NoReturn
+from typing import Final, NoReturn, TypeAlias
 
 import grpc
 from grpc_status import rpc_status
 
-from iyscheck.server.calls import ANONYMOUS, SERVICE, Call, CallEndedError, Calls, StreamCall, UnaryCall
+from iyscheck.callers.identity import names_of
+from iyscheck.server.calls import SERVICE, Arriving, CallEndedError, Calls, StreamCall, UnaryCall
+from iyscheck.server.gate import NOTHING, Presented
 from iyscheck.server.refusals import Refusal
 
+_AUTHORIZATION: Final = "authorization"
 _NO_RETRY: Final = ("grpc-retry-pushback-ms", "-1")
 """Tells gRPC's own retries to stop."""
 
@@ -20,15 +23,30 @@ def service(calls: Calls, unary_pool: ThreadPoolExecutor) -> grpc.GenericRpcHand
     Its few threads are used again and again. In one pool with the streams a call would go to the thread that rested
     longest, of dozens: whatever that needs has left the processor's caches by then.
     """
-    unary = {name: _unary(call, unary_pool) for name, call in calls.unary.items()}
-    streams = {name: _stream(call) for name, call in calls.streams.items()}
+    shown = _presented if calls.gate.asks else _nothing
+    unary = {name: _unary(call, unary_pool, shown) for name, call in calls.unary.items()}
+    streams = {name: _stream(call, shown) for name, call in calls.streams.items()}
     return grpc.method_handlers_generic_handler(SERVICE, unary | streams)
 
 
-def _unary(answered: UnaryCall, pool: ThreadPoolExecutor) -> "grpc.RpcMethodHandler[bytes, bytes]":
+_Shown: TypeAlias = Callable[[grpc.ServicerContext], Presented]
+
+
+def _nothing(_: grpc.ServicerContext) -> Presented:
+    return NOTHING
+
+
+def _presented(context: grpc.ServicerContext) -> Presented:
+    """Say what a call shows of its caller. Two keys are none: proxies and programs differ on which one counts."""
+    keys = [value for name, value in context.invocation_metadata() if name == _AUTHORIZATION]
+    authorization = str(keys[0]) if len(keys) == 1 else " ".join(map(str, keys)) or None
+    return Presented(authorization=authorization, names=names_of(context.auth_context()))
+
+
+def _unary(answered: UnaryCall, pool: ThreadPoolExecutor, shown: _Shown) -> "grpc.RpcMethodHandler[bytes, bytes]":
     def behaviour(data: bytes, context: grpc.ServicerContext) -> bytes:
         try:
-            return answered(data, Call(caller=ANONYMOUS, time_remaining=context.time_remaining))
+            return answered(data, Arriving(time_remaining=context.time_remaining, presented=shown(context)))
         except Refusal as refusal:
             _abort(context, refusal)
 
@@ -36,10 +54,11 @@ def _unary(answered: UnaryCall, pool: ThreadPoolExecutor) -> "grpc.RpcMethodHand
     return grpc.unary_unary_rpc_method_handler(behaviour)
 
 
-def _stream(answered: StreamCall) -> "grpc.RpcMethodHandler[bytes, bytes]":
+def _stream(answered: StreamCall, shown: _Shown) -> "grpc.RpcMethodHandler[bytes, bytes]":
     def behaviour(frames: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         try:
-            yield from answered(_until_ended(frames), Call(caller=ANONYMOUS, time_remaining=context.time_remaining))
+            arriving = Arriving(time_remaining=context.time_remaining, presented=shown(context), end=context.cancel)
+            yield from answered(_until_ended(frames), arriving)
         except CallEndedError as ended:
             raise ended.__cause__ or ended from None  # gRPC knows its own exception: it has ended the call itself
         except Refusal as refusal:

@@ -6,6 +6,7 @@ connection to their common port is the kernel's choice, so each also listens in 
 
 import fcntl
 import os
+import secrets
 import subprocess
 import sys
 import tempfile
@@ -98,12 +99,14 @@ class Child:
         self.channel: grpc.Channel | None = None
         """How it is asked, once its socket is there."""
         self._asked: Future[object] | None = None
+        self._own = f"Bearer {secrets.token_hex(32)}"
         order = Order(
             worker=number,
             settings=settings.plain(),
             drain_s=settings.drain_seconds,
             folder=str(folder.path),
             control=_as_uri(self._control),
+            own=self._own,
         )
         # As this process finds its modules, whatever the working directory holds (-P) and however we were started.
         program = PROGRAM.format(path=[path or str(Path.cwd()) for path in sys.path])
@@ -173,8 +176,8 @@ class Child:
                 return None
             self.channel = grpc.insecure_channel(_as_uri(self._control), options=_CHANNEL)
         if self.answered_s is None:
-            stub = ConsentCheckServiceStub(self.channel)
-            return self._asker.submit(stub.GetServerInfo, v1.GetServerInfoRequest(), timeout=ANSWER_S)
+            stub, own = ConsentCheckServiceStub(self.channel), (("authorization", self._own),)
+            return self._asker.submit(stub.GetServerInfo, v1.GetServerInfoRequest(), timeout=ANSWER_S, metadata=own)
         check: grpc.UnaryUnaryMultiCallable[health_pb2.HealthCheckRequest, health_pb2.HealthCheckResponse]
         check = health_pb2_grpc.HealthStub(self.channel).Check  # type: ignore[attr-defined] # the stubs forget it
         return self._asker.submit(check, health_pb2.HealthCheckRequest(), timeout=ANSWER_S)

@@ -12,6 +12,7 @@ import signal
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -28,7 +29,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     """What a supervisor tells a worker.
 
     Its number, the settings to serve by and of them the seconds for draining, a folder that is private to the
-    supervisor, and in it a socket for the supervisor's questions.
+    supervisor, in it a socket for the supervisor's questions, and the authorization that those bring.
     """
 
     worker: int
@@ -36,6 +37,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     drain_s: float
     folder: str
     control: str
+    own: str = msgspec.field(default="")
 
     def line(self) -> bytes:
         """Write it as one line of JSON. Not msgspec's, which has no way to spell bytes of paths that are not UTF-8."""
@@ -89,7 +91,14 @@ def _serve(order: Order, over: Bell, orphaned: threading.Event, serving: threadi
         log.error("counters_not_kept", why=unkept)
     try:
         settings = Settings.read(**order.settings)
-        server = Server.start(settings, log, control=order.control, lost_lines=lambda: lines.lost)
+        server = Server.start(
+            settings,
+            log,
+            control=order.control,
+            own=order.own,
+            rates=Path(order.folder) / "rates",
+            lost_lines=lambda: lines.lost,
+        )
         serving.set()
     except Exception as error:  # noqa: BLE001 - whatever it is, the log must tell it in our form
         told = str(error) if isinstance(error, IyscheckError) else None

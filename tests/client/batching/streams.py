@@ -14,6 +14,7 @@ from iyscheck.client import AsyncBatching
 from iyscheck.client.batching import tasks
 from iyscheck.client.batching.ledger import WINDOW, Patience
 from iyscheck.client.calls import Conversation
+from iyscheck.client.route import Route
 from iyscheck.consent import Channel as Medium
 from iyscheck.consent import RecipientType
 from iyscheck.question import Answer, ServerInfo
@@ -131,7 +132,7 @@ class Line:
         self.channels: list[Channel] = []
         self.streams: list[Stream] = []
 
-    def StreamCheck(self) -> Stream:  # noqa: N802 - gRPC's
+    def StreamCheck(self, *, metadata: None) -> Stream:  # noqa: N802, ARG002 - gRPC's; who asks is nobody here
         """Make one."""
         self.streams.append(Stream())
         return self.streams[-1]
@@ -197,7 +198,7 @@ async def batching(
         checks = AsyncBatching(
             conversation,
             limits,
-            target="127.0.0.1:1",
+            route=Route("127.0.0.1:1"),
             timeout_s=timeout_s,
             frame_timeout_s=FRAME_TIMEOUT_S,
             connections=connections,

@@ -1,0 +1,251 @@
+"""The callers file: TOML that says who may ask what. Read whole and checked whole, or refused.
+
+A name that is not known is an error: a misspelt rule that is silently ignored is how a wrong scope gets into
+production. For the same reason `brands` has no default.
+
+The file holds hashes of random keys, so reading it lets nobody in; others may read it (a Kubernetes ConfigMap has mode
+0644). Who can write it can let himself in. So nobody may be able to but its owner, and the owner is root or the user
+who reads it.
+"""
+
+import os
+import re
+import shlex
+import stat
+import tomllib
+from collections.abc import Callable, Collection, Iterable, Mapping
+from pathlib import Path
+from typing import Final, NoReturn, TypeVar
+
+from iyscheck.callers.identity import Callers, Entry, Key, is_name
+from iyscheck.callers.lines import line_of
+from iyscheck.callers.scopes import ALL_CHANNELS, CALL_NAMES, DEFAULT_CALLS, Caller, CallName
+from iyscheck.consent import Channel
+from iyscheck.errors import CallersFileError
+from iyscheck.keys import read_small, why_not
+from iyscheck.question import MAX_BRAND_CODE
+
+MAX_FILE_BYTES: Final = 4 * 1024 * 1024
+"""Some ten thousand callers."""
+
+MAX_RATE: Final = 10**9
+MAX_STREAMS: Final = 100_000
+RESERVED: Final = frozenset({"anonymous"})
+"""What logs and metrics call whoever has no name."""
+
+_ROOT: Final = 0
+_WRITABLE: Final = stat.S_IWGRP | stat.S_IWOTH
+_NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_KEY: Final = re.compile(r"([0-9a-f]{8,64}):([0-9a-f]{64})")
+_FIELDS: Final = ("keys", "certificates", "brands", "channels", "calls", "addresses", "rate", "streams")
+_AT_LINE: Final = re.compile(r"\(at line ([0-9]+), column [0-9]+\)")
+_EXAMPLE: Final = "Begin with [caller.NAME]; `iyscheck callers new-key NAME` shows what to write."
+
+ItemT = TypeVar("ItemT")
+
+
+def is_caller_name(text: str) -> bool:
+    """Say whether a caller may be called so: 1 to 64 letters of ASCII, digits, `-`, `_`, `.`; metrics carry it."""
+    return _NAME.fullmatch(text) is not None and text not in RESERVED
+
+
+def read(path: str | os.PathLike[str]) -> Callers:
+    """Read a callers file. Raises CallersFileError, which names field and line."""
+    return read_with_stat(path)[0]
+
+
+def read_with_stat(path: str | os.PathLike[str]) -> tuple[Callers, os.stat_result]:
+    """Read a callers file, and say which state of which file it was. Raises CallersFileError."""
+    file = Path(path)
+    found, content = _read_safely(file)
+    return parsed(content, str(file)), found
+
+
+def parsed(content: bytes, name: str) -> Callers:
+    """Make callers of the bytes of a callers file; `name` is what errors call it. Raises CallersFileError."""
+    try:
+        text = content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise CallersFileError(name, f"line {line} is not UTF-8.", line=line, fix="Save it as UTF-8.") from None
+    try:
+        # Windows' line ends are fine in TOML; the mark that some editors put before UTF-8 is not.
+        document = tomllib.loads(text.removeprefix("\ufeff"))
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
+        at = _AT_LINE.search(str(error))
+        told = "it is not TOML" if at is None else f"line {at[1]} is not TOML"
+        line_number = None if at is None else int(at[1])
+        # The parser's own words may quote the file, and what stands there may be a key in the wrong place.
+        raise CallersFileError(name, f"{told}.", line=line_number, fix="Are quotes and brackets closed?") from None
+    return Callers(_Document(name, text).entries(document))
+
+
+class _Document:
+    """One callers file while it is read: its name and text, to say where something is wrong."""
+
+    def __init__(self, name: str, text: str) -> None:
+        self._name = name
+        self._text = text
+
+    def wrong(self, path: tuple[str, ...], problem: str, fix: str = "") -> NoReturn:
+        """Refuse the file for what stands at a path of keys."""
+        line = line_of(self._text, path)
+        where = self._name if line is None else f"{self._name}, line {line}"
+        raise CallersFileError(".".join(path), f"{problem} ({where}).", line=line, fix=fix)
+
+    def entries(self, document: Mapping[str, object]) -> list[Entry]:
+        """Read all callers, and see that nothing names two of them."""
+        self._only(document, (), ("caller",))
+        tables = document.get("caller", {})
+        if not isinstance(tables, dict) or not tables:
+            raise CallersFileError(self._name, "it lists no callers.", fix=_EXAMPLE)
+        entries = [self._entry(name, table) for name, table in tables.items()]
+        self._once(entries, "keys", lambda entry: (key.key_id for key in entry.keys))
+        self._once(entries, "certificates", lambda entry: entry.certificates)
+        return entries
+
+    def _entry(self, name: str, table: object) -> Entry:
+        path = ("caller", name)
+        if not is_caller_name(name):
+            problem = "is taken: logs and metrics use it" if name in RESERVED else "is not a name for a caller"
+            self.wrong(path, problem, "Use 1 to 64 letters (a-z, A-Z), digits, - _ and dots.")
+        if not isinstance(table, dict):
+            self.wrong(path, "must be a table", f"Write [caller.{name}] and its rules below.")
+        self._only(table, path, _FIELDS)
+        if "brands" not in table:
+            self.wrong((*path, "brands"), "is missing", 'List brand codes, or write brands = "all".')
+        keys = frozenset(self._items(table, path, "keys", _key, "iyscheck callers new-key NAME prints one"))
+        if len({key.key_id for key in keys}) != len(keys):
+            self.wrong((*path, "keys"), "has two keys of one id", "Keep one of them.")
+        certificates = frozenset(self._items(table, path, "certificates", _certificate, _CERTIFICATE_FIX))
+        if not keys and not certificates:
+            self.wrong(path, "has neither keys nor certificates, so nobody can be it", "Give it one, or take it out.")
+        return Entry(caller=self._caller(name, table, path), keys=keys, certificates=certificates)
+
+    def _caller(self, name: str, table: Mapping[str, object], path: tuple[str, ...]) -> Caller:
+        brands = None
+        if table["brands"] != "all":
+            fix = f'Brand codes are whole numbers from 1 to {MAX_BRAND_CODE}; or write brands = "all"'
+            brands = frozenset(self._items(table, path, "brands", _brand, fix))
+        channels, calls = ALL_CHANNELS, DEFAULT_CALLS
+        if "channels" in table:
+            names = ", ".join(channel.name for channel in Channel)
+            channels = frozenset(self._items(table, path, "channels", _channel, f"Known are {names}", least=1))
+        if "calls" in table:
+            known = ", ".join(CALL_NAMES)
+            calls = frozenset(self._items(table, path, "calls", _call, f"Known are {known}", least=1))
+        addresses = table.get("addresses", False)
+        if not isinstance(addresses, bool):
+            self.wrong((*path, "addresses"), "must be true or false", "It says whether plaintext is answered.")
+        return Caller(
+            name=name,
+            brands=brands,
+            channels=channels,
+            calls=calls,
+            addresses=addresses,
+            rate=self._number(table, path, "rate", MAX_RATE),
+            streams=self._number(table, path, "streams", MAX_STREAMS),
+        )
+
+    def _only(self, table: Mapping[str, object], path: tuple[str, ...], known: Collection[str]) -> None:
+        for key in table:
+            if key not in known:
+                self.wrong((*path, key), "is not known here", f"Known are: {', '.join(known)}.")
+
+    def _number(self, table: Mapping[str, object], path: tuple[str, ...], key: str, most: int) -> int | None:
+        value = table.get(key)
+        if value is None:
+            return None
+        if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+            self.wrong((*path, key), f"must be a whole number from 1 to {most}", "Leave it out for no limit.")
+        return value
+
+    def _items(
+        self,
+        table: Mapping[str, object],
+        path: tuple[str, ...],
+        key: str,
+        read_one: Callable[[object], ItemT | None],
+        fix: str,
+        *,
+        least: int = 0,
+    ) -> list[ItemT]:
+        """Read a list whose items `read_one` takes, or gives None for. Errors tell an item's place: it may be a key."""
+        values = table.get(key, [])
+        if not isinstance(values, list):
+            self.wrong((*path, key), "must be a list", f"{fix}.")
+        if len(values) < least:
+            self.wrong((*path, key), "is empty", f"{fix}. Leave it out for the default.")
+        items = []
+        for place, value in enumerate(values, 1):
+            item = read_one(value)
+            if item is None:
+                self.wrong((*path, key), f"item {place} is not one of its kind", f"{fix}.")
+            items.append(item)
+        if len(set(items)) != len(items):
+            self.wrong((*path, key), "has an item twice", "Take one of them out.")
+        return items
+
+    def _once(self, entries: Iterable[Entry], key: str, named_by: Callable[[Entry], Iterable[str]]) -> None:
+        owners: dict[str, str] = {}
+        for entry in entries:
+            for item in named_by(entry):
+                other = owners.setdefault(item, entry.caller.name)
+                if other != entry.caller.name:
+                    problem = f"{item} is also in caller.{other}.{key}"
+                    self.wrong(("caller", entry.caller.name, key), problem, "It can name one caller only.")
+
+
+_CERTIFICATE_FIX: Final = (
+    "Names of certificates are `dns:` and a host in lower case, whose first label may be *, or a URI such as "
+    "spiffe://acme.example/gateway"
+)
+
+
+def _key(value: object) -> Key | None:
+    found = _KEY.fullmatch(value) if isinstance(value, str) else None
+    return None if found is None else Key(found[1], bytes.fromhex(found[2]))
+
+
+def _certificate(value: object) -> str | None:
+    return value if isinstance(value, str) and is_name(value) else None
+
+
+def _brand(value: object) -> int | None:
+    ok = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= MAX_BRAND_CODE
+    return value if ok and isinstance(value, int) else None
+
+
+def _channel(value: object) -> Channel | None:
+    return Channel.__members__.get(value) if isinstance(value, str) else None
+
+
+def _call(value: object) -> CallName | None:
+    return next((name for name in CALL_NAMES if name == value), None)
+
+
+def _read_safely(path: Path) -> tuple[os.stat_result, bytes]:
+    """Read a small regular file that only its owner can change: root or ourselves."""
+    try:
+        found, content = read_small(path, MAX_FILE_BYTES)
+    except FileNotFoundError:
+        raise CallersFileError(str(path), "it does not exist.", fix=_EXAMPLE) from None
+    except (OSError, ValueError) as error:
+        raise CallersFileError(str(path), f"it cannot be read: {why_not(error)}.") from error
+    if not stat.S_ISREG(found.st_mode):
+        raise CallersFileError(str(path), "it is not a regular file.")
+    if found.st_mode & _WRITABLE:
+        raise CallersFileError(
+            str(path),
+            f"others than its owner can write it (mode {stat.S_IMODE(found.st_mode):04o}), and so let themselves in.",
+            fix=f"Run: chmod go-w {shlex.quote(str(path))}",
+        )
+    if found.st_uid not in {_ROOT, os.geteuid()}:
+        raise CallersFileError(
+            str(path),
+            "it belongs to another user, who can let himself in.",
+            fix=f"Run as root: chown root {shlex.quote(str(path))}",
+        )
+    if len(content) > MAX_FILE_BYTES:
+        raise CallersFileError(str(path), f"it has more than {MAX_FILE_BYTES} bytes.", fix="Is it the right path?")
+    return found, content

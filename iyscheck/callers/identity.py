@@ -1,0 +1,212 @@
+"""Who a call is from: an API key, a client certificate, or both.
+
+A key is 32 random bytes in hex, with an id to find it by: `iys1_<id>_<key>`. Hex is safe in any URL, shell and header,
+and a double click takes all of it. The callers file holds the SHA-256 of the whole text, which is enough: nobody can
+guess 32 random bytes. So the file reveals no key, and `printf %s KEY | sha256sum` computes its line.
+
+A certificate is known by its names (SAN), which the transport has verified. They come with their types, because
+gRPC's `x509_subject_alternative_name` drops them: there a URI or an e-mail `gw1.acme.example` reads like that host.
+
+Nothing that is presented gets into an error: it may be a key with a typing mistake in it.
+"""
+
+import hashlib
+import hmac
+import re
+import secrets
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from iyscheck.callers.scopes import Caller
+from iyscheck.errors import CallersDisagreeError, CallerUnknownError
+
+KEY_BYTES: Final = 32
+KEY_ID_BYTES: Final = 8
+_KEY: Final = re.compile(r"iys1_([0-9a-f]{8,64})_[0-9a-f]{64}")
+_BEARER: Final = re.compile(r"(?i:bearer) +(\S+)")
+_NOBODYS_DIGEST: Final = bytes(hashlib.sha256().digest_size)
+
+DNS: Final = "dns:"
+WILDCARD: Final = "dns:*."
+_LABEL: Final = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
+_ONE_LABEL: Final = re.compile(_LABEL)
+_HOST: Final = re.compile(rf"dns:(?:\*\.)?{_LABEL}(?:\.{_LABEL})*")
+_LONGEST_HOST: Final = 253
+_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[!-~]{1,2048}")
+
+_NAME_A_CALLER: Final = (
+    "Present a key (authorization: Bearer iys1_…) or a client certificate that the callers file lists."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """What the callers file holds of a key: the id, and the SHA-256 of the key's text."""
+
+    key_id: str
+    digest: bytes = field(repr=False)
+
+    @property
+    def line(self) -> str:
+        """The text for the callers file."""
+        return f"{self.key_id}:{self.digest.hex()}"
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class NewKey:
+    """A key that was just made: `text` is to be shown once, `key` is for the callers file."""
+
+    text: str
+    key: Key
+
+    def __repr__(self) -> str:
+        return f"<NewKey {self.key.key_id}>"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        raise TypeError("a new key is not pickled")
+
+    @classmethod
+    def create(cls) -> "NewKey":
+        """Make a random key."""
+        key_id = secrets.token_hex(KEY_ID_BYTES)
+        text = f"iys1_{key_id}_{secrets.token_hex(KEY_BYTES)}"
+        return cls(text, Key(key_id, hashlib.sha256(text.encode()).digest()))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """One caller of the callers file, and what names it. Certificates: `dns:HOST`, `dns:*.HOST` or a URI."""
+
+    caller: Caller
+    keys: frozenset[Key]
+    certificates: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Identity:
+    """Who a call is from, and by what: the key, if any, and the names of the certificate."""
+
+    caller: Caller
+    key: Key | None
+    names: tuple[str, ...]
+
+
+class Callers:
+    """All callers of one reading of the callers file. Safe to share between threads: it never changes."""
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self.entries: Mapping[str, Entry] = {entry.caller.name: entry for entry in entries}
+        self._by_key = {key.key_id: (key, entry.caller) for entry in self.entries.values() for key in entry.keys}
+        self._by_certificate = {name: entry.caller for entry in self.entries.values() for name in entry.certificates}
+
+    def identify(self, bearer: str | None, names: Sequence[str] = ()) -> Identity:
+        """Say who presents this key (without the word Bearer) and a certificate of these names, as `names_of` gives.
+
+        A key that is presented must be right, also beside a certificate that is known. A certificate that names no
+        caller says nothing: the transport may demand one of everybody. Raises CallerUnknownError and
+        CallersDisagreeError.
+        """
+        key, by_key = (None, None) if bearer is None else self._of_key(bearer)
+        by_names = self._of_names(names)
+        if by_key is not None and by_names is not None and by_key is not by_names:
+            raise CallersDisagreeError(
+                "The key and the client certificate name different callers.", fix="Present those of one caller."
+            )
+        caller = by_key or by_names
+        if caller is None:
+            raise CallerUnknownError(
+                "The client certificate names no caller."
+                if names
+                else "No key and no client certificate was presented.",
+                fix=_NAME_A_CALLER,
+            )
+        return Identity(caller=caller, key=key, names=tuple(names))
+
+    def still(self, identity: Identity) -> bool:
+        """Say whether who was identified by an earlier reading is the same caller, with the same rules, by this one.
+
+        A key or certificate that was added to the caller since changes nothing; one that was used and is gone does.
+        """
+        key = identity.key
+        if key is not None and self._by_key.get(key.key_id, (None, None))[0] != key:
+            return False
+        try:
+            by_names = self._of_names(identity.names)
+        except CallersDisagreeError:
+            return False
+        by_key = None if key is None else self._by_key[key.key_id][1]
+        named = {caller.name for caller in (by_key, by_names) if caller is not None}
+        entry = self.entries.get(identity.caller.name)
+        return entry is not None and named == {entry.caller.name} and entry.caller == identity.caller
+
+    def _of_key(self, bearer: str) -> tuple[Key, Caller]:
+        """Find who a key is of. What is of the right form costs the same, whether the id is known or not."""
+        # The form is known to all, so it may be told at once; its fixed length bounds what is hashed.
+        found = _KEY.fullmatch(bearer)
+        if found is None:
+            raise CallerUnknownError(
+                "The key is not of the form iys1_<id>_<key>.", fix="Send it whole, as it was made."
+            )
+        presented = hashlib.sha256(bearer.encode()).digest()
+        known = self._by_key.get(found[1])
+        same = hmac.compare_digest(presented, _NOBODYS_DIGEST if known is None else known[0].digest)
+        if known is None or not same:
+            raise CallerUnknownError("No caller has this key.", fix=_NAME_A_CALLER)
+        return known
+
+    def _of_names(self, names: Iterable[str]) -> Caller | None:
+        """Find who a certificate is of; its own exact name before a wildcard. Raises CallersDisagreeError."""
+        found: dict[str, Caller] = {}
+        for name in names:
+            if name.startswith(WILDCARD):
+                continue  # a certificate for all hosts of a domain is none of them
+            caller = self._by_certificate.get(name)
+            if caller is None and name.startswith(DNS):
+                label, _, rest = name.removeprefix(DNS).partition(".")
+                caller = self._by_certificate.get(WILDCARD + rest) if _ONE_LABEL.fullmatch(label) else None
+            if caller is not None:
+                found[caller.name] = caller
+        if len(found) > 1:
+            raise CallersDisagreeError(
+                "The names of the client certificate are those of different callers.",
+                fix="Use a certificate with the names of one caller.",
+            )
+        return next(iter(found.values()), None)
+
+
+def bearer_of(authorization: str | None) -> str | None:
+    """Take the key out of an authorization header; None if there is no header. Raises CallerUnknownError."""
+    if authorization is None:
+        return None
+    found = _BEARER.fullmatch(authorization)
+    if found is None:
+        raise CallerUnknownError("The authorization header holds no Bearer key.", fix=_NAME_A_CALLER)
+    return found[1]
+
+
+def names_of(properties: Mapping[str, Any]) -> tuple[str, ...]:
+    """Take the names of a verified certificate out of gRPC's properties of a connection (its `auth_context`).
+
+    Of these `peer_dns` and `peer_uri` are read, which keep the types of the names.
+    """
+    hosts = (DNS + name.decode("utf-8", "replace").lower() for name in properties.get("peer_dns", ()))
+    uris = (name.decode("utf-8", "replace") for name in properties.get("peer_uri", ()))
+    return (*filter(_is_host, hosts), *filter(_is_uri, uris))
+
+
+def is_name(text: str) -> bool:
+    """Say whether a text is what `certificates` of the callers file may hold: `dns:HOST`, `dns:*.HOST` or a URI.
+
+    Hosts are in lower case; the `*` stands for exactly one label.
+    """
+    return _is_host(text) or _is_uri(text)
+
+
+def _is_host(text: str) -> bool:
+    return len(text) <= len(DNS) + _LONGEST_HOST and _HOST.fullmatch(text) is not None
+
+
+def _is_uri(text: str) -> bool:
+    """Say whether a text is a URI with an authority. A URI that begins with `dns:` would read like a host."""
+    return not text.startswith(DNS) and _URI.fullmatch(text) is not None
