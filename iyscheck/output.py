@@ -8,12 +8,13 @@ reads the same in every locale.
 import codecs
 import io
 import json
+import os
 import sys
 import unicodedata
 from contextlib import suppress
 from typing import Final
 
-from iyscheck.errors import InputError, IyscheckError, ServiceError
+from iyscheck.errors import InputError, IyscheckError, ServiceError, SystemRefusedError
 
 _HANDLER: Final = "iyscheck.plain"
 _NO_DECOMPOSITION: Final = {"ı": "i", "“": '"', "”": '"', "’": "'", "–": "-", "…": "..."}
@@ -30,6 +31,28 @@ def take_any_letter() -> None:
 def as_json(value: object) -> str:
     """Write JSON for a program, in ASCII. `value` is of dicts, lists, texts, numbers, bools and None."""
     return json.dumps(value, ensure_ascii=True)
+
+
+class Told(SystemExit):
+    """The end of a command that has said already why."""
+
+
+def say(text: str) -> None:
+    """Print a line for whoever asked. Raises SystemRefusedError where nobody can read it, as on a full disk."""
+    try:
+        print(text, flush=True)  # noqa: T201 - that is its purpose
+    except OSError as error:
+        with suppress(OSError, ValueError):  # what is left in the buffer would fail once more at the very end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemRefusedError(f"Standard output cannot be written: {error.strerror or 'no reason given'}.") from None
+
+
+def tell_usage(*, with_json: bool) -> None:
+    """Tell a program that its command line was wrong; people read the usage on standard error."""
+    if with_json:
+        told = {"reason": "USAGE", "field": "", "message": "The command line is wrong.", "fix": "See standard error."}
+        with suppress(OSError):
+            print(as_json({"error": told}), flush=True)  # noqa: T201 - that is its purpose
 
 
 def tell_error(program: str, error: IyscheckError, *, with_json: bool) -> None:

@@ -15,6 +15,7 @@ from unittest.mock import patch
 import lmdb
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from iyscheck import address
 from iyscheck.consent import Channel, MessageClass, Reason
@@ -129,6 +130,22 @@ def close_under_threads(path: str, kernel: str) -> None:
         assert not hammer.faults, hammer.faults
     wait_until(lambda: not mapped(Path(path)) and threading.active_count() == before)
     sys.stdout.write("closed")
+
+
+class TestExempt:
+    """Exempt messages do not read the store, whatever became of it."""
+
+    def test_closed(self, tmp_path: Path) -> None:
+        """A batch of exempt messages is permitted by a closed engine; a commercial question among them ends that."""
+        code = Question(context=replace(MESAJ, message_class=MessageClass.SECURITY_CODE), address=PEOPLE[0])
+        with open_engine(make_store(tmp_path / "store")) as engine:
+            pass
+        batch = engine.check_many([code, code])
+
+        assert [item.reason for item in batch if isinstance(item, Answer)] == [Reason.EXEMPT_MESSAGE] * 2
+        assert engine.check_many([]).items == []
+        with pytest.raises(StoreClosedError):
+            engine.check_many([code, Question(context=MESAJ, address=PEOPLE[0])])
 
 
 class TestClosing:

@@ -11,7 +11,7 @@ import typer
 
 from iyscheck import output
 from iyscheck.cli import callers, certs, check, info, keys
-from iyscheck.errors import IyscheckError
+from iyscheck.errors import IyscheckError, SystemRefusedError
 
 FAILED: Final = 2
 INTERRUPTED: Final = 130
@@ -57,6 +57,13 @@ def main() -> None:
         output.tell_error("iyscheck", error, with_json=with_json)
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
+    except OSError as error:  # of what is left then: standard output on a full disk
+        refused = SystemRefusedError(f"The system refused something: {error.strerror or 'no reason given'}.")
+        output.tell_error("iyscheck", refused, with_json=with_json)
+    except SystemExit as ended:
+        if ended.code == FAILED and "serve" not in sys.argv[1:2]:
+            output.tell_usage(with_json=with_json)
+        raise
     except Exception as error:  # noqa: BLE001 - a traceback may show what was asked; the type says enough
         unexpected = IyscheckError(f"iyscheck itself failed ({type(error).__name__}).", fix="Please report it.")
         output.tell_error("iyscheck", unexpected, with_json=with_json)

@@ -84,7 +84,7 @@ def new_key(
     new = NewKey.create()
     if as_json:
         fields = {"caller": name, "key": new.text, "key_id": new.key.key_id, "line": new.key.line}
-        typer.echo(output.as_json(fields))
+        output.say(output.as_json(fields))
         return
     words = CALLER_WORDS[language]
     typer.echo(words.new_key.format(name=name), err=True)
@@ -98,12 +98,12 @@ def list_callers(file: File, *, language: Lang = Language.ENGLISH, as_json: Json
     """Print every caller."""
     entries = read(file).entries.values()
     if as_json:
-        typer.echo(output.as_json({"callers": [_fields(entry) for entry in entries]}))
+        output.say(output.as_json({"callers": [_fields(entry) for entry in entries]}))
         return
     for entry in entries:
-        typer.echo(entry.caller.name)
+        output.say(entry.caller.name)
         for name, value in _rows(entry, CALLER_WORDS[language]):
-            typer.echo(f"  {name:<13} {value}")
+            output.say(f"  {name:<13} {value}")
 
 
 @app.command("check", help=CHECK_HELP)
@@ -158,9 +158,9 @@ def whoami(file: File, *, language: Lang = Language.ENGLISH, as_json: Json = Fal
         return
     name, key_id = found.caller.name, "" if found.key is None else found.key.key_id
     if as_json:
-        typer.echo(output.as_json({"caller": name, "key_id": key_id}))
+        output.say(output.as_json({"caller": name, "key_id": key_id}))
         return
-    typer.echo(CALLER_WORDS[language].of_caller.format(name=name, key_id=key_id))
+    output.say(CALLER_WORDS[language].of_caller.format(name=name, key_id=key_id))
 
 
 def _key_from_input() -> str:
@@ -192,10 +192,10 @@ def _tell_verdict(verdict: Verdict, language: Language, *, as_json: bool) -> Non
     words, explanation = CALLER_WORDS[language], VERDICTS[language][verdict]
     if as_json:
         fields = {"allowed": verdict.allowed, "reason": verdict.value, "why": explanation.why, "do": explanation.do}
-        typer.echo(output.as_json(fields))
+        output.say(output.as_json(fields))
     else:
-        typer.echo(f"{words.allowed if verdict.allowed else words.not_allowed}  {verdict.value}")
-        typer.echo(f"{explanation.why} {explanation.do}")
+        output.say(f"{words.allowed if verdict.allowed else words.not_allowed}  {verdict.value}")
+        output.say(f"{explanation.why} {explanation.do}")
     if not verdict.allowed:
         raise typer.Exit(NOT_ALLOWED)
 
@@ -207,7 +207,7 @@ def _tell_file(callers: Callers, language: Language, *, as_json: bool) -> None:
         "keys": sum(len(entry.keys) for entry in entries),
         "certificates": sum(len(entry.certificates) for entry in entries),
     }
-    typer.echo(output.as_json(counts) if as_json else CALLER_WORDS[language].good_file.format(**counts))
+    output.say(output.as_json(counts) if as_json else CALLER_WORDS[language].good_file.format(**counts))
 
 
 def _fields(entry: Entry) -> dict[str, object]:

@@ -63,12 +63,12 @@ def dev(
         raise SettingsError("DIRECTORY", f"{directory} cannot be written: {error.strerror}.") from None
     ends = (now + timedelta(days=DAYS)).strftime("%Y-%m-%dT%H:%M:%SZ")
     if as_json:
-        typer.echo(
+        output.say(
             output.as_json({"files": [str(path) for path in paths], "ends": ends, "client": f"dns:{CLIENT_NAME}"})
         )
         return
-    typer.echo(f"Made {', '.join(_NAMES)} in {directory}. They end at {ends}, and are for trying only.")
-    typer.echo(f'In a callers file the client is: certificates = ["dns:{CLIENT_NAME}"]')
+    output.say(f"Made {', '.join(_NAMES)} in {directory}. They end at {ends}, and are for trying only.")
+    output.say(f'In a callers file the client is: certificates = ["dns:{CLIENT_NAME}"]')
 
 
 def _write(path: Path, content: bytes, mode: int) -> None:

@@ -136,7 +136,7 @@ def check(  # noqa: PLR0913 - one parameter for each option
         )
     cause = why_unreadable(text, channel) if answer.reason is Reason.INVALID_ADDRESS else None
     hint = "" if cause is None else explain_unreadable(cause, language)
-    typer.echo(_as_json(answer, language, hint) if as_json else _as_text(answer, language, hint))
+    output.say(_as_json(answer, language, hint) if as_json else _as_text(answer, language, hint))
     if not answer.permitted:
         raise typer.Exit(DENIED)
 

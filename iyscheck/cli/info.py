@@ -2,8 +2,6 @@
 
 from typing import Final
 
-import typer
-
 from iyscheck import output
 from iyscheck.cli.check import DEFAULT_SERVER, DEFAULT_TIMEOUT_S, Json, Server, Timeout, moment
 from iyscheck.cli.reaching import ApiKeyFile, TlsCa, TlsCert, TlsKey, reached
@@ -35,10 +33,10 @@ def info(
     with Client(server, **reached(tls_ca, tls_cert, tls_key, api_key_file)) as client:
         fields = _fields(asked(lambda left_s: client.server_info(timeout_s=left_s), timeout_s))
     if as_json:
-        typer.echo(output.as_json(fields))
+        output.say(output.as_json(fields))
         return
     for name, value in fields.items():
-        typer.echo(f"{name:<27} {'-' if value is None else value}")
+        output.say(f"{name:<27} {'-' if value is None else value}")
 
 
 def _fields(found: ServerInfo) -> dict[str, str | int | bool | None]:

@@ -75,7 +75,7 @@ def _load(path: Path) -> AddressKey | StoreKey:
 def _tell(keys: list[tuple[Path, AddressKey | StoreKey]], *, as_json: bool) -> None:
     found = [{"file": str(path), "kind": key.kind, "key_id": key.key_id.hex()} for path, key in keys]
     if as_json:
-        typer.echo(output.as_json({"keys": found}))
+        output.say(output.as_json({"keys": found}))
         return
     for key in found:
-        typer.echo(f"{key['kind']:<11}  {key['key_id']}  {key['file']}")
+        output.say(f"{key['kind']:<11}  {key['key_id']}  {key['file']}")

@@ -111,7 +111,10 @@ class AsyncClient:
         They travel in as many batches as the server's limits need; each batch is answered from one snapshot.
         """
         batches = self._conversation.batches(
-            questions, limits=await self._limits(), min_position=min_position, client_reference=client_reference
+            questions,
+            limits=await self._limits(timeout_s),
+            min_position=min_position,
+            client_reference=client_reference,
         )
         answers: list[Answer | ItemError] = []
         for batch in batches:
@@ -184,7 +187,7 @@ class AsyncClient:
         flight = self._conversation.flight(
             recipients,
             calls.ColumnCall(context=context, address_key_id=address_key_id, min_position=min_position),
-            limits=await self._limits(),
+            limits=await self._limits(timeout_s),
             frame_size=frame_size,
             window=window,
         )
@@ -216,8 +219,8 @@ class AsyncClient:
         )
         return self._conversation.info_reply(response)
 
-    async def _limits(self) -> ServerInfo:
-        return self._conversation.limits or await self.server_info()
+    async def _limits(self, timeout_s: float | None) -> ServerInfo:
+        return self._conversation.limits or await self.server_info(timeout_s=timeout_s)
 
     async def _limits_at_once(self) -> ServerInfo:
         """Ask without patience: who gathers calls has one of its own, and tells them why they wait."""

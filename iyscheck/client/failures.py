@@ -162,9 +162,9 @@ def _unexplained(status: grpc.StatusCode, kind: type[ServiceError], *, target: s
 def late(*, target: str, timeout_s: float | None = None) -> ServiceUnavailableError:
     """Make the error of an answer that did not come in time."""
     return ServiceUnavailableError(
-        f"{target} did not answer {'in time' if timeout_s is None else f'within {timeout_s:g} s'}.",
+        f"{target} did not answer {'in time' if timeout_s is None else f'within {timeout_s:.3g} s'}.",
         code="DEADLINE_EXCEEDED",
-        fix="Try again, or allow more time.",
+        fix="Try again, or allow more time. Is `iyscheck serve` running there?",
     )
 
 

@@ -44,6 +44,8 @@ class Route:
     metadata: tuple[tuple[str, str], ...] | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        if not self.target.strip():
+            raise SettingsError("target", "is empty.", fix="Name the server as HOST:PORT.")
         if self.api_key is not None and not (self.api_key.isascii() and self.api_key.isprintable() and self.api_key):
             raise SettingsError(
                 "api_key", "holds what no key can.", fix="It is one line, as `iyscheck callers new-key` printed it."

@@ -112,7 +112,7 @@ class Client:
         They travel in as many batches as the server's limits need; each batch is answered from one snapshot.
         """
         batches = self._conversation.batches(
-            questions, limits=self._limits(), min_position=min_position, client_reference=client_reference
+            questions, limits=self._limits(timeout_s), min_position=min_position, client_reference=client_reference
         )
         answers: list[Answer | ItemError] = []
         for batch in batches:
@@ -186,7 +186,7 @@ class Client:
         flight = self._conversation.flight(
             recipients,
             calls.ColumnCall(context=context, address_key_id=address_key_id, min_position=min_position),
-            limits=self._limits(),
+            limits=self._limits(timeout_s),
             frame_size=frame_size,
             window=window,
         )
@@ -217,8 +217,8 @@ class Client:
         )
         return self._conversation.info_reply(response)
 
-    def _limits(self) -> ServerInfo:
-        return self._conversation.limits or self.server_info()
+    def _limits(self, timeout_s: float | None) -> ServerInfo:
+        return self._conversation.limits or self.server_info(timeout_s=timeout_s)
 
     def _limits_at_once(self) -> ServerInfo:
         """Ask without patience: who gathers calls has one of its own, and tells them why they wait."""

@@ -235,10 +235,13 @@ class Engine:
         """
         questions = questions if isinstance(questions, list | tuple) else list(questions)
         batch = Batch(questions, self._recipients, self._store_key)
-        self._be_ready(min_position, timeout_s)
-        with self._opened.store.snapshot() as snapshot:
-            self._opened.see(snapshot.position)
-            answer = batch.answer(snapshot, self._answers)
+        if batch.reads:
+            self._be_ready(min_position, timeout_s)
+            with self._opened.store.snapshot() as snapshot:
+                self._opened.see(snapshot.position)
+                answer = batch.answer(snapshot, snapshot.position, self._answers)
+        else:
+            answer = batch.answer(None, self._opened.seen, self._answers)
         if self._answered is not None:
             batch.tell(self._answered, caller, answer)
         return answer

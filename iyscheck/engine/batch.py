@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from iyscheck import address as address_form
+from iyscheck.change import Position
 from iyscheck.engine.answers import Answered, Answers
 from iyscheck.engine.recipients import Recipients
 from iyscheck.errors import QuestionError
@@ -24,11 +25,19 @@ class Batch:
         packed = store_key.tags(column).tobytes()
         self._tags = [packed[at : at + TOKEN_BYTES] for at in range(0, len(packed), TOKEN_BYTES)]
 
-    def answer(self, snapshot: Snapshot, answers: Answers) -> BatchAnswer:
-        """Answer all from one snapshot. Raises StoreError."""
+    @property
+    def reads(self) -> bool:
+        """Whether anything in it needs the store: exempt messages do not."""
+        return any(
+            isinstance(question, Question) and not question.context.message_class.exempt and isinstance(token, bytes)
+            for question, token in zip(self._questions, self._tokens, strict=True)
+        )
+
+    def answer(self, snapshot: Snapshot | None, position: Position, answers: Answers) -> BatchAnswer:
+        """Answer all from one snapshot, which may be None where the store is not read. Raises StoreError."""
         each = zip(self._questions, self._tokens, self._tags, strict=True)
         items = [_item(snapshot, answers, question, token, tag) for question, token, tag in each]
-        return BatchAnswer(items=items, envelope=answers.batch_envelope(items, snapshot.position))
+        return BatchAnswer(items=items, envelope=answers.batch_envelope(items, position))
 
     def tell(self, answered: Answered, caller: str, answer: BatchAnswer) -> None:
         """Tell of those questions that were answered."""
@@ -39,7 +48,7 @@ class Batch:
 
 
 def _item(
-    snapshot: Snapshot, answers: Answers, question: Question | ItemError, token: bytes | ItemError, tag: bytes
+    snapshot: Snapshot | None, answers: Answers, question: Question | ItemError, token: bytes | ItemError, tag: bytes
 ) -> Answer | ItemError:
     if isinstance(question, ItemError):
         return question
@@ -47,6 +56,8 @@ def _item(
         return token
     if question.context.message_class.exempt:
         return answers.exempt(question.context)
+    if snapshot is None:
+        raise RuntimeError("a commercial question is not answered without the store")
     try:
         return answers.single(snapshot, question.context, tag)
     except QuestionError as error:

@@ -1,9 +1,13 @@
 """The command `iyscheck-loader`. Exit codes: 0 done; 1 rejects wait for acceptance, or faults; 2 error."""
 
+import sys
+
 import typer
 
 from iyscheck import output
+from iyscheck.errors import SystemRefusedError
 from loader.cli import accept_gap, accept_rejects, follow, load, rebuild_index, status, verify
+from loader.cli.failures import EXIT_ERROR
 
 app = typer.Typer(
     name="iyscheck-loader",
@@ -25,4 +29,15 @@ app.command("rebuild-index")(rebuild_index.rebuild_index)
 def main() -> None:
     """Run the command line."""
     output.take_any_letter()
-    app()
+    try:
+        app()
+    except output.Told:
+        raise
+    except SystemExit as ended:
+        if ended.code == EXIT_ERROR:
+            output.tell_usage(with_json="--json" in sys.argv[1:])
+        raise
+    except OSError as error:  # the help on a full disk
+        refused = SystemRefusedError(f"The system refused something: {error.strerror or 'no reason given'}.")
+        output.tell_error("iyscheck-loader", refused, with_json=False)
+        sys.exit(EXIT_ERROR)

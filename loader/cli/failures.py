@@ -23,7 +23,7 @@ def errors(*, as_json: bool) -> Iterator[None]:
     except (typer.Exit, typer.Abort):
         raise
     except BrokenPipeError:
-        raise typer.Exit(EXIT_ERROR) from None
+        raise output.Told(EXIT_ERROR) from None
     except MemoryError:
         _end(MemoryShortError("There is not enough memory.", fix="Lower --commit-rows."), as_json=as_json)
     except OSError as error:  # of what is left then: standard output on a full disk, no thread, no temporary folder
@@ -38,4 +38,4 @@ def errors(*, as_json: bool) -> Iterator[None]:
 
 def _end(error: IyscheckError, *, as_json: bool) -> NoReturn:
     output.tell_error("iyscheck-loader", error, with_json=as_json)
-    raise typer.Exit(EXIT_ERROR) from None
+    raise output.Told(EXIT_ERROR)

@@ -40,10 +40,11 @@ def _all_left(root: Path) -> Iterator[int | None]:
         number, _, rest = line.partition(":")
         controllers, _, path = rest.partition(":")
         if number == "0" and not controllers:
-            yield from _groups(root / "sys/fs/cgroup", path, "memory.max", "memory.current", "file")
+            yield from _groups(root / "sys/fs/cgroup", path, "memory.max", "memory.current", ("file", "shmem"))
         elif "memory" in controllers.split(","):
-            files = ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_cache")
-            yield from _groups(root / "sys/fs/cgroup/memory", path, *files)
+            cache = ("total_cache", "total_shmem")
+            mount = root / "sys/fs/cgroup/memory"
+            yield from _groups(mount, path, "memory.limit_in_bytes", "memory.usage_in_bytes", cache)
 
 
 def _available(root: Path) -> int | None:
@@ -55,7 +56,7 @@ def _available(root: Path) -> int | None:
     return None
 
 
-def _groups(mount: Path, path: str, limit: str, usage: str, cache: str) -> Iterator[int | None]:
+def _groups(mount: Path, path: str, limit: str, usage: str, cache: tuple[str, str]) -> Iterator[int | None]:
     """Say what a control group has left, and each that it is in. Inside a container its own is at the top."""
     group = mount / path.lstrip("/")
     for each in (group, *group.parents):
@@ -65,13 +66,14 @@ def _groups(mount: Path, path: str, limit: str, usage: str, cache: str) -> Itera
     yield _left(mount, limit, usage, cache)
 
 
-def _left(group: Path, limit: str, usage: str, cache: str) -> int | None:
+def _left(group: Path, limit: str, usage: str, cache: tuple[str, str]) -> int | None:
+    """Say what a group has left. Its cache can be taken back, but for what is in memory only (tmpfs)."""
     most, used = _text(group / limit).strip(), _text(group / usage).strip()
     if not most.isdecimal() or not used.isdecimal():  # "max", or no such group here
         return None
     facts = dict(line.split(maxsplit=1) for line in _text(group / "memory.stat").splitlines() if " " in line)
-    reusable = facts.get(cache, "0")
-    return max(int(most) - int(used) + (int(reusable) if reusable.isdecimal() else 0), 0)
+    cached, kept = (int(facts[name]) if facts.get(name, "").strip().isdecimal() else 0 for name in cache)
+    return max(int(most) - int(used) + max(cached - kept, 0), 0)
 
 
 def _text(path: Path) -> str:

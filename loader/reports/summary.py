@@ -117,7 +117,8 @@ def print_report(report: Report, *, as_json: bool, command: str = "", until_give
         typer.echo(f"Rejected rows that nobody has accepted yet: {path}")
     for line in (line for outcome in report.claims for line in _claim_lines(outcome)):
         typer.echo(line)
-    if until_given and not report.watermarks and not report.withheld and not report.stopped:
+    held = report.withheld or report.unaccepted
+    if until_given and not report.watermarks and not held and not report.stopped:
         typer.echo("Every brand's watermark had reached that time already.")
     if command and not report.watermarks and not report.withheld and not report.stopped:
         typer.echo(

@@ -216,6 +216,40 @@ class TestErrors:
         assert "Traceback" not in done.stderr
         assert "Usage:" in done.stderr + done.stdout
 
+    @pytest.mark.parametrize(
+        "arguments",
+        [("check", YES, "--nope"), ("check",), ("check", YES, *CONTEXT, "--brand", "x"), ("nonsense",)],
+        ids=" ".join,
+    )
+    def test_usage_for_programs(self, arguments: tuple[str, ...]) -> None:
+        """A program that asks for JSON gets an object also for a command line that cannot be right."""
+        done = iyscheck(*arguments, "--json")
+
+        assert done.returncode == 2
+        assert json.loads(done.stdout)["error"]["reason"] == "USAGE"
+        assert "Usage:" in done.stderr
+
+    @pytest.mark.parametrize("flags", [(), ("--json",)], ids=["text", "json"])
+    @pytest.mark.parametrize("full", [False, True], ids=["nobody reads", "disk full"])
+    def test_unread(self, shared: Service, flags: tuple[str, ...], full: bool) -> None:  # noqa: FBT001 - pytest's
+        """An answer that cannot be printed is no denial: exit code 2, and a sentence."""
+        if full:
+            writing = os.open("/dev/full", os.O_WRONLY)
+        else:
+            reading, writing = os.pipe()
+            os.close(reading)
+        asked = ["check", YES, *CONTEXT, "--server", shared.target, *flags]
+        try:
+            done = subprocess.run(
+                [sys.executable, "-c", MAIN, *asked], stdout=writing, stderr=subprocess.PIPE, text=True, check=False
+            )
+        finally:
+            os.close(writing)
+
+        assert done.returncode == 2
+        assert done.stderr.startswith("iyscheck: Standard output cannot be written: ")
+        assert done.stderr.count("\n") == 1
+
     def test_server_error(self, service: Service) -> None:
         """What the server refuses is told with its code."""
         service.reply = lambda _, context: abort(

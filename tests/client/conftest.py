@@ -22,26 +22,37 @@ class Ask(Protocol):
         *calls: Callable[[Client], T],
         address_key: AddressKey | None = None,
         monotonic: bool = False,
+        batch_timeout_s: float = 2,
     ) -> list[T]:
         """Ask."""
 
 
 def ask_sync(
-    target: str, *calls: Callable[[Client], T], address_key: AddressKey | None = None, monotonic: bool = False
+    target: str,
+    *calls: Callable[[Client], T],
+    address_key: AddressKey | None = None,
+    monotonic: bool = False,
+    batch_timeout_s: float = 2,
 ) -> list[T]:
     """Ask with the client for threads."""
-    with Client(target, address_key=address_key, timeout_s=2, batch_timeout_s=2, monotonic=monotonic) as client:
+    with Client(
+        target, address_key=address_key, timeout_s=2, batch_timeout_s=batch_timeout_s, monotonic=monotonic
+    ) as client:
         return [call(client) for call in calls]
 
 
 def ask_async(
-    target: str, *calls: Callable[[Client], T], address_key: AddressKey | None = None, monotonic: bool = False
+    target: str,
+    *calls: Callable[[Client], T],
+    address_key: AddressKey | None = None,
+    monotonic: bool = False,
+    batch_timeout_s: float = 2,
 ) -> list[T]:
     """Ask with the client for asyncio."""
 
     async def run() -> list[T]:
         async with AsyncClient(
-            target, address_key=address_key, timeout_s=2, batch_timeout_s=2, monotonic=monotonic
+            target, address_key=address_key, timeout_s=2, batch_timeout_s=batch_timeout_s, monotonic=monotonic
         ) as client:
             shaped = cast("Client", client)
             return [await cast("Awaitable[T]", call(shaped)) for call in calls]

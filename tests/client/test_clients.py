@@ -1,6 +1,7 @@
 import asyncio
 import inspect
 import itertools
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from iyscheck.errors import (
     ServiceFailedError,
     ServiceRefusedError,
     ServiceUnavailableError,
+    SettingsError,
 )
 from iyscheck.keys import AddressKey
 from iyscheck.question import Answer, Context, ItemError, Question
@@ -67,7 +69,9 @@ def check_many(client: Client, texts: list[str]) -> list[Answer | ItemError]:
     return client.check_many(Question(context=CONTEXT, address=text) for text in texts)
 
 
-def check_column(client: Client, texts: list[str], frame_size: int = 3, window: int = 4) -> ColumnResult:
+def check_column(
+    client: Client, texts: list[str], frame_size: int = 3, window: int = 4, timeout_s: float | None = None
+) -> ColumnResult:
     """Ask about a column."""
     return client.check_column(
         brand=1,
@@ -76,6 +80,7 @@ def check_column(client: Client, texts: list[str], frame_size: int = 3, window: 
         recipients=iter(texts),
         frame_size=frame_size,
         window=window,
+        timeout_s=timeout_s,
     )
 
 
@@ -521,6 +526,25 @@ class TestFailures:
 
         assert failed.value.code == "UNAVAILABLE"
         assert time.monotonic() - began < 20
+
+    def test_silent_server(self, ask: Ask) -> None:
+        """The first column of a client ends by its own deadline, though the server's limits are not known yet."""
+        with socket.create_server(("127.0.0.1", 0)) as silent:
+            began = time.monotonic()
+            with pytest.raises(ServiceUnavailableError) as failed:
+                ask(
+                    f"127.0.0.1:{silent.getsockname()[1]}",
+                    lambda client: check_column(client, [ADDRESS], timeout_s=0.3),
+                    batch_timeout_s=60,
+                )
+
+        assert failed.value.code == "DEADLINE_EXCEEDED"
+        assert time.monotonic() - began < 30
+
+    def test_no_target(self, ask: Ask) -> None:
+        """A server without a name is a mistake of its own."""
+        with pytest.raises(SettingsError, match="Name the server"):
+            ask(" ", check)
 
     def test_nobody(self, ask: Ask) -> None:
         """Where nobody listens, single questions and columns end alike."""

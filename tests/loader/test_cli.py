@@ -1,6 +1,8 @@
 import json
 import signal
 import socket
+import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -93,6 +95,34 @@ class TestLoad:
 
         assert line.strip().startswith("iyscheck-loader load a.jsonl --store")
         assert json.loads(moved.stdout)["watermarks"] == {"1": "2025-11-30T21:00:00Z"}
+
+    def test_waiting_watermark(self, command: Command) -> None:
+        """A watermark that waits for rejects is never said to have moved already; one that has moved is."""
+        write(command, "a.jsonl", brand_row(), consent(recipient="?"))
+        until = ("--complete-until", "2025-12-01 00:00:00")
+        for _ in range(2):
+            assert b"reached that time already" not in command.run("load", "a.jsonl", *until).stdout
+        write(command, "b.jsonl", brand_row(2))
+        command.run("load", "b.jsonl", "--brand", "2", *until)
+
+        assert b"reached that time already" in command.run("load", "b.jsonl", "--brand", "2", *until).stdout
+
+    def test_wrong_option(self, command: Command) -> None:
+        """A command line that cannot be right is an object, too, for a program that asks for one."""
+        ended = command.run("load", "--json")
+
+        assert ended.returncode == 2
+        assert json.loads(ended.stdout)["error"]["reason"] == "USAGE"
+
+    def test_help_on_a_full_disk(self) -> None:
+        """Help that cannot be printed ends with a sentence, not with a traceback."""
+        with Path("/dev/full").open("wb") as full:
+            ended = subprocess.run(
+                [sys.executable, "-m", "loader", "--help"], stdout=full, stderr=subprocess.PIPE, check=False
+            )
+
+        assert ended.returncode == 2
+        assert ended.stderr.startswith(b"iyscheck-loader: The system refused something: No space left")
 
     def test_day_of_daily_file(self, command: Command) -> None:
         """--date with a proof makes a daily file complete until the next midnight in Turkey."""

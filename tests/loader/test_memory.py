@@ -48,14 +48,14 @@ class TestLeft:
 
     @pytest.mark.parametrize("inside", ["/a/b", "/"])
     def test_version_2(self, tmp_path: Path, inside: str) -> None:
-        """A group's limit less what it uses, but for the cache, which can be taken back."""
+        """A group's limit less what it uses, but for the cache that can be taken back: not files in memory."""
         root = machine(tmp_path, proc__meminfo="MemAvailable: 9999999 kB\n", proc__self__cgroup=f"0::{inside}\n")
         group = root / GROUP / inside.strip("/")
         group.mkdir(parents=True, exist_ok=True)
         for name, text in {
             "max": f"{100 * MIB}\n",
             "current": f"{70 * MIB}\n",
-            "stat": f"anon 5\nfile {20 * MIB}\n",
+            "stat": f"anon 5\nfile {22 * MIB}\nshmem {2 * MIB}\n",
         }.items():
             (group / f"memory.{name}").write_text(text)
 
