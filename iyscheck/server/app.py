@@ -1,5 +1,6 @@
 """The composition root: the only place that knows all the parts, builds them, runs them and stops them."""
 
+import ctypes
 import gc
 import tempfile
 import threading
@@ -131,6 +132,9 @@ class Server:
             try:
                 server._grpc.start()
             except RuntimeError:
+                # Its C part runs by now, and its destructor would wait for a thread that there is not, for ever: so
+                # it is never destroyed. The process is about to end.
+                ctypes.pythonapi.Py_IncRef(ctypes.py_object(server._grpc))
                 raise no_threads(1) from None
             server._parts = parts.pop_all()
             return server

@@ -238,6 +238,42 @@ server._process_event_and_continue = failing
                 assert answers(server.target)
 
 
+@pytest.mark.crash
+@pytest.mark.parametrize("workers", [1, WORKERS])
+def test_no_thread_of_calls(site: Site, workers: int) -> None:
+    """A process that does not get its thread of calls ends with a sentence: it has the port, and would answer nobody."""
+    fault = """
+import sys, threading
+from pathlib import Path
+start = threading.Thread.start
+def failing(thread):
+    # As gRPC starts it, when everything else of the server is there.
+    if Path({limit!r}).exists() and getattr(thread._target, "__module__", "") == "grpc._server":
+        raise RuntimeError("can't start new thread")
+    start(thread)
+threading.Thread.start = failing
+"""
+    limit, code = site.path / "limit", site.path / "code"
+    code.mkdir()
+    (code / "sitecustomize.py").write_text(fault.format(limit=str(limit)))
+    if workers == 1:
+        limit.touch()
+    with running(site, f"--workers={workers}", PYTHONPATH=str(code)) as server:
+        if workers == 1:
+            assert server.process.wait(60) == 2
+            assert "does not start the threads that the server needs" in server.log.read_text()
+            return
+        server.wait_for("serving")
+        limit.touch()
+        os.kill(server.pids()[0], signal.SIGKILL)
+        server.wait_for("worker_failed")
+        server.wait_for("worker_died", 2)  # the killed one, and the one that could not start
+        limit.unlink()
+        server.wait_for("worker_answers", workers + 1)
+
+        assert answers(server.target)
+
+
 def test_rapid_reset(site: Site) -> None:
     """Calls that are reset at once do not pile up in memory, and honest calls are answered when that is over."""
 
