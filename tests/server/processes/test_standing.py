@@ -241,7 +241,7 @@ server._process_event_and_continue = failing
 @pytest.mark.crash
 @pytest.mark.parametrize("workers", [1, WORKERS])
 def test_no_thread_of_calls(site: Site, workers: int) -> None:
-    """A process that does not get its thread of calls ends with a sentence: it has the port, and would answer nobody."""
+    """A process that does not get its thread of calls ends with a sentence: it has a port, and answers nobody."""
     fault = """
 import sys, threading
 from pathlib import Path
