@@ -50,9 +50,7 @@ def say(text: str) -> None:
 def tell_usage(*, with_json: bool) -> None:
     """Tell a program that its command line was wrong; people read the usage on standard error."""
     if with_json:
-        told = {"reason": "USAGE", "field": "", "message": "The command line is wrong.", "fix": "See standard error."}
-        with suppress(OSError):
-            print(as_json({"error": told}), flush=True)  # noqa: T201 - that is its purpose
+        _tell_program("USAGE", "", "The command line is wrong.", "See standard error.")
 
 
 def tell_error(program: str, error: IyscheckError, *, with_json: bool) -> None:
@@ -63,11 +61,15 @@ def tell_error(program: str, error: IyscheckError, *, with_json: bool) -> None:
     if with_json:
         reason = error.code if isinstance(error, ServiceError) else error.reason
         field = error.field if isinstance(error, ServiceError | InputError) else ""
-        told = {"reason": reason, "field": field, "message": error.message, "fix": error.fix}
-        with suppress(OSError):
-            print(as_json({"error": told}), flush=True)  # noqa: T201 - that is its purpose
+        _tell_program(reason, field, error.message, error.fix)
     with suppress(OSError):
         print(f"{program}: {error}", file=sys.stderr, flush=True)  # noqa: T201 - the same
+
+
+def _tell_program(reason: str, field: str, message: str, fix: str) -> None:
+    with suppress(OSError):
+        told = {"reason": reason, "field": field, "message": message, "fix": fix}
+        print(as_json({"error": told}), flush=True)  # noqa: T201 - that is its purpose
 
 
 def _plainly(error: UnicodeError) -> tuple[str, int]:

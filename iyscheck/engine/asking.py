@@ -434,18 +434,14 @@ class Engine:
     ) -> Iterator[FrameResult]:
         first = 0
         for frame in cut(recipients):
-            if isinstance(frame, np.ndarray):
-                answer = self.check_column(
-                    context,
-                    tokens=frame,
-                    address_key_id=address_key_id,
-                    min_position=min_position,
-                    timeout_s=timeout_s,
-                    caller=caller,
-                )
-            else:
-                answer = self.check_column(
-                    context, addresses=frame, min_position=min_position, timeout_s=timeout_s, caller=caller
-                )
+            answer = self.check_column(
+                context,
+                addresses=None if isinstance(frame, np.ndarray) else frame,
+                tokens=frame if isinstance(frame, np.ndarray) else None,
+                address_key_id=address_key_id,
+                min_position=min_position,
+                timeout_s=timeout_s,
+                caller=caller,
+            )
             yield FrameResult(first=first, reasons=answer.reasons, envelope=answer.envelope)
             first += len(frame)

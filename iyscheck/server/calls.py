@@ -182,6 +182,7 @@ class Calls:
         stream = _Stream(admission, arriving)
         self._open.add(stream)
         try:
+            admission.ensure_stands()  # who was revoked between admission and list is looked for by nobody else
             yield
         finally:
             self._open.discard(stream)

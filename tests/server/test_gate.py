@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Iterator
 from itertools import product
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any, NamedTuple, TypeAlias, cast
 
 import grpc
@@ -16,6 +17,7 @@ from iyscheck import address, wire
 from iyscheck.callers.identity import NewKey
 from iyscheck.consent import Channel, MessageClass, RecipientType
 from iyscheck.question import Context, Question
+from iyscheck.server.gate import Admission, Gate, Presented
 from iyscheck.v1 import consent_check_pb2 as v1
 from tests.builders import ADDRESS_KEY, StoreBuilder
 from tests.server.conftest import CONSENTED, REFUSED, Served, Site, make_site, serve
@@ -385,6 +387,33 @@ def test_revoked(site: Site, change: str) -> None:
     assert quiet_end.value.code() is grpc.StatusCode.CANCELLED
     assert next_call == (("PERMISSION_DENIED", "BRAND_NOT_IN_SCOPE") if change == "fewer brands" else UNKNOWN)
     assert not still.HasField("error")
+
+
+def test_revoked_at_the_door(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stream whose caller is taken out just after it was let in ends, though nothing changes after that."""
+    file = write(site.path / "callers.toml", BEFORE)
+    admit = Gate.admit
+
+    def admitted(gate: Gate, presented: Presented) -> Admission:
+        found = admit(gate, presented)
+        if found.caller.name == "gone":
+            write(file, FILE)
+            eventually(lambda: callers_of(gate) is not before, "the file is read")
+        return found
+
+    def callers_of(gate: Gate) -> object:
+        return gate.callers
+
+    monkeypatch.setattr(Gate, "admit", admitted)
+    with serve(site, callers=file) as served:
+        before = served.server.calls.gate.callers
+        silent = served.stub.StreamCheck(
+            iter(SimpleQueue[v1.StreamCheckRequest]().get, None), timeout=20, metadata=bearer(GONE.text)
+        )
+        with pytest.raises(grpc.RpcError) as refused:
+            next(silent)
+
+    assert ending(refused.value) == ("PERMISSION_DENIED", "CALLER_REVOKED")
 
 
 def test_bad_edit(site: Site) -> None:
