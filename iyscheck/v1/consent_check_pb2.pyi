@@ -264,7 +264,7 @@ class ItemError(_message.Message):
     def __init__(self, reason: _Optional[str] = ..., field: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
 
 class StreamCheckRequest(_message.Message):
-    __slots__ = ("frame_id", "brand_code", "channel", "recipient_type", "message_class", "retailer_code", "addresses", "tokens", "address_key_id", "min_position", "groups", "group_addresses", "group_tokens")
+    __slots__ = ("frame_id", "brand_code", "channel", "recipient_type", "message_class", "retailer_code", "addresses", "tokens", "address_key_id", "min_position", "group_addresses", "group_tokens", "groups")
     FRAME_ID_FIELD_NUMBER: _ClassVar[int]
     BRAND_CODE_FIELD_NUMBER: _ClassVar[int]
     CHANNEL_FIELD_NUMBER: _ClassVar[int]
@@ -275,9 +275,9 @@ class StreamCheckRequest(_message.Message):
     TOKENS_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_KEY_ID_FIELD_NUMBER: _ClassVar[int]
     MIN_POSITION_FIELD_NUMBER: _ClassVar[int]
-    GROUPS_FIELD_NUMBER: _ClassVar[int]
     GROUP_ADDRESSES_FIELD_NUMBER: _ClassVar[int]
     GROUP_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
     frame_id: int
     brand_code: int
     channel: Channel
@@ -288,10 +288,10 @@ class StreamCheckRequest(_message.Message):
     tokens: bytes
     address_key_id: bytes
     min_position: Position
-    groups: _containers.RepeatedCompositeFieldContainer[Group]
     group_addresses: _containers.RepeatedScalarFieldContainer[str]
     group_tokens: bytes
-    def __init__(self, frame_id: _Optional[int] = ..., brand_code: _Optional[int] = ..., channel: _Optional[_Union[Channel, str]] = ..., recipient_type: _Optional[_Union[RecipientType, str]] = ..., message_class: _Optional[_Union[MessageClass, str]] = ..., retailer_code: _Optional[int] = ..., addresses: _Optional[_Iterable[str]] = ..., tokens: _Optional[bytes] = ..., address_key_id: _Optional[bytes] = ..., min_position: _Optional[_Union[Position, _Mapping]] = ..., groups: _Optional[_Iterable[_Union[Group, _Mapping]]] = ..., group_addresses: _Optional[_Iterable[str]] = ..., group_tokens: _Optional[bytes] = ...) -> None: ...
+    groups: _containers.RepeatedCompositeFieldContainer[Group]
+    def __init__(self, frame_id: _Optional[int] = ..., brand_code: _Optional[int] = ..., channel: _Optional[_Union[Channel, str]] = ..., recipient_type: _Optional[_Union[RecipientType, str]] = ..., message_class: _Optional[_Union[MessageClass, str]] = ..., retailer_code: _Optional[int] = ..., addresses: _Optional[_Iterable[str]] = ..., tokens: _Optional[bytes] = ..., address_key_id: _Optional[bytes] = ..., min_position: _Optional[_Union[Position, _Mapping]] = ..., group_addresses: _Optional[_Iterable[str]] = ..., group_tokens: _Optional[bytes] = ..., groups: _Optional[_Iterable[_Union[Group, _Mapping]]] = ...) -> None: ...
 
 class Group(_message.Message):
     __slots__ = ("brand_code", "channel", "recipient_type", "message_class", "retailer_code", "recipients")
