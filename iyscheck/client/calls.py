@@ -98,11 +98,12 @@ SEPARATE_CHANNEL_OPTIONS: Final = (*CHANNEL_OPTIONS, ("grpc.use_local_subchannel
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColumnCall:
-    """What all frames of one column share."""
+    """What all frames of one column share, or calls that gather: these have written already what their group says."""
 
     context: Context
     address_key_id: bytes | None
     min_position: Position | None
+    group_head: bytes = b""
 
 
 Part: TypeAlias = tuple[ColumnCall, Sequence[str | bytes]]
@@ -285,7 +286,7 @@ class Conversation:
 
     def _mixed_request(self, frame_id: int, parts: Sequence[Part]) -> pb.StreamCheckRequest:
         shared = parts[0][0]
-        groups = [wire.group(call.context, len(recipients)) for call, recipients in parts]
+        groups = [(call.group_head, len(recipients)) for call, recipients in parts]
         tokens, key_id, texts = None, shared.address_key_id, None
         if key_id is not None:
             tokens = _packed([recipient for _, recipients in parts for recipient in recipients])

@@ -27,6 +27,7 @@ _READABLE: Final = 2 * STATES
 _LISTED: Final = STATES
 _NO_PREFIX: Final = layout.key_prefix(0, 0, 0)
 """Begins the key of no record."""
+_NO_VERDICTS: Final = np.full((2, 256), Reason.UNSPECIFIED, np.uint8)
 
 
 class Answered(Protocol):
@@ -151,30 +152,42 @@ class Answers:
 
         `recipients` counts those of each group, int64; tags are uint8, shape (N, 16). Raises StoreError, KernelError.
         """
-        now = self._clock()
-        prefixes, envelopes = [], list[Envelope | ItemError]()
-        tables = np.full((len(contexts), 2, 256), Reason.UNSPECIFIED, np.uint8)
-        for at, context in enumerate(contexts):
+        now, position = self._clock(), view.position
+        prefixes, envelopes = list[bytes](), list[Envelope | ItemError]()
+        tables, which = dict[bytes, int](), list[int]()  # few: whole brands differ in nothing that the rule looks at
+        by_state = list[npt.NDArray[np.uint8]]()
+        naming = list[int]()
+        for place, context in enumerate(contexts):
             try:
                 standing = self._column_standings.of(view, context)
             except QuestionError as error:
                 prefixes.append(_NO_PREFIX)
                 envelopes.append(ItemError.of(error))
-                continue
-            tables[at] = standing.by_state[self._is_fresh(standing, now)]
-            prefixes.append(standing.prefix)
-            envelopes.append(self._envelope(view.position, standing.watermark, now, decision_id))
-        group = np.repeat(np.arange(len(contexts)), recipients)
+                table, laid_out = b"", _NO_VERDICTS
+            else:
+                fresh = self._is_fresh(standing, now)
+                prefixes.append(standing.prefix)
+                envelopes.append(self._envelope(position, standing.watermark, now, decision_id))
+                table, laid_out = standing.verdicts[fresh], standing.by_state[fresh]
+                if context.retailer is not None:
+                    naming.append(place)
+            number = tables.setdefault(table, len(by_state))
+            if number == len(by_state):
+                by_state.append(laid_out)
+            which.append(number)
+        group = np.arange(len(contexts)).repeat(recipients)
         states = view.mixed_states(prefixes, group, tags, kernel, self._nobody)
-        reasons = tables[group, 0, states]
+        if len(by_state) == 1:
+            reasons = by_state[0][0].take(states)
+        else:
+            reasons = np.array(by_state)[np.array(which)[group], 0, states]
         ends = recipients.cumsum()
-        for at, context in enumerate(contexts):
-            if context.retailer is not None and isinstance(envelopes[at], Envelope):
-                first = ends[at] - recipients[at]
-                rows = first + np.flatnonzero(states[first : ends[at]] & _LIST_BITS == _HAS_LIST)
-                where = (context.brand, context.channel, context.recipient_type)
-                rows = rows[view.retailer_listed(where, tags[rows], context.retailer)]
-                reasons[rows] = tables[at, 1, states[rows]]
+        for place in naming:
+            context, first, end = contexts[place], int(ends[place] - recipients[place]), int(ends[place])
+            rows = first + np.flatnonzero(states[first:end] & _LIST_BITS == _HAS_LIST)
+            where = (context.brand, context.channel, context.recipient_type)
+            rows = rows[view.retailer_listed(where, tags[rows], context.retailer or 0)]
+            reasons[rows] = by_state[which[place]][1].take(states[rows])
         return reasons, envelopes
 
     def exempt_column(self, recipients: int) -> ColumnAnswer:

@@ -26,6 +26,7 @@ class CheckHandlers:
     def __init__(self, engine: Engine, decisions: Decisions, *, max_waiters: int) -> None:
         self._engine = engine
         self._decisions = decisions
+        self._known = wire.KnownContexts()
         self._waiters = threading.BoundedSemaphore(max_waiters)
 
     def check(self, data: bytes, call: Call) -> v1.CheckResponse:
@@ -123,7 +124,7 @@ class CheckHandlers:
     def _mixed_frame(self, request: v1.StreamCheckRequest, cut: Cut, call: Call) -> v1.StreamCheckResponse:
         """Answer a frame of several groups; one at fault harms only itself."""
         try:
-            frame = wire.mixed_of(request, cut)
+            frame = wire.mixed_of(request, cut, self._known)
             groups = _admitted(frame.groups, call.admission, plaintext=frame.tokens is None)
             with self._patience(call, frame.min_position) as seconds:
                 answer = self._engine.check_groups(

@@ -17,6 +17,7 @@ from typing import Final, Generic, Protocol, TypeAlias, TypeVar, cast
 
 import msgspec
 
+from iyscheck import wire
 from iyscheck.change import Position
 from iyscheck.client.calls import GATHERED, ColumnCall, Part
 from iyscheck.client.columns import FIRST_BACKOFF_S, LAST_BACKOFF_S
@@ -55,7 +56,12 @@ class Kinds(dict[Key, ColumnCall]):
                 raise TypeError("min_position must be a Position")
             if len(self) >= _MOST_KNOWN:
                 self.clear()
-            self[key] = call = ColumnCall(context=context, address_key_id=key_id, min_position=min_position)
+            self[key] = call = ColumnCall(
+                context=context,
+                address_key_id=key_id,
+                min_position=min_position,
+                group_head=wire.group_head(context),
+            )
         return call
 
 
