@@ -4,6 +4,7 @@ They run in a `bench.worker` on the client's core and send bytes made beforehand
 echo server; of iyscheck every answer of a first pass is compared, so that the speed of wrong answers is never reported.
 """
 
+import os
 import threading
 import time
 from collections import deque
@@ -79,6 +80,10 @@ class StreamCaller:
         )
         self._target = target
         self._channels: list[grpc.Channel] = []
+
+    def give_way(self, *, by: int) -> dict[str, float]:
+        """Be nicer to other generators on this core."""
+        return {"niceness": os.nice(by)}
 
     def verify(self, *, exactly: bool = True) -> dict[str, float]:
         """Send every frame once and compare each reason; `exactly` false compares only lengths (echo)."""
@@ -280,11 +285,13 @@ class UnaryCaller:
             raise WrongAnswersError(failed[0])
         return {"rate": len(taken) / seconds, **percentiles(np.array(taken))}
 
-    def paced(self, *, rate: float, seconds: float, warm_s: float, exactly: bool = True) -> dict[str, float]:
+    def paced(
+        self, *, rate: float, seconds: float, warm_s: float, exactly: bool = True, timeout_s: float | None = None
+    ) -> dict[str, float]:
         """Ask at a fixed rate whatever comes back; latency from when each question was due.
 
-        Questions that are refused or fail are counted by status. Answers are compared when the time is over; `exactly`
-        as in `verify`.
+        Questions that are refused or fail are counted by status, `timeout_s` after they were sent at the latest.
+        Answers are compared when the time is over; `exactly` as in `verify`.
         """
         arrivals = Arrivals.soon(rate=rate, seconds=seconds, warm_s=warm_s, clock=time.perf_counter)
         outcomes = Outcomes(arrivals)
@@ -302,7 +309,7 @@ class UnaryCaller:
                     outcomes.failed(number, _status(error))
                 over.release()
 
-            future(payloads[number % len(payloads)]).add_done_callback(ended)
+            future(payloads[number % len(payloads)], timeout=timeout_s).add_done_callback(ended)
 
         pace(arrivals, send, time.perf_counter, time.sleep)
         for _ in range(arrivals.count):

@@ -19,6 +19,7 @@ from iyscheck.errors import OverloadedError
 from iyscheck.server.gate import NOTHING, Admission, Gate, Presented
 from iyscheck.server.metrics import MethodMetrics, Metrics
 from iyscheck.server.refusals import Code, Refusal, is_callers, our_frames
+from iyscheck.server.shedding import STANDING_S, Shedding
 
 SERVICE: Final = "iyscheck.v1.ConsentCheckService"
 
@@ -33,20 +34,25 @@ _GRACE_S: Final = 0.5
 class Arriving(msgspec.Struct, frozen=True, kw_only=True):
     """What a front knows of a call: what its caller has presented, and how long it waits.
 
-    `time_remaining` gives the seconds until the caller's deadline, None where there is none. `end` ends the call at
-    once, from any thread; only streams need it.
+    `time_remaining` gives the seconds until the caller's deadline, None where there is none. `waited_s` is how long the
+    call waited here for its turn. `end` ends the call at once, from any thread; only streams need it.
     """
 
     time_remaining: Callable[[], float | None]
     presented: Presented = NOTHING
+    waited_s: float = 0.0
     end: Callable[[], object] | None = None
 
 
-class Call(msgspec.Struct, frozen=True, kw_only=True):
-    """What a handler knows of its call besides the request: who asks, and how long an answer may take."""
+class Call(msgspec.Struct, kw_only=True):
+    """What a handler knows of its call besides the request: who asks, and how long an answer may take.
+
+    `waits` is set by a handler whose answer waits for something else than this server's time.
+    """
 
     admission: Admission
     time_remaining: Callable[[], float | None]
+    waits: bool = False
 
     @property
     def caller(self) -> str:
@@ -115,6 +121,7 @@ class Calls:
 
     def _unary(self, method: str, handle: Callable[[bytes, Call], Message]) -> UnaryCall:
         metrics, name = self._metrics.method("unary", SERVICE, method), _NAMES[method]
+        shedding = Shedding()
 
         def answered(data: bytes, arriving: Arriving) -> bytes:
             started = time.perf_counter()
@@ -122,11 +129,15 @@ class Calls:
             metrics.received.inc()
             code, admission = Code.OK, None
             try:
+                if arriving.waited_s > STANDING_S:
+                    shedding.ensure_in_time(arriving.waited_s, arriving.time_remaining())
                 admission = self.gate.admit(arriving.presented)
                 admission.ensure_call(name)
                 call = Call(admission=admission, time_remaining=arriving.time_remaining)
                 reply = handle(data, call).SerializeToString()
                 metrics.sent.inc()
+                if not call.waits:
+                    shedding.took(time.perf_counter() - started)
             except Exception as error:
                 refusal = self._refusal(error, method, admission)
                 code = refusal.code
