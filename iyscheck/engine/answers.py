@@ -152,14 +152,14 @@ class Answers:
 
         `recipients` counts those of each group, int64; tags are uint8, shape (N, 16). Raises StoreError, KernelError.
         """
-        now, position = self._clock(), view.position
+        now, position, standing_of = self._clock(), view.position, self._column_standings.of
         prefixes, envelopes = list[bytes](), list[Envelope | ItemError]()
         tables, which = dict[bytes, int](), list[int]()  # few: whole brands differ in nothing that the rule looks at
         by_state = list[npt.NDArray[np.uint8]]()
         naming = list[int]()
         for place, context in enumerate(contexts):
             try:
-                standing = self._column_standings.of(view, context)
+                standing = standing_of(view, context)
             except QuestionError as error:
                 prefixes.append(_NO_PREFIX)
                 envelopes.append(ItemError.of(error))
@@ -171,8 +171,9 @@ class Answers:
                 table, laid_out = standing.verdicts[fresh], standing.by_state[fresh]
                 if context.retailer is not None:
                     naming.append(place)
-            number = tables.setdefault(table, len(by_state))
-            if number == len(by_state):
+            number = tables.get(table)
+            if number is None:
+                number = tables[table] = len(by_state)
                 by_state.append(laid_out)
             which.append(number)
         group = np.arange(len(contexts)).repeat(recipients)
@@ -181,9 +182,9 @@ class Answers:
             reasons = by_state[0][0].take(states)
         else:
             reasons = np.array(by_state)[np.array(which)[group], 0, states]
-        ends = recipients.cumsum()
         for place in naming:
-            context, first, end = contexts[place], int(ends[place] - recipients[place]), int(ends[place])
+            context, first = contexts[place], int(recipients[:place].sum())
+            end = first + int(recipients[place])
             rows = first + np.flatnonzero(states[first:end] & _LIST_BITS == _HAS_LIST)
             where = (context.brand, context.channel, context.recipient_type)
             rows = rows[view.retailer_listed(where, tags[rows], context.retailer or 0)]

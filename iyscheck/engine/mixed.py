@@ -44,7 +44,7 @@ class MixedFrame:
         self._groups = groups
         counts = [group.recipients for group in groups]
         self._counts = np.array(counts, np.int64)
-        _check(groups, self._counts, addresses, tokens)
+        _check(counts, addresses, tokens)
         self._contexts: dict[int, Context] = {}
         self._exempt: list[int] = []
         for place, group in enumerate(groups):
@@ -138,21 +138,20 @@ class MixedFrame:
 
 
 def _check(
-    groups: Sequence[Group],
-    counts: npt.NDArray[np.int64],
+    counts: list[int],
     addresses: Sequence[str] | TextColumn | None,
     tokens: npt.NDArray[np.uint8] | None,
 ) -> None:
     if (addresses is None) == (tokens is None):
         raise QuestionError("addresses", "exactly one of addresses and tokens must be given.")
-    if len(groups) > MAX_FRAME_GROUPS:
-        raise BatchTooLargeError("groups", maximum=MAX_FRAME_GROUPS, actual=len(groups))
+    if len(counts) > MAX_FRAME_GROUPS:
+        raise BatchTooLargeError("groups", maximum=MAX_FRAME_GROUPS, actual=len(counts))
     if tokens is not None and (tokens.dtype != np.uint8 or tokens.ndim != 2 or tokens.shape[1] != TOKEN_BYTES):  # noqa: PLR2004 - a table
         raise QuestionError("tokens", "must be a uint8 array of shape (N, 16).")
     recipients = len(addresses if addresses is not None else tokens if tokens is not None else ())
     if recipients > MAX_FRAME_RECIPIENTS:
         raise BatchTooLargeError("addresses", maximum=MAX_FRAME_RECIPIENTS, actual=recipients)
-    if (counts < 0).any() or int(counts.sum()) != recipients:
+    if sum(counts) != recipients or min(counts, default=0) < 0:
         raise QuestionError("groups", f"their recipients do not add up to the {recipients} that are given.")
 
 

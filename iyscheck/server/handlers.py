@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import numpy as np
+import numpy.typing as npt
 from msgspec.structs import replace
 
 from iyscheck import wire
@@ -12,7 +13,7 @@ from iyscheck.change import Position
 from iyscheck.consent import Channel, Reason
 from iyscheck.engine import Engine
 from iyscheck.errors import CallersError, InputError, KernelError, KeysError, PositionError, RateLimitedError
-from iyscheck.question import Answer, BatchAnswer, Context, Envelope, Group, ItemError, MixedAnswer, Question
+from iyscheck.question import Answer, BatchAnswer, Context, Group, ItemError, MixedAnswer, Question
 from iyscheck.server.calls import Call
 from iyscheck.server.gate import Admission
 from iyscheck.server.metrics import Decisions
@@ -123,7 +124,9 @@ class CheckHandlers:
         """Answer a frame of several groups; one at fault harms only itself."""
         try:
             frame = wire.mixed_of(request, cut, self._known)
-            groups = _admitted(frame.groups, call.admission, plaintext=frame.tokens is None)
+            groups = frame.groups
+            if not call.admission.is_open:
+                groups = _admitted(groups, call.admission, plaintext=frame.tokens is None)
             with self._patience(call, frame.min_position) as seconds:
                 answer = self._engine.check_groups(
                     groups,
@@ -141,17 +144,22 @@ class CheckHandlers:
 
     def _count_groups(self, groups: Sequence[Group], answer: MixedAnswer) -> None:
         self._decisions.observe_size(len(answer.reasons))
-        channels = np.array(
-            [
-                each.context.channel if isinstance(each.context, Context) and isinstance(slot, Envelope) else 0
-                for each, slot in zip(groups, answer.groups, strict=True)
-            ]
-        )
-        of_recipients = channels.repeat([each.recipients for each in groups])
-        for channel in Channel:
-            given = np.bincount(answer.reasons[of_recipients == channel])
-            for number in np.flatnonzero(given).tolist():
-                self._decisions.count(channel, Reason(number), int(given[number]))
+        answered = [
+            0 if isinstance(group.context, ItemError) or isinstance(slot, ItemError) else group.context.channel
+            for group, slot in zip(groups, answer.groups, strict=True)
+        ]
+        channels = set(answered)
+        if len(channels) == 1 and 0 not in channels:  # as nearly always
+            self._count_reasons(Channel(answered[0]), answer.reasons)
+            return
+        of_recipients = np.array(answered).repeat([group.recipients for group in groups])
+        for channel in channels - {0}:
+            self._count_reasons(Channel(channel), answer.reasons[of_recipients == channel])
+
+    def _count_reasons(self, channel: Channel, reasons: npt.NDArray[np.uint8]) -> None:
+        given = np.bincount(reasons)
+        for number in given.nonzero()[0].tolist():
+            self._decisions.count(channel, Reason(number), int(given[number]))
 
     @contextmanager
     def _patience(self, call: Call, position: Position | None) -> Iterator[float]:

@@ -233,16 +233,17 @@ def mixed_answer_of(message: v1.StreamCheckResponse, groups: int, recipients: in
 
 def _slot_of(message: v1.GroupAnswer, frame: Envelope) -> Envelope | ItemError:
     outcome = message.WhichOneof("outcome")
+    if outcome == "error":
+        return error_of(message.error)
     if outcome is None:
         return ItemError(
             reason=ServiceFailedError.reason, field="", message="The server sent neither an answer nor an error."
         )
-    if outcome == "error":
-        return error_of(message.error)
+    result = message.result
     return Envelope(
         position=frame.position,
-        as_of=as_of(message.result),
-        valid_until=seconds_of(message.result.valid_until),
+        as_of=as_of(result),
+        valid_until=seconds_of(result.valid_until),
         decision_id=frame.decision_id,
         policy_id=frame.policy_id,
     )
