@@ -27,6 +27,7 @@ _READABLE: Final = 2 * STATES
 _LISTED: Final = STATES
 _NO_PREFIX: Final = layout.key_prefix(0, 0, 0)
 """Begins the key of no record."""
+_NOWHERE: Final = (bytes(16), _NO_PREFIX)
 _NO_VERDICTS: Final = np.full((2, 256), Reason.UNSPECIFIED, np.uint8)
 
 
@@ -153,7 +154,7 @@ class Answers:
         `recipients` counts those of each group, int64; tags are uint8, shape (N, 16). Raises StoreError, KernelError.
         """
         now, position, standing_of = self._clock(), view.position, self._column_standings.of
-        prefixes, envelopes = list[bytes](), list[Envelope | ItemError]()
+        wheres, envelopes = list[tuple[bytes, bytes]](), list[Envelope | ItemError]()
         tables, which = dict[bytes, int](), list[int]()  # few: whole brands differ in nothing that the rule looks at
         by_state = list[npt.NDArray[np.uint8]]()
         naming = list[int]()
@@ -161,12 +162,12 @@ class Answers:
             try:
                 standing = standing_of(view, context)
             except QuestionError as error:
-                prefixes.append(_NO_PREFIX)
+                wheres.append(_NOWHERE)
                 envelopes.append(ItemError.of(error))
                 table, laid_out = b"", _NO_VERDICTS
             else:
                 fresh = self._is_fresh(standing, now)
-                prefixes.append(standing.prefix)
+                wheres.append((standing.salt, standing.prefix))
                 envelopes.append(self._envelope(position, standing.watermark, now, decision_id))
                 table, laid_out = standing.verdicts[fresh], standing.by_state[fresh]
                 if context.retailer is not None:
@@ -177,7 +178,7 @@ class Answers:
                 by_state.append(laid_out)
             which.append(number)
         group = np.arange(len(contexts)).repeat(recipients)
-        states = view.mixed_states(prefixes, group, tags, kernel, self._nobody)
+        states = view.mixed_states(wheres, group, tags, kernel, self._nobody)
         if len(by_state) == 1:
             reasons = by_state[0][0].take(states)
         else:

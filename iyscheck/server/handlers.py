@@ -12,7 +12,15 @@ from iyscheck import wire
 from iyscheck.change import Position
 from iyscheck.consent import Channel, Reason
 from iyscheck.engine import Engine
-from iyscheck.errors import CallersError, InputError, KernelError, KeysError, PositionError, RateLimitedError
+from iyscheck.errors import (
+    CallersError,
+    InputError,
+    KernelError,
+    KeysError,
+    MalformedFrameError,
+    PositionError,
+    RateLimitedError,
+)
 from iyscheck.question import Answer, BatchAnswer, Context, Group, ItemError, MixedAnswer, Question
 from iyscheck.server.calls import Call
 from iyscheck.server.gate import Admission
@@ -27,7 +35,7 @@ class CheckHandlers:
     def __init__(self, engine: Engine, decisions: Decisions, *, max_waiters: int) -> None:
         self._engine = engine
         self._decisions = decisions
-        self._known = wire.KnownContexts()
+        self._known = wire.KnownGroups()
         self._waiters = threading.BoundedSemaphore(max_waiters)
 
     def check(self, data: bytes, call: Call) -> v1.CheckResponse:
@@ -137,6 +145,8 @@ class CheckHandlers:
                     timeout_s=seconds,
                     caller=call.caller,
                 )
+        except MalformedFrameError:
+            raise  # the stream ends, as where protobuf says it
         except InputError as error:
             return wire.frame_error(request.frame_id, error)
         self._count_groups(groups, answer)

@@ -18,7 +18,7 @@ from iyscheck.wire.answers import (
 from iyscheck.wire.fields import parse
 from iyscheck.wire.info import server_info_of, server_info_response
 from iyscheck.wire.mixed import (
-    KnownContexts,
+    KnownGroups,
     MixedFrame,
     group_head,
     is_mixed,
@@ -46,7 +46,7 @@ __all__ = [
     "KEY_ID_BYTES",
     "TOKEN_BYTES",
     "Frame",
-    "KnownContexts",
+    "KnownGroups",
     "MixedFrame",
     "answer_of",
     "batch_answer_of",
