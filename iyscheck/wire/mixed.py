@@ -15,7 +15,7 @@ from iyscheck.errors import BatchTooLargeError, MalformedFrameError, QuestionErr
 from iyscheck.keys import TOKEN_BYTES
 from iyscheck.question import MAX_FRAME_GROUPS, Context, Envelope, Group, ItemError, MixedAnswer
 from iyscheck.v1 import consent_check_pb2 as v1
-from iyscheck.wire.answers import as_of, envelope_of, write_envelope
+from iyscheck.wire.answers import envelope_of, write_envelope
 from iyscheck.wire.cut import Cut
 from iyscheck.wire.fields import error_message, error_of, parse, position_message, seconds_of, write_timestamp
 from iyscheck.wire.requests import context_of, encodable, min_position_of, require_fits, require_key_id, tokens_of
@@ -36,6 +36,10 @@ _SLOT_TAG: Final = v1.StreamCheckResponse.GROUPS_FIELD_NUMBER << 3 | 2
 _RESULT_TAG: Final = v1.GroupAnswer.RESULT_FIELD_NUMBER << 3 | 2
 _ONE_BYTE: Final = 0x80
 """From here on a number takes more than one byte. No head is as long, and no result."""
+
+_NEITHER: Final = ItemError(
+    reason=ServiceFailedError.reason, field="", message="The server sent neither an answer nor an error."
+)
 
 # --- As a server reads and answers them ---------------------------------------------------------------------
 
@@ -90,10 +94,8 @@ def mixed_of(message: v1.StreamCheckRequest, cut: Cut, known: KnownGroups) -> Mi
     """
     if len(message.groups) > MAX_FRAME_GROUPS:
         raise BatchTooLargeError("groups", maximum=MAX_FRAME_GROUPS, actual=len(message.groups))
-    if cut.groups is not None:
-        groups = [known.of(data) for data in cut.groups]
-    else:
-        groups = [_group_of(group) for group in message.groups]
+    in_bytes = [group.SerializeToString() for group in message.groups] if cut.groups is None else cut.groups
+    groups = [known.of(data) for data in in_bytes]
     given = {field.name for field, _ in message.ListFields()}
     given |= {name for name, column in (("addresses", cut.addresses), ("tokens", cut.tokens)) if column is not None}
     if found := [name for name in _OF_ONE_BRAND if name in given]:
@@ -240,24 +242,22 @@ def mixed_answer_of(message: v1.StreamCheckResponse, groups: int, recipients: in
     if len(reasons) != recipients:
         raise ServiceFailedError(f"The server answered {len(reasons)} of the {recipients} recipients of a frame.")
     envelope = envelope_of(message)
-    return MixedAnswer(
-        reasons=reasons, groups=[_slot_of(group, envelope) for group in message.groups], envelope=envelope
-    )
-
-
-def _slot_of(message: v1.GroupAnswer, frame: Envelope) -> Envelope | ItemError:
-    outcome = message.WhichOneof("outcome")
-    if outcome == "error":
-        return error_of(message.error)
-    if outcome is None:
-        return ItemError(
-            reason=ServiceFailedError.reason, field="", message="The server sent neither an answer nor an error."
-        )
-    result = message.result
-    return Envelope(
-        position=frame.position,
-        as_of=as_of(result),
-        valid_until=seconds_of(result.valid_until),
-        decision_id=frame.decision_id,
-        policy_id=frame.policy_id,
-    )
+    slots: list[Envelope | ItemError] = []
+    for group in message.groups:
+        outcome = group.WhichOneof("outcome")
+        if outcome == "result":
+            result = group.result
+            slots.append(
+                Envelope(
+                    position=envelope.position,
+                    as_of=result.as_of.seconds if result.HasField("as_of") else None,
+                    valid_until=seconds_of(result.valid_until),
+                    decision_id=envelope.decision_id,
+                    policy_id=envelope.policy_id,
+                )
+            )
+        elif outcome == "error":
+            slots.append(error_of(group.error))
+        else:
+            slots.append(_NEITHER)
+    return MixedAnswer(reasons=reasons, groups=slots, envelope=envelope)
