@@ -96,7 +96,7 @@ some_groups = st.builds(
             brand_code=brand, channel=channel, recipient_type=kind, recipients=count
         ).SerializeToString(),
         st.integers(0, 3),
-        st.integers(0, 4), that are no channel, too
+        st.integers(0, 4),
         st.integers(0, 3),
         st.integers(0, 200),
     )
