@@ -351,3 +351,26 @@ def test_batches_of_many_brands(builder: StoreBuilder, asked: list[tuple[Context
 
     for question, item in zip(questions, answer.items, strict=True):
         assert plain(item) == plain(singly(engine, question))
+
+
+def test_envelope_is_the_earliest(builder: StoreBuilder) -> None:
+    """What holds for all answers ends no later than any of them, however long answering takes."""
+    ticking = itertools.count(NOW)
+    engine = Engine(
+        builder.store,
+        store_key=STORE_KEY,
+        address_key=ADDRESS_KEY,
+        policy=Policy(),
+        answer_ttl_s=300,
+        clock=lambda: float(next(ticking)),
+    )
+    questions = [Question(context=context, address=PHONES[0]) for context, _ in PARTS_OF_THREE]
+
+    batch = engine.check_many(questions)
+    mixed = engine.check_groups(groups_of(PARTS_OF_THREE), addresses=all_of(PARTS_OF_THREE))
+
+    items = [item.envelope for item in batch.items if isinstance(item, Answer)]
+    groups = [slot for slot in mixed.groups if isinstance(slot, Envelope)]
+    for envelope, parts in ((batch.envelope, items), (mixed.envelope, groups)):
+        assert len(parts) == 3
+        assert envelope.valid_until == min(each.valid_until for each in parts)

@@ -203,8 +203,15 @@ class Answers:
 
     def common_envelope(self, envelopes: Sequence[Envelope], position: Position, decision_id: str) -> Envelope:
         """Say how long all of many answers hold: the oldest watermark, and until the first one ends to hold."""
-        oldest = min((each.as_of for each in envelopes if each.as_of is not None), default=None)
-        return self._envelope(position, oldest, self._clock(), decision_id)
+        if not envelopes:
+            return self._envelope(position, None, self._clock(), decision_id)
+        return Envelope(
+            position=position,
+            as_of=min((each.as_of for each in envelopes if each.as_of is not None), default=None),
+            valid_until=min([each.valid_until for each in envelopes]),
+            decision_id=decision_id,
+            policy_id=self._policy_id,
+        )
 
     def _is_fresh(self, standing: Standing, now: float) -> bool:
         return self._opened.replaced is None and standing.earliest <= now <= standing.latest

@@ -9,6 +9,7 @@ from queue import SimpleQueue
 from typing import Any, NamedTuple, TypeAlias, cast
 
 import grpc
+import numpy as np
 import pytest
 from google.rpc import error_details_pb2  # type: ignore[import-untyped] # it ships no types
 from grpc_status import rpc_status
@@ -173,6 +174,22 @@ def stream(served: Served, asked: Asked, shown: Any) -> Ended:  # noqa: ANN401 -
     return ("item", first.error.reason) if first.HasField("error") else OK
 
 
+def mixed(served: Served, asked: Asked, shown: Any) -> Ended:  # noqa: ANN401 - the same
+    """Ask as the second group of a mixed frame, behind one that every caller may ask."""
+    question = asked.question
+    token = np.frombuffer(question.token or bytes(16), np.uint8).reshape(1, 16)
+    frame = wire.mixed_frame(
+        [(wire.group_head(context(1, Channel.MESAJ, CODE)), 1), (wire.group_head(question.context), 1)],
+        addresses=[CONSENTED] * 2 if asked.plaintext else None,
+        tokens=None if asked.plaintext else np.concatenate((token, token)),
+        address_key_id=None if asked.plaintext else ADDRESS_KEY.key_id,
+    )
+    (reply,) = served.stub.StreamCheck(iter([frame]), timeout=10, metadata=shown)
+    assert reply.groups[0].HasField("result")
+    assert bool(reply.reasons[1]) == reply.groups[1].HasField("result")
+    return ("item", reply.groups[1].error.reason) if reply.groups[1].HasField("error") else OK
+
+
 def info(served: Served, _: Asked, shown: Any) -> Ended:  # noqa: ANN401 - the same
     """Ask the server about itself."""
     served.stub.GetServerInfo(v1.GetServerInfoRequest(), timeout=10, metadata=shown)
@@ -183,6 +200,7 @@ CALLS: dict[str, Callable[[Served, Asked, Any], Ended]] = {
     "check": check,
     "batch": batch,
     "stream": stream,
+    "mixed": mixed,
     "info": info,
 }
 
@@ -319,6 +337,26 @@ def test_rate_of_a_mixed_batch(gated: Served, spent: MessageClass) -> None:
 
     assert ending(refused.value) == ("RESOURCE_EXHAUSTED", "RATE_LIMITED")
     assert mixed == ["RATE_LIMITED"] * 100 + [""] * 2
+
+
+@pytest.mark.parametrize("spent", [COMMERCIAL, CODE], ids=["commercial", "exempt"])
+def test_rate_of_a_mixed_frame(gated: Served, spent: MessageClass) -> None:
+    """Groups over one of the caller's two rates are refused, in their places; those of the other are answered."""
+    shown = bearer(LIMITED.text)
+    other = CODE if spent is COMMERCIAL else COMMERCIAL
+    counts = [(spent, 45), (other, 2), (spent, 46)]
+    groups = [(wire.group_head(context(1, Channel.MESAJ, kind)), count) for kind, count in counts]
+    frame = wire.mixed_frame(groups, addresses=[CONSENTED] * 93)
+
+    eventually(lambda: ended(stream, gated, as_asked(other), shown) == OK, "it is let in")
+    replies = gated.stub.StreamCheck(iter([frame] * 5), timeout=30, metadata=shown)
+    refused = [reply for reply in replies if reply.groups[0].HasField("error")]
+
+    assert refused
+    for reply in refused:
+        assert [slot.error.reason for slot in reply.groups] == ["RATE_LIMITED", "", "RATE_LIMITED"]
+        assert not any(reply.reasons[:45] + reply.reasons[47:])
+        assert all(reply.reasons[45:47])
 
 
 def question(message_class: MessageClass) -> Question:
