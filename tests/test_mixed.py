@@ -364,7 +364,9 @@ def test_envelope_is_the_earliest(builder: StoreBuilder) -> None:
         answer_ttl_s=300,
         clock=lambda: float(next(ticking)),
     )
-    questions = [Question(context=context, address=PHONES[0]) for context, _ in PARTS_OF_THREE]
+    questions = [
+        Question(context=context, address=PHONES[0]) for context in (MESAJ, PASSWORDS, replace(MESAJ, brand=6))
+    ]
 
     batch = engine.check_many(questions)
     mixed = engine.check_groups(groups_of(PARTS_OF_THREE), addresses=all_of(PARTS_OF_THREE))
