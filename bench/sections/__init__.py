@@ -7,6 +7,7 @@ from bench.measures import Section
 from bench.sections import (
     changes,
     cold,
+    door,
     embedded,
     fairness,
     frames,
@@ -15,6 +16,7 @@ from bench.sections import (
     loading,
     overload,
     postgres,
+    rates,
     reach,
     stream,
     tests,
@@ -31,6 +33,8 @@ SECTIONS: Final[dict[str, Callable[[Session], Section]]] = {
     "workers": workers.measure,
     "fairness": fairness.measure,
     "overload": overload.measure,
+    "door": door.measure,
+    "rates": rates.measure,
     "frames": frames.measure,
     "embedded": embedded.measure,
     "inprocess": inprocess.measure,
@@ -42,4 +46,4 @@ SECTIONS: Final[dict[str, Callable[[Session], Section]]] = {
     "postgres": postgres.measure,
     "tests": tests.measure,
 }
-FULL_ONLY: Final = ("large", "cold", "postgres", "tests")
+FULL_ONLY: Final = ("large", "cold", "postgres", "rates", "tests")
