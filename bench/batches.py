@@ -1,12 +1,7 @@
 """Load of batch calls: closed and open loops as of single checks."""
 
-from typing import TYPE_CHECKING
-
 from bench.callers import UnaryCaller, WrongAnswersError
 from iyscheck.v1 import consent_check_pb2 as v1
-
-if TYPE_CHECKING:
-    import grpc
 
 BATCH = "/iyscheck.v1.ConsentCheckService/BatchCheck"
 _DISTINCT = 50
@@ -25,7 +20,7 @@ class BatchCaller(UnaryCaller):
         self._questions.payloads[:] = [
             v1.BatchCheckRequest(questions=asked[at : at + questions]).SerializeToString() for at in starts
         ]
-        self._check: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(BATCH)
+        self._check = self._way.shown(self._channel.unary_unary(BATCH))
 
     def _compare(self, number: int, data: bytes, *, exactly: bool) -> None:
         """Raise WrongAnswersError unless this is the answer to batch `number`."""

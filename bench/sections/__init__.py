@@ -7,6 +7,7 @@ from bench.measures import Section
 from bench.sections import (
     changes,
     cold,
+    door,
     embedded,
     fairness,
     frames,
@@ -16,6 +17,7 @@ from bench.sections import (
     mixed,
     overload,
     postgres,
+    rates,
     reach,
     stream,
     tests,
@@ -33,6 +35,8 @@ SECTIONS: Final[dict[str, Callable[[Session], Section]]] = {
     "workers": workers.measure,
     "fairness": fairness.measure,
     "overload": overload.measure,
+    "door": door.measure,
+    "rates": rates.measure,
     "frames": frames.measure,
     "embedded": embedded.measure,
     "inprocess": inprocess.measure,
@@ -44,4 +48,4 @@ SECTIONS: Final[dict[str, Callable[[Session], Section]]] = {
     "postgres": postgres.measure,
     "tests": tests.measure,
 }
-FULL_ONLY: Final = ("large", "cold", "postgres", "tests")
+FULL_ONLY: Final = ("large", "cold", "postgres", "rates", "tests")
