@@ -170,7 +170,8 @@ export async function checkMixed(client, groups, timeoutMs) {
     const reasons = reply.reasons.subarray(first, (first += addresses.length));
     const { case: outcome, value } = reply.groups[place].outcome;
     if (outcome === "result") return { reasons, asOf: value.asOf && timestampMs(value.asOf) };
-    return { error: new ConnectError(value ? `${value.reason}: ${value.message}` : "no answer", Code.FailedPrecondition) };
+    const why = value ? `${value.reason}: ${value.message}` : "The server sent neither an answer nor an error.";
+    return { error: new ConnectError(why, Code.FailedPrecondition) };
   });
 }
 
@@ -189,7 +190,7 @@ async function onlyReply(client, frame, timeoutMs) {
     yield frame;
   };
   const replies = [];
-  for await (const reply of client.streamCheck(requests(), { timeoutMs })) replies.push(reply); // to the end: that ends it
+  for await (const reply of client.streamCheck(requests(), { timeoutMs })) replies.push(reply);
   if (replies.length === 1) return replies[0];
   throw new ConnectError(`The server sent ${replies.length} replies to one frame.`, Code.DataLoss);
 }
