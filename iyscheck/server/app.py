@@ -26,7 +26,8 @@ from iyscheck.log import STANDARD_ERROR, LogLines
 from iyscheck.question import MAX_MESSAGE_BYTES
 from iyscheck.server.calls import SERVICE, Calls
 from iyscheck.server.fronts import grpc as grpc_front
-from iyscheck.server.fronts.health import MAX_WATCHERS, Health
+from iyscheck.server.fronts.health import Health
+from iyscheck.server.fronts.requests import Requests
 from iyscheck.server.gate import CallersState, Gate
 from iyscheck.server.handlers import CheckHandlers
 from iyscheck.server.log import open_log
@@ -37,7 +38,7 @@ from iyscheck.server.threads import no_threads, start, started_pool
 from iyscheck.server.tls import Certificates, CertificateState
 
 _REFLECTION_STREAMS: Final = 2
-_HEALTH_WORKERS: Final = 2
+_HEALTH_THREADS: Final = 2  # of their own, beside those; watchers need none once they are there
 _QUEUED_CALLS: Final = 1_000  # beyond this many calls without a thread, gRPC refuses at once
 _WAITING_CALLS: Final = 6_000
 _MOST_WAITING_CALLS: Final = 8_000  # each takes some 25 KB: whoever opens calls and resets them at once takes 200 MB
@@ -65,11 +66,11 @@ OPTIONS: Final = (
 
 
 def pool_size(unary_workers: int, max_streams: int) -> int:
-    """Count the threads of a server.
+    """Count the threads of gRPC's common pool.
 
     A stream holds its thread for as long as it is open: unary calls need threads beside all of them.
     """
-    return unary_workers + max_streams + _REFLECTION_STREAMS + MAX_WATCHERS + _HEALTH_WORKERS
+    return unary_workers + max_streams + _REFLECTION_STREAMS
 
 
 class Server:
@@ -95,7 +96,9 @@ class Server:
         self._certificates = open_certificates(settings, log)
         self._samples = True
         self._metrics = metrics
-        self._health = Health(engine, self._metrics.refresh_seconds, log)
+        self._health = Health(engine, metrics.refresh_seconds, log, metrics.watchers.set)
+        self._requests = Requests(metrics.given_up, log)
+        self._health.beside.append(self._requests.end_late)
         self._grpc = self._build(shares_port=shares_port)
 
     @classmethod
@@ -151,6 +154,7 @@ class Server:
         """Say NOT_SERVING, take no new calls, give those that run `grace_s` seconds, and close everything."""
         self._health.drain()
         time.sleep(min(_NOTICE_S, _NOTICE_SHARE * grace_s))
+        self._health.end_watches()
         try:
             ended = self._grpc.stop(grace_s)
         except RuntimeError:  # gRPC starts a thread that waits for the grace to end, and there is none
@@ -192,8 +196,12 @@ class Server:
         )
         checks = self._parts.enter_context(started_pool(settings.unary_workers, "check"))
         self.calls = Calls(handlers, metrics, self._log, self._gate, max_streams=settings.max_streams)
-        server.add_generic_rpc_handlers((grpc_front.service(self.calls, checks),))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, server)
+        server.add_generic_rpc_handlers(
+            (grpc_front.service(self.calls, self._requests.before(checks), lambda: checks.of_thread.waited_s),)
+        )
+        asked = self._parts.enter_context(started_pool(_HEALTH_THREADS, "health-call"))
+        offered = self._health.servicer.offered(self._requests.before(asked))
+        health_pb2_grpc.add_HealthServicer_to_server(offered, server)
         if settings.reflection:
             reflected = _Reflection((SERVICE, HEALTH_SERVICE, reflection.SERVICE_NAME))
             offer = reflection_pb2_grpc.add_ServerReflectionServicer_to_server

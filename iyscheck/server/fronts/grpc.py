@@ -1,6 +1,7 @@
 """The gRPC front: grpcio's calls in, `calls`' answers and refusals out."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NoReturn, TypeAlias
 
 import grpc
@@ -10,21 +11,22 @@ from iyscheck.callers.identity import names_of
 from iyscheck.server.calls import SERVICE, Arriving, CallEndedError, Calls, StreamCall, UnaryCall
 from iyscheck.server.gate import NOTHING, Presented
 from iyscheck.server.refusals import Refusal
-from iyscheck.server.threads import Pool
 
 _AUTHORIZATION: Final = "authorization"
 _NO_RETRY: Final = ("grpc-retry-pushback-ms", "-1")
 """Tells gRPC's own retries to stop."""
 
 
-def service(calls: Calls, unary_pool: Pool) -> grpc.GenericRpcHandler:
-    """Offer the calls as the service; unary ones run in `unary_pool`.
+def service(
+    calls: Calls, unary_pool: ThreadPoolExecutor, waited_s: Callable[[], float] = lambda: 0.0
+) -> grpc.GenericRpcHandler:
+    """Offer the calls as the service; unary ones run in `unary_pool`. `waited_s` says how long one waited for that.
 
     Its few threads are used again and again. In one pool with the streams a call would go to the thread that rested
     longest, of dozens: whatever that needs has left the processor's caches by then.
     """
     shown = _presented if calls.gate.asks else _nothing
-    unary = {name: _unary(call, unary_pool, shown) for name, call in calls.unary.items()}
+    unary = {name: _unary(call, unary_pool, shown, waited_s) for name, call in calls.unary.items()}
     streams = {name: _stream(call, shown) for name, call in calls.streams.items()}
     return grpc.method_handlers_generic_handler(SERVICE, unary | streams)
 
@@ -43,15 +45,13 @@ def _presented(context: grpc.ServicerContext) -> Presented:
     return Presented(authorization=authorization, names=names_of(context.auth_context()))
 
 
-def _unary(answered: UnaryCall, pool: Pool, shown: _Shown) -> "grpc.RpcMethodHandler[bytes, bytes]":
+def _unary(
+    answered: UnaryCall, pool: ThreadPoolExecutor, shown: _Shown, waited_s: Callable[[], float]
+) -> "grpc.RpcMethodHandler[bytes, bytes]":
     def behaviour(data: bytes, context: grpc.ServicerContext) -> bytes:
         try:
-            return answered(
-                data,
-                Arriving(
-                    time_remaining=context.time_remaining, presented=shown(context), waited_s=pool.of_thread.waited_s
-                ),
-            )
+            arriving = Arriving(time_remaining=context.time_remaining, presented=shown(context), waited_s=waited_s())
+            return answered(data, arriving)
         except Refusal as refusal:
             _abort(context, refusal)
 
