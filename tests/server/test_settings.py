@@ -9,7 +9,7 @@ def test_defaults() -> None:
     """Without flags and variables the server is on loopback, with the published policy."""
     settings = Settings.read()
 
-    assert (settings.listen, settings.metrics_listen) == ("127.0.0.1:50051", "127.0.0.1:9464")
+    assert (settings.listen, settings.metrics_listen) == (("127.0.0.1:50051",), "127.0.0.1:9464")
     assert settings.policy == Policy()
 
 
@@ -118,13 +118,13 @@ def test_plain_text_stays_at_home(listen: str) -> None:
     with pytest.raises(SettingsError, match="insecure"):
         Settings.read(listen=listen)
 
-    assert Settings.read(listen=listen, insecure=True).listen == listen
+    assert Settings.read(listen=listen, insecure=True).listen == (listen,)
 
 
 @pytest.mark.parametrize("listen", ["localhost:1", "127.0.0.2:1", "[::1]:1"])
 def test_loopback(listen: str) -> None:
     """A loopback address needs nothing."""
-    assert Settings.read(listen=listen).listen == listen
+    assert Settings.read(listen=listen).listen == (listen,)
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90", 90), ("90s", 90), ("5m", 300), ("26h", 93_600), ("2d", 172_800)])
@@ -142,7 +142,7 @@ def test_deadline(text: str) -> None:
 def test_frozen() -> None:
     """Settings do not change while the server runs."""
     with pytest.raises(ValueError, match="frozen"):
-        Settings.read().listen = "127.0.0.1:1"
+        Settings.read().listen = ("127.0.0.1:1",)
 
 
 def test_default_texts() -> None:

@@ -44,10 +44,10 @@ class World:
         if what in self.failing:
             raise RuntimeError("can't start new thread")
 
-    def spawn(self, number: int, _serial: int) -> "Fake":
+    def spawn(self, number: int, serial: int) -> "Fake":
         """Start a worker."""
         self.may_fail("spawn")
-        self.spawned.append(Fake(self, number, answers=self.answering))
+        self.spawned.append(Fake(self, number, serial, answers=self.answering))
         return self.spawned[-1]
 
     def settle(self, pid: int) -> None:
@@ -66,6 +66,7 @@ class Fake:
 
     world: World
     number: int
+    serial: int
     answers: bool = True
     is_silent: bool = False
     answered_s: float | None = None
