@@ -154,10 +154,11 @@ def _tell(
     log.info("serving", **described, settings=settings.plain())
     if announce is not None:
         with suppress(OSError):  # nobody reads it
-            announce(_sentence(described))
+            announce(sentence(described))
 
 
-def _sentence(described: dict[str, object]) -> str:
+def sentence(described: dict[str, object]) -> str:
+    """Tell people what a server says of itself when it is ready."""
     age = described["watermark_age_s"]
     freshness = "no brand has a watermark yet" if age is None else f"its newest watermark is {age} s old"
     addresses = str(described["listen"]).replace(",", " and ")
