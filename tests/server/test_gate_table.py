@@ -94,11 +94,8 @@ class Files:
 
     def flags(self, transport: str) -> Mapping[str, Path]:
         """The settings of a server."""
-        return (
-            {}
-            if transport == "plain"
-            else self._paths | ({"tls_client_ca": self._ca_path} if transport == "mutual" else {})
-        )
+        client_ca = {"tls_client_ca": self._ca_path} if transport == "mutual" else {}
+        return {} if transport == "plain" else self._paths | client_ca
 
     def credentials(self, transport: str, names: tuple[str, ...]) -> grpc.ChannelCredentials | None:
         """What a client has."""
