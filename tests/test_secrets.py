@@ -15,6 +15,8 @@ import pytest
 from iyscheck.callers.identity import NewKey
 from iyscheck.cli.certs import CLIENT_NAME
 from iyscheck.dumps import leave_no_dumps
+from iyscheck.engine import Engine
+from tests.builders import ADDRESS_KEY, STORE_KEY, StoreBuilder
 from tests.processes import START_S, Site, turkish_now
 from tests.server.processes.running import eventually
 
@@ -189,6 +191,14 @@ def metrics_of(scene: Scene, said: dict[str, str]) -> str:
     context.load_cert_chain(scene.certs / "client.pem", scene.certs / "client.key")
     with urllib.request.urlopen(f"https://{said['metrics_listen']}/metrics", timeout=20, context=context) as page:
         return str(page.read().decode())
+
+
+def test_engine_changes_no_limit(tmp_path: Path) -> None:
+    """An engine leaves the limits of the program that it is in alone."""
+    StoreBuilder(tmp_path / "store").close()
+    before = resource.getrlimit(resource.RLIMIT_CORE)
+    with Engine.open(tmp_path / "store", store_key=STORE_KEY, address_key=ADDRESS_KEY):
+        assert resource.getrlimit(resource.RLIMIT_CORE) == before
 
 
 CRASH = """

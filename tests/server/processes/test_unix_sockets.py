@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import shutil
 import signal
 import socket
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from iyscheck.client import AsyncClient, Client, Tls
 from iyscheck.consent import Channel, Reason, RecipientType
 from iyscheck.errors import ServiceError
 from iyscheck.server import serving
-from tests.server.conftest import CONSENTED, REFUSED, Site
+from tests.server.conftest import CONSENTED, REFUSED, Site, serve
 from tests.server.processes.running import PATIENCE_S, WORKERS, Running, eventually, is_alive, running
 
 WHO: Mapping[str, Any] = {"brand": 1, "channel": Channel.MESAJ, "recipient_type": RecipientType.BIREYSEL}
@@ -91,8 +92,12 @@ def test_every_way(site: Site, run: Path, workers: int) -> None:
     address = f"unix:{run}/socket"
     loose = "import os; os.umask(0)"
     listen = ["--listen=127.0.0.1:0", f"--listen={address}"]
-    with modes(run / "socket") as seen, running(site, *listen, f"--workers={workers}", before=loose) as server:
-        told = server.target
+    with ExitStack() as parts:
+        with modes(run / "socket") as seen:
+            server = parts.enter_context(running(site, *listen, f"--workers={workers}", before=loose))
+            told = server.target
+            if workers > 1:
+                everybody(server, address)
         port, _, path = told.partition(",")
         found = [by_threads(port), by_threads(path), asyncio.run(by_tasks(path))]
         code = by_command(path)
@@ -114,6 +119,7 @@ def test_second(site: Site, run: Path) -> None:
     with running(site, f"--listen={address}") as first:
         assert first.target == address
         pids = first.pids()
+        limits = [Path(f"/proc/{pid}/limits").read_text() for pid in pids]
         with running(site, f"--listen={address}", "--workers=1") as refused:
             assert refused.process.wait(PATIENCE_S) == 2
             said = refused.log.read_text()
@@ -130,6 +136,7 @@ def test_second(site: Site, run: Path) -> None:
 
     assert f"{address} cannot be used: Address already in use. Is another server running there?" in said
     assert [event["listen"] for event in waited] == [address]
+    assert all(re.search(r"^Max core file size +[01] +[01] ", limit, re.MULTILINE) for limit in limits)
     assert list(run.iterdir()) == []
 
 
@@ -261,6 +268,16 @@ def test_tls(site: Site, run: Path, tmp_path: Path) -> None:
     assert encrypted is Reason.CONSENTED
     assert "does not speak TLS" in str(refused.value)
     assert "If it speaks TLS" in str(open_text.value)
+
+
+def test_longest(site: Site, run: Path) -> None:
+    """A path may be as long as that of any socket."""
+    address = f"unix:{run}/{'s' * (107 - len(os.fspath(run)) - 1)}"
+    with serve(site, listen=address) as served:
+        assert served.server.address == address
+        assert by_threads(address) == EXPECTED
+
+    assert list(run.iterdir()) == []
 
 
 def test_announced() -> None:
