@@ -81,6 +81,8 @@ class Fake:
     kernel: str = "numpy"
     code: int | None = None
     leaves: bool = True
+    is_met: bool = False
+    """Whether it was shown when it was asked to go."""
     started_s: float = 0.0
     due_s: float = 0.0
     done: list[str] = field(default_factory=list)
@@ -108,6 +110,7 @@ class Fake:
     def drain(self, drain_s: float) -> None:
         """Leave, or stay."""
         self.due_s = self.world.now + drain_s + 5
+        self.is_met = self.serial in self.world.shown[-1] if self.world.shown else False
         self._do("drain")
         self.code = 0 if self.leaves else None
 
@@ -432,6 +435,8 @@ def test_shown(served: Scene) -> None:
     world.shown.clear()
     served.rounds(5)
     assert world.shown[-1] == [4, 5]
+    assert [fake.serial for fake in world.spawned if "drain" in fake.done] == [1, 3]
+    assert not any(fake.is_met for fake in world.spawned)
     assert [serials for number, serials in enumerate(world.shown) if serials not in world.shown[:number]] == [
         [1, 3],
         [4, 3],
