@@ -2,10 +2,11 @@
 
 import ctypes
 import gc
+import os
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -24,6 +25,7 @@ from iyscheck.errors import QuotaTableError, SettingsError
 from iyscheck.keys import AddressKey, StoreKey
 from iyscheck.log import STANDARD_ERROR, LogLines
 from iyscheck.question import MAX_MESSAGE_BYTES
+from iyscheck.server.addresses import is_unix
 from iyscheck.server.calls import SERVICE, Calls
 from iyscheck.server.fronts import grpc as grpc_front
 from iyscheck.server.fronts.health import Health
@@ -47,6 +49,8 @@ _YIELDING: Final = 10
 """Bulk gives way: how much nicer the threads of streams are than those of single checks (see decision 78)."""
 _NOTICE_S: Final = 1.0  # how long balancers get to see NOT_SERVING before new calls are refused
 _NOTICE_SHARE: Final = 0.1
+_SOCKET_MODE: Final = 0o660
+"""Of a unix socket: its user, and the group of its folder or process, may connect."""
 
 OPTIONS: Final = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -90,6 +94,7 @@ class Server:
         self.settings = settings
         self.engine = engine
         self.address = self.metrics_address = ""
+        """Where it listens; several addresses stand between commas."""
         self._log = log
         self._parts = parts
         self._gate = gate
@@ -107,6 +112,7 @@ class Server:
         settings: Settings,
         log: structlog.typing.FilteringBoundLogger | None = None,
         *,
+        sockets: Sequence[Path] = (),
         control: str = "",
         own: str = "",
         rates: Path | None = None,
@@ -114,7 +120,10 @@ class Server:
     ) -> Self:
         """Open keys, callers and store, and serve. Raises KeyFileError, CallersFileError, StoreError, SettingsError.
 
-        A server with a `control` address, which only it listens on, shares its port with others that have one, and
+        `sockets` are where it binds in place of the unix addresses of the settings, in a folder that nobody else can
+        enter: whoever holds those addresses shows them there.
+
+        A server with a `control` address, which only it listens on, shares its ports with others that have one, and
         leaves its metrics to whoever adds them up. `own` is the authorization of their questions. `rates` is the file
         by which all of them share the callers' rates. `lost_lines` says how many lines `log` has lost.
         """
@@ -127,7 +136,7 @@ class Server:
             parts.callback(server._health.stop)
             server._handlers.rehearse()
             # Last of all: from here on the kernel gives us connections, which should not have to wait.
-            server.address = server.bind(settings.listen)
+            server.address = server.listen(sockets)
             if control:
                 server.bind(control)
             else:
@@ -208,17 +217,34 @@ class Server:
             offer(reflected, server)  # type: ignore[no-untyped-call] # the stubs forget its annotations
         return server
 
-    def bind(self, address: str) -> str:
+    def listen(self, sockets: Sequence[Path]) -> str:
+        """Open all addresses of the settings; returns them as clients use them. Raises SettingsError."""
+        listen = self.settings.listen
+        for address, path in zip(filter(is_unix, listen), sockets, strict=True):
+            self._bind_socket(address, path)
+        return ",".join(address if is_unix(address) else self.bind(address) for address in listen)
+
+    def _bind_socket(self, address: str, path: Path) -> None:
+        try:
+            folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
+            self._parts.callback(os.close, folder)
+            # The name of a socket is short, but that of its folder may not be.
+            self.bind(f"unix:/proc/self/fd/{folder}/{path.name}", called=address)
+            os.chmod(path.name, _SOCKET_MODE, dir_fd=folder)
+        except OSError as error:
+            raise SettingsError("listen", f"{address} cannot be used: {error.strerror}.") from None
+
+    def bind(self, address: str, *, called: str = "") -> str:
         """Open a port or socket to serve on; returns its address. Raises SettingsError."""
         try:
-            # The supervisor's own socket lies in a folder that only this user can open.
-            if self._certificates is None or address.startswith("unix:"):
+            # Who may open a socket may read it: it needs no encryption. The supervisor's own lies in a private folder.
+            if self._certificates is None or is_unix(address):
                 port = self._grpc.add_insecure_port(address)
             else:
                 port = self._grpc.add_secure_port(address, self._certificates.credentials())
         except RuntimeError:
             raise SettingsError(
-                "listen", f"{address} cannot be used.", fix="Is another server running there?"
+                "listen", f"{called or address} cannot be used.", fix="Is another server running there?"
             ) from None
         return f"{address.rpartition(':')[0]}:{port}"
 

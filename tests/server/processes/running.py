@@ -54,7 +54,7 @@ class Running:
 
     @property
     def target(self) -> str:
-        """Where all workers listen."""
+        """Where all workers listen; several addresses stand between commas."""
         return str(self.wait_for("serving")["listen"])
 
     def pids(self) -> list[int]:
@@ -96,7 +96,9 @@ def running(
     environment.setdefault("PYTHONPATH", str(Path(__file__).parent / "without_numba"))
     arguments = [f"--store={site.path / 'store'}", f"--store-key={site.path / 'store.key'}"]
     arguments += [f"--address-key={site.path / 'address.key'}", "--drain-seconds=3", f"--workers={WORKERS}"]
-    arguments += ["--listen=127.0.0.1:0", "--metrics-listen=127.0.0.1:0", *flags]
+    arguments += ["--metrics-listen=127.0.0.1:0", *flags]
+    if not any(flag.startswith("--listen=") for flag in flags):
+        arguments.append("--listen=127.0.0.1:0")
     log = site.path / f"server-{time.monotonic_ns()}.log"
     clean = {name: value for name, value in os.environ.items() if not name.startswith("IYSCHECK_")}
     with log.open("wb") as file:
