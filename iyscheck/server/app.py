@@ -26,7 +26,7 @@ from iyscheck.log import STANDARD_ERROR, LogLines
 from iyscheck.question import MAX_MESSAGE_BYTES
 from iyscheck.server.calls import SERVICE, Calls
 from iyscheck.server.fronts import grpc as grpc_front
-from iyscheck.server.fronts.health import MAX_WATCHERS, Health
+from iyscheck.server.fronts.health import Health
 from iyscheck.server.gate import CallersState, Gate
 from iyscheck.server.handlers import CheckHandlers
 from iyscheck.server.log import open_log
@@ -37,7 +37,7 @@ from iyscheck.server.threads import no_threads, start, started_pool
 from iyscheck.server.tls import Certificates, CertificateState
 
 _REFLECTION_STREAMS: Final = 2
-_HEALTH_WORKERS: Final = 2
+_HEALTH_WORKERS: Final = 2  # watchers need none once they are there
 _QUEUED_CALLS: Final = 1_000  # beyond this many calls without a thread, gRPC refuses at once
 _WAITING_CALLS: Final = 6_000
 _MOST_WAITING_CALLS: Final = 8_000  # each takes some 25 KB: whoever opens calls and resets them at once takes 200 MB
@@ -69,7 +69,7 @@ def pool_size(unary_workers: int, max_streams: int) -> int:
 
     A stream holds its thread for as long as it is open: unary calls need threads beside all of them.
     """
-    return unary_workers + max_streams + _REFLECTION_STREAMS + MAX_WATCHERS + _HEALTH_WORKERS
+    return unary_workers + max_streams + _REFLECTION_STREAMS + _HEALTH_WORKERS
 
 
 class Server:
@@ -151,6 +151,7 @@ class Server:
         """Say NOT_SERVING, take no new calls, give those that run `grace_s` seconds, and close everything."""
         self._health.drain()
         time.sleep(min(_NOTICE_S, _NOTICE_SHARE * grace_s))
+        self._health.end_watches()
         try:
             ended = self._grpc.stop(grace_s)
         except RuntimeError:  # gRPC starts a thread that waits for the grace to end, and there is none
