@@ -5,6 +5,7 @@ Our lock is never held while anything of gRPC is called: gRPC's only polling thr
 
 import threading
 import time
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 import grpc
@@ -16,7 +17,10 @@ from iyscheck.server.fronts.lines import Line, Lines, SendAndWait
 MAX_WATCHERS: Final = 10_000
 PATIENCE_S: Final = 30.0
 """For how long a watcher may leave what it is told untaken."""
+_SOON_S: Final = 1.0
 _LONGEST_NAME: Final = 256
+_SLICE: Final = 50
+_PAUSE_S: Final = 0.001  # gRPC's thread gets to what became of a slice, and to calls that wait behind that
 
 _Status = health_pb2.HealthCheckResponse
 
@@ -107,14 +111,19 @@ class Watches(health_pb2_grpc.HealthServicer):
         """End all watches: open ones would keep a server that stops for as long as its grace lasts."""
         with self._lock:
             self._ended = True
-            watchers = [(watcher, watcher.since) for each in self._watchers.values() for watcher in each]
-        for watcher, since in watchers:
-            if watcher.line is None:
+            watchers = [watcher for each in self._watchers.values() for watcher in each]
+        recent = time.monotonic() - _SOON_S
+        for watcher in _paced(watchers):
+            line, since = watcher.line, watcher.since
+            if line is None:
                 continue
-            if since is None:
-                watcher.line.end(*_ENDED)
-            else:
-                watcher.line.cut()
+            try:
+                if since is None or since > recent:
+                    line.end(*_ENDED)  # behind the last status, if that is on its way
+                else:
+                    line.cut()
+            except Exception:  # noqa: BLE001 - whatever it is, the others have to end
+                line.cut()
 
     def end_stuck(self) -> int:
         """End the watches of those that have taken nothing for too long; returns how many."""
@@ -153,7 +162,7 @@ class Watches(health_pb2_grpc.HealthServicer):
     def _tell_all(self) -> None:
         with self._lock:
             watchers = [watcher for each in self._watchers.values() for watcher in each]
-        for watcher in watchers:
+        for watcher in _paced(watchers):
             self._tell(watcher)
 
     def _tell(self, watcher: _Watcher) -> None:
@@ -175,6 +184,13 @@ class Watches(health_pb2_grpc.HealthServicer):
         with self._lock:
             watcher.since = None
         self._tell(watcher)
+
+
+def _paced(watchers: Iterable[_Watcher]) -> Iterator[_Watcher]:
+    for done, watcher in enumerate(watchers, 1):
+        yield watcher
+        if done % _SLICE == 0:
+            time.sleep(_PAUSE_S)
 
 
 setattr(Watches.Watch, "experimental_non_blocking", True)  # noqa: B010 - grpc's own, no typed attribute

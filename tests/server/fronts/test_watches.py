@@ -393,7 +393,7 @@ class TestHarm:
 class TestEnd:
     """A server that ends says so to all."""
 
-    def test_shutdown(self) -> None:
+    def test_shutdown(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """All are told NOT_SERVING, for good, and their calls end: at once for those that take nothing."""
         with running() as server, server.stub() as stub, Deaf(server.port, 5):
             watches = [stub.Watch(ASKED, timeout=PROMPT_S) for _ in range(200)]
@@ -401,6 +401,8 @@ class TestEnd:
             while len(server.watches) < 205:
                 time.sleep(0.01)
 
+            monkeypatch.setattr(module, "_SOON_S", 0.2)
+            time.sleep(0.3)
             server.watches.enter_graceful_shutdown()
             server.watches.set(NAME, SERVING)
             second = {next(watch).status for watch in watches}
@@ -415,6 +417,18 @@ class TestEnd:
             with pytest.raises(grpc.RpcError):
                 next(stub.Watch(ASKED, timeout=PROMPT_S))
             assert server.left() == 0
+
+    def test_last_words(self) -> None:
+        """A server that leaves no time still tells NOT_SERVING before it ends the calls."""
+        with running() as server, server.stub() as stub:
+            watches = [stub.Watch(ASKED, timeout=PROMPT_S) for _ in range(200)]
+            first = {next(watch).status for watch in watches}
+            server.watches.enter_graceful_shutdown()
+            server.watches.end()
+
+            assert first == {SERVING}
+            assert {next(watch).status for watch in watches} == {NOT_SERVING}
+            assert {watch.code() for watch in watches} == {grpc.StatusCode.UNAVAILABLE}
 
 
 class TestLines:
