@@ -4,6 +4,7 @@ gRPC's own way for such calls waits in the sender's thread until the caller's wi
 not read never makes. It has a way without waiting inside, which this takes where it is as we know it.
 """
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final, Protocol, TypeAlias
@@ -39,19 +40,19 @@ class Line(Protocol):
 
 
 class Lines:
-    """Opens lines; `close` ends what they need."""
+    """Opens lines."""
 
     def __init__(self, log: structlog.typing.FilteringBoundLogger) -> None:
         self._log = log
-        self._senders: ThreadPoolExecutor | None = None
+        self._senders = ThreadPoolExecutor(_WAITING_SENDERS, thread_name_prefix="line")  # starts none by itself
+        self._once = threading.Semaphore()
 
     def open(self, context: grpc.ServicerContext, send_and_wait: SendAndWait, taken: Callable[[], None]) -> Line:
         """Open the line of a call. `taken` is called in gRPC's polling thread after each message: it must be short."""
         if AtOnce.known(context):
             return AtOnce(context, send_and_wait, taken, self._log)
-        if self._senders is None:
-            self._log.warning("health_senders", reason="unknown_grpcio", grpcio=grpc.__version__)
-            self._senders = ThreadPoolExecutor(_WAITING_SENDERS, thread_name_prefix="line")
+        if self._once.acquire(blocking=False):
+            self._log.warning("health_senders", grpcio=grpc.__version__)
         return Waiting(context, send_and_wait, taken, self._senders)
 
 

@@ -431,6 +431,21 @@ class TestEnd:
             assert {next(watch).status for watch in watches} == {NOT_SERVING}
             assert {watch.code() for watch in watches} == {grpc.StatusCode.UNAVAILABLE}
 
+    def test_on_its_way(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A call ends behind a status that is on its way, unless that has been so for long."""
+        watches = Watches(open_log("error", io.StringIO()))
+        line = FakeLine()
+        monkeypatch.setattr(watches._lines, "open", lambda *_: line)
+        watches.Watch(ASKED, line.context, lambda _: None)
+
+        watches.end()
+        soon = (line.ended, line.is_cut)
+        monkeypatch.setattr(module, "_SOON_S", 0)
+        watches.end()
+
+        assert soon == ([grpc.StatusCode.UNAVAILABLE], False)
+        assert line.is_cut
+
 
 class TestLines:
     """How a message is sent."""
@@ -489,6 +504,7 @@ class FakeLine:
     def __init__(self) -> None:
         self.context: Any = FakeContext()
         self.sent: list[int] = []
+        self.ended: list[grpc.StatusCode] = []
         self.is_cut = False
         self.sending: Callable[[], None] = lambda: None
         self.taken: Callable[[], None] = lambda: None
@@ -507,3 +523,7 @@ class FakeLine:
     def cut(self) -> None:
         """Note it."""
         self.is_cut = True
+
+    def end(self, code: grpc.StatusCode, _: str) -> None:
+        """Note it."""
+        self.ended.append(code)
