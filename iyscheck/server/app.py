@@ -6,6 +6,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -27,6 +28,7 @@ from iyscheck.question import MAX_MESSAGE_BYTES
 from iyscheck.server.calls import SERVICE, Calls
 from iyscheck.server.fronts import grpc as grpc_front
 from iyscheck.server.fronts.health import Health
+from iyscheck.server.fronts.requests import Requests
 from iyscheck.server.gate import CallersState, Gate
 from iyscheck.server.handlers import CheckHandlers
 from iyscheck.server.log import open_log
@@ -37,7 +39,7 @@ from iyscheck.server.threads import no_threads, start, started_pool
 from iyscheck.server.tls import Certificates, CertificateState
 
 _REFLECTION_STREAMS: Final = 2
-_HEALTH_WORKERS: Final = 2  # watchers need none once they are there
+_HEALTH_THREADS: Final = 2  # of their own, beside those; watchers need none once they are there
 _QUEUED_CALLS: Final = 1_000  # beyond this many calls without a thread, gRPC refuses at once
 _WAITING_CALLS: Final = 6_000
 _MOST_WAITING_CALLS: Final = 8_000  # each takes some 25 KB: whoever opens calls and resets them at once takes 200 MB
@@ -65,11 +67,11 @@ OPTIONS: Final = (
 
 
 def pool_size(unary_workers: int, max_streams: int) -> int:
-    """Count the threads of a server.
+    """Count the threads of gRPC's common pool.
 
     A stream holds its thread for as long as it is open: unary calls need threads beside all of them.
     """
-    return unary_workers + max_streams + _REFLECTION_STREAMS + _HEALTH_WORKERS
+    return unary_workers + max_streams + _REFLECTION_STREAMS
 
 
 class Server:
@@ -95,7 +97,9 @@ class Server:
         self._certificates = open_certificates(settings, log)
         self._samples = True
         self._metrics = metrics
-        self._health = Health(engine, self._metrics.refresh_seconds, log)
+        self._health = Health(engine, metrics.refresh_seconds, log, metrics.watchers.set)
+        self._requests = Requests(metrics.given_up, log)
+        self._health.beside.append(self._requests.end_late)
         self._grpc = self._build(shares_port=shares_port)
 
     @classmethod
@@ -191,15 +195,20 @@ class Server:
         self._handlers = handlers = CheckHandlers(
             self.engine, metrics.decisions, max_waiters=max(1, settings.unary_workers // 2)
         )
-        checks = self._parts.enter_context(started_pool(settings.unary_workers, "check"))
+        checks = self._pool(settings.unary_workers, "check")
         self.calls = Calls(handlers, metrics, self._log, self._gate, max_streams=settings.max_streams)
         server.add_generic_rpc_handlers((grpc_front.service(self.calls, checks),))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, server)
+        offered = self._health.servicer.offered(self._pool(_HEALTH_THREADS, "health"))
+        health_pb2_grpc.add_HealthServicer_to_server(offered, server)
         if settings.reflection:
             reflected = _Reflection((SERVICE, HEALTH_SERVICE, reflection.SERVICE_NAME))
             offer = reflection_pb2_grpc.add_ServerReflectionServicer_to_server
             offer(reflected, server)  # type: ignore[no-untyped-call] # the stubs forget its annotations
         return server
+
+    def _pool(self, threads: int, name: str) -> ThreadPoolExecutor:
+        """Start threads for calls of one request."""
+        return self._requests.before(self._parts.enter_context(started_pool(threads, name)))
 
     def bind(self, address: str) -> str:
         """Open a port or socket to serve on; returns its address. Raises SettingsError."""

@@ -133,6 +133,12 @@ class Metrics:
             buckets=LATENCY_BUCKETS_S,
             registry=registry,
         )
+        self.watchers = Gauge(
+            "consent_health_watchers", "Open watches of the health.", registry=registry, multiprocess_mode="livesum"
+        )
+        self.given_up = Counter(
+            "consent_requests_given_up", "Calls that ended before they had a thread.", ("reason",), registry=registry
+        )
         self.decisions = Decisions(registry)
         self.callers = CallerCounts(registry)
         self.index = IndexUse()

@@ -6,6 +6,7 @@ within the limit; one late brand changes its own answers, not the health of all.
 
 import threading
 import time
+from collections.abc import Callable
 from typing import Final, Protocol
 
 import structlog
@@ -40,8 +41,17 @@ class Watched(Protocol):
 class Health:
     """Keeps the health servicer current from a thread of its own, between `start` and `stop`."""
 
-    def __init__(self, engine: Watched, refresh_seconds: Histogram, log: structlog.typing.FilteringBoundLogger) -> None:
-        self.servicer = Watches(log)
+    def __init__(
+        self,
+        engine: Watched,
+        refresh_seconds: Histogram,
+        log: structlog.typing.FilteringBoundLogger,
+        watchers: Callable[[int], object] = lambda _: None,
+    ) -> None:
+        """`watchers` is told at once how many there are."""
+        self.servicer = Watches(log, counted=watchers)
+        self.beside: list[Callable[[], None]] = []
+        """What else the thread does twice a second: it must be short."""
         self._engine = engine
         self._refresh_seconds = refresh_seconds
         self._log = log
@@ -94,10 +104,18 @@ class Health:
         rounds = 0
         while not self._over.wait(INTERVAL_S):
             self.refresh()
+            self._do_beside()
             rounds += 1
             if rounds % _SWEEP_EVERY == 0:
                 self._sweep()
                 self._end_stuck()
+
+    def _do_beside(self) -> None:
+        for each in self.beside:
+            try:
+                each()
+            except Exception as error:  # noqa: BLE001 - the same as for the store
+                self._log.error("late_calls_not_ended", error=type(error).__name__, at=our_frames(error))
 
     def _end_stuck(self) -> None:
         ended = self.servicer.end_stuck()

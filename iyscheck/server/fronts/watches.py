@@ -5,7 +5,10 @@ Our lock is never held while anything of gRPC is called: gRPC's only polling thr
 
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from types import SimpleNamespace
 from typing import Any, Final
 
 import grpc
@@ -17,7 +20,7 @@ from iyscheck.server.fronts.lines import Line, Lines, SendAndWait
 MAX_WATCHERS: Final = 10_000
 PATIENCE_S: Final = 30.0
 """For how long a watcher may leave what it is told untaken."""
-_SOON_S: Final = 1.0
+_SOON_S: Final = 0.5  # less than the notice before watches end: who got no word of that by then takes nothing
 _LONGEST_NAME: Final = 256
 _SLICE: Final = 50
 _PAUSE_S: Final = 0.001  # gRPC's thread gets to what became of a slice, and to calls that wait behind that
@@ -28,11 +31,13 @@ _Status = health_pb2.HealthCheckResponse
 class _Watcher:
     """An open watch. What changes is guarded by the lock of all."""
 
-    __slots__ = ("line", "service", "since", "told")
+    __slots__ = ("line", "over", "service", "since", "told")
 
     def __init__(self, service: str) -> None:
         self.service = service
         self.line: Line | None = None
+        self.over = False
+        """Whether it was ended by us."""
         self.told: int | None = None
         self.since: float | None = None
         """When the message was sent that is on its way, if one is."""
@@ -41,9 +46,17 @@ class _Watcher:
 class Watches(health_pb2_grpc.HealthServicer):
     """The health service. A watcher is told the newest status when it has taken the one before; none are queued."""
 
-    def __init__(self, log: structlog.typing.FilteringBoundLogger, most: int = MAX_WATCHERS) -> None:
+    def __init__(
+        self,
+        log: structlog.typing.FilteringBoundLogger,
+        most: int = MAX_WATCHERS,
+        *,
+        counted: Callable[[int], object] = lambda _: None,
+    ) -> None:
+        """`counted` is told at once how many watchers there are."""
         self._lines = Lines(log)
         self._most = most
+        self._counted = counted
         self._lock = threading.Lock()
         self._statuses: dict[str, int] = {}
         self._watchers: dict[str, set[_Watcher]] = {}
@@ -91,6 +104,16 @@ class Watches(health_pb2_grpc.HealthServicer):
             self._leave(watcher)
             return
         self._tell(watcher)
+        if self._ended:  # and `end` may not have seen its line yet
+            self._end(watcher)
+
+    def offered(self, pool: ThreadPoolExecutor) -> Any:  # noqa: ANN401 - the stubs want a servicer of one pool for all
+        """Offer the calls to gRPC so that they run in `pool`."""
+        calls: dict[str, Any] = {name: partial(getattr(self, name)) for name in ("Check", "List", "Watch")}
+        for call in calls.values():
+            call.experimental_thread_pool = pool
+        calls["Watch"].experimental_non_blocking = True
+        return SimpleNamespace(**calls)
 
     def set(self, service: str, status: int) -> None:
         """Set the status of a name and tell its watchers, unless the server is draining."""
@@ -112,18 +135,8 @@ class Watches(health_pb2_grpc.HealthServicer):
         with self._lock:
             self._ended = True
             watchers = [watcher for each in self._watchers.values() for watcher in each]
-        recent = time.monotonic() - _SOON_S
         for watcher in _paced(watchers):
-            line, since = watcher.line, watcher.since
-            if line is None:
-                continue
-            try:
-                if since is None or since > recent:
-                    line.end(*_ENDED)  # behind the last status, if that is on its way
-                else:
-                    line.cut()
-            except Exception:  # noqa: BLE001 - whatever it is, the others have to end
-                line.cut()
+            self._end(watcher)
 
     def end_stuck(self) -> int:
         """End the watches of those that have taken nothing for too long; returns how many."""
@@ -140,6 +153,20 @@ class Watches(health_pb2_grpc.HealthServicer):
                 watcher.line.cut()
         return len(stuck)
 
+    def _end(self, watcher: _Watcher) -> None:
+        with self._lock:
+            line, since = watcher.line, watcher.since
+            if line is None or watcher.over:
+                return
+            watcher.over = True
+        try:
+            if since is None or since > time.monotonic() - _SOON_S:
+                line.end(*_ENDED)  # behind the last status, if that is on its way
+            else:
+                line.cut()
+        except Exception:  # noqa: BLE001 - whatever it is, the others have to end
+            line.cut()
+
     def _enter(self, watcher: _Watcher) -> tuple[grpc.StatusCode, str] | None:
         with self._lock:
             if self._ended:
@@ -148,6 +175,7 @@ class Watches(health_pb2_grpc.HealthServicer):
                 return _FULL
             self._watchers.setdefault(watcher.service, set()).add(watcher)
             self._open += 1
+            self._counted(self._open)
         return None
 
     def _leave(self, watcher: _Watcher) -> None:
@@ -156,6 +184,7 @@ class Watches(health_pb2_grpc.HealthServicer):
             if watcher in watchers:
                 watchers.remove(watcher)
                 self._open -= 1
+                self._counted(self._open)
                 if not watchers:
                     del self._watchers[watcher.service]
 
