@@ -3,15 +3,13 @@ import io
 import itertools
 import json
 import random
-import socket
-import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, Final, Self
+from typing import Any, Final
 
 import grpc
 import pytest
@@ -22,6 +20,7 @@ from iyscheck.server.fronts import lines
 from iyscheck.server.fronts import watches as module
 from iyscheck.server.fronts.watches import Watches
 from iyscheck.server.log import open_log
+from tests.http2 import Http2
 
 STATUS: Final = health_pb2.HealthCheckResponse
 SERVING, NOT_SERVING, SERVICE_UNKNOWN = STATUS.SERVING, STATUS.NOT_SERVING, STATUS.SERVICE_UNKNOWN
@@ -70,56 +69,23 @@ def running(most: int = 10_000, *, log: io.StringIO | None = None) -> Iterator[R
             server.stop(None).wait(PROMPT_S)
 
 
-class Deaf:
+class Deaf(Http2):
     """A connection whose window has no room for any message, and that has `watches` open."""
 
     def __init__(self, port: int, watches: int) -> None:
-        self.socket = socket.create_connection(("127.0.0.1", port), PROMPT_S)
-        self._received = self.socket.makefile("rb")
-        self.streams = range(1, 2 * watches, 2)
-        settings = self._frame(4, 0, 0, struct.pack(">HI", 4, 0))  # SETTINGS: INITIAL_WINDOW_SIZE = 0
-        self.socket.sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + settings)
-        fields = {
-            ":method": "POST",
-            ":scheme": "http",
-            ":path": "/grpc.health.v1.Health/Watch",
-            ":authority": "here",
-            "te": "trailers",
-            "content-type": "application/grpc",
-        }
-        headers = b"".join(
-            b"\x00" + b"".join(bytes([len(text)]) + text.encode() for text in field) for field in fields.items()
-        )
-        message = ASKED.SerializeToString()
-        data = struct.pack(">BI", 0, len(message)) + message
+        super().__init__(port, window=0)
+        self.streams = [self.open("/grpc.health.v1.Health/Watch") for _ in range(watches)]
         for stream in self.streams:
-            self.socket.sendall(self._frame(1, 4, stream, headers) + self._frame(0, 1, stream, data))
+            self.ask(stream, ASKED.SerializeToString())
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._received.close()
-        self.socket.close()
-
-    @staticmethod
-    def _frame(kind: int, flags: int, stream: int, body: bytes) -> bytes:
-        return struct.pack(">I", len(body))[1:] + struct.pack(">BBI", kind, flags, stream) + body
-
-    def make_room(self) -> None:
+    def make_all_room(self) -> None:
         """Open the windows."""
         for stream in self.streams:
-            self.socket.sendall(self._frame(8, 0, stream, struct.pack(">I", 1_000)))
+            self.make_room(stream)
 
     def statuses(self, count: int) -> list[int]:
         """Read so many messages."""
-        got: list[int] = []
-        while len(got) < count:
-            head = self._received.read(9)
-            body = self._received.read(int.from_bytes(head[:3]))
-            if head[3] == 0:
-                got.append(STATUS.FromString(body[5:]).status)
-        return got
+        return [STATUS.FromString(message).status for message in self.messages(count)]
 
 
 class TestWatch:
@@ -168,7 +134,7 @@ class TestWatch:
             time.sleep(0.1)  # until it was told
             for status in [NOT_SERVING, SERVING] * 50 + [STATUS.UNKNOWN]:
                 server.watches.set(NAME, status)
-            deaf.make_room()
+            deaf.make_all_room()
             told = deaf.statuses(2)
             server.watches.set(NAME, NOT_SERVING)
 
@@ -308,7 +274,8 @@ class TestHarm:
                 told.append(next(watch).status)
             took = time.monotonic() - began
             patient = server.watches.end_stuck()
-            monkeypatch.setattr(module, "PATIENCE_S", 0)
+            monkeypatch.setattr(module, "PATIENCE_S", 0.5)
+            time.sleep(0.6)  # by now who reads has surely taken the last status
             ended = server.watches.end_stuck()
             while len(server.watches) > 1:
                 time.sleep(0.01)
@@ -431,20 +398,35 @@ class TestEnd:
             assert {next(watch).status for watch in watches} == {NOT_SERVING}
             assert {watch.code() for watch in watches} == {grpc.StatusCode.UNAVAILABLE}
 
-    def test_on_its_way(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    @pytest.mark.parametrize("long", [False, True])
+    def test_on_its_way(self, monkeypatch: pytest.MonkeyPatch, long: bool) -> None:  # noqa: FBT001 - pytest's
         """A call ends behind a status that is on its way, unless that has been so for long."""
         watches = Watches(open_log("error", io.StringIO()))
         line = FakeLine()
         monkeypatch.setattr(watches._lines, "open", lambda *_: line)
         watches.Watch(ASKED, line.context, lambda _: None)
+        if long:
+            monkeypatch.setattr(module, "_SOON_S", 0)
 
         watches.end()
-        soon = (line.ended, line.is_cut)
-        monkeypatch.setattr(module, "_SOON_S", 0)
         watches.end()
 
-        assert soon == ([grpc.StatusCode.UNAVAILABLE], False)
-        assert line.is_cut
+        assert (line.ended, line.is_cut) == (([], True) if long else ([grpc.StatusCode.UNAVAILABLE], False))
+
+    def test_while_it_came(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A watch that is being opened while all watches end is ended too, behind its status."""
+        watches = Watches(open_log("error", io.StringIO()))
+        line = FakeLine()
+
+        def open_slowly(*_: object) -> FakeLine:
+            watches.end()
+            return line
+
+        monkeypatch.setattr(watches._lines, "open", open_slowly)
+        watches.Watch(ASKED, line.context, lambda _: None)
+
+        assert line.sent == [SERVICE_UNKNOWN]
+        assert line.ended == [grpc.StatusCode.UNAVAILABLE]
 
 
 class TestLines:

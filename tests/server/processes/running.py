@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -37,6 +38,8 @@ class Running:
 
     process: "subprocess.Popen[bytes]"
     log: Path
+    secure: ssl.SSLContext | None = None
+    """How its metrics are read, if that is encrypted."""
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """What was logged under a name, by supervisor and workers."""
@@ -62,7 +65,8 @@ class Running:
     def scrape(self) -> dict[tuple[str, str], float]:
         """Read all samples of the one metrics endpoint: by name and labels."""
         address = self.wait_for("serving")["metrics_listen"]
-        with urllib.request.urlopen(f"http://{address}/metrics", timeout=20) as page:
+        scheme = "http" if self.secure is None else "https"
+        with urllib.request.urlopen(f"{scheme}://{address}/metrics", timeout=20, context=self.secure) as page:  # noqa: S310
             text = page.read().decode()
         return {
             (sample.name, json.dumps(sample.labels, sort_keys=True)): sample.value
