@@ -198,7 +198,7 @@ class Server:
         checks = self._pool(settings.unary_workers, "check")
         self.calls = Calls(handlers, metrics, self._log, self._gate, max_streams=settings.max_streams)
         server.add_generic_rpc_handlers((grpc_front.service(self.calls, checks),))
-        offered = self._health.servicer.offered(self._pool(_HEALTH_THREADS, "health"))
+        offered = self._health.servicer.offered(self._pool(_HEALTH_THREADS, "health-call"))
         health_pb2_grpc.add_HealthServicer_to_server(offered, server)
         if settings.reflection:
             reflected = _Reflection((SERVICE, HEALTH_SERVICE, reflection.SERVICE_NAME))

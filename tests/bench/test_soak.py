@@ -374,6 +374,7 @@ def test_fifteen_seconds(folder: Path, tmp_path: Path) -> None:
     assert sum(found["checks"].values()) > 1_000
     assert found["failed"] == []
     assert len(found["checks"]) == 6
+    assert found["told_to_watchers"] > 10
     assert not left_by(folder)
     assert not list(folder.iterdir())
 

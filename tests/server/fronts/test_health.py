@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -84,6 +85,17 @@ class TestComponents:
         ]
         assert "gone" not in log.getvalue()
         assert "unforeseen" not in log.getvalue()
+
+    def test_beside(self) -> None:
+        """What else the thread does may fail: that is logged, and health goes on, as does the rest."""
+        log, done = io.StringIO(), threading.Event()
+        health = Health(FakeEngine(), Histogram("t", "t", registry=None), open_log("debug", log))
+        health.beside += [lambda: [][0], done.set]
+        health.start()
+
+        assert done.wait(20)
+        health.stop()
+        assert '"late_calls_not_ended"' in log.getvalue()
 
     def test_drain(self) -> None:
         """Once draining, nothing makes it serve again."""
