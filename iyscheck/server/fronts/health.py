@@ -50,7 +50,7 @@ class Health:
     ) -> None:
         """`watchers` is told at once how many there are."""
         self.servicer = Watches(log, counted=watchers)
-        self.beside: list[Callable[[], None]] = []
+        self.beside: list[Callable[[], object]] = []
         """What else the thread does twice a second: it must be short."""
         self._engine = engine
         self._refresh_seconds = refresh_seconds

@@ -90,7 +90,7 @@ class TestComponents:
         """What else the thread does may fail: that is logged, and health goes on, as does the rest."""
         log, done = io.StringIO(), threading.Event()
         health = Health(FakeEngine(), Histogram("t", "t", registry=None), open_log("debug", log))
-        health.beside += [lambda: [][0], done.set]
+        health.beside += [lambda: int("none"), done.set]
         health.start()
 
         assert done.wait(20)

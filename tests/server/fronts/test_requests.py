@@ -152,6 +152,31 @@ class TestGivenUp:
         assert alone.metric("consent_requests_given_up_total", reason="late") == 1
         assert alone.metric("consent_requests_given_up_total") == 1
 
+    def test_at_the_last_moment(self, alone: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Who was found to be late, but whose request has come by now, runs on."""
+        entered, leave = threading.Event(), threading.Event()
+
+        def wait(engine: Engine, *_: Any, **__: Any) -> Any:  # noqa: ANN401 - whatever it is called with
+            entered.set()
+            leave.wait(20)
+            return check(engine, question)
+
+        check, question = Engine.check, Question(context=CONTEXT, address=CONSENTED)
+        monkeypatch.setattr(Engine, "check", wait)
+        requests = alone.server._requests
+        with connected(alone) as slow:
+            stream = slow.open(f"{CALLS}Check")
+            eventually(lambda: waiting(alone) == 1, "the call is not there")
+            (late,) = requests._waiting
+            slow.ask(stream, REQUEST)
+            assert entered.wait(20)
+            requests._give_up(late, "late", requests._core.StatusCode.deadline_exceeded, "")
+            leave.set()
+            (answer,) = slow.messages(1)
+
+        assert consent_check_pb2.CheckResponse.FromString(answer).permitted
+        assert alone.metric("consent_requests_given_up_total") == 0
+
     @pytest.mark.parametrize("limit", ["MOST_WAITING", "MOST_SLOW"])
     def test_crowded(self, alone: Served, monkeypatch: pytest.MonkeyPatch, limit: str) -> None:
         """Where too many wait, or too many for long, those that wait longest end."""

@@ -72,7 +72,7 @@ def _server(request: pytest.FixtureRequest, folder: Path) -> Iterator[tuple[Runn
 
 
 def test_client_side_checks(server: tuple[Running, grpc.ChannelCredentials]) -> None:
-    """A hundred channels watch two workers, are counted, outlive one of them, and stop asking a server that drains.
+    """A hundred channels watch two workers, are counted, outlive one of them, leave, and ask no server that drains.
 
     Nobody has to say who asks for the health, where each check has to.
     """
@@ -92,6 +92,10 @@ def test_client_side_checks(server: tuple[Running, grpc.ChannelCredentials]) -> 
         running_server.wait_for("worker_answers", 3)
         again = codes(channels, wait=True)
         eventually(lambda: watchers() == CHANNELS, lambda: f"{watchers()} are counted after a worker died")
+        for channel in channels[CHANNELS // 2 :]:
+            channel.close()
+        del channels[CHANNELS // 2 :]
+        eventually(lambda: watchers() == CHANNELS / 2, lambda: f"{watchers()} are counted after half of them left")
         running_server.process.send_signal(signal.SIGTERM)
         running_server.wait_for("worker_draining", 2)
         eventually(lambda: codes(channels, wait=False) == {grpc.StatusCode.UNAVAILABLE}, "a channel goes on to ask")
