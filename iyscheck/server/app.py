@@ -6,7 +6,6 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from types import TracebackType
@@ -195,20 +194,17 @@ class Server:
         self._handlers = handlers = CheckHandlers(
             self.engine, metrics.decisions, max_waiters=max(1, settings.unary_workers // 2)
         )
-        checks = self._pool(settings.unary_workers, "check")
+        checks = self._parts.enter_context(started_pool(settings.unary_workers, "check"))
         self.calls = Calls(handlers, metrics, self._log, self._gate, max_streams=settings.max_streams)
-        server.add_generic_rpc_handlers((grpc_front.service(self.calls, checks),))
-        offered = self._health.servicer.offered(self._pool(_HEALTH_THREADS, "health-call"))
+        server.add_generic_rpc_handlers((grpc_front.service(self.calls, checks, self._requests),))
+        asking = self._parts.enter_context(started_pool(_HEALTH_THREADS, "health-call"))
+        offered = self._health.servicer.offered(self._requests.before(asking))
         health_pb2_grpc.add_HealthServicer_to_server(offered, server)
         if settings.reflection:
             reflected = _Reflection((SERVICE, HEALTH_SERVICE, reflection.SERVICE_NAME))
             offer = reflection_pb2_grpc.add_ServerReflectionServicer_to_server
             offer(reflected, server)  # type: ignore[no-untyped-call] # the stubs forget its annotations
         return server
-
-    def _pool(self, threads: int, name: str) -> ThreadPoolExecutor:
-        """Start threads for calls of one request."""
-        return self._requests.before(self._parts.enter_context(started_pool(threads, name)))
 
     def bind(self, address: str) -> str:
         """Open a port or socket to serve on; returns its address. Raises SettingsError."""
