@@ -72,7 +72,7 @@ class Watchers:
         watches = [stub.Watch(health_pb2.HealthCheckRequest(service=name), timeout=TIMEOUT_S) for name in names]
         try:
             for name, watch in zip(names, watches, strict=True):
-                self._judge(name, next(watch).status)
+                self.judge(name, next(watch).status)
             self._over.wait(dice.random() * _STAY_S)
         except grpc.RpcError as error:
             code = error.code()
@@ -82,7 +82,8 @@ class Watchers:
             for watch in watches:
                 watch.cancel()
 
-    def _judge(self, name: str, status: int) -> None:
+    def judge(self, name: str, status: int) -> None:
+        """Count a status, and tell one that cannot be."""
         self.tally.heard()
         unknown = status == _Status.SERVICE_UNKNOWN
         # Before its first look a worker knows no name; it takes no calls then.

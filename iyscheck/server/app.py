@@ -205,11 +205,9 @@ class Server:
         )
         checks = self._parts.enter_context(started_pool(settings.unary_workers, "check"))
         self.calls = Calls(handlers, metrics, self._log, self._gate, max_streams=settings.max_streams)
-        server.add_generic_rpc_handlers(
-            (grpc_front.service(self.calls, self._requests.before(checks), lambda: checks.of_thread.waited_s),)
-        )
-        asked = self._parts.enter_context(started_pool(_HEALTH_THREADS, "health-call"))
-        offered = self._health.servicer.offered(self._requests.before(asked))
+        server.add_generic_rpc_handlers((grpc_front.service(self.calls, checks, self._requests),))
+        asking = self._parts.enter_context(started_pool(_HEALTH_THREADS, "health-call"))
+        offered = self._health.servicer.offered(self._requests.before(asking))
         health_pb2_grpc.add_HealthServicer_to_server(offered, server)
         if settings.reflection:
             reflected = _Reflection((SERVICE, HEALTH_SERVICE, reflection.SERVICE_NAME))

@@ -9,24 +9,25 @@ from grpc_status import rpc_status
 
 from iyscheck.callers.identity import names_of
 from iyscheck.server.calls import SERVICE, Arriving, CallEndedError, Calls, StreamCall, UnaryCall
+from iyscheck.server.fronts.requests import Requests
 from iyscheck.server.gate import NOTHING, Presented
 from iyscheck.server.refusals import Refusal
+from iyscheck.server.threads import Pool
 
 _AUTHORIZATION: Final = "authorization"
 _NO_RETRY: Final = ("grpc-retry-pushback-ms", "-1")
 """Tells gRPC's own retries to stop."""
 
 
-def service(
-    calls: Calls, unary_pool: ThreadPoolExecutor, waited_s: Callable[[], float] = lambda: 0.0
-) -> grpc.GenericRpcHandler:
-    """Offer the calls as the service; unary ones run in `unary_pool`. `waited_s` says how long one waited for that.
+def service(calls: Calls, unary_pool: Pool, requests: Requests | None = None) -> grpc.GenericRpcHandler:
+    """Offer the calls as the service; unary ones run in `unary_pool`, once their requests are there.
 
     Its few threads are used again and again. In one pool with the streams a call would go to the thread that rested
     longest, of dozens: whatever that needs has left the processor's caches by then.
     """
     shown = _presented if calls.gate.asks else _nothing
-    unary = {name: _unary(call, unary_pool, shown, waited_s) for name, call in calls.unary.items()}
+    door = unary_pool if requests is None else requests.before(unary_pool)
+    unary = {name: _unary(call, unary_pool, door, shown) for name, call in calls.unary.items()}
     streams = {name: _stream(call, shown) for name, call in calls.streams.items()}
     return grpc.method_handlers_generic_handler(SERVICE, unary | streams)
 
@@ -46,16 +47,20 @@ def _presented(context: grpc.ServicerContext) -> Presented:
 
 
 def _unary(
-    answered: UnaryCall, pool: ThreadPoolExecutor, shown: _Shown, waited_s: Callable[[], float]
+    answered: UnaryCall, pool: Pool, door: ThreadPoolExecutor, shown: _Shown
 ) -> "grpc.RpcMethodHandler[bytes, bytes]":
     def behaviour(data: bytes, context: grpc.ServicerContext) -> bytes:
         try:
-            arriving = Arriving(time_remaining=context.time_remaining, presented=shown(context), waited_s=waited_s())
-            return answered(data, arriving)
+            return answered(
+                data,
+                Arriving(
+                    time_remaining=context.time_remaining, presented=shown(context), waited_s=pool.of_thread.waited_s
+                ),
+            )
         except Refusal as refusal:
             _abort(context, refusal)
 
-    setattr(behaviour, "experimental_thread_pool", pool)  # noqa: B010 - grpc's own, no typed attribute
+    setattr(behaviour, "experimental_thread_pool", door)  # noqa: B010 - grpc's own, no typed attribute
     return grpc.unary_unary_rpc_method_handler(behaviour)
 
 
