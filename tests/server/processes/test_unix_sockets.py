@@ -251,10 +251,10 @@ def test_tls(site: Site, run: Path, tmp_path: Path) -> None:
     """With a certificate the port takes TLS only, and the socket stays plain; TLS to the socket is told as that."""
     certs = tmp_path / "certs"
     subprocess.run([sys.executable, "-m", "iyscheck", "certs", "dev", str(certs)], check=True, capture_output=True)
-    flags = [f"--tls-cert={certs / 'server.pem'}", f"--tls-key={certs / 'server.key'}"]
+    files = {"tls_cert": certs / "server.pem", "tls_key": certs / "server.key"}
     address = f"unix:{run}/socket"
-    with running(site, "--listen=127.0.0.1:0", f"--listen={address}", "--workers=1", *flags) as server:
-        port = server.target.partition(",")[0]
+    with serve(site, listen=f"127.0.0.1:0,{address}", **files) as served:
+        port = served.server.address.partition(",")[0]
         plain = by_threads(address)
         tls = Tls(ca=certs / "ca.pem")
         with Client(port, tls=tls, timeout_s=20) as client:
