@@ -24,6 +24,7 @@ from iyscheck.errors import QuotaTableError, SettingsError
 from iyscheck.keys import AddressKey, StoreKey
 from iyscheck.log import STANDARD_ERROR, LogLines
 from iyscheck.question import MAX_MESSAGE_BYTES
+from iyscheck.server.bounds import BOUNDS, Bounds, milliseconds, room_for
 from iyscheck.server.calls import SERVICE, Calls
 from iyscheck.server.fronts import grpc as grpc_front
 from iyscheck.server.fronts.health import MAX_WATCHERS, Health
@@ -35,6 +36,7 @@ from iyscheck.server.refusals import our_frames
 from iyscheck.server.settings import Settings
 from iyscheck.server.threads import no_threads, start, started_pool
 from iyscheck.server.tls import Certificates, CertificateState
+from iyscheck.server.unread import Unread
 
 _REFLECTION_STREAMS: Final = 2
 _HEALTH_WORKERS: Final = 2
@@ -52,9 +54,14 @@ OPTIONS: Final = (
     # by `maximum_concurrent_rpcs`, which clients understand better: high enough for all but attacks.
     ("grpc.server.max_pending_requests", _WAITING_CALLS),
     ("grpc.server.max_pending_requests_hard_limit", _MOST_WAITING_CALLS),
+    # Calls that are opened and reset at once, by the ten thousand: each reset has to be answered (a PING) before more is
+    # read of its connection, and of each connection few calls are taken up before others have their turn.
+    ("grpc.http2.ping_on_rst_stream_percent", 100),
+    ("grpc.http2.max_requests_per_read", 4),
     ("grpc.so_reuseport", 0),  # two servers on one port would share calls without anybody noticing; see `port`
-    ("grpc.max_connection_age_ms", 600_000),  # else connection balancers pin clients to old servers
-    ("grpc.max_connection_age_grace_ms", 300_000),
+    # Four kilobytes can be made of four megabytes of zeros, and the thread that polls all sockets would unpack them.
+    # Tokens do not get smaller anyway. What is packed is refused with UNIMPLEMENTED.
+    ("grpc.compression_enabled_algorithms_bitset", 1),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 20_000),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.keepalive_time_ms", 60_000),  # finds dead clients, whose streams hold threads
@@ -83,6 +90,7 @@ class Server:
         metrics: Metrics,
         gate: Gate,
         shares_port: bool,
+        bounds: Bounds,
     ) -> None:
         self.settings = settings
         self.engine = engine
@@ -94,7 +102,8 @@ class Server:
         self._samples = True
         self._metrics = metrics
         self._health = Health(engine, self._metrics.refresh_seconds, log)
-        self._grpc = self._build(shares_port=shares_port)
+        self._unread = Unread(metrics.ended, most_s=bounds.unread_s, most_bytes=bounds.unread_bytes)
+        self._grpc = self._build(bounds, shares_port=shares_port)
 
     @classmethod
     def start(
@@ -106,6 +115,7 @@ class Server:
         own: str = "",
         rates: Path | None = None,
         lost_lines: Callable[[], int] = lambda: 0,
+        bounds: Bounds = BOUNDS,
     ) -> Self:
         """Open keys, callers and store, and serve. Raises KeyFileError, CallersFileError, StoreError, SettingsError.
 
@@ -118,8 +128,12 @@ class Server:
             log = log or open_log(settings.log_level, LogLines(STANDARD_ERROR))
             metrics = Metrics(lost_lines)
             gate = open_gate(settings, rates, metrics, parts, own=own or None)
-            server = cls(settings, engine, log, parts, metrics=metrics, gate=gate, shares_port=bool(control))
+            server = cls(
+                settings, engine, log, parts, metrics=metrics, gate=gate, shares_port=bool(control), bounds=bounds
+            )
             parts.callback(server._health.stop)
+            parts.callback(server._unread.stop)
+            start(server._unread.thread)
             server._handlers.rehearse()
             # Last of all: from here on the kernel gives us connections, which should not have to wait.
             server.address = server.bind(settings.listen)
@@ -173,7 +187,7 @@ class Server:
         """Say where the server listens and how fresh its store is."""
         return description(self.engine, self.address, self.metrics_address)
 
-    def _build(self, *, shares_port: bool) -> grpc.Server:
+    def _build(self, bounds: Bounds, *, shares_port: bool) -> grpc.Server:
         settings, metrics = self.settings, self._metrics
         threads = pool_size(settings.unary_workers, settings.max_streams)
         pool = self._parts.enter_context(started_pool(threads, "rpc"))
@@ -182,7 +196,7 @@ class Server:
             # What one connection has open beyond that waits in its client, where it costs us nothing.
             "grpc.http2.max_concurrent_streams": threads + _WAITING_IN_CLIENT,
         }
-        options = tuple((dict(OPTIONS) | own).items())
+        options = tuple((dict(OPTIONS) | self._strangers(bounds) | own).items())
         server = grpc.server(pool, options=options, maximum_concurrent_rpcs=threads + _QUEUED_CALLS)
         # Half of the workers may wait for a position, the other half goes on answering.
         self._handlers = handlers = CheckHandlers(
@@ -190,13 +204,29 @@ class Server:
         )
         checks = self._parts.enter_context(started_pool(settings.unary_workers, "check"))
         self.calls = Calls(handlers, metrics, self._log, self._gate, max_streams=settings.max_streams)
-        server.add_generic_rpc_handlers((grpc_front.service(self.calls, checks),))
+        server.add_generic_rpc_handlers((grpc_front.service(self.calls, checks, self._unread),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, server)
         if settings.reflection:
             reflected = _Reflection((SERVICE, HEALTH_SERVICE, reflection.SERVICE_NAME))
             offer = reflection_pb2_grpc.add_ServerReflectionServicer_to_server
             offer(reflected, server)  # type: ignore[no-untyped-call] # the stubs forget its annotations
         return server
+
+    def _strangers(self, bounds: Bounds) -> dict[str, int]:
+        """Tell gRPC what it ends by itself."""
+        wanted = self.settings.max_connections
+        connections = room_for(wanted)
+        if connections < wanted:
+            self._log.warning("fewer_connections", wanted=wanted, allowed=connections)
+        return {
+            "grpc.max_allowed_incoming_connections": connections,
+            "grpc.server_handshake_timeout_ms": milliseconds(bounds.handshake_s),
+            "grpc.max_connection_idle_ms": milliseconds(bounds.idle_s),
+            "grpc.max_connection_age_ms": milliseconds(bounds.age_s),
+            "grpc.max_connection_age_grace_ms": milliseconds(bounds.grace_s),
+            "grpc.max_metadata_size": bounds.metadata_bytes,
+            "grpc.absolute_max_metadata_size": 2 * bounds.metadata_bytes,
+        }
 
     def bind(self, address: str) -> str:
         """Open a port or socket to serve on; returns its address. Raises SettingsError."""
