@@ -11,7 +11,6 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
-
 MOST_SCRAPES: Final = 16
 """Connections at once, each with a thread. Beyond them a connection is ended at once."""
 SILENT_S: Final = 10.0
@@ -19,7 +18,10 @@ SILENT_S: Final = 10.0
 
 
 class _Server(ThreadingMixIn, WSGIServer):
-    """A thread for each scrape, up to a limit. It never asks for its own name: a resolver that is not there takes ten seconds."""
+    """A thread for each scrape, up to a limit.
+
+    It never asks for its own name: a resolver that is not there takes ten seconds.
+    """
 
     daemon_threads = True
 

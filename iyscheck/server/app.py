@@ -54,8 +54,8 @@ OPTIONS: Final = (
     # by `maximum_concurrent_rpcs`, which clients understand better: high enough for all but attacks.
     ("grpc.server.max_pending_requests", _WAITING_CALLS),
     ("grpc.server.max_pending_requests_hard_limit", _MOST_WAITING_CALLS),
-    # Calls that are opened and reset at once, by the ten thousand: each reset has to be answered (a PING) before more is
-    # read of its connection, and of each connection few calls are taken up before others have their turn.
+    # Calls that are opened and reset at once, by the ten thousand: a PING of ours follows each reset, and of each
+    # connection few calls are taken up before others have their turn.
     ("grpc.http2.ping_on_rst_stream_percent", 100),
     ("grpc.http2.max_requests_per_read", 4),
     ("grpc.so_reuseport", 0),  # two servers on one port would share calls without anybody noticing; see `port`
@@ -221,6 +221,8 @@ class Server:
         return {
             "grpc.max_allowed_incoming_connections": connections,
             "grpc.server_handshake_timeout_ms": milliseconds(bounds.handshake_s),
+            # Of an answer to our SETTINGS. Until it is there the bound of header fields does not hold.
+            "grpc.http2.settings_timeout": milliseconds(bounds.handshake_s),
             "grpc.max_connection_idle_ms": milliseconds(bounds.idle_s),
             "grpc.max_connection_age_ms": milliseconds(bounds.age_s),
             "grpc.max_connection_age_grace_ms": milliseconds(bounds.grace_s),

@@ -198,21 +198,20 @@ def server(hostile_site: Site) -> Iterator[Attacked]:
 
 @pytest.fixture(scope="session")
 def hasty(hostile_site: Site) -> Iterator[Attacked]:
-    """A server that waits a second for what it otherwise waits longer for, and has two places for streams."""
-    bounds = Bounds(handshake_s=1.0, idle_s=1.0, unread_s=1.0)
-    with impatient(hostile_site, bounds, max_streams=2) as running_one:
+    """A server that waits a second for a connection's first words and calls, and keeps a megabyte of unread replies."""
+    with impatient(hostile_site, Bounds(handshake_s=1.0, idle_s=1.0, unread_bytes=1024 * 1024)) as running_one:
+        yield running_one
+
+
+@pytest.fixture(scope="session")
+def curt(hostile_site: Site) -> Iterator[Attacked]:
+    """A server that waits a second for a reply to be taken, and has two places for streams."""
+    with impatient(hostile_site, Bounds(unread_s=1.0), max_streams=2) as running_one:
         yield running_one
 
 
 @pytest.fixture(scope="session")
 def brief(hostile_site: Site) -> Iterator[Attacked]:
-    """A server whose connections live for a second, and their calls for one more."""
+    """A server whose connections live for a second, and their calls for one more; with two places for streams."""
     with impatient(hostile_site, Bounds(age_s=1.0, grace_s=1.0), max_streams=2) as running_one:
-        yield running_one
-
-
-@pytest.fixture(scope="session")
-def narrow(hostile_site: Site) -> Iterator[Attacked]:
-    """A server that keeps a megabyte of replies that nobody takes."""
-    with impatient(hostile_site, Bounds(unread_bytes=1024 * 1024)) as running_one:
         yield running_one

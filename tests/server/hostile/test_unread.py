@@ -6,7 +6,6 @@ from iyscheck.v1 import consent_check_pb2 as v1
 from tests.server.conftest import CONSENTED
 from tests.server.hostile.conftest import QUESTION, Attacked
 from tests.server.hostile.http2 import CANCEL, WINDOW_UPDATE, Answer, Connection, data, frame, message
-from tests.server.processes.running import eventually
 
 BATCH = v1.BatchCheckRequest(
     questions=[
@@ -23,8 +22,7 @@ FRAME = v1.StreamCheckRequest(
     recipient_type=v1.RECIPIENT_TYPE_BIREYSEL,
     addresses=[CONSENTED],
 ).SerializeToString()
-CANCELLED = 1
-"""As gRPC counts."""
+OK, CANCELLED, RESOURCE_EXHAUSTED = 0, 1, 8
 
 
 def ended(server: Attacked, why: str) -> float:
@@ -37,21 +35,37 @@ def ended(server: Attacked, why: str) -> float:
     [("StreamCheck", FRAME), ("Check", QUESTION), ("BatchCheck", BATCH)],
     ids=["stream", "check", "batch"],
 )
-def test_not_read(hasty: Attacked, method: str, asked: bytes) -> None:
-    """A call whose reply is not taken is reset and counted, and a stream's place is free again."""
-    before = ended(hasty, "not_read")
-    with hasty.unharmed(), Connection(hasty.address, window=0) as connection:
+def test_not_read(curt: Attacked, method: str, asked: bytes) -> None:
+    """A call whose reply is not taken is ended and counted."""
+    before = ended(curt, "not_read")
+    with curt.unharmed(), Connection(curt.address, window=0) as connection:
         connection.call(1, method)
         connection.send(data(1, message(asked), ends=method != "StreamCheck"))
         answer = connection.answer(1)
 
     assert (answer.status, answer.content) == (CANCELLED, b"")
-    assert ended(hasty, "not_read") == before + 1
+    assert ended(curt, "not_read") == before + 1
 
 
-def test_taken_by_the_byte(hasty: Attacked) -> None:
+def test_places(curt: Attacked) -> None:
+    """Streams that do not read hold their places for so long and no longer."""
+    with curt.unharmed(), Connection(curt.address, window=0) as unread:
+        for stream in (1, 3):
+            unread.call(stream, "StreamCheck")
+            unread.send(data(stream, message(FRAME) * 3))
+        next(found for found in unread.arriving() if found.stream == 3)
+        with Connection(curt.address) as third:
+            third.call(1, "StreamCheck")
+            assert third.answer(1).status == RESOURCE_EXHAUSTED
+            assert [unread.answer(stream).status for stream in (1, 3)] == [CANCELLED, CANCELLED]
+            third.call(3, "StreamCheck")
+            third.send(data(3, message(FRAME), ends=True))
+            assert third.answer(3).status == OK
+
+
+def test_taken_by_the_byte(curt: Attacked) -> None:
     """Taking a byte now and then is no way around it."""
-    with hasty.unharmed(), Connection(hasty.address, window=0) as connection:
+    with curt.unharmed(), Connection(curt.address, window=0) as connection:
         connection.call(1, "BatchCheck")
         connection.send(data(1, message(BATCH), ends=True))
         answer = connection.answers[1] = Answer()
@@ -64,9 +78,9 @@ def test_taken_by_the_byte(hasty: Attacked) -> None:
     assert answer.status == CANCELLED or answer.reset == CANCEL
 
 
-def test_read_late(hasty: Attacked) -> None:
+def test_read_late(curt: Attacked) -> None:
     """Who takes a reply before that time is over gets all of it."""
-    with Connection(hasty.address, window=0) as connection:
+    with Connection(curt.address, window=0) as connection:
         connection.call(1, "BatchCheck")
         connection.send(data(1, message(BATCH), ends=True))
         next(found for found in connection.arriving() if found.stream == 1)  # the headers, so the reply is there
@@ -79,12 +93,12 @@ def test_read_late(hasty: Attacked) -> None:
     assert len(v1.BatchCheckResponse.FromString(answer.content[5:]).items) == 2_000
 
 
-def test_too_much_unread(narrow: Attacked) -> None:
+def test_too_much_unread(hasty: Attacked) -> None:
     """Replies that nobody takes never hold more memory than their bound: the oldest are given up first."""
-    with narrow.unharmed(), Connection(narrow.address, window=0) as connection:
+    with hasty.unharmed(), Connection(hasty.address, window=0) as connection:
         for stream in range(1, 2 * 30, 2):
             connection.call(stream, "BatchCheck")
             connection.send(data(stream, message(BATCH), ends=True))
         assert connection.answer(1).status == CANCELLED
-        assert ended(narrow, "too_much_unread") >= 1
-        assert ended(narrow, "not_read") == 0
+        assert ended(hasty, "too_much_unread") >= 1
+        assert ended(hasty, "not_read") == 0
