@@ -229,9 +229,9 @@ class EndedCalls:
             "consent_calls_ended", "Calls that were ended for what their callers kept.", ("why",), registry=registry
         )
 
-    def count(self, why: str) -> None:
-        """Count one call."""
-        self._calls.labels(why).inc()
+    def count(self, why: str, calls: int = 1) -> None:
+        """Count calls; none, so that a reason is seen before there is one."""
+        self._calls.labels(why).inc(calls)
 
 
 class IndexUse:

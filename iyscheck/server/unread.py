@@ -43,6 +43,8 @@ class Unread:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ended = ended
+        for why in REASONS:
+            ended.count(why, 0)
         self._most_s = most_s
         self._most_bytes = most_bytes
         self._clock = clock

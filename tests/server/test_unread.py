@@ -18,9 +18,9 @@ class Clock:
         counts: Any = self
         self.unread = Unread(counts, most_s=MOST_S, most_bytes=MOST_BYTES, clock=lambda: self.now_s)
 
-    def count(self, why: str) -> None:
+    def count(self, why: str, calls: int = 1) -> None:
         """Count."""
-        self.counted.append(why)
+        self.counted.extend([why] * calls)
 
     def hand(self, name: str, size: int = 100) -> Leaving:
         """Hand a reply over."""

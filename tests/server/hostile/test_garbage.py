@@ -147,16 +147,13 @@ def gzipped(content: bytes) -> bytes:
 @pytest.mark.parametrize(("encoding", "pack"), [(b"gzip", gzipped), (b"deflate", zlib.compress)])
 def test_bombs(server: Attacked, encoding: bytes, pack: Callable[[bytes], bytes]) -> None:
     """What is packed is refused unopened, however much it would become."""
-    bombs = [pack(bytes(size * MEGABYTE)) for size in (4, 7, 9, 200)]
+    bombs = [pack(bytes(size * MEGABYTE)) for size in (4, 9, 64)]
     with server.unharmed(), Connection(server.address) as connection:
-        for number in range(100):
+        for number in range(50):
             stream = 2 * number + 1
             connection.call(stream, "Check", (b"grpc-encoding", encoding))
-            connection.send(data(stream, message(bombs[number % 3], compressed=True), ends=True))
+            connection.send(data(stream, message(bombs[number % 3][:60_000], compressed=True), ends=True))
             assert connection.answer(stream).status == UNIMPLEMENTED
-        connection.call(201, "Check", (b"grpc-encoding", encoding))
-        connection.try_to_send(data(201, message(bombs[3][:60_000], compressed=True), ends=True))
-        assert connection.answer(201).status == UNIMPLEMENTED
 
 
 def test_flag_without_encoding(server: Attacked) -> None:
