@@ -1,5 +1,6 @@
 """Clients that say nothing, or say it slowly: connections, handshakes, headers, messages."""
 
+import re
 import ssl
 import threading
 from collections.abc import Callable
@@ -177,3 +178,12 @@ def test_few_descriptors(hostile_site: Site) -> None:
 
     assert '"event": "fewer_connections"' in log
     assert "Too many open files" not in log
+
+
+def test_lifted_descriptors(hostile_site: Site) -> None:
+    """A server lifts its limit on open files to what it may have at all."""
+    low = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (300, 2_000))"
+    with attacked(hostile_site, before=low) as server:
+        limits = Path(f"/proc/{server.pid}/limits").read_text()
+
+    assert re.search(r"^Max open files +2000 +2000 ", limits, re.MULTILINE)
