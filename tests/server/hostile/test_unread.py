@@ -5,7 +5,7 @@ import pytest
 from iyscheck.v1 import consent_check_pb2 as v1
 from tests.server.conftest import CONSENTED
 from tests.server.hostile.conftest import QUESTION, Attacked
-from tests.server.hostile.http2 import CANCEL, WINDOW_UPDATE, Answer, Connection, data, frame, message
+from tests.server.hostile.http2 import CANCEL, DATA, WINDOW_UPDATE, Answer, Connection, data, frame, message
 
 BATCH = v1.BatchCheckRequest(
     questions=[
@@ -45,6 +45,19 @@ def test_not_read(curt: Attacked, method: str, asked: bytes) -> None:
 
     assert (answer.status, answer.content) == (CANCELLED, b"")
     assert ended(curt, "not_read") == before + 1
+
+
+def test_silent_but_read(curt: Attacked) -> None:
+    """A stream that has read all of its replies may then be silent for longer than a reply may wait."""
+    with Connection(curt.address) as gateway, Connection(curt.address, window=0) as other:
+        gateway.call(1, "StreamCheck")
+        gateway.send(data(1, message(FRAME)))
+        next(found for found in gateway.arriving() if (found.kind, found.stream) == (DATA, 1))
+        other.call(1)
+        other.send(data(1, message(QUESTION), ends=True))
+        assert other.answer(1).status == CANCELLED  # so long has passed
+        gateway.send(data(1, message(FRAME), ends=True))
+        assert gateway.answer(1).status == OK
 
 
 def test_places(curt: Attacked) -> None:
