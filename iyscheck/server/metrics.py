@@ -141,6 +141,7 @@ class Metrics:
         )
         self.decisions = Decisions(registry)
         self.callers = CallerCounts(registry)
+        self.ended = EndedCalls(registry)
         self.index = IndexUse()
         self.log = LostLines(lost_lines)
 
@@ -224,6 +225,19 @@ class CallerCounts:
     def refused(self, caller: str, reason: str) -> None:
         """Count a refusal."""
         self._refusals.labels(caller, reason).inc()
+
+
+class EndedCalls:
+    """Counts calls that the server ended because their callers kept what belongs to all."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._calls = Counter(
+            "consent_calls_ended", "Calls that were ended for what their callers kept.", ("why",), registry=registry
+        )
+
+    def count(self, why: str, calls: int = 1) -> None:
+        """Count calls; none, so that a reason is seen before there is one."""
+        self._calls.labels(why).inc(calls)
 
 
 class IndexUse:

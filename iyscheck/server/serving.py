@@ -13,6 +13,7 @@ from iyscheck.engine import Engine
 from iyscheck.kernel import Kernel
 from iyscheck.log import STANDARD_ERROR, LogLines
 from iyscheck.server.app import Server, description, keep_for_good, open_certificates, open_engine
+from iyscheck.server.bounds import lift_descriptors
 from iyscheck.server.gate import CallersState
 from iyscheck.server.log import end_with_any_thread, open_log, take_over_library_logs
 from iyscheck.server.metrics import StoreState, expose
@@ -39,6 +40,7 @@ def run(settings: Settings, announce: Callable[[str], None] | None = None) -> in
     log = open_log(settings.log_level, lines)
     take_over_library_logs(lines)
     end_with_any_thread(log)
+    lift_descriptors()
     cores = usable_cores()
     count = settings.workers or cores
     if count > cores:
