@@ -10,6 +10,7 @@ from grpc_status import rpc_status
 
 from iyscheck.callers.identity import names_of
 from iyscheck.server.calls import SERVICE, Arriving, CallEndedError, Calls, StreamCall, UnaryCall
+from iyscheck.server.fronts.ending import Ending, Metadata
 from iyscheck.server.fronts.requests import Requests
 from iyscheck.server.gate import NOTHING, Presented
 from iyscheck.server.refusals import Refusal
@@ -72,8 +73,13 @@ def _unary(
 
 def _stream(answered: StreamCall, shown: _Shown, unread: Unread) -> "grpc.RpcMethodHandler[bytes, bytes]":
     def behaviour(frames: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        ending = Ending(context)
+        arriving = Arriving(
+            time_remaining=context.time_remaining,
+            presented=shown(context),
+            end=lambda refusal: ending.end(refusal, _trailing(refusal)),
+        )
         try:
-            arriving = Arriving(time_remaining=context.time_remaining, presented=shown(context), end=context.cancel)
             for reply in answered(_until_ended(frames), arriving):
                 leaving = unread.handed(len(reply), context.cancel)
                 try:
@@ -83,6 +89,8 @@ def _stream(answered: StreamCall, shown: _Shown, unread: Unread) -> "grpc.RpcMet
         except CallEndedError as ended:
             raise ended.__cause__ or ended from None  # gRPC knows its own exception: it has ended the call itself
         except Refusal as refusal:
+            if ending.error is not None:  # the caller has been told
+                raise ending.error from None
             _abort(context, refusal)
 
     return grpc.stream_stream_rpc_method_handler(behaviour)
@@ -98,6 +106,11 @@ def _until_ended(frames: Iterator[bytes]) -> Iterator[bytes]:
 
 def _abort(context: grpc.ServicerContext, refusal: Refusal) -> NoReturn:
     ended = rpc_status.to_status(refusal.status)
-    metadata = ended.trailing_metadata
-    context.set_trailing_metadata(metadata if refusal.retry else (*metadata, _NO_RETRY))
+    context.set_trailing_metadata(_trailing(refusal))
     context.abort(ended.code, ended.details)
+
+
+def _trailing(refusal: Refusal) -> Metadata:
+    """Write a refusal's details as metadata."""
+    metadata = tuple(rpc_status.to_status(refusal.status).trailing_metadata)
+    return metadata if refusal.retry else (*metadata, _NO_RETRY)
