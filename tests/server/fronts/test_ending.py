@@ -1,6 +1,8 @@
 """A stream that is ended from outside: with its reason where that can be told, at once everywhere else."""
 
 import threading
+from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
 import grpc
@@ -8,6 +10,8 @@ import pytest
 from grpc import _server  # the names of what gRPC has under way are not public
 
 from iyscheck.errors import CallerRevokedError
+from iyscheck.server.calls import Arriving
+from iyscheck.server.fronts import grpc as grpc_front
 from iyscheck.server.fronts.ending import Ending
 from iyscheck.server.refusals import Refusal
 
@@ -43,6 +47,13 @@ class Context:
     def cancel(self) -> None:
         """Note it."""
         self.cancelled += 1
+
+    def time_remaining(self) -> None:
+        """Say that there is no deadline."""
+
+    def abort(self, *_: object) -> None:
+        """Not after the status was sent: gRPC's core takes only one."""
+        raise AssertionError
 
     def set_trailing_metadata(self, metadata: object) -> None:
         """Keep it as gRPC does."""
@@ -94,3 +105,23 @@ def test_once() -> None:
         thread.join()
 
     assert (context.told, context.cancelled) == (1, 0)
+
+
+def test_told_once_by_the_front() -> None:
+    """The thread of a stream that was told its end says nothing more."""
+
+    def ended(_: Iterator[bytes], arriving: Arriving) -> Iterator[bytes]:
+        assert arriving.end is not None
+        arriving.end(REFUSAL)
+        raise REFUSAL
+        yield b""
+
+    calls = SimpleNamespace(gate=SimpleNamespace(asks=False), unary={}, streams={"StreamCheck": ended})
+    service: Any = grpc_front.service(calls, None, None)  # type: ignore[arg-type] # only streams are asked for
+    handler = service.service(SimpleNamespace(method="/iyscheck.v1.ConsentCheckService/StreamCheck"))
+    context = Context()
+    with pytest.raises(grpc.RpcError) as error:
+        list(handler.stream_stream(iter(()), context))
+
+    assert error.value in context._state.rpc_errors
+    assert context.told == 1
