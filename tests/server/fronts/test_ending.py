@@ -110,11 +110,11 @@ def test_once() -> None:
 def test_told_once_by_the_front() -> None:
     """The thread of a stream that was told its end says nothing more."""
 
-    def ended(_: Iterator[bytes], arriving: Arriving) -> Iterator[bytes]:
+    def ended(frames: Iterator[bytes], arriving: Arriving) -> Iterator[bytes]:
         assert arriving.end is not None
         arriving.end(REFUSAL)
+        yield from frames
         raise REFUSAL
-        yield b""
 
     calls = SimpleNamespace(gate=SimpleNamespace(asks=False), unary={}, streams={"StreamCheck": ended})
     service: Any = grpc_front.service(calls, None, None)  # type: ignore[arg-type] # only streams are asked for
