@@ -74,8 +74,8 @@ class _Silent(WSGIRequestHandler):
 
     def setup(self) -> None:
         """Take a connection."""
-        self.timeout = SILENT_S
         super().setup()
+        self.connection.settimeout(SILENT_S)
 
     def handle(self) -> None:
         """Answer one request; who says none in time is nobody's error."""
