@@ -1,6 +1,6 @@
 """The gRPC front: grpcio's calls in, `calls`' answers and refusals out."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final, NoReturn, TypeAlias
@@ -22,17 +22,21 @@ _NO_RETRY: Final = ("grpc-retry-pushback-ms", "-1")
 """Tells gRPC's own retries to stop."""
 
 
-def service(calls: Calls, unary_pool: Pool, unread: Unread, requests: Requests | None = None) -> grpc.GenericRpcHandler:
-    """Offer the calls as the service; unary ones run in `unary_pool`, once their requests are there.
+def service(
+    calls: Calls, pools: Mapping[str, Pool], unread: Unread, requests: Requests | None = None
+) -> grpc.GenericRpcHandler:
+    """Offer the calls as the service; each unary one runs in the pool of its name, once its request is there.
 
     `unread` is told of each reply.
 
-    Its few threads are used again and again. In one pool with the streams a call would go to the thread that rested
+    Few threads are used again and again. In one pool with the streams a call would go to the thread that rested
     longest, of dozens: whatever that needs has left the processor's caches by then.
     """
     shown = _presented if calls.gate.asks else _nothing
-    door = unary_pool if requests is None else requests.before(unary_pool)
-    unary = {name: _unary(call, unary_pool, door, shown, unread) for name, call in calls.unary.items()}
+    doors = {id(pool): pool if requests is None else requests.before(pool) for pool in pools.values()}
+    unary = {
+        name: _unary(call, pools[name], doors[id(pools[name])], shown, unread) for name, call in calls.unary.items()
+    }
     streams = {name: _stream(call, shown, unread) for name, call in calls.streams.items()}
     return grpc.method_handlers_generic_handler(SERVICE, unary | streams)
 

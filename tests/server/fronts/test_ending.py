@@ -117,7 +117,7 @@ def test_told_once_by_the_front() -> None:
         raise REFUSAL
 
     calls = SimpleNamespace(gate=SimpleNamespace(asks=False), unary={}, streams={"StreamCheck": ended})
-    service: Any = grpc_front.service(calls, None, None)  # type: ignore[arg-type] # only streams are asked for
+    service: Any = grpc_front.service(calls, {}, None)  # type: ignore[arg-type] # only streams are asked for
     handler = service.service(SimpleNamespace(method="/iyscheck.v1.ConsentCheckService/StreamCheck"))
     context = Context()
     with pytest.raises(grpc.RpcError) as error:
