@@ -2,6 +2,7 @@
 
 import sys
 
+from iyscheck.dumps import leave_no_dumps
 from iyscheck.signals import TOLD, leave_when_told, outlive_reloads
 from iyscheck.streams import open_closed_streams
 
@@ -9,6 +10,7 @@ from iyscheck.streams import open_closed_streams
 def main() -> None:
     """Run the command line: the console script `iyscheck`."""
     open_closed_streams()
+    leave_no_dumps()
     serves = sys.argv[1:2] == ["serve"]
     leave_when_told(0 if serves else TOLD)  # to serve until told to end is what a server is for
     if serves:

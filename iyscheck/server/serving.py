@@ -1,4 +1,4 @@
-"""Runs the server as a command: one process that does everything, or a supervisor with workers on one port."""
+"""Runs the server as a command: one process that does everything, or a supervisor with workers on the same ports."""
 
 import signal
 from collections.abc import Callable
@@ -13,13 +13,14 @@ from iyscheck.engine import Engine
 from iyscheck.kernel import Kernel
 from iyscheck.log import STANDARD_ERROR, LogLines
 from iyscheck.server.app import Server, description, keep_for_good, open_certificates, open_engine
+from iyscheck.server.bounds import lift_descriptors
 from iyscheck.server.gate import CallersState
 from iyscheck.server.log import end_with_any_thread, open_log, take_over_library_logs
 from iyscheck.server.metrics import StoreState, expose
 from iyscheck.server.processes.child import Child, private_folder
 from iyscheck.server.processes.cores import usable_cores
 from iyscheck.server.processes.deadline import LATE_S, end_within
-from iyscheck.server.processes.port import Reservation
+from iyscheck.server.processes.doors import PATIENCE_S, Doors
 from iyscheck.server.processes.supervisor import Supervisor
 from iyscheck.server.processes.tally import Tally
 from iyscheck.server.refusals import our_frames
@@ -28,8 +29,6 @@ from iyscheck.server.tls import CertificateState
 from iyscheck.signals import Bell
 
 _LOOK_S: Final = 1.0
-_PATIENCE_S: Final = 5.0
-"""How long a port on which somebody listens may become free: workers whose supervisor was killed are about to go."""
 
 
 def run(settings: Settings, announce: Callable[[str], None] | None = None) -> int:
@@ -41,6 +40,7 @@ def run(settings: Settings, announce: Callable[[str], None] | None = None) -> in
     log = open_log(settings.log_level, lines)
     take_over_library_logs(lines)
     end_with_any_thread(log)
+    lift_descriptors()
     cores = usable_cores()
     count = settings.workers or cores
     if count > cores:
@@ -57,12 +57,15 @@ def run_alone(
     announce: Callable[[str], None] | None,
 ) -> int:
     """Serve in this process."""
-    with _reserve(settings.listen, log):
-        pass  # nobody listens there; gRPC takes it alone itself
     over = Bell()
-    # What rolls several workers over must not kill a server that has only one.
-    signal.signal(signal.SIGHUP, lambda *_: log.warning("rolling_restart_refused", workers=1))
-    with Server.start(settings, log, lost_lines=lambda: lines.lost) as server:
+    with ExitStack() as parts:
+        doors = parts.enter_context(_doors(settings, log))
+        doors.leave_ports()
+        # What rolls several workers over must not kill a server that has only one.
+        signal.signal(signal.SIGHUP, lambda *_: log.warning("rolling_restart_refused", workers=1))
+        sockets = doors.sockets(0)
+        server = parts.enter_context(Server.start(settings, log, sockets=sockets, lost_lines=lambda: lines.lost))
+        doors.show([0])
         # Until here there was nothing to drain, and a signal ended the process at once.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: over.ring())
@@ -90,19 +93,20 @@ def run_workers(
         engine = parts.enter_context(open_engine(settings))
         certificates = open_certificates(settings)
         callers = None if settings.callers is None else CallersWatch(settings.callers)
-        port = parts.enter_context(_reserve(settings.listen, log))
+        doors = parts.enter_context(_doors(settings, log))
         folder = parts.enter_context(private_folder())
         tally = Tally(folder.counters, lambda: lines.lost)
         registry = CollectorRegistry()
         registry.register(StoreState(engine))
         registry.register(tally)
-        order = settings.model_copy(update={"listen": port.address, "metrics_listen": ""})
+        order = settings.model_copy(update={"listen": doors.addresses, "metrics_listen": ""})
         supervisor = Supervisor(
-            lambda number, serial: Child(number, order, folder, serial),
+            lambda number, serial: Child(number, order, folder, serial, doors.sockets(serial)),
             count=count,
             drain_s=settings.drain_seconds,
             log=log,
             settle=lambda pid: settle(pid, tally, engine, log),
+            show=doors.show if doors.has_sockets else None,
         )
         registry.register(supervisor.metrics)
         if callers is not None:
@@ -118,7 +122,7 @@ def run_workers(
         with supervisor:
             if supervisor.start():
                 engine.kernel = Kernel(supervisor.kernel())  # they have tried it, we never do
-                described = description(engine, port.address, metrics_address)
+                described = description(engine, ",".join(doors.addresses), metrics_address)
                 _tell(described | {"workers": supervisor.pids()}, settings, log, announce)
                 supervisor.run()
             log.info("draining", seconds=settings.drain_seconds)
@@ -126,12 +130,11 @@ def run_workers(
     return 0
 
 
-def _reserve(listen: str, log: structlog.typing.FilteringBoundLogger) -> Reservation:
-    """Take the port, and say so if that has to be waited for."""
-    return Reservation(
-        listen,
-        patience_s=_PATIENCE_S,
-        waits=lambda: log.warning("port_taken", listen=listen, waits_at_most_s=_PATIENCE_S),
+def _doors(settings: Settings, log: structlog.typing.FilteringBoundLogger) -> Doors:
+    """Take all addresses, and say so if one has to be waited for."""
+    return Doors(
+        settings.listen,
+        waits=lambda address: log.warning("port_taken", listen=address, waits_at_most_s=PATIENCE_S),
     )
 
 
@@ -153,13 +156,15 @@ def _tell(
     log.info("serving", **described, settings=settings.plain())
     if announce is not None:
         with suppress(OSError):  # nobody reads it
-            announce(_sentence(described))
+            announce(sentence(described))
 
 
-def _sentence(described: dict[str, object]) -> str:
+def sentence(described: dict[str, object]) -> str:
+    """Tell people what a server says of itself when it is ready."""
     age = described["watermark_age_s"]
     freshness = "no brand has a watermark yet" if age is None else f"its newest watermark is {age} s old"
+    addresses = str(described["listen"]).replace(",", " and ")
     return (
-        f"Serving on {described['listen']}, metrics on {described['metrics_listen'] or 'no port'}; "
+        f"Serving on {addresses}, metrics on {described['metrics_listen'] or 'no port'}; "
         f"the store is at {described['sequence']} rows, {freshness}."
     )

@@ -4,7 +4,6 @@ This is the only module that reads them from the environment. A flag wins over i
 not known is an error, since a misspelt setting that is silently ignored is how a wrong policy gets into production.
 """
 
-import ipaddress
 import os
 import re
 from collections.abc import Mapping
@@ -12,10 +11,11 @@ from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import BeforeValidator, Field, PlainSerializer, ValidationError, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from iyscheck.consent import DEFAULT_ANSWER_TTL_S, DEFAULT_FRESHNESS_LIMIT_S, LegacyDeadline, Policy
 from iyscheck.errors import SettingsError
+from iyscheck.server.addresses import addresses, host_and_port, is_near
 
 PREFIX: Final = "IYSCHECK_"
 OTHER_VARIABLES: Final = frozenset(
@@ -32,8 +32,6 @@ OTHER_VARIABLES: Final = frozenset(
 
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _DURATION: Final = re.compile(r"([0-9]{1,9})([smhd]?)")
-_ADDRESS: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]]+):([0-9]{1,5})")
-_MAX_PORT: Final = 65_535
 _HOST: Final = r"(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|\[?[0-9a-f:]+\]?)"
 _SERVICE_VARIABLES: Final = {
     re.compile(name): re.compile(value)
@@ -62,19 +60,12 @@ def _deadline(value: object) -> object:
     return names.get(value.upper().replace("-", "_"), value) if isinstance(value, str) else value
 
 
-def _listen(value: str) -> str:
-    """Refuse what is not `host:port`."""
-    found = _ADDRESS.fullmatch(value)
-    if found is None or int(found[2]) > _MAX_PORT:
-        raise ValueError("is not HOST:PORT, such as 127.0.0.1:50051")
-    return value
-
-
-def _listen_or_off(value: str) -> str:
-    return _listen(value) if value else value
+def _host_and_port_or_off(value: str) -> str:
+    return host_and_port(value) if value else value
 
 
 Seconds = Annotated[int, BeforeValidator(_duration)]
+Addresses = Annotated[tuple[str, ...], NoDecode, BeforeValidator(addresses)]
 Deadline = Annotated[
     LegacyDeadline, BeforeValidator(_deadline), PlainSerializer(lambda deadline: deadline.name.lower(), str)
 ]
@@ -88,8 +79,10 @@ class Settings(BaseSettings):
     store: Path = Field(Path("store"), description="Directory of the store.")
     store_key: Path = Field(Path("store.key"), description="File of the store key.")
     address_key: Path | None = Field(None, description="File of the address key; without it only tokens are answered.")
-    listen: Annotated[str, BeforeValidator(_listen)] = Field("127.0.0.1:50051", description="HOST:PORT for gRPC.")
-    metrics_listen: Annotated[str, BeforeValidator(_listen_or_off)] = Field(
+    listen: Addresses = Field(
+        ("127.0.0.1:50051",), description="HOST:PORT or unix:PATH for gRPC; several, between commas or flag by flag."
+    )
+    metrics_listen: Annotated[str, BeforeValidator(_host_and_port_or_off)] = Field(
         "127.0.0.1:9464", description="HOST:PORT for Prometheus; empty = off."
     )
     insecure: bool = Field(default=False, description="Allow plain text on an address that is not loopback.")
@@ -106,7 +99,10 @@ class Settings(BaseSettings):
     answer_ttl: Seconds = Field(DEFAULT_ANSWER_TTL_S, ge=0, description="How long an answer is valid.")
     workers: int = Field(0, ge=0, le=256, description="Processes that answer; 0 = one per usable core.")
     max_streams: int = Field(32, ge=1, le=1024, description="Streams open at once, in each worker.")
-    unary_workers: int = Field(4, ge=1, le=256, description="Threads for single and batch checks, in each worker.")
+    max_connections: int = Field(10_000, ge=1, le=1_000_000, description="Connections open at once, in each worker.")
+    unary_workers: int = Field(
+        4, ge=1, le=256, description="Threads for single checks, and as many for batches, in each worker."
+    )
     drain_seconds: float = Field(10.0, ge=0, le=3600, description="How long calls may go on after SIGTERM.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="Least level that is logged: `debug`, `info`, `warning`, `error`."
@@ -115,11 +111,12 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _plain_text_stays_at_home(self) -> Self:
-        host = self.listen.rpartition(":")[0].strip("[]")
-        if not self.insecure and self.tls_cert is None and not _is_loopback(host):
+        open_to_all = [address for address in self.listen if not is_near(address)]
+        if open_to_all and not self.insecure and self.tls_cert is None:
+            are = "are not loopback addresses" if len(open_to_all) > 1 else "is not a loopback address"
             raise SettingsError(
                 "listen",
-                f"{host} is not a loopback address, and this server speaks plain text.",
+                f"{' and '.join(open_to_all)} {are}, and this server speaks plain text.",
                 fix="Add --tls-cert and --tls-key, listen on 127.0.0.1, or add --insecure in a network that you trust.",
             )
         return self
@@ -149,7 +146,7 @@ class Settings(BaseSettings):
 
     def plain(self) -> dict[str, object]:
         """Return what JSON can say of them. Paths may hold bytes that are not UTF-8, as lone surrogates."""
-        return {name: str(value) if isinstance(value, Path) else value for name, value in self.model_dump().items()}
+        return {name: _plain(value) for name, value in self.model_dump().items()}
 
     @classmethod
     def read(cls, **flags: object) -> Self:
@@ -163,12 +160,20 @@ class Settings(BaseSettings):
             raise SettingsError(field, first["msg"].removeprefix("Value error, ") + ".") from None
 
 
+def _plain(value: object) -> object:
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return str(value) if isinstance(value, Path) else value
+
+
 def default_text(name: str) -> str:
     """Write the default of a setting as people would give it; empty where it has none."""
     field = Settings.model_fields[name]
     default = field.default
     if isinstance(default, bool):
         return "on" if default else "off"
+    if isinstance(default, tuple):
+        return ",".join(default)
     if isinstance(default, LegacyDeadline):
         return default.name.lower()
     if any(isinstance(each, BeforeValidator) and each.func is _duration for each in field.metadata):
@@ -197,12 +202,3 @@ def _is_of(services: list[str], name: str, value: str) -> bool:
         for service in services
         for ending, form in _SERVICE_VARIABLES.items()
     )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

@@ -81,9 +81,10 @@ class KnownGroups:
         group = self._known.get(data)
         if group is None:
             group = _group_of(parse(v1.Group, data, MalformedFrameError))
-            if len(self._known) >= self._most:
-                self._known.clear()
-            self._known[data] = group
+            if len(data) < _ONE_BYTE:  # only fields that nobody knows make it longer, perhaps by megabytes
+                if len(self._known) >= self._most:
+                    self._known.clear()
+                self._known[data] = group
         return group
 
 

@@ -5,7 +5,7 @@ import json
 import os
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from iyscheck.consent import Status
 from iyscheck.keys import ADDRESS_FORM
 from iyscheck.server.app import Server
 from iyscheck.server.log import open_log
+from iyscheck.server.processes.doors import Doors
 from iyscheck.server.settings import Settings
 from iyscheck.v1.consent_check_pb2_grpc import ConsentCheckServiceStub
 from tests.builders import ADDRESS_KEY, SECRETS, STORE_KEY, StoreBuilder
@@ -105,12 +106,14 @@ def make_site(path: Path) -> Site:
 
 @contextmanager
 def serve(site: Site, **changes: object) -> Iterator[Served]:
-    """Run a server and connect to it."""
-    log = io.StringIO()
-    with (
-        Server.start(site.settings(**changes), open_log("debug", log)) as server,
-        grpc.insecure_channel(server.address) as channel,
-    ):
+    """Run a server and connect to it, at its first address."""
+    log, settings = io.StringIO(), site.settings(**changes)
+    with ExitStack() as parts:
+        doors = parts.enter_context(Doors(settings.listen, waits=print))
+        doors.leave_ports()
+        server = parts.enter_context(Server.start(settings, open_log("debug", log), sockets=doors.sockets(0)))
+        doors.show([0])
+        channel = parts.enter_context(grpc.insecure_channel(server.address.partition(",")[0]))
         yield Served(server, channel, ConsentCheckServiceStub(channel), log)
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from iyscheck import wire
 from iyscheck.change import Position
@@ -49,7 +50,7 @@ errors = st.builds(ItemError, reason=st.text("AB_", min_size=1), field=st.text("
 
 def read(message: v1.StreamCheckRequest, known: wire.KnownGroups | None = None) -> wire.MixedFrame:
     """Read a frame as a server does, from its bytes."""
-    return wire.mixed_of(*wire.parse_frame(message.SerializeToString()), known or wire.KnownGroups())
+    return wire.mixed_of(*wire.parse_frame(message.SerializeToString()), wire.KnownGroups() if known is None else known)
 
 
 def a_frame(**fields: object) -> v1.StreamCheckRequest:
@@ -189,25 +190,19 @@ class TestRequests:
         assert right == CONTEXT
 
     def test_known_are_bounded(self) -> None:
-        """Callers that make up groups do not fill the memory."""
+        """Callers that make up groups do not fill the memory, neither by many nor by long ones."""
         known = wire.KnownGroups(most=3)
         for brand in range(1, 9):
-            read(
-                wire.mixed_frame(
-                    [
-                        (
-                            wire.group_head(
-                                Context(brand=brand, channel=Channel.ARAMA, recipient_type=RecipientType.TACIR)
-                            ),
-                            1,
-                        )
-                    ],
-                    addresses=[""],
-                ),
-                known,
-            )
+            head = wire.group_head(replace(CONTEXT, brand=brand))
+            read(wire.mixed_frame([(head, 1)], addresses=[""]), known)
+            assert 1 <= len(known) <= 3
+        before = len(known)
 
-        assert len(known) <= 3
+        long = v1.Group.FromString(wire.group_head(CONTEXT) + b"\x30\x01" + b"\xfa\x07\xf4\x03" + bytes(500))
+        frame = read(v1.StreamCheckRequest(groups=[long], group_addresses=[""]), known)
+
+        assert [group.context for group in frame.groups] == [CONTEXT]
+        assert len(known) == before
 
     def test_others_are_not_mixed(self) -> None:
         """A frame of one brand is none of these."""

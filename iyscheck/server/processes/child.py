@@ -11,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -83,9 +83,15 @@ def _as_uri(socket: Path) -> str:
 class Child:
     """A worker as its supervisor sees it: a process, and questions on their way to it."""
 
-    def __init__(self, number: int, settings: Settings, folder: Folder, serial: int) -> None:
-        """Start it; `serial` tells it from others with its number. Raises OSError, WorkersError."""
+    def __init__(
+        self, number: int, settings: Settings, folder: Folder, serial: int, sockets: Sequence[Path] = ()
+    ) -> None:
+        """Start it; `serial` tells it from others with its number. Raises OSError, WorkersError.
+
+        `sockets` are where it binds in place of the unix addresses of the settings.
+        """
         self.number = number
+        self.serial = serial
         self.started_s = time.monotonic()
         self.answered_s: float | None = None
         self.kernel = ""
@@ -106,6 +112,7 @@ class Child:
             drain_s=settings.drain_seconds,
             folder=str(folder.path),
             control=_as_uri(self._control),
+            sockets=[str(path) for path in sockets],
             own=self._own,
         )
         # As this process finds its modules, whatever the working directory holds (-P) and however we were started.

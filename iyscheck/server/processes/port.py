@@ -15,13 +15,45 @@ import socket
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
-from typing import Final, Self
+from typing import Final, Self, TypeVar
 
 from iyscheck.errors import SettingsError
 
+IN_USE: Final = os.strerror(errno.EADDRINUSE)
+"""What is said of an address at which somebody accepts connections."""
 _ABSENT: Final = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 """One of a name's addresses that this machine does not have, such as ::1 of localhost."""
 _LOOK_S: Final = 0.05
+
+
+ResultT = TypeVar("ResultT")
+
+
+class TakenError(Exception):
+    """Somebody listens at an address, and may be about to go; `refused` is what to say if not."""
+
+    def __init__(self, refused: SettingsError) -> None:
+        super().__init__(str(refused))
+        self.refused = refused
+
+
+def patiently(take: Callable[[], ResultT], patience_s: float, waits: Callable[[], object] | None) -> ResultT:
+    """Take an address, and while somebody is there try again for `patience_s`. Raises SettingsError.
+
+    `waits` is called once if that has to be waited for.
+    """
+    until = time.monotonic() + patience_s
+    while True:
+        may_wait = time.monotonic() < until
+        try:
+            return take()
+        except TakenError as error:
+            if not may_wait:
+                raise error.refused from None
+        if waits is not None:
+            waits()
+            waits = None
+        time.sleep(_LOOK_S)
 
 
 class Reservation:
@@ -34,15 +66,12 @@ class Reservation:
         waited for.
         """
         host, _, port = listen.rpartition(":")
-        until = time.monotonic() + patience_s
-        while True:
+
+        def take() -> ExitStack:
             self._port = int(port)  # if any will do, then not the one of the last attempt
-            if self._take_all(listen, host.strip("[]"), may_wait=time.monotonic() < until):
-                break
-            if waits is not None:
-                waits()
-                waits = None
-            time.sleep(_LOOK_S)
+            return self._take_all(listen, host.strip("[]"))
+
+        self._sockets = patiently(take, patience_s, waits)
         self.address = f"{host}:{self._port}"
 
     def __enter__(self) -> Self:
@@ -51,19 +80,17 @@ class Reservation:
     def __exit__(self, *_: object) -> None:
         self._sockets.close()
 
-    def _take_all(self, listen: str, host: str, *, may_wait: bool) -> bool:
-        """Take the port of all addresses of a host; False if it is not free but may become so."""
+    def _take_all(self, listen: str, host: str) -> ExitStack:
+        """Take the port of all addresses of a host. Raises TakenError if it is not free but may become so."""
         with ExitStack() as sockets:
             try:
                 taken = [self.take(sockets, *found) for found in _resolved(host)]
             except OSError as error:
-                if may_wait and error.errno == errno.EADDRINUSE:
-                    return False
-                raise _refused(listen, str(error.strerror)) from None
+                refused = _refused(listen, str(error.strerror))
+                raise (TakenError(refused) if error.errno == errno.EADDRINUSE else refused) from None
             if not any(taken):
                 raise _refused(listen, os.strerror(errno.EADDRNOTAVAIL))
-            self._sockets = sockets.pop_all()
-            return True
+            return sockets.pop_all()
 
     def take(self, sockets: ExitStack, family: socket.AddressFamily, address: tuple[str, ...]) -> bool:
         """Bind alone, then let workers join. False if this machine does not have the address."""

@@ -28,6 +28,7 @@ _QUICK_S: Final = 10.0
 _BACK_OFF_S: Final = (0.0, 0.1, 0.3, 1.0)
 _BUSY_ROUND_S: Final = 0.05
 IDLE_ROUND_S: Final = 1.0
+_TURN_S: Final = 0.1
 _HANGS_S: Final = 30.0
 """A worker that was silent for that long is ended: the connections that it holds get no answer otherwise."""
 _UNSERVED_S: Final = 30.0
@@ -52,6 +53,8 @@ class Worker(Protocol):
     """What is asked of a worker; everything may raise."""
 
     number: int
+    serial: int
+    """What tells it from others with its number."""
     started_s: float
     answered_s: float | None
     """When it first answered."""
@@ -117,7 +120,8 @@ class Supervisor:
     """Runs `count` workers; the end of its `with` block drains them all.
 
     `spawn` starts a worker, given its number and what tells it from others of that number; `settle` is called with
-    the process id of each worker that is gone.
+    the process id of each worker that is gone. `show` is told who serves, by their serials, as often as another one of
+    them should be met by who connects.
     """
 
     def __init__(
@@ -128,6 +132,7 @@ class Supervisor:
         drain_s: float,
         log: structlog.typing.FilteringBoundLogger,
         settle: Callable[[int], None],
+        show: Callable[[list[int]], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.metrics = WorkersMetrics()
@@ -135,6 +140,7 @@ class Supervisor:
         self._drain_s = drain_s
         self._log = log
         self._settle = settle
+        self._show = show
         self._clock = clock
         self._places = [Place(number=number) for number in range(count)]
         self._leaving: list[Worker] = []
@@ -191,6 +197,7 @@ class Supervisor:
                     waiting += child.answered_s is None
             self._count()
             if not waiting:
+                self._show_next()
                 return True
             self.wait()
         return False
@@ -234,15 +241,26 @@ class Supervisor:
         return IDLE_ROUND_S if settled and not moving else _BUSY_ROUND_S
 
     def wait(self) -> None:
-        """Wait for the next round."""
-        self._wake.wait(self.pause_s)
+        """Wait for the next round, and meanwhile give each worker its turn."""
+        left_s = self.pause_s
+        turn_s = _TURN_S if self._show else left_s
+        while not self._wake.wait(min(turn_s, left_s)) and left_s > turn_s:
+            left_s -= turn_s
+            self._show_next()
 
     def _round(self) -> None:
         self._reap()
         for place in self._places:
             self._tend(place)
         self._roll_on()
+        self._show_next()
         self._count()
+
+    def _show_next(self) -> None:
+        show, children = self._show, [place.child for place in self._places]
+        serving = [each.serial for each in children if each and each.answered_s is not None and not each.is_silent]
+        if show is not None and serving:
+            self._attempt("show", lambda: show(serving))
 
     def kernel(self) -> str:
         """Say what runs the inner loops in the workers, which are all alike."""
@@ -329,6 +347,7 @@ class Supervisor:
             place.silent_since_s = None
             self._rolling.popleft()
             if before is not None:
+                self._show_next()  # nobody should meet who is about to go
                 self._dismiss(before)
             if not self._rolling:
                 self._say(logging.INFO, "rolled", workers=self.pids())

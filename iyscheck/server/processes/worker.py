@@ -17,6 +17,7 @@ from typing import Final
 
 import msgspec
 
+from iyscheck.dumps import leave_no_dumps
 from iyscheck.server.processes.counters import reserve
 from iyscheck.signals import Bell
 
@@ -29,7 +30,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     """What a supervisor tells a worker.
 
     Its number, the settings to serve by and of them the seconds for draining, a folder that is private to the
-    supervisor, in it a socket for the supervisor's questions, and the authorization that those bring.
+    supervisor, in it a socket for the supervisor's questions, and the authorization that those bring. `sockets` are
+    bound in place of the unix addresses of the settings.
     """
 
     worker: int
@@ -38,6 +40,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     folder: str
     control: str
     own: str = msgspec.field(default="")
+    sockets: list[str] = msgspec.field(default_factory=list)
 
     def line(self) -> bytes:
         """Write it as one line of JSON. Not msgspec's, which has no way to spell bytes of paths that are not UTF-8."""
@@ -46,6 +49,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
 def main() -> None:
     """Serve what the first line of standard input says, until SIGTERM or its end."""
+    leave_no_dumps()
     over, orphaned, serving = Bell(), threading.Event(), threading.Event()
     # Until it serves there is nothing to drain, and opening a store or compiling may take long.
     signal.signal(signal.SIGTERM, lambda *_: over.ring() if serving.is_set() else os._exit(0))
@@ -94,6 +98,7 @@ def _serve(order: Order, over: Bell, orphaned: threading.Event, serving: threadi
         server = Server.start(
             settings,
             log,
+            sockets=[Path(each) for each in order.sockets],
             control=order.control,
             own=order.own,
             rates=Path(order.folder) / "rates",
