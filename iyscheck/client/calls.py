@@ -105,6 +105,8 @@ class ColumnCall:
     address_key_id: bytes | None
     min_position: Position | None
     group_head: bytes = b""
+    travels: object = None
+    """Calls of which this is equal may share a frame."""
 
 
 Part: TypeAlias = tuple[ColumnCall, Sequence[str | bytes]]
@@ -329,7 +331,8 @@ class Conversation:
         mixed = wire.mixed_answer_of(response, len(parts), sum(sizes))
         if any(isinstance(slot, Envelope) for slot in mixed.groups):
             self._observe(mixed.envelope.position, request)
-        numbers, found, first = mixed.reasons.tolist(), list[list[Answer] | ServiceError](), 0
+        numbers, first = mixed.reasons.tolist(), 0
+        found: list[list[Answer] | ServiceError] = []
         for (call, _), size, slot in zip(parts, sizes, mixed.groups, strict=True):
             of_part = numbers[first : first + size]
             found.append(refused_frame(slot) if isinstance(slot, ItemError) else _answers(of_part, slot, call))
@@ -377,14 +380,14 @@ def _packed(recipients: Sequence[str | bytes]) -> npt.NDArray[np.uint8]:
 
 def _answers(numbers: list[int], envelope: Envelope, call: ColumnCall) -> list[Answer]:
     """Make the answers of a column of reason numbers; equal ones are one object."""
-    message_class, made = call.context.message_class, dict[int, Answer]()
-    found = list[Answer]()
+    message_class = call.context.message_class
+    made: dict[int, Answer] = {}
+    found: list[Answer] = []
     for number in numbers:
         answer = made.get(number)
         if answer is None:
-            answer = made[number] = Answer(
-                reason=_REASONS[number], message_class=message_class, evidence=None, envelope=envelope
-            )
+            answer = Answer(reason=_REASONS[number], message_class=message_class, evidence=None, envelope=envelope)
+            made[number] = answer
         found.append(answer)
     return found
 

@@ -154,10 +154,12 @@ class Answers:
         `recipients` counts those of each group, int64; tags are uint8, shape (N, 16). Raises StoreError, KernelError.
         """
         now, position, standing_of = self._clock(), view.position, self._column_standings.of
-        wheres, envelopes = list[tuple[bytes, bytes]](), list[Envelope | ItemError]()
-        tables, which = dict[bytes, int](), list[int]()  # few: whole brands differ in nothing that the rule looks at
-        by_state = list[npt.NDArray[np.uint8]]()
-        naming = list[int]()
+        wheres: list[tuple[bytes, bytes]] = []
+        envelopes: list[Envelope | ItemError] = []
+        tables: dict[bytes, int] = {}  # few: whole brands differ in nothing that the rule looks at
+        by_state: list[npt.NDArray[np.uint8]] = []
+        which: list[int] = []
+        naming: list[int] = []
         for place, context in enumerate(contexts):
             try:
                 standing = standing_of(view, context)

@@ -152,7 +152,7 @@ def mixed_response(frame_id: int, answer: MixedAnswer) -> v1.StreamCheckResponse
 
 def _slots(slots: Sequence[Envelope | ItemError]) -> bytes:
     """Write the answers to groups as they stand in the reply: by messages it takes three times as long."""
-    written = list[bytes]()
+    written: list[bytes] = []
     for slot in slots:
         if isinstance(slot, ItemError):
             error = v1.GroupAnswer(error=error_message(slot))
@@ -243,22 +243,20 @@ def mixed_answer_of(message: v1.StreamCheckResponse, groups: int, recipients: in
     if len(reasons) != recipients:
         raise ServiceFailedError(f"The server answered {len(reasons)} of the {recipients} recipients of a frame.")
     envelope = envelope_of(message)
+    position, decision_id, policy_id = envelope.position, envelope.decision_id, envelope.policy_id
     slots: list[Envelope | ItemError] = []
     for group in message.groups:
-        outcome = group.WhichOneof("outcome")
-        if outcome == "result":
-            result = group.result
-            slots.append(
-                Envelope(
-                    position=envelope.position,
-                    as_of=result.as_of.seconds if result.HasField("as_of") else None,
-                    valid_until=seconds_of(result.valid_until),
-                    decision_id=envelope.decision_id,
-                    policy_id=envelope.policy_id,
-                )
+        if not group.HasField("result"):
+            slots.append(error_of(group.error) if group.HasField("error") else _NEITHER)
+            continue
+        result = group.result
+        slots.append(
+            Envelope(
+                position=position,
+                as_of=result.as_of.seconds if result.HasField("as_of") else None,
+                valid_until=seconds_of(result.valid_until),
+                decision_id=decision_id,
+                policy_id=policy_id,
             )
-        elif outcome == "error":
-            slots.append(error_of(group.error))
-        else:
-            slots.append(_NEITHER)
+        )
     return MixedAnswer(reasons=reasons, groups=slots, envelope=envelope)
