@@ -7,7 +7,8 @@ transport that parsed them itself would answer damaged ones in words of its own.
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final, Protocol, TypeAlias
 
@@ -24,7 +25,13 @@ SERVICE: Final = "iyscheck.v1.ConsentCheckService"
 
 _MAX_WAIT_S: Final = 1.0
 _WAIT_SHARE: Final = 0.8  # of the caller's deadline; the rest is for the answer to travel
-_NAMES: Final = {"Check": "check", "BatchCheck": "batch", "GetServerInfo": "info", "StreamCheck": "stream"}
+_NAMES: Final = {
+    "Check": "check",
+    "BatchCheck": "batch",
+    "CheckFrame": "frame",
+    "GetServerInfo": "info",
+    "StreamCheck": "stream",
+}
 """What the callers file calls the calls."""
 _GRACE_S: Final = 0.5
 """How long the stream of a revoked caller may go on to its next frame, which ends it with the reason."""
@@ -72,8 +79,16 @@ class Handlers(Protocol):
     def check(self, data: bytes, call: Call) -> Message:
         """Answer one question."""
 
+    def check_gathered(
+        self, data: Sequence[bytes], admissions: Sequence[Admission]
+    ) -> Sequence[bytes | Exception | None]:
+        """Answer many single questions together: bytes, our error, or None for one that must be asked alone."""
+
     def batch_check(self, data: bytes, call: Call) -> Message:
         """Answer a batch."""
+
+    def check_frame(self, data: bytes, call: Call) -> Message:
+        """Answer one frame."""
 
     def get_server_info(self, data: bytes, call: Call) -> Message:
         """Describe the server."""
@@ -87,6 +102,22 @@ UnaryCall: TypeAlias = Callable[[bytes, Arriving], bytes]
 
 StreamCall: TypeAlias = Callable[[Iterator[bytes], Arriving], Iterator[bytes]]
 """Answers each frame with one reply. Raises Refusal, and CallEndedError where the frames do."""
+
+GatheredCall: TypeAlias = Callable[[Sequence[bytes], Sequence[Presented]], Sequence[bytes | Refusal | None]]
+"""Answers many single checks in one pass, without waiting for anything. What would have to wait is None and not
+counted: it is to be asked alone, as a unary call."""
+
+
+class FrontCalls(msgspec.Struct, frozen=True, kw_only=True):
+    """All calls as one front makes them, by their names; its metrics bear the front's name.
+
+    `refused` counts a call that is refused before anything else is done for it, and says how it ends.
+    """
+
+    unary: Mapping[str, UnaryCall]
+    streams: Mapping[str, StreamCall]
+    gathered: GatheredCall
+    refused: Callable[[str, Exception], Refusal]
 
 
 class Calls:
@@ -102,19 +133,31 @@ class Calls:
         max_streams: int,
     ) -> None:
         self.gate = gate
+        self._handlers = handlers
         self._open: set[_Stream] = set()
         self._metrics = metrics
         self._log = log
         self._streams = threading.BoundedSemaphore(max_streams)
-        self.unary: Mapping[str, UnaryCall] = {
-            "Check": self._unary("Check", handlers.check),
-            "BatchCheck": self._unary("BatchCheck", handlers.batch_check),
-            "GetServerInfo": self._unary("GetServerInfo", handlers.get_server_info),
-        }
-        self.streams: Mapping[str, StreamCall] = {"StreamCheck": self._stream("StreamCheck", handlers.stream_check)}
 
-    def _unary(self, method: str, handle: Callable[[bytes, Call], Message]) -> UnaryCall:
-        metrics, name = self._metrics.method("unary", SERVICE, method), _NAMES[method]
+    def of(self, front: str) -> FrontCalls:
+        """Give all calls to a front; its name is a label of their metrics."""
+        handlers = self._handlers
+        unary: dict[str, Callable[[bytes, Call], Message]] = {
+            "Check": handlers.check,
+            "BatchCheck": handlers.batch_check,
+            "CheckFrame": handlers.check_frame,
+            "GetServerInfo": handlers.get_server_info,
+        }
+        metrics = {name: self._metrics.method("unary", SERVICE, name, front) for name in unary}
+        return FrontCalls(
+            unary={name: self._unary(name, handle, metrics[name]) for name, handle in unary.items()},
+            streams={"StreamCheck": self._stream("StreamCheck", handlers.stream_check, front)},
+            gathered=self._gathered("Check", handlers.check_gathered, metrics["Check"]),
+            refused=lambda method, error: self._refused(method, error, metrics[method]),
+        )
+
+    def _unary(self, method: str, handle: Callable[[bytes, Call], Message], metrics: MethodMetrics) -> UnaryCall:
+        name = _NAMES[method]
 
         def answered(data: bytes, arriving: Arriving) -> bytes:
             started = time.perf_counter()
@@ -137,8 +180,59 @@ class Calls:
 
         return answered
 
-    def _stream(self, method: str, handle: Callable[[Iterator[bytes], Call], Iterator[Message]]) -> StreamCall:
-        metrics, name = self._metrics.method("bidi_stream", SERVICE, method), _NAMES[method]
+    def _gathered(
+        self,
+        method: str,
+        handle: Callable[[Sequence[bytes], Sequence[Admission]], Sequence[bytes | Exception | None]],
+        metrics: MethodMetrics,
+    ) -> GatheredCall:
+        name = _NAMES[method]
+
+        def answered(data: Sequence[bytes], presented: Sequence[Presented]) -> Sequence[bytes | Refusal | None]:
+            started = time.perf_counter()
+            outcomes: list[bytes | Refusal | None] = [None] * len(data)
+            admissions: list[Admission] = []
+            places: list[int] = []
+            codes: Counter[Code] = Counter()
+            for place, each in enumerate(presented):
+                admission = None
+                try:
+                    admission = self.gate.admit(each)
+                    admission.ensure_call(name)
+                except Exception as error:  # noqa: BLE001 - whatever it is, it is the end of this call alone
+                    outcomes[place] = refusal = self._refusal(error, method, admission)
+                    codes[refusal.code] += 1
+                else:
+                    admissions.append(admission)
+                    places.append(place)
+            asked = data if len(places) == len(data) else [data[place] for place in places]
+            for place, admission, outcome in zip(places, admissions, handle(asked, admissions), strict=True):
+                if isinstance(outcome, bytes):
+                    outcomes[place] = outcome
+                    codes[Code.OK] += 1
+                elif outcome is not None:
+                    outcomes[place] = refusal = self._refusal(outcome, method, admission)
+                    codes[refusal.code] += 1
+            calls = codes.total()
+            metrics.started.inc(calls)
+            metrics.received.inc(calls)
+            metrics.sent.inc(codes[Code.OK])
+            metrics.handled_together(codes, time.perf_counter() - started)
+            return outcomes
+
+        return answered
+
+    def _refused(self, method: str, error: Exception, metrics: MethodMetrics) -> Refusal:
+        metrics.started.inc()
+        metrics.received.inc()
+        refusal = self._refusal(error, method, None)
+        metrics.handled(refusal.code, 0.0)
+        return refusal
+
+    def _stream(
+        self, method: str, handle: Callable[[Iterator[bytes], Call], Iterator[Message]], front: str
+    ) -> StreamCall:
+        metrics, name = self._metrics.method("bidi_stream", SERVICE, method, front), _NAMES[method]
 
         def answered(frames: Iterator[bytes], arriving: Arriving) -> Iterator[bytes]:
             started = time.perf_counter()

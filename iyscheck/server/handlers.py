@@ -4,6 +4,8 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
+from msgspec import structs
+
 from iyscheck import wire
 from iyscheck.change import Position
 from iyscheck.engine import Engine
@@ -17,21 +19,22 @@ from iyscheck.wire.cut import Cut
 
 
 class CheckHandlers:
-    """Answers the four RPCs from an engine. At most `max_waiters` calls wait for a position at once."""
+    """Answers the five RPCs from an engine. At most `max_waiters` calls wait for a position at once.
 
-    def __init__(self, engine: Engine, decisions: Decisions, *, max_waiters: int) -> None:
+    `fronts` are the names of what brings the calls, for who asks for them.
+    """
+
+    def __init__(self, engine: Engine, decisions: Decisions, *, max_waiters: int, fronts: tuple[str, ...] = ()) -> None:
         self._engine = engine
         self._decisions = decisions
         self._waiters = threading.BoundedSemaphore(max_waiters)
+        self._fronts = fronts
 
     def check(self, data: bytes, call: Call) -> v1.CheckResponse:
         """Answer one question."""
         request = wire.parse(v1.CheckRequest, data)
         reference, position = wire.client_reference_of(request), wire.min_position_of(request)
-        question = wire.question_of(request.question, "question.")
-        context, admission = question.context, call.admission
-        admission.ensure_question(context, plaintext=question.address is not None)
-        admission.take(1, exempt=context.message_class.exempt)
+        question = _let_in(request, call.admission)
         if position is None:  # as nearly always: `_patience` takes as long as reading the request
             answer = self._engine.check(question, caller=call.caller)
         else:
@@ -39,6 +42,23 @@ class CheckHandlers:
                 answer = self._engine.check(question, min_position=position, timeout_s=seconds, caller=call.caller)
         self._decisions.count(question.context.channel, answer.reason)
         return wire.check_response(answer, reference)
+
+    def check_gathered(self, data: Sequence[bytes], admissions: Sequence[Admission]) -> list[bytes | Exception | None]:
+        """Answer many single questions; one that names a position may have to wait, and is left to `check`."""
+        return [self._gathered(each, admission) for each, admission in zip(data, admissions, strict=True)]
+
+    def _gathered(self, data: bytes, admission: Admission) -> bytes | Exception | None:
+        try:
+            request = wire.parse(v1.CheckRequest, data)
+            if request.HasField("min_position"):
+                return None
+            reference = wire.client_reference_of(request)
+            question = _let_in(request, admission)
+            answer = self._engine.check(question, caller=admission.caller.name)
+            self._decisions.count(question.context.channel, answer.reason)
+            return wire.check_response(answer, reference).SerializeToString()
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is the end of this question alone
+            return error
 
     def batch_check(self, data: bytes, call: Call) -> v1.BatchCheckResponse:
         """Answer a batch; a bad question harms only itself."""
@@ -90,29 +110,40 @@ class CheckHandlers:
     def get_server_info(self, data: bytes, _: Call) -> v1.GetServerInfoResponse:
         """Describe the server."""
         wire.parse(v1.GetServerInfoRequest, data)
-        return wire.server_info_response(self._engine.info())
+        return wire.server_info_response(structs.replace(self._engine.info(), fronts=self._fronts))
+
+    def check_frame(self, data: bytes, call: Call) -> v1.StreamCheckResponse:
+        """Answer one frame; its error is the error of the call."""
+        request, cut = wire.parse_frame(data, self._engine.kernel)
+        frame = wire.frame_of(request, cut)
+        call.admission.ensure_question(frame.context, plaintext=frame.tokens is None)
+        # No waiting for the rate: that would hold one of the few threads of unary calls.
+        call.admission.take(len(frame), exempt=frame.context.message_class.exempt)
+        return self._answered(frame, call)
 
     def _frame(self, request: v1.StreamCheckRequest, cut: Cut, call: Call) -> v1.StreamCheckResponse:
         try:
             frame = wire.frame_of(request, cut)
-            exempt = frame.context.message_class.exempt
             call.admission.ensure_question(frame.context, plaintext=frame.tokens is None)
-            call.admission.wait(len(frame.addresses or () if frame.tokens is None else frame.tokens), exempt=exempt)
-            with self._patience(call, frame.min_position) as seconds:
-                answer = self._engine.check_column(
-                    frame.context,
-                    addresses=frame.addresses,
-                    tokens=frame.tokens,
-                    address_key_id=frame.address_key_id,
-                    min_position=frame.min_position,
-                    timeout_s=seconds,
-                    caller=call.caller,
-                )
+            call.admission.wait(len(frame), exempt=frame.context.message_class.exempt)
+            return self._answered(frame, call)
         except (InputError, KeysError, PositionError, CallersError) as error:
             call.admission.refused(error)
             return wire.frame_error(request.frame_id, error)
+
+    def _answered(self, frame: wire.Frame, call: Call) -> v1.StreamCheckResponse:
+        with self._patience(call, frame.min_position) as seconds:
+            answer = self._engine.check_column(
+                frame.context,
+                addresses=frame.addresses,
+                tokens=frame.tokens,
+                address_key_id=frame.address_key_id,
+                min_position=frame.min_position,
+                timeout_s=seconds,
+                caller=call.caller,
+            )
         self._decisions.count_column(frame.context.channel, answer.tally())
-        return wire.frame_response(request.frame_id, answer)
+        return wire.frame_response(frame.frame_id, answer)
 
     @contextmanager
     def _patience(self, call: Call, position: Position | None) -> Iterator[float]:
@@ -129,6 +160,15 @@ class CheckHandlers:
         for question, item in zip(questions, answer.items, strict=True):
             if isinstance(question, Question) and isinstance(item, Answer):
                 self._decisions.count(question.context.channel, item.reason)
+
+
+def _let_in(request: v1.CheckRequest, admission: Admission) -> Question:
+    """Read the one question of a request, and let it in by its caller's scope and rate. Raises QuestionError."""
+    question = wire.question_of(request.question, "question.")
+    context = question.context
+    admission.ensure_question(context, plaintext=question.address is not None)
+    admission.take(1, exempt=context.message_class.exempt)
+    return question
 
 
 def _in_scope(question: Question | ItemError, admission: Admission) -> Question | ItemError:

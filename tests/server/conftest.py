@@ -103,15 +103,32 @@ def make_site(path: Path) -> Site:
     return Site(path)
 
 
+class _ByKind:
+    """As much of a channel as stubs take: calls of one request by the native front, others by gRPC's."""
+
+    def __init__(self, native: grpc.Channel, other: grpc.Channel) -> None:
+        self.unary_unary = native.unary_unary
+        self.unary_stream = native.unary_stream
+        self.stream_stream = other.stream_stream
+
+
 @contextmanager
 def serve(site: Site, **changes: object) -> Iterator[Served]:
-    """Run a server and connect to it."""
+    """Run a server and connect to it; `front` names one of its fronts, for the calls that it takes."""
     log = io.StringIO()
+    front = changes.pop("front", "grpc")
+    if front == "native":
+        changes = {"native_listen": "127.0.0.1:0"} | changes
     with (
         Server.start(site.settings(**changes), open_log("debug", log)) as server,
         grpc.insecure_channel(server.address) as channel,
+        grpc.insecure_channel(server.native_address or server.address) as unary,
     ):
-        yield Served(server, channel, ConsentCheckServiceStub(channel), log)
+        reached: Any = channel if front == "grpc" else _ByKind(unary, channel)
+        yield Served(server, reached, ConsentCheckServiceStub(reached), log)
+
+
+FRONTS = ("grpc", "native")
 
 
 @pytest.fixture
@@ -120,8 +137,14 @@ def site(tmp_path: Path) -> Site:
     return make_site(tmp_path)
 
 
+@pytest.fixture(scope="module", params=FRONTS)
+def front(request: pytest.FixtureRequest) -> str:
+    """Each front."""
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(tmp_path_factory: pytest.TempPathFactory, front: str) -> Iterator[Served]:
     """A server that holds both keys, for tests that leave it as it is."""
-    with serve(make_site(tmp_path_factory.mktemp("site"))) as running:
+    with serve(make_site(tmp_path_factory.mktemp("site")), front=front) as running:
         yield running

@@ -223,11 +223,11 @@ def write(path: Path, text: str) -> Path:
 
 
 @pytest.fixture(name="gated", scope="module")
-def _gated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def _gated(tmp_path_factory: pytest.TempPathFactory, front: str) -> Iterator[Served]:
     """A server with a callers file, of which one caller has been taken out since the start."""
     site = make_site(tmp_path_factory.mktemp("gated"))
     file = write(site.path / "callers.toml", BEFORE)
-    with serve(site, callers=file, metrics_listen="127.0.0.1:0") as served:
+    with serve(site, front=front, callers=file, metrics_listen="127.0.0.1:0") as served:
         assert check(served, QUESTIONS["1 MESAJ COMMERCIAL token"], bearer(GONE.text)) == OK
         write(file, FILE)
         eventually(lambda: bool(served.events("callers_changed")), "the file is read")
@@ -267,12 +267,12 @@ def outcomes(served: Served) -> list[bytes]:
     return told
 
 
-def test_same_on_an_empty_store(gated: Served, tmp_path: Path) -> None:
+def test_same_on_an_empty_store(gated: Served, front: str, tmp_path: Path) -> None:
     """What is told of a refused call is the same to the byte, whatever the store holds."""
     site = make_site(tmp_path)
     shutil.rmtree(tmp_path / "store")
     StoreBuilder(tmp_path / "store").close()
-    with serve(site, callers=write(tmp_path / "callers.toml", FILE)) as empty:
+    with serve(site, front=front, callers=write(tmp_path / "callers.toml", FILE)) as empty:
         told = outcomes(empty)
 
     assert told == outcomes(gated)
@@ -436,11 +436,11 @@ def test_bad_edit(site: Site) -> None:
     assert not any(key.text in served.log.getvalue() for key in (ACME, GONE))
 
 
-def test_metrics(site: Site) -> None:
+def test_metrics(site: Site, front: str) -> None:
     """What each caller asks and is refused for is counted by its name; whoever is nobody has none."""
     file = write(site.path / "callers.toml", FILE)
     commercial = QUESTIONS["1 MESAJ COMMERCIAL token"]
-    with serve(site, callers=file, metrics_listen="127.0.0.1:0") as served:
+    with serve(site, front=front, callers=file, metrics_listen="127.0.0.1:0") as served:
         for call in (check, batch, stream):
             assert ended(call, served, commercial, bearer(FREE.text)) == OK
         ended(check, served, QUESTIONS["2 MESAJ COMMERCIAL token"], bearer(ACME.text))

@@ -49,9 +49,9 @@ def ask_everything(served: Served) -> None:
         served.stub.Check(wire.check_request(mismatch), timeout=5)
 
 
-def test_sums(site: Site) -> None:
+def test_sums(site: Site, front: str) -> None:
     """Decisions add up to the recipients that were answered, RPCs to the calls, messages to the messages."""
-    with serve(site, metrics_listen="127.0.0.1:0") as served:
+    with serve(site, front=front, metrics_listen="127.0.0.1:0") as served:
         ask_everything(served)
 
         answered = 2 * len(QUESTIONS) + 5
@@ -59,6 +59,7 @@ def test_sums(site: Site) -> None:
         assert served.metric("consent_check_decisions_total", channel="EPOSTA") == 2
         assert served.metric("consent_check_decisions_total", decision="permit", reason="CONSENTED") == 5
         assert served.metric("consent_check_decisions_total", decision="permit", reason="REFUSED") == 0
+        assert served.metric("grpc_server_started_total", grpc_method="Check", front=front) == len(QUESTIONS) + 4
         assert served.metric("grpc_server_started_total", grpc_method="Check") == len(QUESTIONS) + 4
         assert served.metric("grpc_server_handled_total", grpc_code="OK") == len(QUESTIONS) + 3
         assert served.metric("grpc_server_handled_total", grpc_code="InvalidArgument") == 3

@@ -9,9 +9,11 @@ from grpc_status import rpc_status
 
 from iyscheck.callers.identity import names_of
 from iyscheck.server.calls import SERVICE, Arriving, CallEndedError, Calls, StreamCall, UnaryCall
-from iyscheck.server.gate import NOTHING, Presented
+from iyscheck.server.gate import NOTHING, Presented, only_key
 from iyscheck.server.refusals import Refusal
 
+NAME: Final = "grpc"
+"""What metrics and GetServerInfo call it."""
 _AUTHORIZATION: Final = "authorization"
 _NO_RETRY: Final = ("grpc-retry-pushback-ms", "-1")
 """Tells gRPC's own retries to stop."""
@@ -24,8 +26,9 @@ def service(calls: Calls, unary_pool: ThreadPoolExecutor) -> grpc.GenericRpcHand
     longest, of dozens: whatever that needs has left the processor's caches by then.
     """
     shown = _presented if calls.gate.asks else _nothing
-    unary = {name: _unary(call, unary_pool, shown) for name, call in calls.unary.items()}
-    streams = {name: _stream(call, shown) for name, call in calls.streams.items()}
+    offered = calls.of(NAME)
+    unary = {name: _unary(call, unary_pool, shown) for name, call in offered.unary.items()}
+    streams = {name: _stream(call, shown) for name, call in offered.streams.items()}
     return grpc.method_handlers_generic_handler(SERVICE, unary | streams)
 
 
@@ -37,10 +40,9 @@ def _nothing(_: grpc.ServicerContext) -> Presented:
 
 
 def _presented(context: grpc.ServicerContext) -> Presented:
-    """Say what a call shows of its caller. Two keys are none: proxies and programs differ on which one counts."""
-    keys = [value for name, value in context.invocation_metadata() if name == _AUTHORIZATION]
-    authorization = str(keys[0]) if len(keys) == 1 else " ".join(map(str, keys)) or None
-    return Presented(authorization=authorization, names=names_of(context.auth_context()))
+    """Say what a call shows of its caller."""
+    keys = [str(value) for name, value in context.invocation_metadata() if name == _AUTHORIZATION]
+    return Presented(authorization=only_key(keys), names=names_of(context.auth_context()))
 
 
 def _unary(answered: UnaryCall, pool: ThreadPoolExecutor, shown: _Shown) -> "grpc.RpcMethodHandler[bytes, bytes]":
