@@ -36,6 +36,11 @@ SPELLINGS = (
 )
 
 
+def brand_of(items: npt.NDArray[np.int64], brands: int) -> npt.NDArray[np.int64]:
+    """Say which of the brands 1 to `brands` has the record of each recipient, where there are many brands."""
+    return items % brands + 1
+
+
 @dataclass(frozen=True, slots=True)
 class Cohort:
     """So many consents of one brand; items are int64 numbers of recipients, shape (N,)."""

@@ -8,6 +8,7 @@ import hashlib
 import time
 from collections.abc import Iterable
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -16,7 +17,7 @@ import numpy.typing as npt
 
 import iyscheck
 from bench.arrivals import percentiles
-from bench.cohort import BRAND, CHANNEL, NEW, RECIPIENT_TYPE, Cohort
+from bench.cohort import BRAND, CHANNEL, NEW, RECIPIENT_TYPE, Cohort, brand_of
 from iyscheck.change import HEX_TRANSACTION, SOURCE_NUMBERS, TAG_BYTES, Brand, ConsentColumns
 from iyscheck.consent import Channel, Status
 from iyscheck.engine import Engine
@@ -112,6 +113,22 @@ class Builder:
                 for number, chunk in enumerate(chunks):
                     _commit(writer, chunk, f"fill {number}")
         return {"seconds": time.perf_counter() - started, "bytes": _bytes(path)}
+
+    def spread(self, path: str, keys: str, consents: int, brands: int) -> dict[str, float]:
+        """Register brands 1 to `brands` in a filled store, and give each its share of the consents once more."""
+        cohort, watermark = Cohort(consents), int(time.time())
+        address_key, store_key = _keys(keys)
+        with Writer.open(path, address_key_id=address_key.key_id, store_key_id=store_key.key_id) as writer:
+            for at in range(0, consents, FILL_ROWS):
+                items = np.arange(at, min(at + FILL_ROWS, consents), dtype=np.int64)
+                columns = _first(cohort, items, store_key.tags(address_key.tokens(cohort.blocks(items))))
+                columns = replace(columns, brand=brand_of(items, brands).astype(np.uint32))
+                _commit(writer, columns, f"spread {at}")
+            registered = tuple(replace(_brand(), brand=brand, iys_code=brand) for brand in range(1, brands + 1))
+            state = SourceState(name="brands", watermarks=tuple((each.brand, watermark) for each in registered))
+            batch = Batch(consents=ConsentColumns.of([]), access=(), brands=registered, rows=brands)
+            writer.apply(batch, state, finished=True)
+        return {}
 
     def freshen(self, path: str, keys: str) -> dict[str, float]:
         """Move the watermark to now: a store that was kept since yesterday would be stale."""

@@ -22,6 +22,7 @@ from iyscheck.keys import KEY_ID_BYTES, TOKEN_BYTES
 
 MAX_BATCH_QUESTIONS = 10_000
 MAX_FRAME_RECIPIENTS = 65_536
+MAX_FRAME_GROUPS = 1_024
 MAX_MESSAGE_BYTES = 8 * 1024 * 1024
 MAX_CLIENT_REFERENCE_BYTES = 128
 MAX_BRAND_CODE = 2**32 - 1
@@ -142,6 +143,25 @@ class ColumnAnswer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return list(zip(given.tolist(), self.counts[given].tolist(), strict=True))
 
 
+class Group(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The next so many recipients of a mixed frame, and what they share: or why they are not to be answered."""
+
+    context: Context | ItemError
+    recipients: int
+
+
+class MixedAnswer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """The answers to a mixed frame, all from one snapshot: reason numbers for each recipient, uint8 of shape (N,).
+
+    `groups` holds an envelope for each group, in order, or why that group was not answered: then its recipients' number
+    is 0, which denies. The envelope's `as_of` and `valid_until` are the oldest and earliest of the groups.
+    """
+
+    reasons: npt.NDArray[np.uint8]
+    groups: Sequence[Envelope | ItemError]
+    envelope: Envelope
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class _Reasons:
     """What may be read from the reason numbers of n recipients, uint8 of shape (n,)."""
@@ -233,6 +253,7 @@ class ServerInfo(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     takes_addresses: bool
     max_batch_questions: int
     max_frame_recipients: int
+    max_frame_groups: int
     max_message_bytes: int
     max_client_reference_bytes: int
     position: Position

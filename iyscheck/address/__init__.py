@@ -37,7 +37,7 @@ them; tests hold the three together.
 """
 
 from iyscheck.address.causes import Unreadable, why_unreadable
-from iyscheck.address.columns import blocks, readable, tokens
+from iyscheck.address.columns import blocks, mixed_tokens, readable, tokens
 from iyscheck.address.single import UNREADABLE, block, canonical, token
 from iyscheck.address.texts import TextColumn
 
@@ -48,6 +48,7 @@ __all__ = [
     "block",
     "blocks",
     "canonical",
+    "mixed_tokens",
     "readable",
     "token",
     "tokens",

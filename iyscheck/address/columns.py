@@ -34,6 +34,27 @@ def tokens(
     return key.tokens(blocks(TextColumn.of(addresses), channel, kernel))
 
 
+def mixed_tokens(
+    addresses: Sequence[str] | TextColumn,
+    emails: npt.NDArray[np.bool_],
+    key: AddressKey,
+    kernel: Kernel = Kernel.NUMPY,
+) -> npt.NDArray[np.uint8]:
+    """Make the tokens of a column of both forms: `emails`, bool of shape (N,), says whose is an e-mail's.
+
+    What `tokens` makes of each row by itself; the key is used once.
+    """
+    if emails.all() or not emails.any():
+        return tokens(addresses, Channel.EPOSTA if emails.any() else Channel.MESAJ, key, kernel)
+    column = addresses if isinstance(addresses, TextColumn) else TextColumn.of(addresses)
+    found = np.zeros((len(column), BLOCK_BYTES), np.uint8)
+    for channel, of_form in ((Channel.MESAJ, ~emails), (Channel.EPOSTA, emails)):
+        rows = np.flatnonzero(of_form)
+        part = TextColumn(data=column.data, starts=column.starts[rows], ends=column.ends[rows])
+        found[rows] = blocks(part, channel, kernel)
+    return key.tokens(found)
+
+
 def readable(tokens: npt.NDArray[np.uint8]) -> npt.NDArray[np.bool_]:
     """Tell which tokens (or blocks), uint8 of shape (N, 16), stand for an address: bool of shape (N,)."""
     return ~blank(tokens)

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Final, cast
+from typing import Final, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -20,14 +20,15 @@ from iyscheck import wire
 from iyscheck.change import Position
 from iyscheck.client.columns import FRAME_HEAD_BYTES, TEXT_HEAD_BYTES, Flight, Piece, cut
 from iyscheck.client.failures import refused_frame
-from iyscheck.consent import Channel, MessageClass, Reason
-from iyscheck.errors import QuestionError, ServiceFailedError
+from iyscheck.consent import Channel, Reason
+from iyscheck.errors import QuestionError, ServiceError, ServiceFailedError
 from iyscheck.keys import BLOCK_BYTES, AddressKey
 from iyscheck.question import (
     MAX_CLIENT_REFERENCE_BYTES,
     Answer,
     ColumnAnswer,
     Context,
+    Envelope,
     FrameResult,
     ItemError,
     Question,
@@ -102,6 +103,14 @@ class ColumnCall:
     context: Context
     address_key_id: bytes | None
     min_position: Position | None
+
+
+Part: TypeAlias = tuple[ColumnCall, Sequence[str | bytes]]
+"""Calls that gathered, of one kind: what they share, and their recipients."""
+
+
+class GroupsUnknownError(Exception):
+    """A mixed frame met a server that knows none. Its calls are asked again, in a frame for each kind."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,34 +268,71 @@ class Conversation:
         key_id = checked_recipient(address, token, address_key_id, self._key.key_id if self._key else None)
         return cast("str | bytes", address if token is None else token), key_id
 
-    def gathered_request(
-        self, frame_id: int, recipients: Sequence[str | bytes], call: ColumnCall
-    ) -> pb.StreamCheckRequest:
-        """Make the frame of calls that gathered; of tokens where `call` names their key, else of addresses."""
+    def gathered_request(self, frame_id: int, parts: Sequence[Part]) -> pb.StreamCheckRequest:
+        """Make the frame of calls that gathered: a mixed one where they are of several kinds.
+
+        Those kinds travel together: of tokens where they name a key, all the same one, else of addresses.
+        """
+        (call, recipients), *others = parts
+        if others:
+            return self._mixed_request(frame_id, parts)
         if call.address_key_id is not None:
-            packed = b"".join(cast("Sequence[bytes]", recipients))
-            return self.frame_request(frame_id, np.frombuffer(packed, np.uint8).reshape(-1, BLOCK_BYTES), call)
+            return self.frame_request(frame_id, _packed(recipients), call)
         texts = cast("Sequence[str]", recipients)
         if self._key is None:
             texts = [cleaned(text, call.context.channel) for text in texts]
         return self.frame_request(frame_id, texts, call)
 
+    def _mixed_request(self, frame_id: int, parts: Sequence[Part]) -> pb.StreamCheckRequest:
+        shared = parts[0][0]
+        groups = [wire.group(call.context, len(recipients)) for call, recipients in parts]
+        tokens, key_id, texts = None, shared.address_key_id, None
+        if key_id is not None:
+            tokens = _packed([recipient for _, recipients in parts for recipient in recipients])
+        elif self._key is not None:
+            every = [cast("str", recipient) for _, recipients in parts for recipient in recipients]
+            emails = np.array([call.context.channel is Channel.EPOSTA for call, _ in parts], np.bool_)
+            counts = [len(recipients) for _, recipients in parts]
+            tokens = addresses.mixed_tokens(every, emails.repeat(counts), self._key)
+            key_id = self._key.key_id
+        else:
+            texts = [
+                cleaned(cast("str", recipient), call.context.channel)
+                for call, recipients in parts
+                for recipient in recipients
+            ]
+        return wire.mixed_frame(
+            groups,
+            addresses=texts,
+            tokens=tokens,
+            address_key_id=key_id,
+            frame_id=frame_id,
+            min_position=self._since(shared.min_position),
+        )
+
     def gathered_answers(
-        self, request: pb.StreamCheckRequest, asked: int, response: pb.StreamCheckResponse, message_class: MessageClass
-    ) -> list[Answer]:
-        """Read the answers of a frame in the order asked: equal ones are one object. Raises as `frame_answer`."""
-        column = self.frame_answer(request, asked, response)
-        numbers = column.reasons.tolist()
-        made = {
-            number: Answer(
-                reason=Reason(number) if number in _KNOWN_REASONS else Reason.UNSPECIFIED,
-                message_class=message_class,
-                evidence=None,
-                envelope=column.envelope,
-            )
-            for number in set(numbers)
-        }
-        return [made[number] for number in numbers]
+        self, request: pb.StreamCheckRequest, parts: Sequence[Part], response: pb.StreamCheckResponse
+    ) -> list[list[Answer] | ServiceError]:
+        """Read the answers of a frame, for each part in the order asked: equal ones are one object.
+
+        What a server refused of a mixed frame stands in its place. Raises what `frame_answer` does, and
+        GroupsUnknownError where the server knows no mixed frames: then nothing was answered.
+        """
+        sizes = [len(recipients) for _, recipients in parts]
+        if len(parts) == 1:
+            column = self.frame_answer(request, sizes[0], response)
+            return [_answers(column.reasons.tolist(), column.envelope, parts[0][0])]
+        if not wire.knows_groups(response):
+            raise GroupsUnknownError("The server knows no mixed frames.")
+        mixed = wire.mixed_answer_of(response, len(parts), sum(sizes))
+        if any(isinstance(slot, Envelope) for slot in mixed.groups):
+            self._observe(mixed.envelope.position, request)
+        numbers, found, first = mixed.reasons.tolist(), list[list[Answer] | ServiceError](), 0
+        for (call, _), size, slot in zip(parts, sizes, mixed.groups, strict=True):
+            of_part = numbers[first : first + size]
+            found.append(refused_frame(slot) if isinstance(slot, ItemError) else _answers(of_part, slot, call))
+            first += size
+        return found
 
     # --- The server itself ------------------------------------------------------------------------------------
 
@@ -320,6 +366,30 @@ class Conversation:
             seen = self._seen
             if seen is None or seen.log_id != answered.log_id or seen.sequence < answered.sequence:
                 self._seen = answered
+
+
+def _packed(recipients: Sequence[str | bytes]) -> npt.NDArray[np.uint8]:
+    """Lay tokens out as a column."""
+    return np.frombuffer(b"".join(cast("Sequence[bytes]", recipients)), np.uint8).reshape(-1, BLOCK_BYTES)
+
+
+def _answers(numbers: list[int], envelope: Envelope, call: ColumnCall) -> list[Answer]:
+    """Make the answers of a column of reason numbers; equal ones are one object."""
+    made = {
+        number: Answer(
+            reason=Reason(number) if number in _KNOWN_REASONS else Reason.UNSPECIFIED,
+            message_class=call.context.message_class,
+            evidence=None,
+            envelope=envelope,
+        )
+        for number in set(numbers)
+    }
+    return [made[number] for number in numbers]
+
+
+def gathered_groups(limits: ServerInfo) -> int:
+    """Count the kinds of calls that may share a frame; an older server takes one."""
+    return max(limits.max_frame_groups, 1)
 
 
 def gathered_size(limits: ServerInfo) -> int:

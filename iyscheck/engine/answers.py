@@ -7,12 +7,14 @@ import numpy as np
 import numpy.typing as npt
 import uuid_utils
 
-from iyscheck.change import Position
+from iyscheck.change import TAG_BYTES, Position
 from iyscheck.consent import RETAILER_BIT, STATES, STATUS_BITS, Policy, Reason, Status
 from iyscheck.engine.opened import OpenedStore
-from iyscheck.engine.standing import Standings
+from iyscheck.engine.standing import Standing, Standings
+from iyscheck.errors import QuestionError
 from iyscheck.kernel import Kernel
-from iyscheck.question import Answer, ColumnAnswer, Context, Envelope, ItemError
+from iyscheck.question import Answer, ColumnAnswer, Context, Envelope, Evidence, ItemError
+from iyscheck.store import layout
 from iyscheck.store.snapshot import Snapshot
 from iyscheck.store.view import View
 
@@ -23,6 +25,8 @@ _REASONS: Final = {int(reason): reason for reason in Reason}
 # Places in a verdict table laid flat: shape (2, 2, STATES), indexed [readable, retailer_listed, state].
 _READABLE: Final = 2 * STATES
 _LISTED: Final = STATES
+_NO_PREFIX: Final = layout.key_prefix(0, 0, 0)
+"""Begins the key of no record."""
 
 
 class Answered(Protocol):
@@ -60,7 +64,7 @@ class Answers:
         """Answer one commercial question. Raises QuestionError, StoreError."""
         standing = self._standings.of(snapshot, context)
         now = self._clock()
-        table = standing.verdicts[self._opened.replaced is None and standing.earliest <= now <= standing.latest]
+        table = standing.verdicts[self._is_fresh(standing, now)]
         place, evidence = 0, None  # unreadable, unlisted, no record
         if tag != self._nobody:
             place = _READABLE
@@ -78,6 +82,35 @@ class Answers:
             envelope=self._envelope(snapshot.position, standing.watermark, now),
         )
 
+    def many(
+        self, snapshot: Snapshot, contexts: Sequence[Context], tags: npt.NDArray[np.uint8], decision_id: str
+    ) -> list[Answer | ItemError]:
+        """Answer N commercial questions of any contexts at one moment: what `single` answers to each, or its error.
+
+        Tags are uint8, shape (N, 16). Records are read in the order of their keys. Raises StoreError.
+        """
+        now, packed = self._clock(), tags.tobytes()
+        known: dict[int, _Kind | _Fault] = {}  # by what a context is, not equals: each is checked by itself
+        kinds: list[_Kind | _Fault] = []
+        for context in contexts:
+            kind = known.get(id(context))
+            if kind is None:
+                try:
+                    standing = self._standings.of(snapshot, context)
+                except QuestionError as error:
+                    kind = known[id(context)] = _Fault(error)
+                else:
+                    kind = known.get(id(standing))
+                    if kind is None:
+                        envelope = self._envelope(snapshot.position, standing.watermark, now, decision_id)
+                        kind = _Kind(standing, self._is_fresh(standing, now), envelope, self._nobody)
+                    known[id(context)] = known[id(standing)] = kind
+            kinds.append(kind)
+        places = range(0, len(packed), TAG_BYTES)
+        keys = [kind.prefix + packed[at : at + TAG_BYTES] for kind, at in zip(kinds, places, strict=True)]
+        each = zip(kinds, keys, snapshot.values(keys), strict=True)
+        return [kind.answer(snapshot, key, value) for kind, key, value in each]
+
     def exempt(self, context: Context) -> Answer:
         """Answer an exempt question: the store is not read, so that nothing can block a one-time password."""
         return Answer(
@@ -91,8 +124,7 @@ class Answers:
         """Answer one commercial frame; tags uint8, shape (N, 16). Raises QuestionError, StoreError, KernelError."""
         standing = self._column_standings.of(view, context)
         now = self._clock()
-        fresh = self._opened.replaced is None and standing.earliest <= now <= standing.latest
-        unlisted, listed = standing.by_state[fresh]
+        unlisted, listed = standing.by_state[self._is_fresh(standing, now)]
         where = (context.brand, context.channel, context.recipient_type)
         if context.retailer is None:
             reasons, counts = view.meanings(where, tags, kernel, self._nobody, unlisted)
@@ -106,18 +138,63 @@ class Answers:
         envelope = self._envelope(view.position, standing.watermark, now)
         return ColumnAnswer(reasons=reasons, counts=counts, envelope=envelope)
 
+    def mixed(
+        self,
+        view: View,
+        contexts: Sequence[Context],
+        recipients: npt.NDArray[np.int64],
+        tags: npt.NDArray[np.uint8],
+        kernel: Kernel,
+        decision_id: str,
+    ) -> tuple[npt.NDArray[np.uint8], list[Envelope | ItemError]]:
+        """Answer commercial groups at one moment: what `column` answers to each, or its error, with number 0 for all.
+
+        `recipients` counts those of each group, int64; tags are uint8, shape (N, 16). Raises StoreError, KernelError.
+        """
+        now = self._clock()
+        prefixes, envelopes = [], list[Envelope | ItemError]()
+        tables = np.full((len(contexts), 2, 256), Reason.UNSPECIFIED, np.uint8)
+        for at, context in enumerate(contexts):
+            try:
+                standing = self._column_standings.of(view, context)
+            except QuestionError as error:
+                prefixes.append(_NO_PREFIX)
+                envelopes.append(ItemError.of(error))
+                continue
+            tables[at] = standing.by_state[self._is_fresh(standing, now)]
+            prefixes.append(standing.prefix)
+            envelopes.append(self._envelope(view.position, standing.watermark, now, decision_id))
+        group = np.repeat(np.arange(len(contexts)), recipients)
+        states = view.mixed_states(prefixes, group, tags, kernel, self._nobody)
+        reasons = tables[group, 0, states]
+        ends = recipients.cumsum()
+        for at, context in enumerate(contexts):
+            if context.retailer is not None and isinstance(envelopes[at], Envelope):
+                first = ends[at] - recipients[at]
+                rows = first + np.flatnonzero(states[first : ends[at]] & _LIST_BITS == _HAS_LIST)
+                where = (context.brand, context.channel, context.recipient_type)
+                rows = rows[view.retailer_listed(where, tags[rows], context.retailer)]
+                reasons[rows] = tables[at, 1, states[rows]]
+        return reasons, envelopes
+
     def exempt_column(self, recipients: int) -> ColumnAnswer:
         """Answer so many exempt questions without reading the store."""
         reasons = np.full(recipients, Reason.EXEMPT_MESSAGE, np.uint8)
         return ColumnAnswer.of(reasons, self._envelope(self._opened.seen, None, self._clock()))
 
-    def batch_envelope(self, items: Sequence[Answer | ItemError], position: Position) -> Envelope:
-        """Say how long all answers of a batch hold."""
-        envelopes = [item.envelope for item in items if isinstance(item, Answer)]
-        oldest = min((each.as_of for each in envelopes if each.as_of is not None), default=None)
-        return self._envelope(position, oldest, self._clock())
+    def exempt_envelope(self, decision_id: str, position: Position | None = None) -> Envelope:
+        """Say how long the answer to exempt messages holds that travels with others, which were read at a position."""
+        return self._envelope(position or self._opened.seen, None, self._clock(), decision_id)
 
-    def _envelope(self, position: Position, as_of: int | None, now: float) -> Envelope:
+    def common_envelope(self, envelopes: Sequence[Envelope], position: Position, decision_id: str) -> Envelope:
+        """Say how long all of many answers hold: the oldest watermark, and until the first one ends to hold."""
+        oldest = min((each.as_of for each in envelopes if each.as_of is not None), default=None)
+        return self._envelope(position, oldest, self._clock(), decision_id)
+
+    def _is_fresh(self, standing: Standing, now: float) -> bool:
+        return self._opened.replaced is None and standing.earliest <= now <= standing.latest
+
+    def _envelope(self, position: Position, as_of: int | None, now: float, decision_id: str | None = None) -> Envelope:
         valid_until = now + self._answer_ttl_s
         if as_of is not None and as_of + self._freshness_limit_s < valid_until:
             valid_until = as_of + self._freshness_limit_s
@@ -125,6 +202,62 @@ class Answers:
             position=position,
             as_of=as_of,
             valid_until=valid_until,
-            decision_id=str(uuid_utils.uuid7()),
+            decision_id=decision_id or new_decision_id(),
             policy_id=self._policy_id,
         )
+
+
+class _Kind:
+    """Questions of one kind that are answered at one moment."""
+
+    __slots__ = ("_answers", "_envelope", "_nobody", "_retailer", "_standing", "_table", "prefix")
+
+    def __init__(self, standing: Standing, fresh: bool, envelope: Envelope, nobody: bytes) -> None:  # noqa: FBT001 - an index
+        self.prefix = standing.prefix
+        self._standing = standing
+        self._retailer = standing.context.retailer
+        self._table = standing.verdicts[fresh]
+        self._envelope = envelope
+        self._nobody = nobody
+        self._answers: dict[int, Answer] = {}
+
+    def answer(self, snapshot: Snapshot, key: bytes, value: bytes | None) -> Answer:
+        """Answer for the recipient with a key, whose record is `value`. Raises StoreCorruptError."""
+        if value is None or key.endswith(self._nobody):
+            place = 0 if key.endswith(self._nobody) else _READABLE
+            answer = self._answers.get(place)
+            if answer is None:
+                answer = self._answers[place] = self._made(place, None)
+            return answer
+        facts, evidence = layout.decode_evidence(key, value)
+        place = _READABLE + facts
+        if self._retailer is not None and self._retailer in snapshot.retailers(key):
+            place += _LISTED
+        return self._made(place, evidence)
+
+    def _made(self, place: int, evidence: Evidence | None) -> Answer:
+        return Answer(
+            reason=_REASONS[self._table[place]],
+            message_class=self._standing.context.message_class,
+            evidence=evidence,
+            envelope=self._envelope,
+        )
+
+
+class _Fault:
+    """Questions that have the same fault."""
+
+    __slots__ = ("_error",)
+    prefix: Final = _NO_PREFIX
+
+    def __init__(self, error: QuestionError) -> None:
+        self._error = ItemError.of(error)
+
+    def answer(self, _: Snapshot, __: bytes, ___: bytes | None) -> ItemError:
+        """Say what is wrong."""
+        return self._error
+
+
+def new_decision_id() -> str:
+    """Make what an answer is referred to by."""
+    return str(uuid_utils.uuid7())

@@ -9,23 +9,21 @@ from typing import Any, Final, Self, overload
 import numpy as np
 import numpy.typing as npt
 
-import iyscheck
 from iyscheck import address as address_form
 from iyscheck.change import Position
-from iyscheck.consent import DEFAULT_ANSWER_TTL_S, RULE_VERSION, Channel, MessageClass, Policy, RecipientType
+from iyscheck.consent import DEFAULT_ANSWER_TTL_S, Channel, MessageClass, Policy, RecipientType
 from iyscheck.engine.answers import Answered, Answers
 from iyscheck.engine.batch import Batch
-from iyscheck.engine.opened import Freshness, OpenedStore
+from iyscheck.engine.condition import Condition
+from iyscheck.engine.mixed import MixedFrame
+from iyscheck.engine.opened import OpenedStore
 from iyscheck.engine.recipients import Recipients, cut
-from iyscheck.engine.standing import MOST_STANDINGS, fresh_between
-from iyscheck.errors import BatchTooLargeError, KernelError, QuestionError
+from iyscheck.engine.standing import MOST_STANDINGS
+from iyscheck.errors import BatchTooLargeError, KernelError, KeysError, PositionError, QuestionError, StoreError
 from iyscheck.kernel import Kernel, warn_not_usable
-from iyscheck.keys import ADDRESS_FORM, TOKEN_BYTES, AddressKey, StoreKey
+from iyscheck.keys import TOKEN_BYTES, AddressKey, StoreKey
 from iyscheck.question import (
-    MAX_BATCH_QUESTIONS,
-    MAX_CLIENT_REFERENCE_BYTES,
     MAX_FRAME_RECIPIENTS,
-    MAX_MESSAGE_BYTES,
     Answer,
     BatchAnswer,
     ColumnAnswer,
@@ -33,16 +31,16 @@ from iyscheck.question import (
     Context,
     Contexts,
     FrameResult,
+    Group,
     ItemError,
+    MixedAnswer,
     Question,
-    ServerInfo,
     checked_key_id,
     checked_recipient,
     joined,
 )
 from iyscheck.store import layout
-from iyscheck.store.snapshot import Store, StoreStats
-from iyscheck.store.view import IndexStats
+from iyscheck.store.snapshot import Store
 
 _COMMERCIAL: Final = MessageClass.COMMERCIAL
 """A name for each check: looking it up in its class takes 40 ns."""
@@ -50,7 +48,7 @@ _COMMERCIAL: Final = MessageClass.COMMERCIAL
 _NO_TAGS: Final[npt.NDArray[np.uint8]] = np.zeros((0, TOKEN_BYTES), np.uint8)
 
 
-class Engine:
+class Engine(Condition):
     """Checks against one store; open it with `open`. Safe to share between threads, not across a fork.
 
     A question in keywords is spelt as `iyscheck.client.Client` spells it and answered with the same types; one that was
@@ -70,19 +68,25 @@ class Engine:
         kernel: Kernel | None = None,
         answered: Answered | None = None,
     ) -> None:
-        self.policy = policy
-        self.kernel = kernel or Kernel.best()
+        address_key_id = store.meta(layout.META_ADDRESS_KEY_ID)
+        opened = OpenedStore(store, store_key_id=store_key.key_id, address_key_id=address_key_id)
+        super().__init__(
+            opened,
+            store_key_id=store_key.key_id,
+            address_key_id=address_key_id,
+            takes_addresses=address_key is not None,
+            policy=policy,
+            answer_ttl_s=answer_ttl_s,
+            clock=clock,
+            kernel=kernel or Kernel.best(),
+        )
         self._is_kernel_usable = False
-        self.address_key_id = store.meta(layout.META_ADDRESS_KEY_ID)
         self._store_key = store_key
-        self._answer_ttl_s = answer_ttl_s
-        self._clock = clock
         self._answered = answered
-        self._opened = OpenedStore(store, store_key_id=store_key.key_id, address_key_id=self.address_key_id)
-        self._recipients = Recipients(address_key, self.address_key_id)
+        self._recipients = Recipients(address_key, address_key_id)
         self._contexts = Contexts(MOST_STANDINGS)
         nobody = store_key.tag(address_form.UNREADABLE)
-        self._answers = Answers(self._opened, policy, answer_ttl_s, clock, nobody)
+        self._answers = Answers(opened, policy, answer_ttl_s, clock, nobody)
 
     @classmethod
     def open(
@@ -135,11 +139,6 @@ class Engine:
         Exempt messages are permitted all the same: they do not read the store. Twice does no harm.
         """
         self._opened.close()
-
-    @property
-    def takes_addresses(self) -> bool:
-        """Whether plaintext addresses can be asked about."""
-        return self._recipients.own_key_id is not None
 
     @overload
     def check(
@@ -319,6 +318,41 @@ class Engine:
             self._answered(caller, context, tags, answer)
         return answer
 
+    def check_groups(
+        self,
+        groups: Sequence[Group],
+        *,
+        addresses: Sequence[str] | address_form.TextColumn | None = None,
+        tokens: npt.NDArray[np.uint8] | None = None,
+        address_key_id: bytes | None = None,
+        min_position: Position | None = None,
+        timeout_s: float = 1.0,
+        caller: str = "",
+    ) -> MixedAnswer:
+        """Answer a frame of several groups, whose recipients follow each other, as a column of each would be answered.
+
+        Up to 1,024 groups and 65,536 `addresses` or `tokens`, all from one snapshot. A group at fault fails alone: its
+        error stands in its place, as does an ItemError that is given for its context. What is wrong with the key, the
+        position or the store fails all groups but the exempt ones; without such a store's error is raised.
+
+        Raises QuestionError where counts do not add up, BatchTooLargeError, StoreError.
+        """
+        frame = MixedFrame(groups, addresses, tokens)
+        if frame.reads:
+            try:
+                self._opened.store.refuse_closed()  # as in check_column
+                self._read_mixed(frame, address_key_id, min_position, timeout_s)
+            except (KeysError, PositionError) as error:
+                frame.fail(error)
+            except StoreError as error:
+                if not frame.has_exempt:
+                    raise
+                frame.fail(error)
+        answer = frame.answer(self._answers)
+        if self._answered is not None:
+            frame.tell(self._answered, caller, answer)
+        return answer
+
     def use_numpy(self, error: KernelError) -> None:
         """Run the inner loops with numpy from now on, because the compiled ones cannot run; it is logged."""
         if self.kernel is not Kernel.NUMPY:
@@ -346,53 +380,6 @@ class Engine:
         if isinstance(recipients, np.ndarray):
             address_key_id = checked_key_id(address_key_id or self._recipients.own_key_id)
         return self._frames(context, recipients, address_key_id, min_position, timeout_s, caller)
-
-    def freshness(self) -> Freshness:
-        """Return position and watermarks from one snapshot.
-
-        Raises StoreReplacedError where the files at the store's path are others, which cannot be opened either.
-        """
-        return self._opened.freshness()
-
-    def fresh(self) -> bool:
-        """Say whether the newest watermark is within the limit."""
-        earliest, latest = fresh_between(self.freshness().newest_watermark, self.policy)
-        return earliest <= self._clock() <= latest
-
-    def info(self) -> ServerInfo:
-        """Describe limits, keys, policy and freshness."""
-        freshness = self.freshness()
-        return ServerInfo(
-            server_version=iyscheck.__version__,
-            kernel=self.kernel.value,
-            address_form=ADDRESS_FORM,
-            rule_version=RULE_VERSION,
-            store_format=layout.FORMAT_VERSION,
-            address_key_id=self.address_key_id,
-            store_key_id=self._store_key.key_id,
-            takes_addresses=self.takes_addresses,
-            max_batch_questions=MAX_BATCH_QUESTIONS,
-            max_frame_recipients=MAX_FRAME_RECIPIENTS,
-            max_message_bytes=MAX_MESSAGE_BYTES,
-            max_client_reference_bytes=MAX_CLIENT_REFERENCE_BYTES,
-            position=freshness.position,
-            newest_watermark=freshness.newest_watermark,
-            oldest_watermark=freshness.oldest_watermark,
-            policy=self.policy,
-            answer_ttl_s=self._answer_ttl_s,
-        )
-
-    def stats(self) -> StoreStats:
-        """Return how full the store is."""
-        return self._opened.store.stats()
-
-    def index_stats(self) -> IndexStats:
-        """Return how whole the decision index is, as the newest column view found it."""
-        return self._opened.views.stats()
-
-    def sweep_readers(self) -> int:
-        """Free the reader slots of processes that died; returns how many."""
-        return self._opened.store.sweep_readers()
 
     def _be_ready(self, min_position: Position | None, timeout_s: float) -> None:
         """Have the store that is at the path, at the position asked for. Raises PositionError, StoreError."""
@@ -422,6 +409,21 @@ class Engine:
         except KernelError as error:
             self.use_numpy(error)
             return self._frame(context, addresses, tokens, address_key_id, min_position, timeout_s)
+
+    def _read_mixed(
+        self, frame: MixedFrame, address_key_id: bytes | None, min_position: Position | None, timeout_s: float
+    ) -> None:
+        """Answer the commercial groups of a frame, with numpy where compiled loops cannot run."""
+        try:
+            if not self._is_kernel_usable:
+                self.kernel, self._is_kernel_usable = self.kernel.usable(), True
+            tags = frame.tags(self._recipients, self._store_key, address_key_id, self.kernel)
+            self._be_ready(min_position, timeout_s)
+            with self._opened.views.view() as view:
+                frame.read(tags, view, self._answers, self.kernel)
+        except KernelError as error:
+            self.use_numpy(error)
+            self._read_mixed(frame, address_key_id, min_position, timeout_s)
 
     def _frames(
         self,

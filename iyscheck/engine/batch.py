@@ -1,64 +1,64 @@
 """Many mixed questions answered together: a bad one harms only itself."""
 
 from collections.abc import Sequence
+from itertools import chain
 
-import numpy as np
-
-from iyscheck import address as address_form
 from iyscheck.change import Position
-from iyscheck.engine.answers import Answered, Answers
+from iyscheck.engine.answers import Answered, Answers, new_decision_id
 from iyscheck.engine.recipients import Recipients
-from iyscheck.errors import QuestionError
-from iyscheck.keys import TOKEN_BYTES, StoreKey
-from iyscheck.question import Answer, BatchAnswer, ItemError, Question
+from iyscheck.keys import StoreKey
+from iyscheck.question import Answer, BatchAnswer, Context, ItemError, Question
 from iyscheck.store.snapshot import Snapshot
 
 
 class Batch:
-    """Questions and the tags of their recipients. An ItemError among the questions stays at its place."""
+    """Questions and the tags of those that need the store. An ItemError among the questions stays at its place.
+
+    Exempt messages are not looked at any further.
+    """
 
     def __init__(self, questions: Sequence[Question | ItemError], recipients: Recipients, store_key: StoreKey) -> None:
         self._questions = questions
-        self._tokens = [recipients.token_or_error(question) for question in questions]
-        readable = [token if isinstance(token, bytes) else address_form.UNREADABLE for token in self._tokens]
-        column = np.frombuffer(b"".join(readable), np.uint8).reshape(-1, TOKEN_BYTES)
-        packed = store_key.tags(column).tobytes()
-        self._tags = [packed[at : at + TOKEN_BYTES] for at in range(0, len(packed), TOKEN_BYTES)]
+        self._errors = {place: item for place, item in enumerate(questions) if isinstance(item, ItemError)}
+        self._exempt: dict[int, Context] = {}
+        places, asked = list[int](), list[Question]()
+        for place, question in enumerate(questions):
+            if isinstance(question, ItemError):
+                continue
+            if question.context.message_class.exempt:
+                self._exempt[place] = question.context
+            else:
+                places.append(place)
+                asked.append(question)
+        tokens, errors = recipients.many(asked)
+        self._errors.update({places[at]: error for at, error in errors.items()})
+        kept = [at for at in range(len(asked)) if at not in errors] if errors else range(len(asked))
+        self._places = [places[at] for at in kept]
+        self._contexts = [asked[at].context for at in kept]
+        self._tags = store_key.tags(tokens[kept] if errors else tokens)
 
     @property
     def reads(self) -> bool:
         """Whether anything in it needs the store: exempt messages do not."""
-        return any(
-            isinstance(question, Question) and not question.context.message_class.exempt and isinstance(token, bytes)
-            for question, token in zip(self._questions, self._tokens, strict=True)
-        )
+        return bool(self._places)
 
     def answer(self, snapshot: Snapshot | None, position: Position, answers: Answers) -> BatchAnswer:
         """Answer all from one snapshot, which may be None where the store is not read. Raises StoreError."""
-        each = zip(self._questions, self._tokens, self._tags, strict=True)
-        items = [_item(snapshot, answers, question, token, tag) for question, token, tag in each]
-        return BatchAnswer(items=items, envelope=answers.batch_envelope(items, position))
+        decision_id = new_decision_id()
+        items: dict[int, Answer | ItemError] = dict(self._errors)
+        items.update((place, answers.exempt(context)) for place, context in self._exempt.items())
+        if snapshot is not None:
+            answered = answers.many(snapshot, self._contexts, self._tags, decision_id)
+            items.update(zip(self._places, answered, strict=True))
+        in_order = [items[place] for place in range(len(self._questions))]
+        envelopes = {id(item.envelope): item.envelope for item in in_order if isinstance(item, Answer)}
+        envelope = answers.common_envelope(list(envelopes.values()), position, decision_id)
+        return BatchAnswer(items=in_order, envelope=envelope)
 
     def tell(self, answered: Answered, caller: str, answer: BatchAnswer) -> None:
-        """Tell of those questions that were answered."""
-        for question, tag, item in zip(self._questions, self._tags, answer.items, strict=True):
-            if isinstance(question, Question) and isinstance(item, Answer):
-                exempt = question.context.message_class.exempt
-                answered(caller, question.context, b"" if exempt else tag, item)
-
-
-def _item(
-    snapshot: Snapshot | None, answers: Answers, question: Question | ItemError, token: bytes | ItemError, tag: bytes
-) -> Answer | ItemError:
-    if isinstance(question, ItemError):
-        return question
-    if isinstance(token, ItemError):
-        return token
-    if question.context.message_class.exempt:
-        return answers.exempt(question.context)
-    if snapshot is None:
-        raise RuntimeError("a commercial question is not answered without the store")
-    try:
-        return answers.single(snapshot, question.context, tag)
-    except QuestionError as error:
-        return ItemError.of(error)
+        """Tell of those questions that were answered, in their order."""
+        tags = dict(zip(self._places, map(bytes, self._tags), strict=True))
+        contexts = dict(chain(self._exempt.items(), zip(self._places, self._contexts, strict=True)))
+        for place, item in enumerate(answer.items):
+            if isinstance(item, Answer):
+                answered(caller, contexts[place], tags.get(place, b""), item)

@@ -42,15 +42,10 @@ class Recipients:
             return token
         return address_form.token(address or "", channel, self._held_key())
 
-    def token_or_error(self, question: Question | ItemError) -> bytes | ItemError:
-        """Give the token of a question of a batch, or what is wrong with it; an exempt one is not looked at."""
-        if isinstance(question, ItemError):
-            return question
+    def token_or_error(self, question: Question) -> bytes | ItemError:
+        """Give the token of a question of a batch, or what is wrong with it."""
         try:
-            context = question.context
-            if context.message_class.exempt:
-                return address_form.UNREADABLE
-            return self.token(context.channel, question.address, question.token, question.address_key_id)
+            return self.token(question.context.channel, question.address, question.token, question.address_key_id)
         except (InputError, KeysError) as error:
             return ItemError.of(error)
 
@@ -69,6 +64,44 @@ class Recipients:
         if tokens.dtype != np.uint8 or tokens.ndim != 2 or tokens.shape[1] != TOKEN_BYTES:  # noqa: PLR2004 - a table
             raise QuestionError("tokens", "must be a uint8 array of shape (N, 16).")
         return tokens
+
+    def mixed(
+        self,
+        channels: Sequence[Channel],
+        recipients: npt.NDArray[np.int64],
+        addresses: Sequence[str] | address_form.TextColumn | None,
+        tokens: npt.NDArray[np.uint8] | None,
+        address_key_id: bytes | None,
+        kernel: Kernel,
+    ) -> npt.NDArray[np.uint8]:
+        """Do as `column` for groups of so many recipients each, int64, with a channel each."""
+        if tokens is not None:
+            self._check_key_id(address_key_id)
+            return tokens
+        emails = np.array([channel == Channel.EPOSTA for channel in channels], np.bool_).repeat(recipients)
+        return address_form.mixed_tokens(addresses or (), emails, self._held_key(), kernel)
+
+    def many(self, questions: Sequence[Question]) -> tuple[npt.NDArray[np.uint8], dict[int, ItemError]]:
+        """Give the tokens of N commercial questions, uint8 (N, 16); and by their places, what is wrong with others."""
+        tokens, errors = [address_form.UNREADABLE] * len(questions), dict[int, ItemError]()
+        places, texts, emails = list[int](), list[str](), list[bool]()
+        holds = self._address_key is not None
+        for place, question in enumerate(questions):
+            address = question.address
+            if holds and address.__class__ is str and question.token is None:
+                places.append(place)
+                texts.append(address or "")
+                emails.append(question.context.channel == Channel.EPOSTA)
+                continue
+            token = self.token_or_error(question)
+            if isinstance(token, ItemError):
+                errors[place] = token
+            else:
+                tokens[place] = token
+        column = np.frombuffer(bytearray(b"".join(tokens)), np.uint8).reshape(-1, TOKEN_BYTES)
+        if texts:
+            column[places] = address_form.mixed_tokens(texts, np.array(emails, np.bool_), self._held_key())
+        return column, errors
 
     def _held_key(self) -> AddressKey:
         if self._address_key is None:

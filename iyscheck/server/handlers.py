@@ -3,19 +3,28 @@
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Protocol
 
-from msgspec import structs
+import numpy as np
+from msgspec.structs import replace
 
 from iyscheck import wire
 from iyscheck.change import Position
+from iyscheck.consent import Channel, Reason
 from iyscheck.engine import Engine
 from iyscheck.errors import CallersError, InputError, KernelError, KeysError, PositionError
-from iyscheck.question import Answer, BatchAnswer, ItemError, Question
+from iyscheck.question import Answer, BatchAnswer, Context, Envelope, Group, ItemError, MixedAnswer, Question
 from iyscheck.server.calls import Call
 from iyscheck.server.gate import Admission
 from iyscheck.server.metrics import Decisions
 from iyscheck.v1 import consent_check_pb2 as v1
 from iyscheck.wire.cut import Cut
+
+
+class _Take(Protocol):
+    """Takes recipients from a caller's rate. Raises RateLimitedError."""
+
+    def __call__(self, recipients: int, *, exempt: bool) -> None: ...
 
 
 class CheckHandlers:
@@ -76,7 +85,9 @@ class CheckHandlers:
     def stream_check(self, frames: Iterator[bytes], call: Call) -> Iterator[v1.StreamCheckResponse]:
         """Answer each frame with one reply, in order; bytes that are no frame end the stream."""
         for data in frames:
-            yield self._frame(*wire.parse_frame(data, self._engine.kernel), call)
+            request, cut = wire.parse_frame(data, self._engine.kernel)
+            answered = self._mixed_frame if wire.is_mixed(request, cut) else self._frame
+            yield answered(request, cut, call)
 
     def rehearse(self) -> None:
         """Answer a frame of each kind for nobody, so that no caller waits until the loops are compiled and loaded.
@@ -110,11 +121,13 @@ class CheckHandlers:
     def get_server_info(self, data: bytes, _: Call) -> v1.GetServerInfoResponse:
         """Describe the server."""
         wire.parse(v1.GetServerInfoRequest, data)
-        return wire.server_info_response(structs.replace(self._engine.info(), fronts=self._fronts))
+        return wire.server_info_response(replace(self._engine.info(), fronts=self._fronts))
 
     def check_frame(self, data: bytes, call: Call) -> v1.StreamCheckResponse:
         """Answer one frame; its error is the error of the call."""
         request, cut = wire.parse_frame(data, self._engine.kernel)
+        if wire.is_mixed(request, cut):
+            return self._mixed(request, cut, call, call.admission.take)
         frame = wire.frame_of(request, cut)
         call.admission.ensure_question(frame.context, plaintext=frame.tokens is None)
         # No waiting for the rate: that would hold one of the few threads of unary calls.
@@ -144,6 +157,43 @@ class CheckHandlers:
             )
         self._decisions.count_column(frame.context.channel, answer.tally())
         return wire.frame_response(frame.frame_id, answer)
+
+    def _mixed_frame(self, request: v1.StreamCheckRequest, cut: Cut, call: Call) -> v1.StreamCheckResponse:
+        """Answer a frame of several groups; one at fault harms only itself."""
+        try:
+            return self._mixed(request, cut, call, call.admission.wait)
+        except InputError as error:
+            return wire.frame_error(request.frame_id, error)
+
+    def _mixed(self, request: v1.StreamCheckRequest, cut: Cut, call: Call, take: _Take) -> v1.StreamCheckResponse:
+        frame = wire.mixed_of(request, cut)
+        groups = _admitted(frame.groups, call.admission, take, plaintext=frame.tokens is None)
+        with self._patience(call, frame.min_position) as seconds:
+            answer = self._engine.check_groups(
+                groups,
+                addresses=frame.addresses,
+                tokens=frame.tokens,
+                address_key_id=frame.address_key_id,
+                min_position=frame.min_position,
+                timeout_s=seconds,
+                caller=call.caller,
+            )
+        self._count_groups(groups, answer)
+        return wire.mixed_response(request.frame_id, answer)
+
+    def _count_groups(self, groups: Sequence[Group], answer: MixedAnswer) -> None:
+        self._decisions.observe_size(len(answer.reasons))
+        channels = np.array(
+            [
+                each.context.channel if isinstance(each.context, Context) and isinstance(slot, Envelope) else 0
+                for each, slot in zip(groups, answer.groups, strict=True)
+            ]
+        )
+        of_recipients = channels.repeat([each.recipients for each in groups])
+        for channel in Channel:
+            given = np.bincount(answer.reasons[of_recipients == channel])
+            for number in np.flatnonzero(given).tolist():
+                self._decisions.count(channel, Reason(number), int(given[number]))
 
     @contextmanager
     def _patience(self, call: Call, position: Position | None) -> Iterator[float]:
@@ -181,3 +231,32 @@ def _in_scope(question: Question | ItemError, admission: Admission) -> Question 
         admission.refused(error)
         return ItemError.of(error)
     return question
+
+
+def _admitted(groups: Sequence[Group], admission: Admission, take: _Take, *, plaintext: bool) -> list[Group]:
+    """Give groups as their caller may ask them: those that he may not, or not now, with the reason in their place.
+
+    `take` takes them from the caller's rate, with or without waiting for it.
+    """
+    found = list(groups)
+    asked = {False: 0, True: 0}
+    for place, group in enumerate(groups):
+        if isinstance(group.context, ItemError):
+            continue
+        try:
+            admission.ensure_question(group.context, plaintext=plaintext)
+        except CallersError as error:
+            admission.refused(error)
+            found[place] = replace(group, context=ItemError.of(error))
+        else:
+            asked[group.context.message_class.exempt] += group.recipients
+    for exempt, recipients in asked.items():
+        try:
+            take(recipients, exempt=exempt)
+        except CallersError as error:
+            admission.refused(error)
+            refused = ItemError.of(error)
+            for place, group in enumerate(found):
+                if isinstance(group.context, Context) and group.context.message_class.exempt is exempt:
+                    found[place] = replace(group, context=refused)
+    return found

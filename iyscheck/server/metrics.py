@@ -183,9 +183,9 @@ class Decisions:
             "consent_check_batch_size", "Recipients per batch or frame.", buckets=BATCH_BUCKETS, registry=registry
         )
 
-    def count(self, channel: Channel, reason: Reason) -> None:
-        """Count one recipient's answer."""
-        self._recipients[channel, reason].inc()
+    def count(self, channel: Channel, reason: Reason, recipients: int = 1) -> None:
+        """Count an answer that one recipient got, or several."""
+        self._recipients[channel, reason].inc(recipients)
 
     def count_column(self, channel: Channel, tally: Iterable[tuple[int, int]]) -> None:
         """Count a frame, given how many recipients got each reason number."""

@@ -5,7 +5,7 @@ nobody asks, so old pages are free to be reused. Brands and watermarks are kept 
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -110,6 +110,14 @@ class Snapshot(msgspec.Struct, eq=False, gc=False):  # a struct: each check make
         value = read(self._txn, key, self._databases[layout.RECORDS])
         return None if value is None else layout.decode_evidence(key, value)
 
+    def values(self, keys: Sequence[bytes]) -> list[bytes | None]:
+        """Return the raw records at N keys, None where there is none. Read in key order: neighbours share pages."""
+        database, get = self._databases[layout.RECORDS], self._txn.get
+        values: list[bytes | None] = [None] * len(keys)
+        for at in sorted(range(len(keys)), key=keys.__getitem__):
+            values[at] = cast("bytes | None", get(keys[at], db=database))
+        return values
+
     def states(
         self, brand: int, channel: int, recipient_type: int, tags: npt.NDArray[np.uint8]
     ) -> npt.NDArray[np.uint8]:
@@ -117,9 +125,11 @@ class Snapshot(msgspec.Struct, eq=False, gc=False):  # a struct: each check make
 
         Retailer bits are not looked up here: `retailer_listed` is asked for the few that need it.
         """
-        keys = layout.column_keys(brand, channel, recipient_type, tags)
-        database, get = self._databases[layout.RECORDS], self._txn.get
-        values = [cast("bytes | None", get(key, db=database)) for key in keys]
+        return self.states_at(layout.column_keys(brand, channel, recipient_type, tags))
+
+    def states_at(self, keys: Sequence[bytes]) -> npt.NDArray[np.uint8]:
+        """Return what `states` does, of the consents at N keys of any contexts."""
+        values = self.values(keys)
         found = [at for at, value in enumerate(values) if value is not None]
         column = np.zeros(len(keys), np.uint8)
         if found:

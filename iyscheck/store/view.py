@@ -11,7 +11,7 @@ let go when nobody asks: an open snapshot keeps every page that it can see from 
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import TracebackType
@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from iyscheck.change import Position
-from iyscheck.consent import RETAILER_BIT
+from iyscheck.consent import RETAILER_BIT, UNREADABLE_STATE
 from iyscheck.errors import StoreError
 from iyscheck.kernel import Kernel
 from iyscheck.store.environment import SYSTEM_ERRORS, Environment, translation
@@ -103,11 +103,42 @@ class View:
         if self._is_whole:
             return found
         rest = np.flatnonzero(found == pages.UNANSWERED)
+        self._answer_from_records(found, rest, lambda snapshot: snapshot.states(*where, tags[rest]))
+        return found
+
+    def _answer_from_records(
+        self,
+        found: npt.NDArray[np.uint8],
+        rest: npt.NDArray[np.intp],
+        states_of: Callable[[Snapshot], npt.NDArray[np.uint8]],
+    ) -> None:
+        """Fill in the states of those rows whose pages could not be taken."""
         if rest.size:
             with self._lock:
-                states = self._snapshot.states(*where, tags[rest])
+                states = states_of(self._snapshot)
                 found[rest] = states | np.where(states, np.uint8(RETAILER_BIT), np.uint8(0))  # there may be one
                 self.from_records += rest.size
+
+    def mixed_states(
+        self,
+        prefixes: Sequence[bytes],
+        group: npt.NDArray[np.int64],
+        tags: npt.NDArray[np.uint8],
+        kernel: Kernel,
+        nobody: bytes,
+    ) -> npt.NDArray[np.uint8]:
+        """Return what `states` does, of recipients of many contexts.
+
+        `prefixes` are what the keys of each context begin with; `group`, int64 (N,), says whose is whose.
+        """
+        placed = pages.in_one_context(tags, pages.salts_of(prefixes)[group])
+        found = pages.look_up(self.table.memory, self.table.in_use, placed, (0, 0), kernel)
+        halves = np.ascontiguousarray(tags).view(np.uint64) == np.frombuffer(nobody, np.uint64)
+        found[halves[:, 0] & halves[:, 1]] = UNREADABLE_STATE
+        if not self._is_whole:
+            rest = np.flatnonzero(found == pages.UNANSWERED)
+            keys = [prefixes[at] + tag.tobytes() for at, tag in zip(group[rest].tolist(), tags[rest], strict=True)]
+            self._answer_from_records(found, rest, lambda snapshot: snapshot.states_at(keys))
         return found
 
     def meanings(

@@ -264,7 +264,7 @@ class ItemError(_message.Message):
     def __init__(self, reason: _Optional[str] = ..., field: _Optional[str] = ..., message: _Optional[str] = ...) -> None: ...
 
 class StreamCheckRequest(_message.Message):
-    __slots__ = ("frame_id", "brand_code", "channel", "recipient_type", "message_class", "retailer_code", "addresses", "tokens", "address_key_id", "min_position")
+    __slots__ = ("frame_id", "brand_code", "channel", "recipient_type", "message_class", "retailer_code", "addresses", "tokens", "address_key_id", "min_position", "group_addresses", "group_tokens", "groups")
     FRAME_ID_FIELD_NUMBER: _ClassVar[int]
     BRAND_CODE_FIELD_NUMBER: _ClassVar[int]
     CHANNEL_FIELD_NUMBER: _ClassVar[int]
@@ -275,6 +275,9 @@ class StreamCheckRequest(_message.Message):
     TOKENS_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_KEY_ID_FIELD_NUMBER: _ClassVar[int]
     MIN_POSITION_FIELD_NUMBER: _ClassVar[int]
+    GROUP_ADDRESSES_FIELD_NUMBER: _ClassVar[int]
+    GROUP_TOKENS_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
     frame_id: int
     brand_code: int
     channel: Channel
@@ -285,21 +288,58 @@ class StreamCheckRequest(_message.Message):
     tokens: bytes
     address_key_id: bytes
     min_position: Position
-    def __init__(self, frame_id: _Optional[int] = ..., brand_code: _Optional[int] = ..., channel: _Optional[_Union[Channel, str]] = ..., recipient_type: _Optional[_Union[RecipientType, str]] = ..., message_class: _Optional[_Union[MessageClass, str]] = ..., retailer_code: _Optional[int] = ..., addresses: _Optional[_Iterable[str]] = ..., tokens: _Optional[bytes] = ..., address_key_id: _Optional[bytes] = ..., min_position: _Optional[_Union[Position, _Mapping]] = ...) -> None: ...
+    group_addresses: _containers.RepeatedScalarFieldContainer[str]
+    group_tokens: bytes
+    groups: _containers.RepeatedCompositeFieldContainer[Group]
+    def __init__(self, frame_id: _Optional[int] = ..., brand_code: _Optional[int] = ..., channel: _Optional[_Union[Channel, str]] = ..., recipient_type: _Optional[_Union[RecipientType, str]] = ..., message_class: _Optional[_Union[MessageClass, str]] = ..., retailer_code: _Optional[int] = ..., addresses: _Optional[_Iterable[str]] = ..., tokens: _Optional[bytes] = ..., address_key_id: _Optional[bytes] = ..., min_position: _Optional[_Union[Position, _Mapping]] = ..., group_addresses: _Optional[_Iterable[str]] = ..., group_tokens: _Optional[bytes] = ..., groups: _Optional[_Iterable[_Union[Group, _Mapping]]] = ...) -> None: ...
+
+class Group(_message.Message):
+    __slots__ = ("brand_code", "channel", "recipient_type", "message_class", "retailer_code", "recipients")
+    BRAND_CODE_FIELD_NUMBER: _ClassVar[int]
+    CHANNEL_FIELD_NUMBER: _ClassVar[int]
+    RECIPIENT_TYPE_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_CLASS_FIELD_NUMBER: _ClassVar[int]
+    RETAILER_CODE_FIELD_NUMBER: _ClassVar[int]
+    RECIPIENTS_FIELD_NUMBER: _ClassVar[int]
+    brand_code: int
+    channel: Channel
+    recipient_type: RecipientType
+    message_class: MessageClass
+    retailer_code: int
+    recipients: int
+    def __init__(self, brand_code: _Optional[int] = ..., channel: _Optional[_Union[Channel, str]] = ..., recipient_type: _Optional[_Union[RecipientType, str]] = ..., message_class: _Optional[_Union[MessageClass, str]] = ..., retailer_code: _Optional[int] = ..., recipients: _Optional[int] = ...) -> None: ...
 
 class StreamCheckResponse(_message.Message):
-    __slots__ = ("frame_id", "reasons", "counts", "envelope", "error")
+    __slots__ = ("frame_id", "reasons", "counts", "envelope", "error", "groups")
     FRAME_ID_FIELD_NUMBER: _ClassVar[int]
     REASONS_FIELD_NUMBER: _ClassVar[int]
     COUNTS_FIELD_NUMBER: _ClassVar[int]
     ENVELOPE_FIELD_NUMBER: _ClassVar[int]
     ERROR_FIELD_NUMBER: _ClassVar[int]
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
     frame_id: int
     reasons: bytes
     counts: _containers.RepeatedCompositeFieldContainer[ReasonCount]
     envelope: Envelope
     error: ItemError
-    def __init__(self, frame_id: _Optional[int] = ..., reasons: _Optional[bytes] = ..., counts: _Optional[_Iterable[_Union[ReasonCount, _Mapping]]] = ..., envelope: _Optional[_Union[Envelope, _Mapping]] = ..., error: _Optional[_Union[ItemError, _Mapping]] = ...) -> None: ...
+    groups: _containers.RepeatedCompositeFieldContainer[GroupAnswer]
+    def __init__(self, frame_id: _Optional[int] = ..., reasons: _Optional[bytes] = ..., counts: _Optional[_Iterable[_Union[ReasonCount, _Mapping]]] = ..., envelope: _Optional[_Union[Envelope, _Mapping]] = ..., error: _Optional[_Union[ItemError, _Mapping]] = ..., groups: _Optional[_Iterable[_Union[GroupAnswer, _Mapping]]] = ...) -> None: ...
+
+class GroupAnswer(_message.Message):
+    __slots__ = ("result", "error")
+    RESULT_FIELD_NUMBER: _ClassVar[int]
+    ERROR_FIELD_NUMBER: _ClassVar[int]
+    result: GroupResult
+    error: ItemError
+    def __init__(self, result: _Optional[_Union[GroupResult, _Mapping]] = ..., error: _Optional[_Union[ItemError, _Mapping]] = ...) -> None: ...
+
+class GroupResult(_message.Message):
+    __slots__ = ("as_of", "valid_until")
+    AS_OF_FIELD_NUMBER: _ClassVar[int]
+    VALID_UNTIL_FIELD_NUMBER: _ClassVar[int]
+    as_of: _timestamp_pb2.Timestamp
+    valid_until: _timestamp_pb2.Timestamp
+    def __init__(self, as_of: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., valid_until: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ...) -> None: ...
 
 class ReasonCount(_message.Message):
     __slots__ = ("reason", "recipients")
@@ -346,16 +386,18 @@ class GetServerInfoResponse(_message.Message):
     def __init__(self, server_version: _Optional[str] = ..., address_form: _Optional[int] = ..., rule_version: _Optional[int] = ..., store_format: _Optional[int] = ..., address_key_id: _Optional[bytes] = ..., store_key_id: _Optional[bytes] = ..., takes_addresses: _Optional[bool] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., position: _Optional[_Union[Position, _Mapping]] = ..., newest_watermark: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., oldest_watermark: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., policy: _Optional[_Union[Policy, _Mapping]] = ..., kernel: _Optional[str] = ..., fronts: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("max_batch_questions", "max_frame_recipients", "max_message_bytes", "max_client_reference_bytes")
+    __slots__ = ("max_batch_questions", "max_frame_recipients", "max_message_bytes", "max_client_reference_bytes", "max_frame_groups")
     MAX_BATCH_QUESTIONS_FIELD_NUMBER: _ClassVar[int]
     MAX_FRAME_RECIPIENTS_FIELD_NUMBER: _ClassVar[int]
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_CLIENT_REFERENCE_BYTES_FIELD_NUMBER: _ClassVar[int]
+    MAX_FRAME_GROUPS_FIELD_NUMBER: _ClassVar[int]
     max_batch_questions: int
     max_frame_recipients: int
     max_message_bytes: int
     max_client_reference_bytes: int
-    def __init__(self, max_batch_questions: _Optional[int] = ..., max_frame_recipients: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., max_client_reference_bytes: _Optional[int] = ...) -> None: ...
+    max_frame_groups: int
+    def __init__(self, max_batch_questions: _Optional[int] = ..., max_frame_recipients: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., max_client_reference_bytes: _Optional[int] = ..., max_frame_groups: _Optional[int] = ...) -> None: ...
 
 class Policy(_message.Message):
     __slots__ = ("policy_id", "merchants_need_record", "legacy_deadline", "freshness_limit", "answer_ttl")

@@ -17,6 +17,15 @@ from iyscheck.wire.answers import (
 )
 from iyscheck.wire.fields import parse
 from iyscheck.wire.info import server_info_of, server_info_response
+from iyscheck.wire.mixed import (
+    MixedFrame,
+    is_mixed,
+    knows_groups,
+    mixed_answer_of,
+    mixed_frame,
+    mixed_of,
+    mixed_response,
+)
 from iyscheck.wire.requests import (
     Frame,
     batch_request,
@@ -25,6 +34,7 @@ from iyscheck.wire.requests import (
     context_of,
     frame,
     frame_of,
+    group,
     min_position_of,
     parse_frame,
     question_of,
@@ -35,6 +45,7 @@ __all__ = [
     "KEY_ID_BYTES",
     "TOKEN_BYTES",
     "Frame",
+    "MixedFrame",
     "answer_of",
     "batch_answer_of",
     "batch_request",
@@ -48,7 +59,14 @@ __all__ = [
     "frame_error",
     "frame_of",
     "frame_response",
+    "group",
+    "is_mixed",
+    "knows_groups",
     "min_position_of",
+    "mixed_answer_of",
+    "mixed_frame",
+    "mixed_of",
+    "mixed_response",
     "parse",
     "parse_frame",
     "question_of",

@@ -42,7 +42,7 @@ def check_response(answer: Answer, client_reference: str = "") -> v1.CheckRespon
         message.client_reference = client_reference
     if answer.evidence is not None:
         _write_evidence(message.evidence, answer.evidence)
-    _write_envelope(message.envelope, answer.envelope)
+    write_envelope(message.envelope, answer.envelope)
     return message
 
 
@@ -51,7 +51,7 @@ def batch_response(answer: BatchAnswer, client_reference: str = "") -> v1.BatchC
     message = v1.BatchCheckResponse(client_reference=client_reference)
     for item in answer.items:
         _write_item(message.items.add(), item)
-    _write_envelope(message.envelope, answer.envelope)
+    write_envelope(message.envelope, answer.envelope)
     return message
 
 
@@ -60,7 +60,7 @@ def frame_response(frame_id: int, answer: ColumnAnswer) -> v1.StreamCheckRespons
     message = v1.StreamCheckResponse(frame_id=frame_id, reasons=answer.reasons.tobytes())
     for number, recipients in answer.tally():
         message.counts.add(reason=cast("v1.Reason", number), recipients=recipients)
-    _write_envelope(message.envelope, answer.envelope)
+    write_envelope(message.envelope, answer.envelope)
     return message
 
 
@@ -95,7 +95,8 @@ def _write_evidence(message: v1.Evidence, evidence: Evidence) -> None:
     message.transaction_id = evidence.transaction_id
 
 
-def _write_envelope(message: v1.Envelope, envelope: Envelope) -> None:
+def write_envelope(message: v1.Envelope, envelope: Envelope) -> None:
+    """Write an envelope where it stands in its message."""
     position = message.position
     position.log_id = envelope.position.log_id
     position.sequence = envelope.position.sequence
@@ -115,7 +116,7 @@ def answer_of(message: v1.CheckResponse) -> Answer:
         reason=_reason_of(message),
         message_class=CLASSES.get(message.message_class, MessageClass.COMMERCIAL),
         evidence=_evidence_of(message),
-        envelope=_envelope_of(message),
+        envelope=envelope_of(message),
     )
 
 
@@ -123,7 +124,7 @@ def batch_answer_of(message: v1.BatchCheckResponse, asked: int) -> BatchAnswer:
     """Read the answers to a batch of `asked` questions. Raises ServiceFailedError where a part is missing."""
     if len(message.items) != asked:
         raise ServiceFailedError(f"The server answered {len(message.items)} of {asked} questions.")
-    envelope = _envelope_of(message)
+    envelope = envelope_of(message)
     return BatchAnswer(items=[_item_of(item, envelope) for item in message.items], envelope=envelope)
 
 
@@ -137,7 +138,7 @@ def column_answer_of(message: v1.StreamCheckResponse, asked: int) -> ColumnAnswe
     reasons = np.frombuffer(message.reasons, np.uint8)
     if len(reasons) != asked:
         raise ServiceFailedError(f"The server answered {len(reasons)} of the {asked} recipients of a frame.")
-    return ColumnAnswer.of(reasons=reasons, envelope=_envelope_of(message))
+    return ColumnAnswer.of(reasons=reasons, envelope=envelope_of(message))
 
 
 def _reason_of(message: v1.CheckResponse | v1.BatchCheckResult) -> Reason:
@@ -161,7 +162,7 @@ def _item_of(message: v1.BatchCheckItem, batch: Envelope) -> Answer | ItemError:
         evidence=_evidence_of(result),
         envelope=Envelope(
             position=batch.position,
-            as_of=_as_of(result),
+            as_of=as_of(result),
             valid_until=seconds_of(result.valid_until),
             decision_id=batch.decision_id,
             policy_id=batch.policy_id,
@@ -182,11 +183,12 @@ def _evidence_of(message: v1.CheckResponse | v1.BatchCheckResult) -> Evidence | 
     )
 
 
-def _envelope_of(message: v1.CheckResponse | v1.BatchCheckResponse | v1.StreamCheckResponse) -> Envelope:
+def envelope_of(message: v1.CheckResponse | v1.BatchCheckResponse | v1.StreamCheckResponse) -> Envelope:
+    """Read an envelope. Raises ServiceFailedError where the server did not say its position."""
     envelope = message.envelope
     return Envelope(
         position=position_of(envelope),
-        as_of=_as_of(envelope),
+        as_of=as_of(envelope),
         valid_until=seconds_of(envelope.valid_until),
         decision_id=envelope.decision_id,
         policy_id=envelope.policy_id,
@@ -200,5 +202,6 @@ def position_of(message: v1.Envelope | v1.GetServerInfoResponse) -> Position:
     return Position(message.position.log_id, message.position.sequence)
 
 
-def _as_of(message: v1.Envelope | v1.BatchCheckResult) -> int | None:
+def as_of(message: v1.Envelope | v1.BatchCheckResult | v1.GroupResult) -> int | None:
+    """Read a watermark, if there is one."""
     return message.as_of.seconds if message.HasField("as_of") else None

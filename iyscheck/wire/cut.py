@@ -1,7 +1,8 @@
 """The bulk of a frame: its recipients as columns, cut out of the bytes of a StreamCheckRequest.
 
-protobuf would make an object of every address and copy the tokens. Here the addresses (field 7) become a column where
-they lie, and the tokens (field 8) a view; what is left of the message is a few bytes for protobuf.
+protobuf would make an object of every address and copy the tokens. Here the addresses (field 7, of a mixed frame 11)
+become a column where they lie, and the tokens (field 8, of a mixed frame 12) a view; what is left of the message is a
+few bytes for protobuf, and of a mixed frame its groups.
 
 A frame is cut only where that is sure to mean what protobuf makes of it: known fields with tags of one byte, one run
 of addresses of up to 16,383 bytes each. Anything else, right or wrong, is left to protobuf whole.
@@ -15,12 +16,18 @@ import numpy.typing as npt
 
 from iyscheck.address import TextColumn
 from iyscheck.kernel import Compiled, Kernel
+from iyscheck.question import MAX_FRAME_GROUPS
 
 _NUMBER, _BYTES = 0, 2  # wire types
 _NUMBERS: Final = frozenset(field << 3 | _NUMBER for field in (1, 2, 3, 4, 5, 6))
 _SHORT_BYTES: Final = frozenset(field << 3 | _BYTES for field in (9, 10))
 _ADDRESSES: Final = 7 << 3 | _BYTES
 _TOKENS: Final = 8 << 3 | _BYTES
+_GROUP_ADDRESSES: Final = 11 << 3 | _BYTES
+_GROUP_TOKENS: Final = 12 << 3 | _BYTES
+_GROUPS: Final = 13 << 3 | _BYTES
+_RUNS: Final = frozenset((_ADDRESSES, _GROUP_ADDRESSES))
+_PACKED: Final = frozenset((_TOKENS, _GROUP_TOKENS))
 _MORE: Final = 0x80
 """Set in each byte of a number but its last; the lower seven bits are the number's, the lowest ones first."""
 _LONGEST_NUMBER: Final = 10
@@ -41,12 +48,14 @@ Run: TypeAlias = tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]
 class Cut:
     """A frame in parts: `head` is the message without the columns, which are None where they were not cut out.
 
-    `tokens` is uint8 of shape (total,), a read-only view of the frame's bytes.
+    Tokens are uint8 of shape (total,), a read-only view of the frame's bytes. Those of groups are of a mixed frame.
     """
 
     head: bytes = b""
     addresses: TextColumn | None = None
     tokens: npt.NDArray[np.uint8] | None = None
+    group_addresses: TextColumn | None = None
+    group_tokens: npt.NDArray[np.uint8] | None = None
 
 
 def cut(data: bytes, *, most: int, kernel: Kernel = Kernel.NUMPY) -> Cut:
@@ -54,7 +63,8 @@ def cut(data: bytes, *, most: int, kernel: Kernel = Kernel.NUMPY) -> Cut:
     whole = Cut(head=data)
     if len(data) < _SMALL:
         return whole
-    addresses, tokens = None, None
+    texts: dict[int, TextColumn | None] = {}
+    tokens: dict[int, npt.NDArray[np.uint8]] = {}
     head, kept, at = b"", 0, 0
     for _ in range(_MOST_FIELDS):
         if at >= len(data):
@@ -64,18 +74,40 @@ def cut(data: bytes, *, most: int, kernel: Kernel = Kernel.NUMPY) -> Cut:
             at = _after_number(data, at + 1, _LONGEST_NUMBER)
         elif tag in _SHORT_BYTES:
             at = _content(data, at + 1)[1]
-        elif tag == _TOKENS:
+        elif tag == _GROUPS:
+            at = _after_groups(data, at)
+        elif tag in _PACKED:
             head += data[kept:at]
             first, at = _content(data, at + 1)
-            tokens = np.frombuffer(data, np.uint8)[first:at]  # the last one is the one that counts
+            tokens[tag] = np.frombuffer(data, np.uint8)[first:at]  # the last one is the one that counts
             kept = at
-        elif tag == _ADDRESSES and addresses is None:
+        elif tag in _RUNS and not texts:
             head += data[kept:at]
-            addresses = _texts(data, at, most, kernel)
-            kept = at = int(addresses.ends[-1]) if addresses else len(data) + 1
+            texts[tag] = column = _texts(data, at, most, kernel)
+            kept = at = int(column.ends[-1]) if column else len(data) + 1
         else:
             return whole
-    return Cut(head=head + data[kept:], addresses=addresses, tokens=tokens) if at == len(data) else whole
+    if at != len(data):
+        return whole
+    return Cut(
+        head=head + data[kept:],
+        addresses=texts.get(_ADDRESSES),
+        tokens=tokens.get(_TOKENS),
+        group_addresses=texts.get(_GROUP_ADDRESSES),
+        group_tokens=tokens.get(_GROUP_TOKENS),
+    )
+
+
+def _after_groups(data: bytes, at: int) -> int:
+    """Find where the groups end that begin at a place; where they are too many, the place behind the last allowed."""
+    for _ in range(MAX_FRAME_GROUPS):
+        if at >= len(data) or data[at] != _GROUPS:
+            break
+        if at + 1 < len(data) and data[at + 1] < _MORE:  # as nearly always
+            at += 2 + data[at + 1]
+        else:
+            at = _content(data, at + 1)[1]
+    return at
 
 
 def _after_number(data: bytes, at: int, longest: int) -> int:
@@ -112,8 +144,9 @@ def _texts(data: bytes, at: int, most: int, kernel: Kernel) -> TextColumn | None
 def run(frame: npt.NDArray[np.uint8], at: int, most: int, kernel: Kernel) -> Run:
     """Find the texts of the run that begins at a place, up to its end or the first that is not as usual.
 
-    Texts have lengths of one or two bytes and end in the frame. Numpy finds none where colons (the tag of an address
-    is one) are far more than texts can be. Kernels agree in everything else.
+    The byte at the place is the tag of all of them. Texts have lengths of one or two bytes and end in the frame. Numpy
+    finds none where bytes like the tag (a colon; of a mixed frame a `Z`) are far more than texts can be. Kernels agree
+    in everything else.
     """
     if kernel is Kernel.NUMPY:
         return _run_by_arrays(frame, at, most)
@@ -126,7 +159,8 @@ def run(frame: npt.NDArray[np.uint8], at: int, most: int, kernel: Kernel) -> Run
 def _follow(frame: npt.NDArray[np.uint8], at: int, starts: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> int:
     """Write where each text of a run begins and ends, as many as there is room for; return how many they are."""
     count = 0
-    while count < starts.size and at + 1 < frame.size and frame[at] == _ADDRESSES:
+    tag = frame[at]
+    while count < starts.size and at + 1 < frame.size and frame[at] == tag:
         length = int(frame[at + 1])
         at += 2
         if length >= _MORE:
@@ -145,7 +179,7 @@ def _follow(frame: npt.NDArray[np.uint8], at: int, starts: npt.NDArray[np.int64]
 
 def _run_by_arrays(frame: npt.NDArray[np.uint8], at: int, most: int) -> Run:
     """Take every byte that looks like the tag of a text for one, then follow the run through those that are."""
-    tags = frame[at:-1] == _ADDRESSES
+    tags = frame[at:-1] == frame[at]
     if np.count_nonzero(tags) > _TAGS_PER_TEXT * most:
         tags = tags[:0]
     places = at + np.flatnonzero(tags)
@@ -166,7 +200,7 @@ def _chained(places: npt.NDArray[np.int64], ends: npt.NDArray[np.int64]) -> npt.
     """Find the rows that follow each other from the first on: each begins at the place where the one before ends."""
     if (ends[:-1] == places[1:]).all():
         return np.arange(places.size)
-    # Colons in texts. Between two breaks all rows follow each other, so only breaks are visited one by one.
+    # Tags in texts. Between two breaks all rows follow each other, so only breaks are visited one by one.
     breaks = np.append(np.flatnonzero(ends[:-1] != places[1:]), places.size - 1)
     following = np.searchsorted(places, ends[breaks])
     goes_on = np.append(places, -1)[following] == ends[breaks]

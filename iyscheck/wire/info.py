@@ -31,6 +31,7 @@ def server_info_response(info: ServerInfo) -> v1.GetServerInfoResponse:
         limits=v1.Limits(
             max_batch_questions=info.max_batch_questions,
             max_frame_recipients=info.max_frame_recipients,
+            max_frame_groups=info.max_frame_groups,
             max_message_bytes=info.max_message_bytes,
             max_client_reference_bytes=info.max_client_reference_bytes,
         ),
@@ -64,6 +65,7 @@ def server_info_of(message: v1.GetServerInfoResponse) -> ServerInfo:
         takes_addresses=message.takes_addresses,
         max_batch_questions=message.limits.max_batch_questions,
         max_frame_recipients=message.limits.max_frame_recipients,
+        max_frame_groups=message.limits.max_frame_groups,
         max_message_bytes=message.limits.max_message_bytes,
         max_client_reference_bytes=message.limits.max_client_reference_bytes,
         position=position_of(message),

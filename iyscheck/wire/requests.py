@@ -59,7 +59,7 @@ class Frame:
         return len(self.addresses or ()) if self.tokens is None else len(self.tokens)
 
 
-def context_of(message: v1.Question | v1.StreamCheckRequest, path: str = "") -> Context:
+def context_of(message: v1.Question | v1.StreamCheckRequest | v1.Group, path: str = "") -> Context:
     """Read what a question or frame says besides its recipients; `path` goes before the field names of errors.
 
     Raises QuestionError.
@@ -94,7 +94,7 @@ def question_of(message: v1.Question, path: str = "") -> Question:
     token, key_id = message.token, message.address_key_id
     if len(token) != TOKEN_BYTES:
         raise QuestionError(f"{path}token", f"has {len(token)} bytes instead of {TOKEN_BYTES}.")
-    _require_key_id(key_id, path)
+    require_key_id(key_id, path)
     return Question(context=context, token=token, address_key_id=key_id)
 
 
@@ -137,11 +137,11 @@ def frame_of(message: v1.StreamCheckRequest, cut: Cut | None = None) -> Frame:
     texts: Sequence[str] | TextColumn | None = None
     tokens, key_id = None, None
     if addresses:
-        _require_fits("addresses", len(addresses))
+        require_fits("addresses", len(addresses))
         texts = addresses if isinstance(addresses, TextColumn) else list(addresses)
     else:
-        tokens, key_id = _tokens_of(packed), message.address_key_id
-        _require_key_id(key_id, "")
+        tokens, key_id = tokens_of(packed, "tokens"), message.address_key_id
+        require_key_id(key_id, "")
     return Frame(
         frame_id=message.frame_id,
         context=context,
@@ -152,13 +152,14 @@ def frame_of(message: v1.StreamCheckRequest, cut: Cut | None = None) -> Frame:
     )
 
 
-def _tokens_of(packed: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
+def tokens_of(packed: npt.NDArray[np.uint8], field: str) -> npt.NDArray[np.uint8]:
+    """Lay the packed tokens of a frame out in rows. Raises QuestionError, BatchTooLargeError."""
     recipients, rest = divmod(packed.size, TOKEN_BYTES)
     if not packed.size:
-        raise QuestionError("tokens", "the frame names no recipient.", fix="Give addresses or tokens.")
+        raise QuestionError(field, "the frame names no recipient.", fix="Give addresses or tokens.")
     if rest:
-        raise QuestionError("tokens", f"have {packed.size} bytes, which is no multiple of {TOKEN_BYTES}.")
-    _require_fits("tokens", recipients)
+        raise QuestionError(field, f"have {packed.size} bytes, which is no multiple of {TOKEN_BYTES}.")
+    require_fits(field, recipients)
     return packed.reshape(recipients, TOKEN_BYTES)
 
 
@@ -187,7 +188,8 @@ def client_reference_of(message: v1.CheckRequest | v1.BatchCheckRequest) -> str:
     return reference
 
 
-def _require_key_id(key_id: bytes, path: str) -> None:
+def require_key_id(key_id: bytes, path: str) -> None:
+    """Raise QuestionError where tokens come without the id of their key."""
     if len(key_id) != KEY_ID_BYTES:
         raise QuestionError(
             f"{path}address_key_id",
@@ -196,7 +198,8 @@ def _require_key_id(key_id: bytes, path: str) -> None:
         )
 
 
-def _require_fits(field: str, recipients: int) -> None:
+def require_fits(field: str, recipients: int) -> None:
+    """Raise BatchTooLargeError where a frame has more recipients than one may have."""
     if recipients > MAX_FRAME_RECIPIENTS:
         raise BatchTooLargeError(field, maximum=MAX_FRAME_RECIPIENTS, actual=recipients)
 
@@ -252,10 +255,22 @@ def frame(
     except UnicodeEncodeError:
         return frame(
             context,
-            addresses=[_encodable(address) for address in addresses or ()],
+            addresses=[encodable(address) for address in addresses or ()],
             frame_id=frame_id,
             min_position=min_position,
         )
+
+
+def group(context: Context, recipients: int) -> v1.Group:
+    """Write a group of a mixed frame."""
+    return v1.Group(
+        brand_code=context.brand,
+        channel=cast("v1.Channel", context.channel),
+        recipient_type=cast("v1.RecipientType", context.recipient_type),
+        message_class=cast("v1.MessageClass", context.message_class),
+        retailer_code=context.retailer,
+        recipients=recipients,
+    )
 
 
 def _question_message(question: Question) -> v1.Question:
@@ -266,12 +281,12 @@ def _question_message(question: Question) -> v1.Question:
         recipient_type=cast("v1.RecipientType", context.recipient_type),
         message_class=cast("v1.MessageClass", context.message_class),
         retailer_code=context.retailer,
-        address=None if question.address is None else _encodable(question.address),
+        address=None if question.address is None else encodable(question.address),
         token=question.token,
         address_key_id=question.address_key_id,
     )
 
 
-def _encodable(address: str) -> str:
+def encodable(address: str) -> str:
     """Keep a text with lone surrogates sendable and unreadable: it must harm its own recipient only."""
     return address if address.isascii() else address.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

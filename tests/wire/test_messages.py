@@ -220,6 +220,7 @@ class TestRoundTrips:
             takes_addresses=True,
             max_batch_questions=4,
             max_frame_recipients=5,
+            max_frame_groups=12,
             max_message_bytes=6,
             max_client_reference_bytes=7,
             position=Position(LOG_ID, 8),

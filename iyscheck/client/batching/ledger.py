@@ -1,21 +1,24 @@
 """Single calls that travel together: gathered into batches, kept in flight, answered one by one. Pure state, no socket.
 
-Calls that differ in nothing but their recipient gather in one batch. A batch leaves as a frame when a line (one stream
-of one connection) has room, with whatever has gathered by then: there is no timer. What is unanswered when a line
-breaks goes back to the head of the queue and leaves again by any line; checks only read, so twice asked is no harm. A
-reply that is not the one whose turn it is ends the line. So no call is ever answered twice or with another's answer.
+Calls that differ in nothing but their recipient gather in one batch. A frame leaves when a line (one stream of one
+connection) has room, with whatever has gathered by then: there is no timer. It takes the batch whose turn it is and,
+where the server takes mixed frames, those behind it that are asked from the same position, by the same key of tokens,
+and are exempt or are not. What is unanswered when a line breaks goes back to the head of the queue and leaves again by
+any line; checks only read, so twice asked is no harm. A reply that is not the one whose turn it is ends the line. So no
+call is ever answered twice or with another's answer.
 
 `threads` and `tasks` move the messages and wake those who wait.
 """
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import Final, Generic, Protocol, TypeAlias, TypeVar, cast
 
 import msgspec
 
 from iyscheck.change import Position
-from iyscheck.client.calls import GATHERED, ColumnCall
+from iyscheck.client.calls import GATHERED, ColumnCall, Part
 from iyscheck.client.columns import FIRST_BACKOFF_S, LAST_BACKOFF_S
 from iyscheck.consent import Channel, MessageClass, RecipientType
 from iyscheck.errors import QuestionError, ServiceFailedError
@@ -69,7 +72,7 @@ W = TypeVar("W", bound=Waiter)
 class Batch(msgspec.Struct, Generic[W], kw_only=True, eq=False):
     """Calls that share `call`: recipient i (an address, or a token) is asked for by waiter i until deadline i.
 
-    On its way it has a frame id, the time when it was sent, and its request.
+    `alone`: it shares no frame with others, since with others it could not be answered.
 
     The handler of a signal may raise anywhere in the thread that asks: what that thread does changes the lists together
     or not at all, or everybody behind would get another's answer.
@@ -79,9 +82,7 @@ class Batch(msgspec.Struct, Generic[W], kw_only=True, eq=False):
     recipients: list[str | bytes]
     waiters: list[W]
     deadlines: list[float]
-    frame_id: int = 0
-    sent: float = 0.0
-    request: pb.StreamCheckRequest = msgspec.field(default_factory=pb.StreamCheckRequest)
+    alone: bool = False
 
     def cut(self) -> None:
         """Drop a call that did not come as far as its deadline."""
@@ -107,28 +108,59 @@ class Batch(msgspec.Struct, Generic[W], kw_only=True, eq=False):
             recipients=self.recipients[size:],
             waiters=self.waiters[size:],
             deadlines=self.deadlines[size:],
+            alone=self.alone,
         )
         # New lists: a thread may be reading the old ones.
         self.recipients, self.waiters = self.recipients[:size], self.waiters[:size]
         self.deadlines = self.deadlines[:size]
         return rest
 
+    def goes_with(self, first: "Batch[W]") -> bool:
+        """Whether it may share a frame with another: an exempt message waits for no store, and so for no commercial."""
+        ours, theirs = self.call, first.call
+        return (
+            not (self.alone or first.alone)
+            and ours.address_key_id == theirs.address_key_id
+            and ours.min_position == theirs.min_position
+            and ours.context.message_class.exempt is theirs.context.message_class.exempt
+        )
+
+
+class Frame(msgspec.Struct, Generic[W], kw_only=True, eq=False):
+    """Batches that leave together: one, or the groups of a mixed frame. `request` is set when it is made."""
+
+    batches: list[Batch[W]]
+    frame_id: int
+    sent: float
+    request: pb.StreamCheckRequest = msgspec.field(default_factory=pb.StreamCheckRequest)
+
+    @property
+    def waiters(self) -> list[W]:
+        """All whose calls travel in it, in the order of their recipients."""
+        return [waiter for batch in self.batches for waiter in batch.waiters]
+
+    @property
+    def parts(self) -> list[Part]:
+        """What is asked, batch by batch."""
+        return [(batch.call, batch.recipients) for batch in self.batches]
+
 
 class Ledger(Generic[W]):
     """All calls that are not over: gathering, or on their way on one of the lines. Not thread-safe.
 
     `outstanding` counts them, those whose waiter is done meanwhile included as long as they take up memory; the shells
-    keep it at `capacity` or below. `frame_size` is the most calls of one frame.
+    keep it at `capacity` or below. `frame_size` is the most calls of one frame, `frame_groups` the most batches.
     """
 
     def __init__(self, *, capacity: int = CAPACITY, lines: int = 1, window: int = WINDOW) -> None:
         self.outstanding = 0
         self.frame_size = GATHERED
+        self.frame_groups = 1
         self._capacity = capacity
         self._window = window
         self._gathering: dict[Key, Batch[W]] = {}
         self._returned: deque[Batch[W]] = deque()
-        self._lines: list[deque[Batch[W]]] = [deque() for _ in range(lines)]
+        self._lines: list[deque[Frame[W]]] = [deque() for _ in range(lines)]
         self._launched = 0
 
     # --- Calls come ---------------------------------------------------------------------------------------------
@@ -182,50 +214,72 @@ class Ledger(Generic[W]):
         """Whether a frame could leave by this line."""
         return self.waiting and self.load(line) < self._window
 
-    def take(self, line: int, now: float) -> Batch[W] | None:
-        """Let the batch whose turn it is leave by a line with room: what came back first, then who came first."""
+    def take(self, line: int, now: float) -> Frame[W] | None:
+        """Let a frame leave by a line with room: what came back first, then who came first, and who goes with them."""
         while self.sendable(line):
-            batch = self._next()
-            self.outstanding -= batch.prune()
-            if len(batch.waiters) > self.frame_size:
-                self._returned.appendleft(batch.split(self.frame_size))
-            if batch.waiters:
+            batches: list[Batch[W]] = []
+            left = self.frame_size
+            for batch in self._next():
+                self.outstanding -= batch.prune()
+                if len(batch.waiters) > left:
+                    self._returned.appendleft(batch.split(left))
+                if batch.waiters:
+                    batches.append(batch)
+                    left -= len(batch.waiters)
+                if not left or len(batches) == self.frame_groups:
+                    break
+            if batches:
                 self._launched += 1
-                batch.frame_id, batch.sent = self._launched, now
-                self._lines[line].append(batch)
-                return batch
+                frame = Frame(batches=batches, frame_id=self._launched, sent=now)
+                self._lines[line].append(frame)
+                return frame
         return None
 
-    def _next(self) -> Batch[W]:
-        if self._returned:
-            return self._returned.popleft()
-        return self._gathering.pop(next(iter(self._gathering)))
+    def _next(self) -> Iterator[Batch[W]]:
+        """Take the batch out whose turn it is, and then those that may go with it."""
+        first = self._returned.popleft() if self._returned else self._gathering.pop(next(iter(self._gathering)))
+        yield first
+        for batch in list(islice(self._returned, self.frame_groups)):
+            if batch.goes_with(first):
+                self._returned.remove(batch)
+                yield batch
+        for key, batch in list(islice(self._gathering.items(), self.frame_groups)):
+            if batch.goes_with(first):
+                del self._gathering[key]
+                yield batch
 
-    def land(self, line: int, frame_id: int) -> Batch[W]:
-        """Take home the batch that a reply belongs to; its calls are outstanding no more.
+    def land(self, line: int, frame_id: int) -> Frame[W]:
+        """Take home the frame that a reply belongs to; its calls are outstanding no more.
 
         Raises ServiceFailedError unless it is the one whose turn it is.
         """
         owed = self._lines[line]
         if not owed or frame_id != owed[0].frame_id:
             raise ServiceFailedError("The server answered a frame whose turn it was not.", code="WRONG_FRAME")
-        batch = owed.popleft()
-        self.outstanding -= len(batch.waiters)
-        return batch
+        frame = owed.popleft()
+        self.outstanding -= len(frame.waiters)
+        return frame
 
-    def withdraw(self, line: int, batch: Batch[W]) -> None:
-        """Take back a batch that has a place on a line, but was not sent."""
-        self._lines[line].remove(batch)
-        self.outstanding -= len(batch.waiters)
+    def withdraw(self, line: int, frame: Frame[W]) -> None:
+        """Take back a frame that has a place on a line, but was not sent."""
+        self._lines[line].remove(frame)
+        self.outstanding -= len(frame.waiters)
+
+    def part(self, frame: Frame[W]) -> None:
+        """Put the batches of a frame that nobody answered at the head of the queue, each to leave alone."""
+        for batch in reversed(frame.batches):
+            batch.alone = True
+            self.outstanding += len(batch.waiters)
+            self._returned.appendleft(batch)
 
     def give_back(self, line: int) -> None:
         """Put what is on its way on a broken line at the head of the queue, in its order."""
-        self._returned.extendleft(reversed(self._lines[line]))
+        self._returned.extendleft(batch for frame in reversed(self._lines[line]) for batch in reversed(frame.batches))
         self._lines[line].clear()
 
     def write_off(self, line: int) -> list[W]:
         """Let go of what is on its way on a line and would only fail again; returns whose calls that are."""
-        lost = [waiter for batch in self._lines[line] for waiter in batch.waiters]
+        lost = [waiter for frame in self._lines[line] for waiter in frame.waiters]
         self._lines[line].clear()
         self.outstanding -= len(lost)
         return lost
@@ -275,7 +329,8 @@ class Ledger(Generic[W]):
         """Give all batches: those that came back, those that gather, and those on their way, line by line."""
         yield from self._queued()
         for owed in self._lines:
-            yield from owed
+            for frame in owed:
+                yield from frame.batches
 
 
 class Patience:

@@ -18,7 +18,7 @@ import grpc.aio
 
 from iyscheck.change import Position
 from iyscheck.client import calls, failures
-from iyscheck.client.batching.ledger import MAX_CONNECTIONS, Key, Kinds, Ledger, Patience, require
+from iyscheck.client.batching.ledger import MAX_CONNECTIONS, Frame, Key, Kinds, Ledger, Patience, require
 from iyscheck.client.route import Route
 from iyscheck.consent import Channel, MessageClass, RecipientType
 from iyscheck.errors import ServiceError, ServiceUnavailableError
@@ -36,9 +36,9 @@ Stream: TypeAlias = "grpc.aio.StreamStreamCall[pb.StreamCheckRequest, pb.StreamC
 class AsyncBatching:
     """Answers single checks from frames that they share; made by `AsyncClient.batching`, used as `async with`.
 
-    Belongs to one event loop. An answer carries reason and envelope, the same envelope for all of a frame, and never
-    evidence. A call waits for room where too many are outstanding; it ends at its deadline, be it queued or on its way.
-    Leaving the block waits until every call is over; leaving it by an exception fails those that are not.
+    Belongs to one event loop. An answer carries reason and envelope, the same envelope for all of a brand in one frame,
+    and never evidence. A call waits for room where too many are outstanding; it ends at its deadline, be it queued or
+    on its way. Leaving the block waits until every call is over; leaving it by an exception fails those that are not.
     """
 
     def __init__(
@@ -258,24 +258,27 @@ class AsyncBatching:
             if self._called == line:
                 self._called = None
             now = monotonic()
-            batch = ledger.take(line, now)
+            frame = ledger.take(line, now)
             if now + self._frame_timeout_s < self._alarm_at:
                 self._set_alarm(now + self._frame_timeout_s)
             if self._called is None and ledger.waiting:
                 self._call()
             if self._queue:  # who was over and left out of the frame takes no room any more
                 self._settled()
-            if batch is None:
+            if frame is None:
                 await self._rest(line)
                 continue
             try:
-                batch.request = self._conversation.gathered_request(batch.frame_id, batch.recipients, batch.call)
+                frame.request = self._conversation.gathered_request(frame.frame_id, frame.parts)
             except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to these calls and to nobody else
-                ledger.withdraw(line, batch)
-                self._fail(batch.waiters, error)
-                self._settled()
+                ledger.withdraw(line, frame)
+                if len(frame.batches) > 1:
+                    ledger.part(frame)  # to see which of them it is
+                else:
+                    self._fail(frame.waiters, error)
+                    self._settled()
                 continue
-            await stream.write(batch.request)
+            await stream.write(frame.request)
 
     async def _rest(self, line: int) -> None:
         """Wait until the line has room, and then until it is called."""
@@ -285,30 +288,43 @@ class AsyncBatching:
 
     def _landed(self, line: int, response: pb.StreamCheckResponse) -> None:
         """Hand out the answers of a frame, or its error."""
-        batch = self._ledger.land(line, response.frame_id)
+        frame = self._ledger.land(line, response.frame_id)
         if line in self._full:
             self._sleepers[line] = self._full.pop(line)
             if self._called is None and self._ledger.waiting:
                 self._call()  # what has gathered leaves before those ask again who have their answers now
-        waiters, call = batch.waiters, batch.call
         self._trouble = None
         try:
-            answers = self._conversation.gathered_answers(
-                batch.request, len(waiters), response, call.context.message_class
-            )
+            answers = self._conversation.gathered_answers(frame.request, frame.parts, response)
+        except calls.GroupsUnknownError:
+            self._part(frame)
         except Exception as error:
-            self._fail(waiters, error)
+            self._fail(frame.waiters, error)
             if not isinstance(error, ServiceError):
                 raise
             if error.code == failures.BATCH_TOO_LARGE:
                 self._conversation.limits = None
                 raise failures.unfinished(target=self._target) from error  # the next stream learns the new limits
         else:
-            for waiter, answer in zip(waiters, answers, strict=True):
-                if not waiter.done():
-                    waiter.set_result(answer)
+            for batch, outcome in zip(frame.batches, answers, strict=True):
+                self._hand_out(batch.waiters, outcome)
         if self._queue or not self._open:
             self._settled()
+
+    def _part(self, frame: Frame[Future]) -> None:
+        """Send what a server without groups left unanswered again, in a frame for each kind."""
+        self._ledger.part(frame)
+        self._ledger.frame_groups = 1
+        if self._called is None:
+            self._call()
+
+    def _hand_out(self, waiters: list[Future], outcome: list[Answer] | ServiceError) -> None:
+        if isinstance(outcome, ServiceError):
+            self._fail(waiters, outcome)
+            return
+        for waiter, answer in zip(waiters, outcome, strict=True):
+            if not waiter.done():
+                waiter.set_result(answer)
 
     # --- Lines ------------------------------------------------------------------------------------------------
 
@@ -321,10 +337,12 @@ class AsyncBatching:
                 self._work.clear()
             await self._work.wait()
             try:
-                self._ledger.frame_size = calls.gathered_size(await self._limits())
+                limits = await self._limits()
             except ServiceError as error:
                 self._broken(error, self._ledger.write_off_queue)
             else:
+                self._ledger.frame_size = calls.gathered_size(limits)
+                self._ledger.frame_groups = calls.gathered_groups(limits)
                 try:
                     await self._converse(line, patience)
                 except (grpc.RpcError, ServiceError) as error:

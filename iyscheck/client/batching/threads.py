@@ -17,7 +17,7 @@ import grpc
 
 from iyscheck.change import Position
 from iyscheck.client import calls, failures
-from iyscheck.client.batching.ledger import MAX_CONNECTIONS, Batch, Key, Kinds, Ledger, Patience, require
+from iyscheck.client.batching.ledger import MAX_CONNECTIONS, Frame, Key, Kinds, Ledger, Patience, require
 from iyscheck.client.batching.waiter import Waiter, held
 from iyscheck.client.route import Route
 from iyscheck.consent import Channel, MessageClass, RecipientType
@@ -47,9 +47,10 @@ class _Line:
 class Batching:
     """Answers single checks from frames that they share; made by `Client.batching`, used as `with`.
 
-    Safe to share between threads. An answer carries reason and envelope, the same envelope for all of a frame, and
-    never evidence. A call waits for room where too many are outstanding; it ends at its deadline, be it queued or on
-    its way. Leaving the block waits until every call is over; leaving it by an exception fails those that are not.
+    Safe to share between threads. An answer carries reason and envelope, the same envelope for all of a brand in one
+    frame, and never evidence. A call waits for room where too many are outstanding; it ends at its deadline, be it
+    queued or on its way. Leaving the block waits until every call is over; leaving it by an exception fails those that
+    are not.
     """
 
     def __init__(
@@ -277,11 +278,12 @@ class Batching:
         line, patience = self._lines[number], Patience()
         while self._wait_for_work(number):
             try:
-                size = calls.gathered_size(self._limits())
+                limits = self._limits()
             except ServiceError as error:
                 self._broken(error, self._ledger.write_off_queue)
             else:
-                self._ledger.frame_size = size
+                self._ledger.frame_size = calls.gathered_size(limits)
+                self._ledger.frame_groups = calls.gathered_groups(limits)
                 self._converse_once(number, line, patience)
             if self._ledger.waiting:
                 self._stopped.wait(patience.next_s())
@@ -335,32 +337,35 @@ class Batching:
 
     def _requests(self, number: int, line: _Line, stream: int) -> Iterator[pb.StreamCheckRequest]:
         """Make the requests of a stream, each when there is something to ask and room for it."""
-        while (batch := self._next(number, line, stream)) is not None:
+        while (frame := self._next(number, line, stream)) is not None:
             try:
-                request = self._conversation.gathered_request(batch.frame_id, batch.recipients, batch.call)
+                request = self._conversation.gathered_request(frame.frame_id, frame.parts)
             except Exception as error:  # noqa: BLE001 - whatever it is, it belongs to these calls and to nobody else
                 with self._lock:
                     if line.number == stream:
-                        self._ledger.withdraw(number, batch)
-                        self._fail(batch.waiters, error)
-                        self._settled()
+                        self._ledger.withdraw(number, frame)
+                        if len(frame.batches) > 1:
+                            self._ledger.part(frame)  # to see which of them it is
+                        else:
+                            self._fail(frame.waiters, error)
+                            self._settled()
                 continue
             with self._lock:
-                if line.number != stream:  # it broke meanwhile: the batch is in the queue again, or elsewhere already
+                if line.number != stream:  # it broke meanwhile: the calls are in the queue again, or elsewhere already
                     return
-                batch.request = request
+                frame.request = request
             yield request
 
-    def _next(self, number: int, line: _Line, stream: int) -> Batch[Waiter] | None:
-        """Wait for the next batch; None if the stream has ended."""
+    def _next(self, number: int, line: _Line, stream: int) -> Frame[Waiter] | None:
+        """Wait for the next frame; None if the stream has ended."""
         with self._lock:
             while line.number == stream:
                 if not self._ledger.sendable(number):
                     self._sleep(number)
                     continue
                 self._gather()
-                if line.number == stream and (batch := self._ledger.take(number, monotonic())) is not None:
-                    return batch
+                if line.number == stream and (frame := self._ledger.take(number, monotonic())) is not None:
+                    return frame
             return None
 
     def _gather(self) -> None:
@@ -381,17 +386,20 @@ class Batching:
     def _landed(self, number: int, response: pb.StreamCheckResponse) -> None:
         """Hand out the answers of a frame, or its error."""
         with self._lock:
-            batch = self._ledger.land(number, response.frame_id)
+            frame = self._ledger.land(number, response.frame_id)
             self._call_sender()
         self._trouble = None
-        waiters, call = batch.waiters, batch.call
         try:
-            answers = self._conversation.gathered_answers(
-                batch.request, len(waiters), response, call.context.message_class
-            )
+            answers = self._conversation.gathered_answers(frame.request, frame.parts, response)
+        except calls.GroupsUnknownError:
+            with self._lock:
+                self._ledger.part(frame)
+                self._ledger.frame_groups = 1
+                self._call_sender()
+            return
         except Exception as error:
             with self._lock:
-                self._fail(waiters, error)
+                self._fail(frame.waiters, error)
                 self._settled()
             if not isinstance(error, ServiceError):
                 raise
@@ -400,17 +408,22 @@ class Batching:
                 raise failures.unfinished(target=self._target) from error  # the next stream learns the new limits
             return
         with self._lock:
-            self._hand_out(waiters, answers)
+            self._hand_out(frame, answers)
             if self._pushing or not self._open:
                 self._settled()
 
-    def _hand_out(self, waiters: list[Waiter], answers: list[Answer]) -> None:
+    def _hand_out(self, frame: Frame[Waiter], answers: list[list[Answer] | ServiceError]) -> None:
         """Set all outcomes and wake each caller by the one before it.
 
         A thread that is woken while another one runs only goes back to sleep until that one is done: one by one they
         take two thirds of the time. In parts, so that nobody waits for many.
         """
-        live = [(waiter, answer) for waiter, answer in zip(waiters, answers, strict=True) if waiter.outcome is None]
+        live: list[tuple[Waiter, Answer]] = []
+        for batch, outcome in zip(frame.batches, answers, strict=True):
+            if isinstance(outcome, ServiceError):
+                self._fail(batch.waiters, outcome)
+            else:
+                live += [each for each in zip(batch.waiters, outcome, strict=True) if each[0].outcome is None]
         for place in range(1, len(live)):
             if place % _CHAIN:
                 live[place - 1][0].then = live[place][0]

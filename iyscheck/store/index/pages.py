@@ -69,9 +69,13 @@ _OVERFULL: Final = np.uint64(2**32)
 
 def salts(brand: int, channel: int, recipient_type: int) -> tuple[int, int]:
     """Return the two 64-bit numbers of a context: added to the place, XORed into the fingerprint."""
-    context = brand.to_bytes(4, "big") + bytes((channel, recipient_type))
-    digest = xxhash.xxh3_128_digest(context)
-    return int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little")
+    first, second = salts_of([brand.to_bytes(4, "big") + bytes((channel, recipient_type))])[0].tolist()
+    return first, second
+
+
+def salts_of(prefixes: Sequence[bytes]) -> Words:
+    """Return the salts of N contexts, shape (N, 2), given what the keys of their records begin with."""
+    return np.frombuffer(b"".join(map(xxhash.xxh3_128_digest, prefixes)), "<u8").reshape(-1, 2)
 
 
 def places(tags: npt.NDArray[np.uint8], salt: Words | np.uint64) -> Places:
@@ -85,6 +89,18 @@ def fingerprints(tags: npt.NDArray[np.uint8], salt: Words | np.uint64) -> Words:
     halves = np.ascontiguousarray(tags).view("<u8")
     found: Words = (halves[:, 1].astype(np.uint64, copy=False) ^ salt) & FINGERPRINT_BITS
     return np.maximum(found, SMALLEST_FINGERPRINT)
+
+
+def in_one_context(tags: npt.NDArray[np.uint8], salt: Words) -> npt.NDArray[np.uint8]:
+    """Return tags that are in the context of the salts (0, 0) what N tags, uint8 (N, 16), are each in its own.
+
+    `salt` holds the salts of each row's context, shape (N, 2). So tags of many contexts are looked up at once.
+    """
+    words = np.empty((len(tags), 2), np.uint64)
+    halves = np.ascontiguousarray(tags).view(np.uint64)
+    words.view(">u8")[:, 0] = places(tags, salt[:, 0])
+    np.bitwise_xor(halves[:, 1], salt[:, 1], out=words[:, 1])
+    return words.view(np.uint8)
 
 
 def shards_of(where: Places, shards: int) -> npt.NDArray[np.int64]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from iyscheck.change import Position
-from iyscheck.client.batching.ledger import Batch, Key
+from iyscheck.client.batching.ledger import Frame, Key
 from iyscheck.consent import Channel, MessageClass, RecipientType
 
 
@@ -40,17 +40,19 @@ def key_of(number: int) -> Key:
     return (*base[:place], value, *base[place + 1 :])  # type: ignore[return-value] # as long as the base
 
 
-def served(batch: Batch[Caller]) -> list[str]:
+def served(frame: Frame[Caller]) -> list[str]:
     """What a server answers: for each recipient its own question."""
-    call = batch.call
-    context = call.context
-    shared = (
-        context.brand,
-        context.channel,
-        context.recipient_type,
-        context.message_class,
-        context.retailer,
-        call.min_position,
-        call.address_key_id,
-    )
-    return [f"{shared} {recipient!r}" for recipient in batch.recipients]
+    answers = []
+    for call, recipients in frame.parts:
+        context = call.context
+        shared = (
+            context.brand,
+            context.channel,
+            context.recipient_type,
+            context.message_class,
+            context.retailer,
+            call.min_position,
+            call.address_key_id,
+        )
+        answers += [f"{shared} {recipient!r}" for recipient in recipients]
+    return answers

@@ -20,7 +20,7 @@ class TestGathered:
         """What no form of address accepts travels as an empty text, in its place."""
         texts = ["+905000000002", "\N{SNOWMAN}", "+905000000004", "x" * 10_000]
 
-        request = CONVERSATION.gathered_request(1, texts, Kinds().of((*SHARED, None)))
+        request = CONVERSATION.gathered_request(1, [(Kinds().of((*SHARED, None)), texts)])
 
         assert list(request.addresses) == ["+905000000002", "", "+905000000004", ""]
 
@@ -28,7 +28,7 @@ class TestGathered:
         """Tokens travel in the order of their calls."""
         tokens = [bytes([number]) * 16 for number in range(5)]
 
-        request = CONVERSATION.gathered_request(1, tokens, Kinds().of((*SHARED, KEY_ID)))
+        request = CONVERSATION.gathered_request(1, [(Kinds().of((*SHARED, KEY_ID)), tokens)])
 
         assert request.tokens == b"".join(tokens)
 
@@ -45,9 +45,12 @@ class TestGathered:
 
     def test_shared_answers(self) -> None:
         """Equal answers of a frame are one object."""
-        request = CONVERSATION.gathered_request(1, ["1", "2", "3", "4"], Kinds().of((*SHARED, None)))
+        parts = [(Kinds().of((*SHARED, None)), ["1", "2", "3", "4"])]
+        request = CONVERSATION.gathered_request(1, parts)
 
-        answers = CONVERSATION.gathered_answers(request, 4, frame_reply(request), MessageClass.COMMERCIAL)
+        (answers,) = CONVERSATION.gathered_answers(request, parts, frame_reply(request))
+
+        assert isinstance(answers, list)
 
         assert [answer.permitted for answer in answers] == [False, True, False, True]
         assert answers[0] is answers[2]

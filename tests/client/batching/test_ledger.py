@@ -5,12 +5,18 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from iyscheck.client.batching.ledger import Batch, Kinds, Ledger
+from iyscheck.client.batching.ledger import Frame, Kinds, Ledger
 from iyscheck.errors import ServiceFailedError
 from tests.client.batching.ledger_calls import Caller, key_of, served
 from tests.dice import often
 
 CAPACITY, LINES, WINDOW = 6, 2, 2
+
+
+def travels(caller: Caller) -> tuple[object, ...]:
+    """What calls of one frame must have in common."""
+    *_, message_class, _, min_position, key_id = caller.key
+    return (message_class.exempt, min_position, key_id)
 
 
 class Calls(RuleBasedStateMachine):
@@ -22,10 +28,10 @@ class Calls(RuleBasedStateMachine):
         self.ledger.frame_size = 2
         self.kinds = Kinds()
         self.callers: list[Caller] = []
-        self.flying: list[list[Batch[Caller]]] = [[] for _ in range(LINES)]
+        self.flying: list[list[Frame[Caller]]] = [[] for _ in range(LINES)]
         self.now = 0.0
 
-    def give(self, batch: Batch[Caller], outcomes: list[str]) -> None:
+    def give(self, batch: Frame[Caller], outcomes: list[str]) -> None:
         """Hand out outcomes as the shells do."""
         for caller, outcome in zip(batch.waiters, outcomes, strict=True):
             if not caller.done():
@@ -50,6 +56,11 @@ class Calls(RuleBasedStateMachine):
         if waiting:
             waiting[number % len(waiting)].left = True
 
+    @rule(groups=st.integers(1, 3))
+    def learn_limits(self, groups: int) -> None:
+        """A server takes more or fewer groups in a frame than the last one."""
+        self.ledger.frame_groups = groups
+
     @rule(line=st.integers(0, LINES - 1))
     def send(self, line: int) -> None:
         """A frame leaves by a line with room, never longer than allowed, with nobody in it who is gone."""
@@ -59,6 +70,11 @@ class Calls(RuleBasedStateMachine):
         if batch is not None:
             assert 1 <= len(batch.waiters) <= self.ledger.frame_size
             assert not any(caller.done() for caller in batch.waiters)
+            assert 1 <= len(batch.batches) <= self.ledger.frame_groups
+            assert all(each.waiters for each in batch.batches)
+            if len(batch.batches) > 1:
+                assert not any(each.alone for each in batch.batches)
+                assert len({travels(each) for each in batch.waiters}) == 1
             self.flying[line].append(batch)
 
     @precondition(lambda self: any(self.flying))
@@ -69,6 +85,16 @@ class Calls(RuleBasedStateMachine):
             batch = self.flying[line].pop(0)
             assert self.ledger.land(line, batch.frame_id) is batch
             self.give(batch, served(batch))
+
+    @precondition(lambda self: any(self.flying))
+    @rule(line=st.integers(0, LINES - 1))
+    def answer_without_groups(self, line: int) -> None:
+        """The reply shows that the server knows no groups: nobody is answered, and each kind is asked again alone."""
+        if self.flying[line] and len(self.flying[line][0].batches) > 1:
+            frame = self.ledger.land(line, self.flying[line].pop(0).frame_id)
+            self.ledger.part(frame)
+            assert all(batch.alone for batch in frame.batches)
+            assert list(self.ledger.held())[: len(frame.batches)] == frame.batches
 
     @precondition(lambda self: any(self.flying))
     @rule(line=st.integers(0, LINES - 1))
@@ -151,7 +177,7 @@ class Calls(RuleBasedStateMachine):
             assert [caller.deadline for caller in batch.waiters] == batch.deadlines
         for line, flying in enumerate(self.flying):
             assert self.ledger.load(line) == len(flying) <= WINDOW
-        on_their_way = [batch for flying in self.flying for batch in flying]
+        on_their_way = [batch for flying in self.flying for frame in flying for batch in frame.batches]
         assert held[len(held) - len(on_their_way) :] == on_their_way
 
     @invariant()
@@ -187,9 +213,9 @@ class TestOrder:
     def taken(self, ledger: Ledger[Caller]) -> list[list[str | bytes]]:
         """Take and land all frames."""
         frames = []
-        while (batch := ledger.take(0, 0)) is not None:
-            frames.append(batch.recipients)
-            ledger.land(0, batch.frame_id)
+        while (frame := ledger.take(0, 0)) is not None:
+            frames.append([recipient for _, recipients in frame.parts for recipient in recipients])
+            ledger.land(0, frame.frame_id)
         return frames
 
     @pytest.mark.parametrize("kind", range(1, 8))
@@ -206,6 +232,37 @@ class TestOrder:
         self.put(ledger, 1, 2, 1, 3, 2)
 
         assert self.taken(ledger) == [["1.0", "1.2"], ["2.1", "2.4"], ["3.3"]]
+
+    def test_together(self) -> None:
+        """Where the server takes groups, what differs in brand, channel, type or retailer shares a frame, in order."""
+        ledger: Ledger[Caller] = Ledger()
+        ledger.frame_groups = 9
+        self.put(ledger, 0, 1, 4, 2, 6, 3, 7, 5, 0)
+
+        assert self.taken(ledger) == [["0.0", "0.8", "1.1", "2.3", "3.5", "5.7"], ["4.2"], ["6.4"], ["7.6"]]
+
+    def test_full(self) -> None:
+        """A frame takes no more calls or groups than allowed; who came first is not overtaken by what is cut off."""
+        ledger: Ledger[Caller] = Ledger(window=9)
+        ledger.frame_groups, ledger.frame_size = 2, 3
+        self.put(ledger, 1, 2, 3, 2, 2, 5)
+
+        assert self.taken(ledger) == [["1.0", "2.1", "2.3"], ["2.4", "3.2"], ["5.5"]]
+
+    def test_alone(self) -> None:
+        """What a server without groups did not answer is asked again before all others, kind by kind."""
+        ledger: Ledger[Caller] = Ledger()
+        ledger.frame_groups = 9
+        self.put(ledger, 1, 2)
+        frame = ledger.take(0, 0)
+        assert frame is not None
+        ledger.land(0, frame.frame_id)
+        self.put(ledger, 3, 1, 5)
+
+        ledger.part(frame)
+
+        assert ledger.outstanding == 5
+        assert self.taken(ledger) == [["1.0"], ["2.1"], ["3.0", "1.1", "5.2"]]
 
     def test_returned_first(self) -> None:
         """What comes back from a broken line leaves before what has gathered since, in its old order."""
@@ -255,10 +312,10 @@ class TestOrder:
         """A frame that could not be made leaves its line, and its calls are outstanding no more."""
         ledger: Ledger[Caller] = Ledger()
         self.put(ledger, 1, 1, 2)
-        batch = ledger.take(0, 0)
-        assert batch is not None
+        frame = ledger.take(0, 0)
+        assert frame is not None
 
-        ledger.withdraw(0, batch)
+        ledger.withdraw(0, frame)
 
         assert (ledger.outstanding, ledger.load(0)) == (1, 0)
 

@@ -82,11 +82,11 @@ class TestSignals:
             if ledger.room():
                 put(caller)
         later[0].left = True
-        while (batch := ledger.take(0, 0)) is not None:
-            for caller, answer in zip(batch.waiters, served(batch), strict=True):
+        while (frame := ledger.take(0, 0)) is not None:
+            for caller, answer in zip(frame.waiters, served(frame), strict=True):
                 assert answer == f"{key} {caller.recipient!r}"
-            assert len(batch.recipients) == len(batch.deadlines)
-            ledger.land(0, batch.frame_id)
+            assert all(len(batch.recipients) == len(batch.deadlines) for batch in frame.batches)
+            ledger.land(0, frame.frame_id)
         for _ in range(6):
             assert ledger.room() > 0
             put(Caller(key, "last", 9))
