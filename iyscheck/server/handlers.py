@@ -1,6 +1,7 @@
 """Translates a request, asks the engine, translates the answer back; no rule, gRPC or error text is made here."""
 
 import threading
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Protocol
@@ -38,12 +39,15 @@ class CheckHandlers:
         self._decisions = decisions
         self._waiters = threading.BoundedSemaphore(max_waiters)
         self._fronts = fronts
+        self._reader = wire.QuestionReader()
+        self._writer = wire.AnswerWriter()
 
     def check(self, data: bytes, call: Call) -> v1.CheckResponse:
         """Answer one question."""
         request = wire.parse(v1.CheckRequest, data)
         reference, position = wire.client_reference_of(request), wire.min_position_of(request)
-        question = _let_in(request, call.admission)
+        question = wire.question_of(request.question, "question.")
+        _hold(question, call.admission)
         if position is None:  # as nearly always: `_patience` takes as long as reading the request
             answer = self._engine.check(question, caller=call.caller)
         else:
@@ -54,19 +58,42 @@ class CheckHandlers:
 
     def check_gathered(self, data: Sequence[bytes], admissions: Sequence[Admission]) -> list[bytes | Exception | None]:
         """Answer many single questions; one that names a position may have to wait, and is left to `check`."""
-        return [self._gathered(each, admission) for each, admission in zip(data, admissions, strict=True)]
+        outcomes: list[bytes | Exception | None] = [None] * len(data)
+        asked: list[tuple[int, Question, str]] = []
+        for place, admission in enumerate(admissions):
+            try:
+                found = self._reader.read(data[place])
+                if found is not None:
+                    _hold(found[0], admission)
+                    asked.append((place, *found))
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is the end of this question alone
+                outcomes[place] = error
+        callers = [admissions[place].caller.name for place, _, _ in asked]
+        given: list[int] = []
+        answers = self._together([question for _, question, _ in asked], callers)
+        for (place, question, reference), answer in zip(asked, answers, strict=True):
+            if isinstance(answer, Exception):
+                outcomes[place] = answer
+            else:
+                outcomes[place] = self._writer.write(answer, reference)
+                given.append(question.context.channel << 8 | answer.reason)
+        for number, recipients in Counter(given).items():
+            self._decisions.count(Channel(number >> 8), Reason(number & 255), recipients)
+        return outcomes
 
-    def _gathered(self, data: bytes, admission: Admission) -> bytes | Exception | None:
+    def _together(self, questions: Sequence[Question], callers: Sequence[str]) -> list[Answer | Exception]:
+        """Answer questions in one pass; those that cannot be are asked alone, which says what is wrong."""
         try:
-            request = wire.parse(v1.CheckRequest, data)
-            if request.HasField("min_position"):
-                return None
-            reference = wire.client_reference_of(request)
-            question = _let_in(request, admission)
-            answer = self._engine.check(question, caller=admission.caller.name)
-            self._decisions.count(question.context.channel, answer.reason)
-            return wire.check_response(answer, reference).SerializeToString()
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the end of this question alone
+            found = self._engine.check_each(questions, callers)
+        except Exception:  # noqa: BLE001 - whatever it is, each is asked alone and meets it again
+            found = [None] * len(questions)
+        each = zip(found, questions, callers, strict=True)
+        return [self._alone(question, caller) if answer is None else answer for answer, question, caller in each]
+
+    def _alone(self, question: Question, caller: str) -> Answer | Exception:
+        try:
+            return self._engine.check(question, caller=caller)
+        except Exception as error:  # noqa: BLE001 - the same: it is the end of this question alone
             return error
 
     def batch_check(self, data: bytes, call: Call) -> v1.BatchCheckResponse:
@@ -212,13 +239,11 @@ class CheckHandlers:
                 self._decisions.count(question.context.channel, item.reason)
 
 
-def _let_in(request: v1.CheckRequest, admission: Admission) -> Question:
-    """Read the one question of a request, and let it in by its caller's scope and rate. Raises QuestionError."""
-    question = wire.question_of(request.question, "question.")
+def _hold(question: Question, admission: Admission) -> None:
+    """Hold a single question to its caller's scope and rate. Raises CallersError."""
     context = question.context
     admission.ensure_question(context, plaintext=question.address is not None)
     admission.take(1, exempt=context.message_class.exempt)
-    return question
 
 
 def _in_scope(question: Question | ItemError, admission: Admission) -> Question | ItemError:
