@@ -187,6 +187,11 @@ def _both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
         yield served
 
 
+def health_stub(channel: grpc.Channel) -> Any:  # noqa: ANN401 - the stubs lack its calls
+    """Make a client of the health service."""
+    return health_pb2_grpc.HealthStub(channel)
+
+
 def settled(reply: v1.CheckResponse) -> bytes:
     """Take out what no two calls share."""
     assert len(reply.envelope.decision_id) == 36
@@ -310,7 +315,7 @@ class TestHealth:
 
     def test_check(self, both: Served) -> None:
         """Both names are known, others are NOT_FOUND, and nonsense is refused."""
-        stub = health_pb2_grpc.HealthStub(both.channel)
+        stub = health_stub(both.channel)
         found = [stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=5).status for name in ("", SERVICE)]
         check: Any = both.channel.unary_unary("/grpc.health.v1.Health/Check")
         codes = []
@@ -326,7 +331,7 @@ class TestHealth:
         """Watchers are told the status now, each change, and the drain; those beyond the most are refused."""
         monkeypatch.setattr(native_health, "MOST", 50)
         with serve(site, front="native", freshness_limit=2, drain_seconds=10) as served:
-            stub = health_pb2_grpc.HealthStub(served.channel)
+            stub = health_stub(served.channel)
             watches = [stub.Watch(health_pb2.HealthCheckRequest(service=SERVICE), timeout=60) for _ in range(50)]
             told = [[next(watch).status, next(watch).status] for watch in watches]
             with pytest.raises(grpc.RpcError) as caught:

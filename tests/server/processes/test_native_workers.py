@@ -44,7 +44,7 @@ def callers(target: str, parts: ExitStack) -> dict[str, Callable[[], int]]:
             return ask(client)
 
     clients = [parts.enter_context(Client(target, timeout_s=20)) for _ in range(4)]
-    return {f"client {number}": (lambda client=client: ask(client)) for number, client in enumerate(clients)} | {  # type: ignore[misc] # bound early
+    return {f"client {number}": (lambda client=client: ask(client)) for number, client in enumerate(clients)} | {
         "newcomer": newcomer
     }
 
