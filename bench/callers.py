@@ -4,6 +4,7 @@ They run in a `bench.worker` on the client's core and send bytes made beforehand
 echo server; of iyscheck every answer of a first pass is compared, so that the speed of wrong answers is never reported.
 """
 
+import os
 import threading
 import time
 from collections import deque
@@ -18,14 +19,9 @@ import numpy as np
 from bench.arrivals import Arrivals, Outcomes, pace, percentiles
 from bench.cohort import Cohort
 from bench.frames import Frames, Kind, Questions
+from bench.way import Shown, Way
 from iyscheck.v1 import consent_check_pb2 as v1
 
-MESSAGE_BYTES = 8 * 1024 * 1024
-OPTIONS = (
-    ("grpc.max_receive_message_length", MESSAGE_BYTES),
-    ("grpc.max_send_message_length", MESSAGE_BYTES),
-    ("grpc.use_local_subchannel_pool", 1),  # else all channels of a process share one connection
-)
 STREAM = "/iyscheck.v1.ConsentCheckService/StreamCheck"
 CHECK = "/iyscheck.v1.ConsentCheckService/Check"
 _LOST_S = 30.0
@@ -64,7 +60,6 @@ class StreamCaller:
     def __init__(
         self,
         *,
-        target: str,
         kind: Kind,
         consents: int,
         keys: str,
@@ -72,13 +67,18 @@ class StreamCaller:
         hit_rate: float,
         seed: int = 7,
         recipients: int = 2_000_000,
+        **way: str,
     ) -> None:
         cohort = Cohort(consents)
         self._frames = Frames.make(
             cohort, kind=kind, size=size, hit_rate=hit_rate, keys=keys, seed=seed, recipients=recipients
         )
-        self._target = target
+        self._way = Way(**way)
         self._channels: list[grpc.Channel] = []
+
+    def give_way(self, *, by: int) -> dict[str, float]:
+        """Be nicer to other generators on this core."""
+        return {"niceness": os.nice(by)}
 
     def verify(self, *, exactly: bool = True) -> dict[str, float]:
         """Send every frame once and compare each reason; `exactly` false compares only lengths (echo)."""
@@ -177,11 +177,10 @@ class StreamCaller:
         summary = outcomes.summary()
         return summary | {"rate": summary["rate"] * self._frames.size, "frames": arrivals.count}
 
-    def _call(self, number: int) -> "grpc.StreamStreamMultiCallable[bytes, bytes]":
+    def _call(self, number: int) -> Shown:
         while len(self._channels) <= number:
-            self._channels.append(grpc.insecure_channel(self._target, options=OPTIONS))
-        call: grpc.StreamStreamMultiCallable[bytes, bytes] = self._channels[number].stream_stream(STREAM)
-        return call
+            self._channels.append(self._way.channel())
+        return self._way.shown(self._channels[number].stream_stream(STREAM))
 
 
 class UnaryCaller:
@@ -190,19 +189,20 @@ class UnaryCaller:
     def __init__(
         self,
         *,
-        target: str,
         kind: Kind,
         consents: int,
         keys: str,
         hit_rate: float,
         seed: int = 11,
         count: int = 20_000,
+        **way: str,
     ) -> None:
         self._questions = Questions.make(
             Cohort(consents), kind=kind, hit_rate=hit_rate, keys=keys, seed=seed, count=count
         )
-        self._channel = grpc.insecure_channel(target, options=OPTIONS)
-        self._check: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channel.unary_unary(CHECK)
+        self._way = Way(**way)
+        self._channel = self._way.channel()
+        self._check = self._way.shown(self._channel.unary_unary(CHECK))
 
     def verify(self, *, exactly: bool = True, count: int = 2_000) -> dict[str, float]:
         """Ask some questions and compare each reason; with evidence where there is a record."""
@@ -280,11 +280,13 @@ class UnaryCaller:
             raise WrongAnswersError(failed[0])
         return {"rate": len(taken) / seconds, **percentiles(np.array(taken))}
 
-    def paced(self, *, rate: float, seconds: float, warm_s: float, exactly: bool = True) -> dict[str, float]:
+    def paced(
+        self, *, rate: float, seconds: float, warm_s: float, exactly: bool = True, timeout_s: float | None = None
+    ) -> dict[str, float]:
         """Ask at a fixed rate whatever comes back; latency from when each question was due.
 
-        Questions that are refused or fail are counted by status. Answers are compared when the time is over; `exactly`
-        as in `verify`.
+        Questions that are refused or fail are counted by status, `timeout_s` after they were sent at the latest.
+        Answers are compared when the time is over; `exactly` as in `verify`.
         """
         arrivals = Arrivals.soon(rate=rate, seconds=seconds, warm_s=warm_s, clock=time.perf_counter)
         outcomes = Outcomes(arrivals)
@@ -302,7 +304,7 @@ class UnaryCaller:
                     outcomes.failed(number, _status(error))
                 over.release()
 
-            future(payloads[number % len(payloads)]).add_done_callback(ended)
+            future(payloads[number % len(payloads)], timeout=timeout_s).add_done_callback(ended)
 
         pace(arrivals, send, time.perf_counter, time.sleep)
         for _ in range(arrivals.count):
@@ -320,7 +322,7 @@ class Watcher:
         self._frames = Frames.make(
             Cohort(consents), kind="tokens", size=10, hit_rate=1.0, keys=keys, seed=5, recipients=200
         )
-        channel = grpc.insecure_channel(target, options=OPTIONS)
+        channel = Way(target=target).channel()
         self._stream: grpc.StreamStreamMultiCallable[bytes, bytes] = channel.stream_stream(STREAM)
 
     def until_moved(self) -> dict[str, float]:

@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Annotated, Final
 
 import grpc
@@ -88,15 +89,19 @@ def question() -> bytes:
     return message.SerializeToString()
 
 
-def serve(listen: str, threads: int) -> tuple[grpc.Server, int]:
-    """Start the server; returns it with its port."""
+def serve(listen: str, threads: int, certificate: tuple[Path, Path] | None = None) -> tuple[grpc.Server, int]:
+    """Start the server, with a certificate and its key over TLS; returns it with its port."""
     server = grpc.server(ThreadPoolExecutor(threads), options=OPTIONS)
     handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
         "Check": grpc.unary_unary_rpc_method_handler(check),
         "StreamCheck": grpc.stream_stream_rpc_method_handler(stream_check),
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
-    port = server.add_insecure_port(listen)
+    if certificate is None:
+        port = server.add_insecure_port(listen)
+    else:
+        chain, key = (file.read_bytes() for file in certificate)
+        port = server.add_secure_port(listen, grpc.ssl_server_credentials([(key, chain)]))
     server.start()
     return server, port
 
@@ -105,12 +110,16 @@ def main(
     listen: Annotated[str, typer.Option(help="HOST:PORT; port 0 takes any free one.")] = "127.0.0.1:0",
     unary_workers: Annotated[int, typer.Option(help="As of `iyscheck serve`.", min=1)] = 4,
     max_streams: Annotated[int, typer.Option(help="As of `iyscheck serve`.", min=1)] = 32,
+    tls_cert: Annotated[Path | None, typer.Option(help="As of `iyscheck serve`.")] = None,
+    tls_key: Annotated[Path | None, typer.Option(help="As of `iyscheck serve`.")] = None,
 ) -> None:
     """Serve until SIGTERM or SIGINT; prints the port on a line of its own."""
     over = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: over.set())
-    server, port = serve(listen, pool_size(unary_workers, max_streams))
+    server, port = serve(
+        listen, pool_size(unary_workers, max_streams), (tls_cert, tls_key) if tls_cert and tls_key else None
+    )
     sys.stdout.write(f"{port}\n")
     sys.stdout.flush()
     over.wait()

@@ -19,8 +19,9 @@ import numpy as np
 
 from bench import echo
 from bench.arrivals import percentiles
-from bench.callers import CHECK, OPTIONS, WrongAnswersError
+from bench.callers import CHECK, WrongAnswersError
 from bench.cohort import BRAND, CHANNEL, PHONE_CHARS, RECIPIENT_TYPE, Cohort
+from bench.way import OPTIONS
 from iyscheck.client import AsyncClient, Client
 from iyscheck.keys import AddressKey
 

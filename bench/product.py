@@ -5,6 +5,8 @@ the code of another commit (`--against`), so it may use only what older commits 
 """
 
 import hashlib
+import subprocess
+import sys
 import time
 from collections.abc import Iterable
 from contextlib import suppress
@@ -75,6 +77,24 @@ def serve_arguments(store: Path, keys: Path) -> list[str]:
 def loader_arguments(store: Path, keys: Path, *arguments: str) -> list[str]:
     """Arguments of Python that start the real loader."""
     return ["-m", "loader", *arguments, *key_flags(store, keys)]
+
+
+def make_door(folder: Path, *, rate: int) -> None:
+    """Write certificates and a callers file: `wide` may ask a thousand million a second, `narrow` only `rate`."""
+    from iyscheck.callers.identity import NewKey
+
+    subprocess.run([sys.executable, "-m", "iyscheck", "certs", "dev", str(folder)], check=True, capture_output=True)
+    lines = []
+    for name, most in (("wide", 10**9), ("narrow", rate)):
+        made = NewKey.create()
+        file = folder / f"{name}.key"
+        file.touch(0o600)
+        file.write_text(made.text)
+        lines += [f"[caller.{name}]", f'keys = ["{made.key.line}"]', f"brands = [{BRAND}]", 'channels = ["MESAJ"]']
+        lines += [f"rate = {most}"]
+    callers = folder / "callers.toml"
+    callers.touch(0o600)
+    callers.write_text("\n".join(lines) + "\n")
 
 
 # --- Filling ----------------------------------------------------------------------------------------------

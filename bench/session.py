@@ -148,11 +148,14 @@ class Session:
         setting |= {"target": server.target, "kind": kind, "keys": self.keys}
         return self.remote("bench.callers:StreamCaller", setting | differing)
 
-    def asker(self, server: Serving, kind: str = "tokens", consents: int = 0) -> Remote:
-        """Start a generator of single checks."""
+    def asker(
+        self, server: Serving, kind: str = "tokens", consents: int = 0, way: Mapping[str, str] | None = None
+    ) -> Remote:
+        """Start a generator of single checks; `way` is of `bench.way`."""
         setting: dict[str, object] = {"consents": consents or self.plan.largest, "hit_rate": HIT_RATE}
         return self.remote(
-            "bench.callers:UnaryCaller", setting | {"target": server.target, "kind": kind, "keys": self.keys}
+            "bench.callers:UnaryCaller",
+            setting | {"target": server.target, "kind": kind, "keys": self.keys} | dict(way or {}),
         )
 
     def shown(self, command: Sequence[str]) -> str:

@@ -5,7 +5,6 @@
 
 import io
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Final, cast
 
@@ -27,6 +26,7 @@ from iyscheck.server.gate import Gate
 from iyscheck.server.handlers import CheckHandlers
 from iyscheck.server.log import open_log
 from iyscheck.server.metrics import Metrics
+from iyscheck.server.threads import Pool
 
 if TYPE_CHECKING:
     import grpc
@@ -101,7 +101,7 @@ def test_served(
     metrics = Metrics()
     handlers = CheckHandlers(engine, metrics.decisions, max_waiters=1)
     calls = Calls(handlers, metrics, open_log("error", io.StringIO()), Gate(), max_streams=1)
-    service = grpc_front.service(calls, ThreadPoolExecutor(1))
+    service = grpc_front.service(calls, Pool(1, "check"))
     handler = cast("grpc.RpcMethodHandler[bytes, bytes]", service.service(cast("grpc.HandlerCallDetails", _Call())))
     check, context = handler.unary_unary, cast("grpc.ServicerContext", _Call())
     requests = [wire.check_request(question).SerializeToString() for question in questions(form, keys[1], 1.0)]

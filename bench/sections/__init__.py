@@ -7,13 +7,17 @@ from bench.measures import Section
 from bench.sections import (
     changes,
     cold,
+    door,
     embedded,
+    fairness,
     frames,
     inprocess,
     large,
     loading,
     mixed,
+    overload,
     postgres,
+    rates,
     reach,
     stream,
     tests,
@@ -29,6 +33,10 @@ SECTIONS: Final[dict[str, Callable[[Session], Section]]] = {
     "reach": reach.measure,
     "mixed": mixed.measure,
     "workers": workers.measure,
+    "fairness": fairness.measure,
+    "overload": overload.measure,
+    "door": door.measure,
+    "rates": rates.measure,
     "frames": frames.measure,
     "embedded": embedded.measure,
     "inprocess": inprocess.measure,
@@ -40,4 +48,4 @@ SECTIONS: Final[dict[str, Callable[[Session], Section]]] = {
     "postgres": postgres.measure,
     "tests": tests.measure,
 }
-FULL_ONLY: Final = ("large", "cold", "postgres", "tests")
+FULL_ONLY: Final = ("large", "cold", "postgres", "rates", "tests")

@@ -45,6 +45,8 @@ _QUEUED_CALLS: Final = 1_000  # beyond this many calls without a thread, gRPC re
 _WAITING_CALLS: Final = 6_000
 _MOST_WAITING_CALLS: Final = 8_000  # each takes some 25 KB: whoever opens calls and resets them at once takes 200 MB
 _WAITING_IN_CLIENT: Final = 100
+_YIELDING: Final = 10
+"""Bulk gives way: how much nicer the threads of streams are than those of single checks (see decision 78)."""
 _NOTICE_S: Final = 1.0  # how long balancers get to see NOT_SERVING before new calls are refused
 _NOTICE_SHARE: Final = 0.1
 _SOCKET_MODE: Final = 0o660
@@ -192,7 +194,7 @@ class Server:
     def _build(self, *, shares_port: bool) -> grpc.Server:
         settings, metrics = self.settings, self._metrics
         threads = pool_size(settings.unary_workers, settings.max_streams)
-        pool = self._parts.enter_context(started_pool(threads, "rpc"))
+        pool = self._parts.enter_context(started_pool(threads, "rpc", yielding=_YIELDING))
         own = {
             "grpc.so_reuseport": int(shares_port),
             # What one connection has open beyond that waits in its client, where it costs us nothing.

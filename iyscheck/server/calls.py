@@ -20,6 +20,7 @@ from iyscheck.errors import OverloadedError
 from iyscheck.server.gate import NOTHING, Admission, Gate, Presented
 from iyscheck.server.metrics import MethodMetrics, Metrics
 from iyscheck.server.refusals import Code, Refusal, is_callers, our_frames
+from iyscheck.server.shedding import STANDING_S, Shedding
 
 SERVICE: Final = "iyscheck.v1.ConsentCheckService"
 
@@ -40,20 +41,37 @@ _GRACE_S: Final = 0.5
 class Arriving(msgspec.Struct, frozen=True, kw_only=True):
     """What a front knows of a call: what its caller has presented, and how long it waits.
 
-    `time_remaining` gives the seconds until the caller's deadline, None where there is none. `end` ends the call at
-    once, from any thread; only streams need it.
+    `time_remaining` gives the seconds until the caller's deadline, None where there is none. `waited_s` is how long the
+    call waited here for its turn. `end` ends the call at once, from any thread; only streams need it.
     """
 
     time_remaining: Callable[[], float | None]
     presented: Presented = NOTHING
+    waited_s: float = 0.0
     end: Callable[[], object] | None = None
 
 
-class Call(msgspec.Struct, frozen=True, kw_only=True):
-    """What a handler knows of its call besides the request: who asks, and how long an answer may take."""
+class Gathered(msgspec.Struct, frozen=True, kw_only=True):
+    """What a front knows of calls that came in together: as of `Arriving`, but what is theirs as columns.
+
+    `remaining_s` is what was left to each when the waiting began.
+    """
+
+    data: Sequence[bytes]
+    presented: Sequence[Presented]
+    remaining_s: Sequence[float | None]
+    waited_s: float = 0.0
+
+
+class Call(msgspec.Struct, kw_only=True):
+    """What a handler knows of its call besides the request: who asks, and how long an answer may take.
+
+    `waits` is set by a handler whose answer waits for something else than this server's time.
+    """
 
     admission: Admission
     time_remaining: Callable[[], float | None]
+    waits: bool = False
 
     @property
     def caller(self) -> str:
@@ -103,7 +121,7 @@ UnaryCall: TypeAlias = Callable[[bytes, Arriving], bytes]
 StreamCall: TypeAlias = Callable[[Iterator[bytes], Arriving], Iterator[bytes]]
 """Answers each frame with one reply. Raises Refusal, and CallEndedError where the frames do."""
 
-GatheredCall: TypeAlias = Callable[[Sequence[bytes], Sequence[Presented]], Sequence[bytes | Refusal | None]]
+GatheredCall: TypeAlias = Callable[["Gathered"], Sequence[bytes | Refusal | None]]
 """Answers many single checks in one pass, without waiting for anything. What would have to wait is None and not
 counted: it is to be asked alone, as a unary call."""
 
@@ -158,6 +176,7 @@ class Calls:
 
     def _unary(self, method: str, handle: Callable[[bytes, Call], Message], metrics: MethodMetrics) -> UnaryCall:
         name = _NAMES[method]
+        shedding = Shedding()
 
         def answered(data: bytes, arriving: Arriving) -> bytes:
             started = time.perf_counter()
@@ -165,11 +184,15 @@ class Calls:
             metrics.received.inc()
             code, admission = Code.OK, None
             try:
+                if arriving.waited_s > STANDING_S:
+                    shedding.ensure_in_time(arriving.waited_s, arriving.time_remaining())
                 admission = self.gate.admit(arriving.presented)
                 admission.ensure_call(name)
                 call = Call(admission=admission, time_remaining=arriving.time_remaining)
                 reply = handle(data, call).SerializeToString()
                 metrics.sent.inc()
+                if not call.waits:
+                    shedding.took(time.perf_counter() - started)
             except Exception as error:
                 refusal = self._refusal(error, method, admission)
                 code = refusal.code
@@ -186,18 +209,21 @@ class Calls:
         handle: Callable[[Sequence[bytes], Sequence[Admission]], Sequence[bytes | Exception | None]],
         metrics: MethodMetrics,
     ) -> GatheredCall:
-        name = _NAMES[method]
+        name, shedding = _NAMES[method], Shedding()
 
-        def answered(data: Sequence[bytes], presented: Sequence[Presented]) -> Sequence[bytes | Refusal | None]:
+        def answered(calls: Gathered) -> Sequence[bytes | Refusal | None]:
             started = time.perf_counter()
-            outcomes: list[bytes | Refusal | None] = [None] * len(data)
+            outcomes: list[bytes | Refusal | None] = [None] * len(calls.data)
             admissions: list[Admission] = []
             places: list[int] = []
             codes: Counter[Code] = Counter()
-            for place, each in enumerate(presented):
+            late = calls.waited_s > STANDING_S
+            for place, presented in enumerate(calls.presented):
                 admission = None
                 try:
-                    admission = self.gate.admit(each)
+                    if late and (remaining_s := calls.remaining_s[place]) is not None:
+                        shedding.ensure_in_time(calls.waited_s, remaining_s - calls.waited_s)
+                    admission = self.gate.admit(presented)
                     admission.ensure_call(name)
                 except Exception as error:  # noqa: BLE001 - whatever it is, it is the end of this call alone
                     outcomes[place] = refusal = self._refusal(error, method, admission)
@@ -205,17 +231,18 @@ class Calls:
                 else:
                     admissions.append(admission)
                     places.append(place)
-            asked = data if len(places) == len(data) else [data[place] for place in places]
-            for place, admission, outcome in zip(places, admissions, handle(asked, admissions), strict=True):
+            data = calls.data if len(places) == len(outcomes) else [calls.data[place] for place in places]
+            for place, admission, outcome in zip(places, admissions, handle(data, admissions), strict=True):
                 if isinstance(outcome, bytes):
                     outcomes[place] = outcome
                     codes[Code.OK] += 1
                 elif outcome is not None:
                     outcomes[place] = refusal = self._refusal(outcome, method, admission)
                     codes[refusal.code] += 1
-            calls = codes.total()
-            metrics.started.inc(calls)
-            metrics.received.inc(calls)
+            shedding.took(time.perf_counter() - started)
+            counted = codes.total()
+            metrics.started.inc(counted)
+            metrics.received.inc(counted)
             metrics.sent.inc(codes[Code.OK])
             metrics.handled_together(codes, time.perf_counter() - started)
             return outcomes

@@ -37,7 +37,7 @@ MOST_LABELS: Final = 200
 """From so many callers on metrics do not tell them apart."""
 
 FRAME_WAIT_S: Final = 0.2
-"""How long a frame waits for its caller's rate before it is refused: smooths bursts, and keeps the order."""
+"""How long a frame waits for its caller's rate, and before it is refused: smooths bursts, and keeps the order."""
 
 _LOOK_S: Final = 0.2
 """How often the callers file is looked at; a change is read at the second look that sees it."""
@@ -183,14 +183,22 @@ class Gate:
             raise _limited(caller, wait_s)
 
     def wait(self, caller: Caller, recipients: int, *, exempt: bool) -> None:
-        """Take recipients from a caller's rate, waiting up to FRAME_WAIT_S for them. Raises RateLimitedError."""
+        """Take recipients from a caller's rate, waiting up to FRAME_WAIT_S for them. Raises RateLimitedError.
+
+        Who is refused has waited, too: else a program that sends on whatever comes back would keep the server busy
+        with refusing.
+        """
         if self._quotas is None:
             return
         reservation = self._quotas.reserve(caller, recipients, exempt=exempt, within_s=FRAME_WAIT_S)
-        if not reservation.granted:
-            raise _limited(caller, reservation.wait_s)
-        if reservation.wait_s > 0:
-            time.sleep(reservation.wait_s)
+        if reservation.granted:
+            if reservation.wait_s > 0:
+                time.sleep(reservation.wait_s)
+            return
+        time.sleep(FRAME_WAIT_S)
+        wait_s = self._quotas.take(caller, recipients, exempt=exempt)
+        if wait_s is not None:
+            raise _limited(caller, wait_s)
 
     @contextmanager
     def stream(self, caller: Caller) -> Iterator[None]:

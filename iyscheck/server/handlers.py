@@ -13,7 +13,7 @@ from iyscheck import wire
 from iyscheck.change import Position
 from iyscheck.consent import Channel, Reason
 from iyscheck.engine import Engine
-from iyscheck.errors import CallersError, InputError, KernelError, KeysError, PositionError
+from iyscheck.errors import CallersError, InputError, KernelError, KeysError, PositionError, RateLimitedError
 from iyscheck.question import Answer, BatchAnswer, Context, Envelope, Group, ItemError, MixedAnswer, Question
 from iyscheck.server.calls import Call
 from iyscheck.server.gate import Admission
@@ -101,9 +101,7 @@ class CheckHandlers:
         request = wire.parse(v1.BatchCheckRequest, data)
         reference, position = wire.client_reference_of(request), wire.min_position_of(request)
         questions = [_in_scope(question, call.admission) for question in wire.questions_of(request.questions)]
-        exempt = [each.context.message_class.exempt for each in questions if isinstance(each, Question)]
-        call.admission.take(exempt.count(False), exempt=False)
-        call.admission.take(exempt.count(True), exempt=True)
+        questions = _within_rate(questions, call.admission)
         with self._patience(call, position) as seconds:
             answer = self._engine.check_many(questions, min_position=position, timeout_s=seconds, caller=call.caller)
         self._count_batch(questions, answer)
@@ -225,7 +223,8 @@ class CheckHandlers:
     @contextmanager
     def _patience(self, call: Call, position: Position | None) -> Iterator[float]:
         """Say how long a call may wait for its position: not at all when too many wait already."""
-        waits = position is not None and self._waiters.acquire(blocking=False)
+        call.waits = position is not None
+        waits = call.waits and self._waiters.acquire(blocking=False)
         try:
             yield call.may_wait_s() if waits else 0.0
         finally:
@@ -285,3 +284,24 @@ def _admitted(groups: Sequence[Group], admission: Admission, take: _Take, *, pla
                 if isinstance(group.context, Context) and group.context.message_class.exempt is exempt:
                     found[place] = replace(group, context=refused)
     return found
+
+
+def _within_rate(questions: list[Question | ItemError], admission: Admission) -> list[Question | ItemError]:
+    """Take a batch from its caller's rates: commercial questions beyond theirs harm no exempt ones, nor the reverse.
+
+    Raises RateLimitedError where nothing is left to ask.
+    """
+    places: dict[bool, list[int]] = {False: [], True: []}
+    for place, question in enumerate(questions):
+        if isinstance(question, Question):
+            places[question.context.message_class.exempt].append(place)
+    for exempt, own in places.items():
+        try:
+            admission.take(len(own), exempt=exempt)
+        except RateLimitedError as error:
+            if not places[not exempt]:
+                raise
+            admission.refused(error)
+            for place in own:
+                questions[place] = ItemError.of(error)
+    return questions

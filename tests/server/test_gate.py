@@ -17,7 +17,7 @@ from iyscheck import address, wire
 from iyscheck.callers.identity import NewKey
 from iyscheck.consent import Channel, MessageClass, RecipientType
 from iyscheck.question import Context, Question
-from iyscheck.server.gate import Admission, Gate, Presented
+from iyscheck.server.gate import FRAME_WAIT_S, Admission, Gate, Presented
 from iyscheck.v1 import consent_check_pb2 as v1
 from tests.builders import ADDRESS_KEY, StoreBuilder
 from tests.server.conftest import CONSENTED, REFUSED, Served, Site, make_site, serve
@@ -301,6 +301,36 @@ def test_rate(gated: Served) -> None:
     assert check(gated, asked, shown) == OK
 
 
+@pytest.mark.parametrize("spent", [COMMERCIAL, CODE], ids=["commercial", "exempt"])
+def test_rate_of_a_mixed_batch(gated: Served, spent: MessageClass) -> None:
+    """Of a batch that is over one of the caller's two rates the other part is answered; with nothing left, none is."""
+    shown = bearer(LIMITED.text)
+    other = CODE if spent is COMMERCIAL else COMMERCIAL
+    parts = {each: [question(each)] * count for each, count in ((spent, 100), (other, 2))}
+
+    def reasons(asked: list[Question]) -> list[str]:
+        items = gated.stub.BatchCheck(wire.batch_request(asked), timeout=30, metadata=shown).items
+        return [item.error.reason for item in items]
+
+    eventually(lambda: ended(batch, gated, as_asked(other), shown) == OK, "it is let in")
+    with pytest.raises(grpc.RpcError) as refused:
+        [reasons(parts[spent][:10]) for _ in range(1_000)]  # what is left is less than that
+    mixed = reasons([*parts[spent], *parts[other]])
+
+    assert ending(refused.value) == ("RESOURCE_EXHAUSTED", "RATE_LIMITED")
+    assert mixed == ["RATE_LIMITED"] * 100 + [""] * 2
+
+
+def question(message_class: MessageClass) -> Question:
+    """Ask about somebody who has consented."""
+    return Question(context=context(1, Channel.MESAJ, message_class), address=CONSENTED)
+
+
+def as_asked(message_class: MessageClass) -> Asked:
+    """Give the same among the questions of the table."""
+    return QUESTIONS[f"1 MESAJ {message_class.name} token"]
+
+
 def test_frames_wait(gated: Served) -> None:
     """A frame that is a little too early waits; one that is much too early is refused, and the stream goes on."""
     shown = bearer(LIMITED.text)
@@ -316,6 +346,21 @@ def test_frames_wait(gated: Served) -> None:
     reasons = [reply.error.reason for reply in replies]
 
     assert reasons == [""] * 20 + ["RATE_LIMITED", ""]
+
+
+def test_refused_frames_are_slow(gated: Served) -> None:
+    """A stream that sends on whatever comes back does not keep the server busy with refusing."""
+    shown = bearer(LIMITED.text)
+    frame = wire.frame(frame_id=1, context=context(1, Channel.MESAJ, COMMERCIAL), addresses=[CONSENTED] * 100)
+
+    eventually(lambda: ended(stream, gated, QUESTIONS["1 MESAJ COMMERCIAL token"], shown) == OK, "it is let in")
+    began = time.monotonic()
+    replies = list(gated.stub.StreamCheck(iter([frame] * 8), timeout=30, metadata=shown))
+    seconds = time.monotonic() - began
+    refused = sum(reply.error.reason == "RATE_LIMITED" for reply in replies)
+
+    assert refused >= 5
+    assert seconds >= refused * FRAME_WAIT_S
 
 
 def test_streams(gated: Served) -> None:

@@ -1,7 +1,6 @@
 """The gRPC front: grpcio's calls in, `calls`' answers and refusals out."""
 
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from typing import Final, NoReturn, TypeAlias
 
 import grpc
@@ -11,6 +10,7 @@ from iyscheck.callers.identity import names_of
 from iyscheck.server.calls import SERVICE, Arriving, CallEndedError, Calls, StreamCall, UnaryCall
 from iyscheck.server.gate import NOTHING, Presented, only_key
 from iyscheck.server.refusals import Refusal
+from iyscheck.server.threads import Pool
 
 NAME: Final = "grpc"
 """What metrics and GetServerInfo call it."""
@@ -19,7 +19,7 @@ _NO_RETRY: Final = ("grpc-retry-pushback-ms", "-1")
 """Tells gRPC's own retries to stop."""
 
 
-def service(calls: Calls, unary_pool: ThreadPoolExecutor) -> grpc.GenericRpcHandler:
+def service(calls: Calls, unary_pool: Pool) -> grpc.GenericRpcHandler:
     """Offer the calls as the service; unary ones run in `unary_pool`.
 
     Its few threads are used again and again. In one pool with the streams a call would go to the thread that rested
@@ -45,10 +45,15 @@ def _presented(context: grpc.ServicerContext) -> Presented:
     return Presented(authorization=only_key(keys), names=names_of(context.auth_context()))
 
 
-def _unary(answered: UnaryCall, pool: ThreadPoolExecutor, shown: _Shown) -> "grpc.RpcMethodHandler[bytes, bytes]":
+def _unary(answered: UnaryCall, pool: Pool, shown: _Shown) -> "grpc.RpcMethodHandler[bytes, bytes]":
     def behaviour(data: bytes, context: grpc.ServicerContext) -> bytes:
         try:
-            return answered(data, Arriving(time_remaining=context.time_remaining, presented=shown(context)))
+            return answered(
+                data,
+                Arriving(
+                    time_remaining=context.time_remaining, presented=shown(context), waited_s=pool.of_thread.waited_s
+                ),
+            )
         except Refusal as refusal:
             _abort(context, refusal)
 

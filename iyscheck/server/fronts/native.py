@@ -10,7 +10,6 @@ The package is an extra: nothing imports it unless this front is asked for.
 import threading
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from importlib.util import find_spec
 from typing import Any, Final, TypeAlias
 
@@ -18,11 +17,11 @@ from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
 from iyscheck.errors import OverloadedError, SettingsError
-from iyscheck.server.calls import SERVICE, Arriving, Calls
+from iyscheck.server.calls import SERVICE, Arriving, Calls, Gathered
 from iyscheck.server.fronts.native_health import Watchers
 from iyscheck.server.gate import NOTHING, Presented, only_key
 from iyscheck.server.refusals import Code, Refusal
-from iyscheck.server.threads import start
+from iyscheck.server.threads import Pool, start
 
 NAME: Final = "native"
 """What metrics and GetServerInfo call it."""
@@ -75,7 +74,7 @@ class NativeFront:
         address: str,
         calls: Calls,
         status: Status,
-        unary_pool: ThreadPoolExecutor,
+        unary_pool: Pool,
         *,
         most_bytes: int,
         shares_port: bool,
@@ -164,14 +163,21 @@ class NativeFront:
                 self._watchers.open(call_id, data)
             else:
                 self._ask_alone(_ALONE[method - _HEALTH_WATCH - 1], call_id, data, details)
+        taken_s = time.perf_counter()
         for at in range(0, min(len(checks), MOST_WAITING), _AT_ONCE):
-            self._check(checks[at : min(at + _AT_ONCE, MOST_WAITING)])
+            self._check(checks[at : min(at + _AT_ONCE, MOST_WAITING)], taken_s)
         for call_id, _, _ in checks[MOST_WAITING:]:
             self._fail(call_id, self._calls.refused("Check", _overloaded()))
 
-    def _check(self, checks: Sequence[tuple[int, bytes, _Details]]) -> None:
-        presented = [self._presented(details) for _, _, details in checks]
-        outcomes = self._calls.gathered([data for _, data, _ in checks], presented)
+    def _check(self, checks: Sequence[tuple[int, bytes, _Details]], taken_s: float) -> None:
+        """Answer checks that were taken up at a time, on the clock of `perf_counter`."""
+        gathered = Gathered(
+            data=[data for _, data, _ in checks],
+            presented=[self._presented(details) for _, _, details in checks],
+            remaining_s=[details[2] for _, _, details in checks],
+            waited_s=time.perf_counter() - taken_s,
+        )
+        outcomes = self._calls.gathered(gathered)
         respond = self._transport.respond
         for (call_id, data, details), outcome in zip(checks, outcomes, strict=True):
             if isinstance(outcome, bytes):
@@ -189,10 +195,13 @@ class NativeFront:
         if is_refused:
             self._fail(call_id, self._calls.refused(name, _overloaded()))
         else:
-            arriving = Arriving(time_remaining=_until(details[2]), presented=self._presented(details))
-            self._pool.submit(self._answer, name, call_id, data, arriving)
+            self._pool.submit(self._answer, name, call_id, data, _until(details[2]), self._presented(details))
 
-    def _answer(self, name: str, call_id: int, data: bytes, arriving: Arriving) -> None:
+    def _answer(
+        self, name: str, call_id: int, data: bytes, time_remaining: Callable[[], float | None], presented: Presented
+    ) -> None:
+        waited_s = self._pool.of_thread.waited_s
+        arriving = Arriving(time_remaining=time_remaining, presented=presented, waited_s=waited_s)
         try:
             self._transport.respond(call_id, self._calls.unary[name](data, arriving))
         except Refusal as refusal:

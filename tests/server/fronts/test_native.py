@@ -22,7 +22,7 @@ from iyscheck.consent import Channel, MessageClass, RecipientType, Status
 from iyscheck.engine import Engine, answers
 from iyscheck.errors import SettingsError
 from iyscheck.question import MAX_MESSAGE_BYTES, Context, Question
-from iyscheck.server.calls import SERVICE, Arriving, Calls
+from iyscheck.server.calls import SERVICE, Arriving, Calls, Gathered
 from iyscheck.server.fronts import native, native_health
 from iyscheck.server.gate import NOTHING, Gate
 from iyscheck.server.handlers import CheckHandlers
@@ -114,6 +114,11 @@ def told(outcome: bytes | Refusal | None) -> object:
     return outcome
 
 
+def gathered(data: list[bytes]) -> Gathered:
+    """Say what a front knows of calls without deadlines, whose callers show nothing."""
+    return Gathered(data=data, presented=[NOTHING] * len(data), remaining_s=[None] * len(data))
+
+
 def alone(calls: Calls, data: bytes) -> object:
     """Ask as the gRPC front does."""
     try:
@@ -135,7 +140,7 @@ class TestGathered:
             for module in (answers, sys.modules["iyscheck.engine.singles"]):
                 patch.setattr(module, "new_decision_id", lambda: "-" * 36, raising=False)
             each = [alone(calls, data) for data in batch]
-            together = calls.of("together").gathered(batch, [NOTHING] * len(batch))
+            together = calls.of("together").gathered(gathered(batch))
             again = [
                 alone(calls, data) if outcome is None else told(outcome)
                 for data, outcome in zip(batch, together, strict=True)
@@ -162,7 +167,7 @@ class TestGathered:
                 wire.check_request(Question(context=context, address=recipient)).SerializeToString()
                 for context, recipient in ((CONTEXT, CONSENTED), (CONTEXT, REFUSED), (exempt, REFUSED))
             ]
-            found = [told(outcome) for outcome in calls.of("x").gathered(asked, [NOTHING] * 3)]
+            found = [told(outcome) for outcome in calls.of("x").gathered(gathered(asked))]
 
         kinds = [outcome[0].name if isinstance(outcome, tuple) else "OK" for outcome in found]
         assert kinds == ["OK", "DATA_LOSS", "OK"]
