@@ -287,7 +287,8 @@ class TestRefusals:
         def fail(*_: object, **__: object) -> None:
             raise ValueError(CONSENTED)
 
-        monkeypatch.setattr(served.server.engine, "check", fail)
+        for asks in ("check", "check_each"):
+            monkeypatch.setattr(served.server.engine, asks, fail)
 
         with pytest.raises(grpc.RpcError) as caught:
             served.stub.Check(wire.check_request(QUESTIONS["consented"][0]), timeout=5)
