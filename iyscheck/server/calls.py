@@ -7,7 +7,6 @@ transport that parsed them itself would answer damaged ones in words of its own.
 
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final, Protocol, TypeAlias
@@ -216,7 +215,8 @@ class Calls:
             outcomes: list[bytes | Refusal | None] = [None] * len(calls.data)
             admissions: list[Admission] = []
             places: list[int] = []
-            codes: Counter[Code] = Counter()
+            codes: dict[Code, int] = {}
+            answers = 0
             late = calls.waited_s > STANDING_S
             for place, presented in enumerate(calls.presented):
                 admission = None
@@ -227,7 +227,7 @@ class Calls:
                     admission.ensure_call(name)
                 except Exception as error:  # noqa: BLE001 - whatever it is, it is the end of this call alone
                     outcomes[place] = refusal = self._refusal(error, method, admission)
-                    codes[refusal.code] += 1
+                    codes[refusal.code] = codes.get(refusal.code, 0) + 1
                 else:
                     admissions.append(admission)
                     places.append(place)
@@ -235,15 +235,17 @@ class Calls:
             for place, admission, outcome in zip(places, admissions, handle(data, admissions), strict=True):
                 if isinstance(outcome, bytes):
                     outcomes[place] = outcome
-                    codes[Code.OK] += 1
+                    answers += 1
                 elif outcome is not None:
                     outcomes[place] = refusal = self._refusal(outcome, method, admission)
-                    codes[refusal.code] += 1
+                    codes[refusal.code] = codes.get(refusal.code, 0) + 1
             shedding.took(time.perf_counter() - started)
-            counted = codes.total()
+            if answers:
+                codes[Code.OK] = answers
+            counted = sum(codes.values())
             metrics.started.inc(counted)
             metrics.received.inc(counted)
-            metrics.sent.inc(codes[Code.OK])
+            metrics.sent.inc(answers)
             metrics.handled_together(codes, time.perf_counter() - started)
             return outcomes
 

@@ -11,7 +11,7 @@ from iyscheck.keys import KEY_ID_BYTES, TOKEN_BYTES
 from iyscheck.question import Answer, Context, Envelope, Evidence, Question
 from iyscheck.v1 import consent_check_pb2 as v1
 from iyscheck.wire.answers import write_envelope
-from iyscheck.wire.fields import parse
+from iyscheck.wire.fields import parse, whole_and_nanos
 from iyscheck.wire.requests import client_reference_of, question_of
 
 MOST_KNOWN: Final = 4_096
@@ -111,7 +111,8 @@ class AnswerWriter:
             for message_class in MessageClass
             for reason in Reason
         }
-        self._envelopes: dict[tuple[object, int | None, float], bytes] = {}
+        self._envelopes: dict[tuple[object, int | None], bytes] = {}
+        self._moments: dict[float, bytes] = {}
         self._sources: dict[str, bytes] = {}
 
     def write(self, answer: Answer, reference: str) -> bytes:
@@ -145,18 +146,22 @@ class AnswerWriter:
         return written
 
     def _envelope(self, envelope: Envelope) -> bytes:
-        shared = (envelope.position, envelope.as_of, envelope.valid_until)
-        begun = self._envelopes.get(shared)
+        shared, valid_until = (envelope.position, envelope.as_of), envelope.valid_until
+        begun, until = self._envelopes.get(shared), self._moments.get(valid_until)
         if begun is None:
             message = v1.Envelope()
             write_envelope(message, envelope)
-            message.ClearField("decision_id")
-            message.ClearField("policy_id")
+            for field in ("valid_until", "decision_id", "policy_id"):
+                message.ClearField(field)
             if len(self._envelopes) >= _MOST_PARTS:
                 self._envelopes.clear()
             begun = self._envelopes[shared] = message.SerializeToString()
+        if until is None:
+            if len(self._moments) >= _MOST_PARTS:
+                self._moments.clear()
+            until = self._moments[valid_until] = _sized(b"\x1a", _moment(valid_until))
         decision_id, policy_id = envelope.decision_id, envelope.policy_id
-        return begun + f"\x22{chr(len(decision_id))}{decision_id}\x2a{chr(len(policy_id))}{policy_id}".encode()
+        return begun + until + f"\x22{chr(len(decision_id))}{decision_id}\x2a{chr(len(policy_id))}{policy_id}".encode()
 
 
 def _reference(data: bytes, at: int) -> str | None:
@@ -182,14 +187,23 @@ def _head(reason: Reason, message_class: MessageClass) -> bytes:
     return message.SerializeToString()
 
 
+def _moment(seconds: float) -> bytes:
+    """Write seconds since 1970 UTC as a Timestamp."""
+    whole, nanos = whole_and_nanos(seconds)
+    return (b"\x08" + _number(whole) if whole else b"") + (b"\x10" + _number(nanos) if nanos else b"")
+
+
 def _sized(tag: bytes, content: bytes) -> bytes:
     """Write a field of bytes."""
     size = len(content)
-    if size < _SHORT:
-        return tag + bytes((size,)) + content
-    length = bytearray()
-    while size >= _SHORT:
-        length.append(size & 0x7F | _MORE)
-        size >>= 7
-    length.append(size)
-    return tag + length + content
+    return tag + (bytes((size,)) if size < _SHORT else _number(size)) + content
+
+
+def _number(number: int) -> bytes:
+    """Write a number that is not negative, seven bits a byte, the lowest ones first."""
+    written = bytearray()
+    while number >= _SHORT:
+        written.append(number & 0x7F | _MORE)
+        number >>= 7
+    written.append(number)
+    return bytes(written)

@@ -173,7 +173,7 @@ class NativeFront:
         """Answer checks that were taken up at a time, on the clock of `perf_counter`."""
         gathered = Gathered(
             data=[data for _, data, _ in checks],
-            presented=[self._presented(details) for _, _, details in checks],
+            presented=[self._presented(details) for _, _, details in checks] if self._asks else [NOTHING] * len(checks),
             remaining_s=[details[2] for _, _, details in checks],
             waited_s=time.perf_counter() - taken_s,
         )
