@@ -4,14 +4,24 @@ import socket
 import ssl
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from socketserver import TCPServer, ThreadingMixIn
+from typing import Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
+MOST_SCRAPES: Final = 16
+"""Connections at once, each with a thread. Beyond them a connection is ended at once."""
+SILENT_S: Final = 10.0
+"""How long a connection may say nothing, or take nothing."""
+
 
 class _Server(ThreadingMixIn, WSGIServer):
-    """A thread for each scrape. It never asks for its own name: a resolver that is not there takes ten seconds."""
+    """A thread for each scrape, up to a limit.
+
+    It never asks for its own name: a resolver that is not there takes ten seconds.
+    """
 
     daemon_threads = True
 
@@ -22,6 +32,30 @@ class _Server(ThreadingMixIn, WSGIServer):
         self.setup_environ()
 
     secure: Callable[[], ssl.SSLContext] | None = None
+    _places: threading.BoundedSemaphore
+
+    def server_activate(self) -> None:
+        """Listen."""
+        self._places = threading.BoundedSemaphore(MOST_SCRAPES)
+        super().server_activate()
+
+    def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - the library's types
+        """Give a connection a thread, if there is one left."""
+        if not self._places.acquire(blocking=False):
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except BaseException:
+            self._places.release()
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - the same
+        """Answer one connection."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._places.release()
 
     def get_request(self) -> tuple[socket.socket, object]:
         """Take a connection, encrypted where it should be; its thread shakes hands, so that nobody waits for that."""
@@ -36,7 +70,14 @@ class _ServerOf6(_Server):
 
 
 class _Silent(WSGIRequestHandler):
-    """Logs no scrapes."""
+    """Logs no scrapes, and does not wait for ever for one."""
+
+    timeout = SILENT_S
+
+    def handle(self) -> None:
+        """Answer one request; who says none in time is nobody's error."""
+        with suppress(TimeoutError):
+            super().handle()
 
     def log_message(self, *_: object) -> None:
         """Do nothing."""

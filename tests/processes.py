@@ -74,7 +74,7 @@ class Site:
         with log.open("w") as stderr:
             process = subprocess.Popen(command, stderr=stderr, stdout=stderr)
         try:
-            yield _ready(process, log)
+            yield self.ready(process, log)
             process.send_signal(signal.SIGTERM)
             assert process.wait(START_S) == 0, log.read_text()
         finally:
@@ -82,13 +82,13 @@ class Site:
             process.wait()
             self.printed.append(log.read_text())
 
-
-def _ready(process: subprocess.Popen[bytes], log: Path) -> dict[str, str]:
-    deadline = time.monotonic() + START_S
-    while time.monotonic() < deadline and process.poll() is None:
-        for line in log.read_text().splitlines():
-            if '"event": "serving"' in line:
-                said: dict[str, str] = json.loads(line)
-                return said
-        time.sleep(0.05)
-    raise AssertionError(log.read_text())
+    def ready(self, process: "subprocess.Popen[bytes]", log: Path) -> dict[str, str]:
+        """Wait until a server says that it serves; gives what it says."""
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline and process.poll() is None:
+            for line in log.read_text().splitlines():
+                if '"event": "serving"' in line:
+                    said: dict[str, str] = json.loads(line)
+                    return said
+            time.sleep(0.05)
+        raise AssertionError(log.read_text())

@@ -1,10 +1,12 @@
 import socket
 import urllib.request
+from collections.abc import Iterator
 
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
 
-from iyscheck.exposition import serve_metrics
+from iyscheck import exposition
+from iyscheck.exposition import MOST_SCRAPES, serve_metrics
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::1", "localhost"])  # noqa: S104 - for a moment
@@ -28,3 +30,44 @@ def test_no_name(monkeypatch: pytest.MonkeyPatch, host: str) -> None:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@pytest.fixture(name="port")
+def _port() -> Iterator[int]:
+    """A port with metrics."""
+    server, thread = serve_metrics(CollectorRegistry(), "127.0.0.1", 0)
+    yield server.server_port
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def connected(port: int) -> socket.socket:
+    """Connect, and say nothing."""
+    return socket.create_connection(("127.0.0.1", port), timeout=30)
+
+
+def test_silent(monkeypatch: pytest.MonkeyPatch, port: int, capfd: pytest.CaptureFixture[str]) -> None:
+    """Who says nothing, or half of a request, is hung up on, and that is no error."""
+    monkeypatch.setattr(exposition._Silent, "timeout", 0.2)
+    with connected(port) as nothing, connected(port) as half:
+        half.sendall(b"GET /metr")
+
+        assert nothing.recv(1) == b""
+        assert half.recv(1) == b""
+
+    assert capfd.readouterr().err == ""
+
+
+def test_many_silent(port: int) -> None:
+    """Silent connections take a bounded number of threads. One more is ended at once, and a place comes back."""
+    open_ones = [connected(port) for _ in range(MOST_SCRAPES)]
+    with connected(port) as one_more:
+        assert one_more.recv(1) == b""
+    for each in open_ones:
+        each.close()
+    while True:  # until one of their threads has seen that
+        with connected(port) as scrape:
+            scrape.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            if scrape.recv(100).startswith(b"HTTP/1.0 200 OK"):
+                break

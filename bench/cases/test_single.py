@@ -27,6 +27,7 @@ from iyscheck.server.handlers import CheckHandlers
 from iyscheck.server.log import open_log
 from iyscheck.server.metrics import Metrics
 from iyscheck.server.threads import Pool
+from iyscheck.server.unread import Unread
 
 if TYPE_CHECKING:
     import grpc
@@ -101,7 +102,8 @@ def test_served(
     metrics = Metrics()
     handlers = CheckHandlers(engine, metrics.decisions, max_waiters=1)
     calls = Calls(handlers, metrics, open_log("error", io.StringIO()), Gate(), max_streams=1)
-    service = grpc_front.service(calls, Pool(1, "check"))
+    unread = Unread(metrics.ended, most_s=30.0, most_bytes=2**27)
+    service = grpc_front.service(calls, Pool(1, "check"), unread)
     handler = cast("grpc.RpcMethodHandler[bytes, bytes]", service.service(cast("grpc.HandlerCallDetails", _Call())))
     check, context = handler.unary_unary, cast("grpc.ServicerContext", _Call())
     requests = [wire.check_request(question).SerializeToString() for question in questions(form, keys[1], 1.0)]
@@ -125,3 +127,11 @@ class _Call:
     def time_remaining(self) -> float:
         """As long as anybody could wait."""
         return 60.0
+
+    def cancel(self) -> bool:
+        """End nothing."""
+        return False
+
+    def add_callback(self, _: object) -> bool:
+        """The call is over at once."""
+        return False

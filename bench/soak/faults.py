@@ -194,6 +194,8 @@ KINDS: Final[Mapping[str, Kind]] = {
     "flood of resets": Kind(act=_hostile("resets"), weight=2, hold_s=(3.0, 10.0), floods=True),
     "garbage on the port": Kind(act=_hostile("garbage"), hold_s=(2.0, 6.0), gentle=True),
     "clients that never read": Kind(act=_hostile("silent"), hold_s=(4.0, 10.0), gentle=True),
+    "watchers that never read": Kind(act=_hostile("deaf"), hold_s=(4.0, 10.0), gentle=True),
+    "calls without a request": Kind(act=_hostile("mute"), hold_s=(4.0, 10.0), gentle=True),
 }
 
 

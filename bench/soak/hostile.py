@@ -14,7 +14,11 @@ from typing import Final
 
 _PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _RESET, _SETTINGS = 0, 1, 3, 4
-_END_HEADERS: Final = 4
+_END_STREAM, _END_HEADERS = 1, 4
+_NO_WINDOW: Final = b"\0\x04\0\0\0\0"
+"""The setting by which no message has room on any stream."""
+_HEALTH: Final = "grpc.health.v1.Health"
+_WATCHES_EACH: Final = 30
 _CANCEL: Final = b"\0\0\0\x08"
 _SILENT: Final = 20
 _REQUESTS_EACH: Final = 40
@@ -25,8 +29,8 @@ def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
     return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
 
 
-def _headers(stream: int, method: str) -> bytes:
-    fields = {":method": "POST", ":scheme": "http", ":path": f"/iyscheck.v1.ConsentCheckService/{method}"}
+def _headers(stream: int, method: str, service: str = "iyscheck.v1.ConsentCheckService") -> bytes:
+    fields = {":method": "POST", ":scheme": "http", ":path": f"/{service}/{method}"}
     fields |= {":authority": "x", "content-type": "application/grpc", "te": "trailers"}
     block = b"".join(
         b"\0" + bytes([len(name)]) + name.encode() + bytes([len(value)]) + value.encode()
@@ -98,7 +102,45 @@ def silent(target: str, until: float) -> None:
         time.sleep(max(until - time.monotonic(), 0))
 
 
-KINDS: Final[Mapping[str, Callable[[str, float], None]]] = {"resets": resets, "garbage": garbage, "silent": silent}
+def deaf(target: str, until: float) -> None:
+    """Watch the health many times, with a window in which no status has room."""
+    with ExitStack() as open_ones:
+        for _ in range(_SILENT):
+            with suppress(OSError):
+                open_ones.enter_context(deaf_watchers(target, _WATCHES_EACH))
+        time.sleep(max(until - time.monotonic(), 0))
+
+
+def deaf_watchers(target: str, count: int) -> socket.socket:
+    """Open watches on a connection that leaves no room for what they are told."""
+    connection = _connected(target)
+    connection.sendall(_PREFACE + _frame(_SETTINGS, 0, 0, _NO_WINDOW))
+    for stream in range(1, 2 * count, 2):
+        asked = _frame(_DATA, _END_STREAM, stream, bytes(5))
+        connection.sendall(_headers(stream, "Watch", _HEALTH) + asked)
+    return connection
+
+
+def mute(target: str, until: float) -> None:
+    """Open calls of all kinds that take one request, and send none."""
+    methods = [(method, "iyscheck.v1.ConsentCheckService") for method in ("Check", "BatchCheck", "GetServerInfo")]
+    methods += [(method, _HEALTH) for method in ("Check", "Watch", "List")]
+    with ExitStack() as open_ones:
+        for _ in range(_SILENT):
+            with suppress(OSError):
+                connection = open_ones.enter_context(_connected(target))
+                calls = [_headers(stream, *methods[stream // 2 % len(methods)]) for stream in range(1, 61, 2)]
+                connection.sendall(_PREFACE + _frame(_SETTINGS, 0, 0, b"") + b"".join(calls))
+        time.sleep(max(until - time.monotonic(), 0))
+
+
+KINDS: Final[Mapping[str, Callable[[str, float], None]]] = {
+    "resets": resets,
+    "garbage": garbage,
+    "silent": silent,
+    "deaf": deaf,
+    "mute": mute,
+}
 
 
 def main(arguments: list[str]) -> None:

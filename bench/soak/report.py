@@ -52,6 +52,7 @@ def summary(soak: Soak, console: Console) -> None:
     tally = soak.tally
     told = [
         f"{tally.checks.total():,} checks, {tally.wrongs.total()} wrong answers, {len(tally.late)} late calls",
+        f"{tally.told:,} statuses told to watchers",
         f"{soak.feeder.loads:,} loads of {soak.model.rows:,} rows, {soak.feeder.resumed} of them resumed in the middle",
         "errors: " + (", ".join(f"{code} {count:,}" for code, count in tally.errors.most_common()) or "none"),
         *(f"the server ended by itself: {how}, {count} times" for how, count in soak.server.ends.items()),
@@ -91,6 +92,7 @@ def as_json(soak: Soak, seconds: float) -> dict[str, Any]:
         "wrong": dict(tally.wrongs),
         "wrong_answers": [asdict(each) for each in tally.wrong],
         "late": tally.late,
+        "told_to_watchers": tally.told,
         "loads": soak.feeder.loads,
         "resumed": soak.feeder.resumed,
         "rows": soak.model.rows,

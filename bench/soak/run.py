@@ -19,6 +19,7 @@ from bench.soak.model import Model
 from bench.soak.server import WORKERS, Server
 from bench.soak.site import Site
 from bench.soak.tally import WRONG_YES, Tally
+from bench.soak.watchers import Watchers
 from bench.soak.world import CONSENTS, World
 from iyscheck.keys import AddressKey
 
@@ -31,6 +32,7 @@ machine."""
 _SAMPLES_S: Final = 1.0
 _LOOK_S: Final = 0.2
 _START_S: Final = 120.0
+_FORGET_S: Final = 20.0
 
 
 @dataclass(slots=True)
@@ -70,6 +72,8 @@ class Soak:
     failure: str = ""
     exit_code: int | None = None
     """With what the server ended when it was told to."""
+    watchers_left: int = 0
+    """Watchers that the server counted when all had left."""
     model: Model = field(default_factory=Model)
     tally: Tally = field(init=False)
     server: Server = field(init=False)
@@ -97,6 +101,7 @@ class Soak:
         callers = Callers(
             target=self.server.target, world=self._world, tally=self.tally, address_key=address_key, seed=self.seed
         )
+        watchers = Watchers(target=self.server.target, tally=self.tally, seed=self.seed)
         try:
             self.feeder.first()
             self._start()
@@ -104,6 +109,7 @@ class Soak:
             for work in (self._sample, self._report, lambda: self.server.keep(self._over)):
                 threading.Thread(target=work, daemon=True).start()
             callers.start()
+            watchers.start()
             self.feeder.start()
             self.tally.silence()
             self._fault_after_fault()
@@ -115,6 +121,8 @@ class Soak:
             self._over.set()
             self.feeder.stop()
             callers.stop()
+            watchers.stop()
+            self.watchers_left = self._watchers_left()
             self.exit_code = self.server.end()
             self.tally.overdue()
 
@@ -129,9 +137,17 @@ class Soak:
         found += [f"failed: {text}" for text in self.tally.failed]
         found += [f"not flat: {each.what}" for each in self.growths() if each.holds is False]
         found += [self.failure] if self.failure else []
+        found += [f"{self.watchers_left} watchers are left"] if self.watchers_left else []
         found += ["nothing was checked"] if not self.tally.checks else []
         found += [f"the server ended with {self.exit_code}"] if self.exit_code else []
         return found
+
+    def _watchers_left(self) -> int:
+        """Count the watchers that the server does not forget; none if it cannot tell."""
+        until = time.monotonic() + _FORGET_S
+        while (left := self.server.watchers() or 0) and time.monotonic() < until:
+            time.sleep(_LOOK_S)
+        return left
 
     def _start(self) -> None:
         """Start the server. Raises HopelessError with what it says, if it ends instead."""

@@ -20,6 +20,7 @@ _AGAIN_S: Final = 1.0
 _END_S: Final = 60.0
 _METRICS_S: Final = 5.0
 _SERVING: Final = re.compile(rb'^consent_workers\{state="serving"\} (\S+)$', re.MULTILINE)
+_WATCHERS: Final = re.compile(rb"^consent_health_watchers (\S+)$", re.MULTILINE)
 _READER: Final = "import sys\nwhile sys.stdin.buffer.readline(): pass"
 
 
@@ -107,12 +108,19 @@ class Server:
 
     def serving(self) -> int:
         """Count the workers that serve, as the supervisor tells in its metrics; 0 if it does not."""
+        return self._figure(_SERVING) or 0
+
+    def watchers(self) -> int | None:
+        """Count the watchers of the health over all workers; None if nobody tells."""
+        return self._figure(_WATCHERS)
+
+    def _figure(self, line: re.Pattern[bytes]) -> int | None:
         connection = http.client.HTTPConnection("127.0.0.1", self.metrics_port, timeout=_METRICS_S)
         with closing(connection), suppress(OSError, http.client.HTTPException):
             connection.request("GET", "/metrics")
-            found = _SERVING.search(connection.getresponse().read())
-            return int(float(found[1])) if found else 0
-        return 0
+            found = line.search(connection.getresponse().read())
+            return int(float(found[1])) if found else None
+        return None
 
     def kill(self) -> None:
         """Kill the supervisor; its workers have to notice."""

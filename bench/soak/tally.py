@@ -61,6 +61,8 @@ class Tally:
     errors: Counter[str] = field(default_factory=Counter)
     wrongs: Counter[str] = field(default_factory=Counter)
     wrong: list[Wrong] = field(default_factory=list)
+    told: int = 0
+    """Statuses that watchers of the health were told."""
     late: list[str] = field(default_factory=list)
     """Calls that did not end within their deadline."""
     failed: list[str] = field(default_factory=list)
@@ -100,6 +102,11 @@ class Tally:
             for number in found:
                 del self._open[number]
         return len(found)
+
+    def heard(self) -> None:
+        """Count a status that a watcher was told."""
+        with self._lock:
+            self.told += 1
 
     def refused(self, caller: str, reason: str) -> None:
         """Count a question that was not answered, though its batch was."""

@@ -56,7 +56,9 @@ def _message_class(text: str) -> MessageClass:
     return _member(MessageClass, text)
 
 
-Server = Annotated[str, typer.Option("--server", envvar="IYSCHECK_SERVER", metavar="HOST:PORT", help="Whom to ask.")]
+Server = Annotated[
+    str, typer.Option("--server", envvar="IYSCHECK_SERVER", metavar="ADDRESS", help="HOST:PORT or unix:PATH.")
+]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, also for errors.")]
 Timeout = Annotated[
     float,

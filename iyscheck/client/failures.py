@@ -25,6 +25,7 @@ HANDSHAKE: Final = "HANDSHAKE_FAILED"
 ARRIVAL_S: Final = 1.0
 _PAUSE_S: Final = 0.1
 _FAILED_WRITE: Final = "Internal error from Core"
+_NOT_PERMITTED: Final = "error: Permission denied"
 _STATUS_KEY: Final = "grpc-status-details-bin"
 
 _HANDSHAKES: Final[dict[str, tuple[str, str]]] = {
@@ -137,6 +138,12 @@ def failure(error: grpc.RpcError, *, target: str, timeout_s: float) -> ServiceEr
         for sign, (sentence, fix) in _HANDSHAKES.items():
             if sign in (error.details() or ""):
                 return kind(sentence.format(target=target), code=HANDSHAKE, fix=fix)
+        if _NOT_PERMITTED in (error.details() or ""):
+            return kind(
+                f"This user may not open {target}.",
+                code=status.name,
+                fix="Give it the group of the socket's file, or run as the server's user.",
+            )
     return _unexplained(status, kind, target=target, timeout_s=timeout_s)
 
 

@@ -30,8 +30,22 @@ class Tls:
             )
 
     def credentials(self) -> grpc.ChannelCredentials:
-        """Read the files. Raises SettingsError."""
+        """Read the files. Raises SettingsError, which names the one that is not what it should be.
+
+        gRPC says of such a file only that it cannot connect.
+        """
+        self._ensure_right()
         return grpc.ssl_channel_credentials(_read("ca", self.ca), _read("key", self.key), _read("cert", self.cert))
+
+    def _ensure_right(self) -> None:
+        from iyscheck.certificates import certificates_in, chain_in, ensure_pair, key_in
+
+        if self.ca is not None:
+            certificates_in("tls.ca", Path(self.ca))
+        if self.cert is not None and self.key is not None:
+            cert, key = Path(self.cert), Path(self.key)
+            leaf = chain_in("tls.cert", cert, "client's")[0]
+            ensure_pair("tls.key", key, key_in("tls.key", key, _read("key", key) or b""), cert, leaf)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +59,7 @@ class Route:
 
     def __post_init__(self) -> None:
         if not self.target.strip():
-            raise SettingsError("target", "is empty.", fix="Name the server as HOST:PORT.")
+            raise SettingsError("target", "is empty.", fix="Name the server as HOST:PORT or unix:PATH.")
         if self.api_key is not None and not (self.api_key.isascii() and self.api_key.isprintable() and self.api_key):
             raise SettingsError(
                 "api_key", "holds what no key can.", fix="It is one line, as `iyscheck callers new-key` printed it."

@@ -57,6 +57,8 @@ engine does not know it does not permit: an error is an error, never an answer.
   column was asked.
 - **Closing**: leave the `with` block, or call `close`: checks that run in other threads end as they would, later ones
   raise StoreClosedError. Exempt messages are permitted all the same. An engine that nobody closes harms nothing.
+- **Crashes**: a core dump of your process holds the keys. The server's processes leave none; an engine changes no
+  limit of its host, so set yours if others can read its dumps.
 - **Needs**: leave to read `data.mdb` and to write `lock.mdb`, by the user who asks. On a volume mounted read-only
   LMDB would read without telling the loader, which then reuses what is being read; so it is refused. Never open or
   copy the files of a store inside the process that has it open: closing them would drop LMDB's locks.

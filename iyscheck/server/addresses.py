@@ -26,7 +26,7 @@ def host_and_port(text: str) -> str:
 
 def addresses(given: object, field: str = "listen") -> tuple[str, ...]:
     """Read one text or several, each with one address or several between commas. Raises ValueError, SettingsError."""
-    texts = [given] if isinstance(given, str) else given
+    texts = [given] if isinstance(given, str) else given or [""]
     if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
         raise ValueError("is not a text, or several")
     found = tuple(_address(each.strip(), field) for text in texts for each in text.split(","))

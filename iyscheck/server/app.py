@@ -26,10 +26,12 @@ from iyscheck.keys import AddressKey, StoreKey
 from iyscheck.log import STANDARD_ERROR, LogLines
 from iyscheck.question import MAX_MESSAGE_BYTES
 from iyscheck.server.addresses import is_unix
+from iyscheck.server.bounds import BOUNDS, Bounds, milliseconds, room_for
 from iyscheck.server.calls import SERVICE, Calls
 from iyscheck.server.fronts import grpc as grpc_front
 from iyscheck.server.fronts import native as native_front
-from iyscheck.server.fronts.health import MAX_WATCHERS, Health
+from iyscheck.server.fronts.health import Health
+from iyscheck.server.fronts.requests import Requests
 from iyscheck.server.gate import CallersState, Gate
 from iyscheck.server.handlers import CheckHandlers
 from iyscheck.server.log import open_log
@@ -38,9 +40,10 @@ from iyscheck.server.refusals import our_frames
 from iyscheck.server.settings import Settings
 from iyscheck.server.threads import no_threads, start, started_pool
 from iyscheck.server.tls import Certificates, CertificateState
+from iyscheck.server.unread import Unread
 
 _REFLECTION_STREAMS: Final = 2
-_HEALTH_WORKERS: Final = 2
+_HEALTH_THREADS: Final = 2  # of their own, beside those; watchers need none once they are there
 _QUEUED_CALLS: Final = 1_000  # beyond this many calls without a thread, gRPC refuses at once
 _WAITING_CALLS: Final = 6_000
 _MOST_WAITING_CALLS: Final = 8_000  # each takes some 25 KB: whoever opens calls and resets them at once takes 200 MB
@@ -59,10 +62,17 @@ OPTIONS: Final = (
     # by `maximum_concurrent_rpcs`, which clients understand better: high enough for all but attacks.
     ("grpc.server.max_pending_requests", _WAITING_CALLS),
     ("grpc.server.max_pending_requests_hard_limit", _MOST_WAITING_CALLS),
+    # Calls that are opened and reset at once, by the ten thousand: a PING of ours follows each reset, and of each
+    # connection few calls are taken up before others have their turn.
+    ("grpc.http2.ping_on_rst_stream_percent", 100),
+    ("grpc.http2.max_requests_per_read", 4),
     ("grpc.so_reuseport", 0),  # two servers on one port would share calls without anybody noticing; see `port`
-    ("grpc.max_connection_age_ms", 600_000),  # else connection balancers pin clients to old servers
-    ("grpc.max_connection_age_grace_ms", 300_000),
-    ("grpc.http2.min_recv_ping_interval_without_data_ms", 20_000),
+    # Four kilobytes can be made of four megabytes of zeros, and the thread that polls all sockets would unpack them.
+    # Tokens do not get smaller anyway. What is packed is refused with UNIMPLEMENTED.
+    ("grpc.compression_enabled_algorithms_bitset", 1),
+    # None is counted: a client that sends too many is told so and dropped, but of what has come of it each further PING
+    # is then refused for itself. 200,000 in one piece kept everybody waiting for seconds; answered they take 0.4 s.
+    ("grpc.http2.max_ping_strikes", 0),
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.keepalive_time_ms", 60_000),  # finds dead clients, whose streams hold threads
     ("grpc.keepalive_timeout_ms", 20_000),
@@ -70,11 +80,11 @@ OPTIONS: Final = (
 
 
 def pool_size(unary_workers: int, max_streams: int) -> int:
-    """Count the threads of a server.
+    """Count the threads of gRPC's common pool.
 
     A stream holds its thread for as long as it is open: unary calls need threads beside all of them.
     """
-    return unary_workers + max_streams + _REFLECTION_STREAMS + MAX_WATCHERS + _HEALTH_WORKERS
+    return unary_workers + max_streams + _REFLECTION_STREAMS
 
 
 class Server:
@@ -90,6 +100,7 @@ class Server:
         metrics: Metrics,
         gate: Gate,
         shares_port: bool,
+        bounds: Bounds,
     ) -> None:
         self.settings = settings
         self.engine = engine
@@ -101,9 +112,12 @@ class Server:
         self._certificates = open_certificates(settings, log)
         self._samples = True
         self._metrics = metrics
-        self._health = Health(engine, self._metrics.refresh_seconds, log)
+        self._health = Health(engine, metrics.refresh_seconds, log, metrics.watchers.set)
+        self._requests = Requests(metrics.given_up, log)
+        self._health.beside.append(self._requests.end_late)
+        self._unread = Unread(metrics.ended, most_s=bounds.unread_s, most_bytes=bounds.unread_bytes)
         self._native: native_front.NativeFront | None = None
-        self._grpc = self._build(shares_port=shares_port)
+        self._grpc = self._build(bounds, shares_port=shares_port)
 
     @classmethod
     def start(
@@ -116,6 +130,7 @@ class Server:
         own: str = "",
         rates: Path | None = None,
         lost_lines: Callable[[], int] = lambda: 0,
+        bounds: Bounds = BOUNDS,
     ) -> Self:
         """Open keys, callers and store, and serve. Raises KeyFileError, CallersFileError, StoreError, SettingsError.
 
@@ -131,8 +146,12 @@ class Server:
             log = log or open_log(settings.log_level, LogLines(STANDARD_ERROR))
             metrics = Metrics(lost_lines)
             gate = open_gate(settings, rates, metrics, parts, own=own or None)
-            server = cls(settings, engine, log, parts, metrics=metrics, gate=gate, shares_port=bool(control))
+            server = cls(
+                settings, engine, log, parts, metrics=metrics, gate=gate, shares_port=bool(control), bounds=bounds
+            )
             parts.callback(server._health.stop)
+            parts.callback(server._unread.stop)
+            start(server._unread.thread)
             server._handlers.rehearse()
             # Last of all: from here on the kernel gives us connections, which should not have to wait.
             server.address = server.listen(sockets)
@@ -165,6 +184,7 @@ class Server:
         """Say NOT_SERVING, take no new calls, give those that run `grace_s` seconds, and close everything."""
         self._health.drain()
         time.sleep(min(_NOTICE_S, _NOTICE_SHARE * grace_s))
+        self._health.end_watches()
         try:
             ended = self._grpc.stop(grace_s)
         except RuntimeError:  # gRPC starts a thread that waits for the grace to end, and there is none
@@ -191,7 +211,7 @@ class Server:
         """Say where the server listens and how fresh its store is."""
         return description(self.engine, self.address, self.native_address, self.metrics_address)
 
-    def _build(self, *, shares_port: bool) -> grpc.Server:
+    def _build(self, bounds: Bounds, *, shares_port: bool) -> grpc.Server:
         settings, metrics = self.settings, self._metrics
         threads = pool_size(settings.unary_workers, settings.max_streams)
         pool = self._parts.enter_context(started_pool(threads, "rpc", yielding=_YIELDING))
@@ -200,7 +220,7 @@ class Server:
             # What one connection has open beyond that waits in its client, where it costs us nothing.
             "grpc.http2.max_concurrent_streams": threads + _WAITING_IN_CLIENT,
         }
-        options = tuple((dict(OPTIONS) | own).items())
+        options = tuple((dict(OPTIONS) | self._strangers(bounds) | own).items())
         server = grpc.server(pool, options=options, maximum_concurrent_rpcs=threads + _QUEUED_CALLS)
         # Half of the workers may wait for a position, the other half goes on answering.
         self._handlers = handlers = CheckHandlers(
@@ -211,13 +231,33 @@ class Server:
         )
         self._checks = checks = self._parts.enter_context(started_pool(settings.unary_workers, "check"))
         self.calls = Calls(handlers, metrics, self._log, self._gate, max_streams=settings.max_streams)
-        server.add_generic_rpc_handlers((grpc_front.service(self.calls, checks),))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health.servicer, server)
+        server.add_generic_rpc_handlers((grpc_front.service(self.calls, checks, self._unread, self._requests),))
+        asking = self._parts.enter_context(started_pool(_HEALTH_THREADS, "health-call"))
+        offered = self._health.servicer.offered(self._requests.before(asking))
+        health_pb2_grpc.add_HealthServicer_to_server(offered, server)
         if settings.reflection:
             reflected = _Reflection((SERVICE, HEALTH_SERVICE, reflection.SERVICE_NAME))
             offer = reflection_pb2_grpc.add_ServerReflectionServicer_to_server
             offer(reflected, server)  # type: ignore[no-untyped-call] # the stubs forget its annotations
         return server
+
+    def _strangers(self, bounds: Bounds) -> dict[str, int]:
+        """Tell gRPC what it ends by itself."""
+        wanted = self.settings.max_connections
+        connections = room_for(wanted)
+        if connections < wanted:
+            self._log.warning("fewer_connections", wanted=wanted, allowed=connections)
+        return {
+            "grpc.max_allowed_incoming_connections": connections,
+            "grpc.server_handshake_timeout_ms": milliseconds(bounds.handshake_s),
+            # Of an answer to our SETTINGS. Until it is there the bound of header fields does not hold.
+            "grpc.http2.settings_timeout": milliseconds(bounds.handshake_s),
+            "grpc.max_connection_idle_ms": milliseconds(bounds.idle_s),
+            "grpc.max_connection_age_ms": milliseconds(bounds.age_s),
+            "grpc.max_connection_age_grace_ms": milliseconds(bounds.grace_s),
+            "grpc.max_metadata_size": bounds.metadata_bytes,
+            "grpc.absolute_max_metadata_size": 2 * bounds.metadata_bytes,
+        }
 
     def listen(self, sockets: Sequence[Path]) -> str:
         """Open all addresses of the settings; returns them as clients use them. Raises SettingsError."""

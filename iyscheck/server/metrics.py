@@ -140,8 +140,15 @@ class Metrics:
             buckets=LATENCY_BUCKETS_S,
             registry=registry,
         )
+        self.watchers = Gauge(
+            "consent_health_watchers", "Open watches of the health.", registry=registry, multiprocess_mode="livesum"
+        )
+        self.given_up = Counter(
+            "consent_requests_given_up", "Calls that ended before they had a thread.", ("reason",), registry=registry
+        )
         self.decisions = Decisions(registry)
         self.callers = CallerCounts(registry)
+        self.ended = EndedCalls(registry)
         self.index = IndexUse()
         self.log = LostLines(lost_lines)
 
@@ -225,6 +232,19 @@ class CallerCounts:
     def refused(self, caller: str, reason: str) -> None:
         """Count a refusal."""
         self._refusals.labels(caller, reason).inc()
+
+
+class EndedCalls:
+    """Counts calls that the server ended because their callers kept what belongs to all."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._calls = Counter(
+            "consent_calls_ended", "Calls that were ended for what their callers kept.", ("why",), registry=registry
+        )
+
+    def count(self, why: str, calls: int = 1) -> None:
+        """Count calls; none, so that a reason is seen before there is one."""
+        self._calls.labels(why).inc(calls)
 
 
 class IndexUse:

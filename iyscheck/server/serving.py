@@ -16,6 +16,7 @@ from iyscheck.errors import SettingsError
 from iyscheck.kernel import Kernel
 from iyscheck.log import STANDARD_ERROR, LogLines
 from iyscheck.server.app import Server, description, keep_for_good, open_certificates, open_engine
+from iyscheck.server.bounds import lift_descriptors
 from iyscheck.server.fronts.native import ensure_installed
 from iyscheck.server.gate import CallersState
 from iyscheck.server.log import end_with_any_thread, open_log, take_over_library_logs
@@ -43,6 +44,7 @@ def run(settings: Settings, announce: Callable[[str], None] | None = None) -> in
     log = open_log(settings.log_level, lines)
     take_over_library_logs(lines)
     end_with_any_thread(log)
+    lift_descriptors()
     cores = usable_cores()
     count = settings.workers or cores
     if count > cores:
@@ -179,10 +181,11 @@ def _tell(
     log.info("serving", **described, settings=settings.plain())
     if announce is not None:
         with suppress(OSError):  # nobody reads it
-            announce(_sentence(described))
+            announce(sentence(described))
 
 
-def _sentence(described: dict[str, object]) -> str:
+def sentence(described: dict[str, object]) -> str:
+    """Tell people what a server says of itself when it is ready."""
     age = described["watermark_age_s"]
     freshness = "no brand has a watermark yet" if age is None else f"its newest watermark is {age} s old"
     addresses = str(described["listen"]).replace(",", " and ")

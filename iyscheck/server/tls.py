@@ -14,11 +14,11 @@ from typing import Final
 import grpc
 import structlog
 from cryptography import x509
-from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.hazmat.primitives.serialization import Encoding
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from iyscheck.certificates import certificates_in, chain_in, ensure_pair, is_ca, key_in
 from iyscheck.errors import SettingsError
 from iyscheck.keys import is_private, read_small, why_not
 
@@ -153,14 +153,8 @@ class CertificateState(Collector):
 
 def read(cert: Path, key: Path, client_ca: Path | None) -> Pair:
     """Read a pair, and see that a client could use it. Raises SettingsError, which names the setting and the fix."""
-    chain = _certificates("tls_cert", cert)
+    chain = chain_in("tls_cert", cert, "server's")
     leaf = chain[0]
-    if _is_ca(leaf):
-        raise SettingsError(
-            "tls_cert",
-            f"{cert} begins with the certificate of a CA.",
-            fix="Name the server's own certificate; those that issued it may follow in the same file.",
-        )
     ends, now = leaf.not_valid_after_utc, datetime.now(UTC)
     if now >= ends:
         raise SettingsError(
@@ -179,21 +173,10 @@ def read(cert: Path, key: Path, client_ca: Path | None) -> Pair:
             fix="Issue it with the host names and addresses that clients connect to.",
         )
     secret = _private("tls_key", key)
-    try:
-        private = load_pem_private_key(secret, None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
-        raise SettingsError(
-            "tls_key", f"{key} is not a private key in PEM without a passphrase.", fix="Give it without a passphrase."
-        ) from None
-    if _public(private.public_key()) != _public(leaf.public_key()):
-        raise SettingsError(
-            "tls_key",
-            f"{key} is not the key of the certificate in {cert}.",
-            fix="Name the two that were made together.",
-        )
+    ensure_pair("tls_key", key, key_in("tls_key", key, secret), cert, leaf)
     ca = None
     if client_ca is not None:
-        if not any(map(_is_ca, _certificates("tls_client_ca", client_ca))):
+        if not any(map(is_ca, certificates_in("tls_client_ca", client_ca))):
             raise SettingsError(
                 "tls_client_ca",
                 f"{client_ca} holds no certificate of a CA.",
@@ -201,17 +184,6 @@ def read(cert: Path, key: Path, client_ca: Path | None) -> Pair:
             )
         ca = client_ca.read_bytes()
     return Pair(b"".join(each.public_bytes(Encoding.PEM) for each in chain), secret, ca, ends)
-
-
-def _certificates(setting: str, path: Path) -> list[x509.Certificate]:
-    try:
-        _, content = read_small(path, _MOST_BYTES)
-    except (OSError, ValueError) as error:
-        raise SettingsError(setting, f"{path} cannot be read: {why_not(error)}.") from error
-    try:
-        return x509.load_pem_x509_certificates(content)
-    except ValueError:
-        raise SettingsError(setting, f"{path} is not a certificate in PEM.", fix="Is it the right file?") from None
 
 
 def _private(setting: str, path: Path) -> bytes:
@@ -224,22 +196,11 @@ def _private(setting: str, path: Path) -> bytes:
     return content
 
 
-def _is_ca(certificate: x509.Certificate) -> bool:
-    try:
-        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except x509.ExtensionNotFound:
-        return False
-
-
 def _has_names(certificate: x509.Certificate) -> bool:
     try:
         return any(certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
     except x509.ExtensionNotFound:
         return False
-
-
-def _public(key: object) -> bytes:
-    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)  # type: ignore[attr-defined,no-any-return]
 
 
 def _state_of(path: Path) -> tuple[int, ...] | None:

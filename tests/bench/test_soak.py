@@ -15,6 +15,7 @@ from itertools import islice
 from pathlib import Path
 
 import pytest
+from grpc_health.v1 import health_pb2
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 from rich.console import Console
@@ -27,6 +28,7 @@ from bench.soak.model import REASONS, Ask, Model
 from bench.soak.run import HopelessError, Soak
 from bench.soak.site import Site, is_alive
 from bench.soak.tally import SLACK_S, Tally
+from bench.soak.watchers import Watchers
 from bench.soak.world import World
 from iyscheck.change import Position
 from iyscheck.consent import Channel, MessageClass, Policy, RecipientType
@@ -224,6 +226,30 @@ def test_late_calls(soak: Soak) -> None:
     assert len(soak.faulty()) == 2
 
 
+def test_watchers(soak: Soak) -> None:
+    """A status that cannot be is told, and so are watchers that the server does not forget."""
+    judged(soak, 69)
+    watchers = Watchers(target="", tally=soak.tally, seed=1)
+    status = health_pb2.HealthCheckResponse
+    for name, told in (("", status.SERVING), ("", status.NOT_SERVING), ("nobody's", status.SERVICE_UNKNOWN)):
+        watchers.judge(name, told)
+    before = soak.faulty()
+
+    watchers.judge("", status.SERVICE_UNKNOWN)
+    watchers.judge("nobody's", status.SERVING)
+    watchers.judge("", status.UNKNOWN)
+    soak.watchers_left = 3
+
+    assert not before
+    assert soak.tally.told == 6
+    assert soak.faulty() == [
+        "failed: watch: status 3 of ''",
+        'failed: watch: status 1 of "nobody\'s"',
+        "failed: watch: status 0 of ''",
+        "3 watchers are left",
+    ]
+
+
 # --- Flatness ---------------------------------------------------------------------------------------------------
 
 
@@ -374,6 +400,7 @@ def test_fifteen_seconds(folder: Path, tmp_path: Path) -> None:
     assert sum(found["checks"].values()) > 1_000
     assert found["failed"] == []
     assert len(found["checks"]) == 6
+    assert found["told_to_watchers"] > 10
     assert not left_by(folder)
     assert not list(folder.iterdir())
 

@@ -5,7 +5,7 @@ import json
 import os
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from iyscheck.consent import Status
 from iyscheck.keys import ADDRESS_FORM
 from iyscheck.server.app import Server
 from iyscheck.server.log import open_log
+from iyscheck.server.processes.doors import Doors
 from iyscheck.server.settings import Settings
 from iyscheck.v1.consent_check_pb2_grpc import ConsentCheckServiceStub
 from tests.builders import ADDRESS_KEY, SECRETS, STORE_KEY, StoreBuilder
@@ -103,7 +104,7 @@ def make_site(path: Path) -> Site:
     return Site(path)
 
 
-class _ByKind:
+class ByKind:
     """As much of a channel as stubs take: calls of one request by the native front, others by gRPC's."""
 
     def __init__(self, native: grpc.Channel, other: grpc.Channel) -> None:
@@ -114,18 +115,20 @@ class _ByKind:
 
 @contextmanager
 def serve(site: Site, **changes: object) -> Iterator[Served]:
-    """Run a server and connect to it; `front` names one of its fronts, for the calls that it takes."""
-    log = io.StringIO()
-    front = changes.pop("front", "grpc")
+    """Run a server and connect to it, at its first address; `front` names one of its fronts, for what that takes."""
+    front, log = changes.pop("front", "grpc"), io.StringIO()
     if front == "native":
         changes = {"native_listen": "127.0.0.1:0"} | changes
-    with (
-        Server.start(site.settings(**changes), open_log("debug", log)) as server,
-        grpc.insecure_channel(server.address) as channel,
-        grpc.insecure_channel(server.native_address or server.address) as unary,
-    ):
-        reached: Any = channel if front == "grpc" else _ByKind(unary, channel)
-        yield Served(server, reached, ConsentCheckServiceStub(reached), log)
+    settings = site.settings(**changes)
+    with ExitStack() as parts:
+        doors = parts.enter_context(Doors(settings.listen, waits=print))
+        doors.leave_ports()
+        server = parts.enter_context(Server.start(settings, open_log("debug", log), sockets=doors.sockets(0)))
+        doors.show([0])
+        channel: Any = parts.enter_context(grpc.insecure_channel(server.address.partition(",")[0]))
+        if front == "native":
+            channel = ByKind(parts.enter_context(grpc.insecure_channel(server.native_address)), channel)
+        yield Served(server, channel, ConsentCheckServiceStub(channel), log)
 
 
 FRONTS = ("grpc", "native")

@@ -121,6 +121,62 @@ def test_plain_text_stays_at_home(listen: str) -> None:
     assert Settings.read(listen=listen, insecure=True).listen == (listen,)
 
 
+@pytest.mark.parametrize(
+    ("given", "addresses"),
+    [
+        ("127.0.0.1:1,unix:/run/s", ("127.0.0.1:1", "unix:/run/s")),
+        (["127.0.0.1:1", "unix:/run/s, [::1]:2"], ("127.0.0.1:1", "unix:/run/s", "[::1]:2")),
+        ("unix:///run/s", ("unix:/run/s",)),
+        ("unix:run/s", ("unix:run/s",)),
+        ("127.0.0.1:0,127.0.0.1:0", ("127.0.0.1:0", "127.0.0.1:0")),
+        (f"unix:/{'s' * 106}", (f"unix:/{'s' * 106}",)),
+    ],
+)
+def test_several_addresses(monkeypatch: pytest.MonkeyPatch, given: str | list[str], addresses: tuple[str, ...]) -> None:
+    """Addresses come one by one, or between commas, also in the variable; they are told as that takes them."""
+    settings = Settings.read(listen=given)
+    monkeypatch.setenv("IYSCHECK_LISTEN", given if isinstance(given, str) else ",".join(given))
+
+    assert settings.listen == Settings.read().listen == addresses
+    assert settings.plain()["listen"] == ",".join(addresses)
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ("127.0.0.1:1,nowhere", "'nowhere' is neither HOST:PORT nor unix:PATH"),
+        ("127.0.0.1:1,", "'' is neither HOST:PORT nor unix:PATH"),
+        ([], "'' is neither HOST:PORT nor unix:PATH"),
+        ("unix-abstract:s", "every user of this machine could connect"),
+        (f"unix:/{'s' * 107}", "has 108 bytes, and the name of a socket may have 107"),
+        ("unix:", "does not name a file"),
+        ("unix:/run/", "does not name a file"),
+        ("unix:/run/..", "does not name a file"),
+        ("unix://run/s", "does not name a file"),
+        ("unix:/run/ş", "Use letters a to z"),
+        ("unix:/run/a b", "Use letters a to z"),
+        ("unix:/run/a?b", "Use letters a to z"),
+        ("unix:/run/s,127.0.0.1:1,unix:/run/s", "unix:/run/s is there twice"),
+        ("0.0.0.0:1,unix:/run/s,127.0.0.1:2", r"0\.0\.0\.0:1 is not a loopback address"),
+        ("0.0.0.0:1,192.0.2.1:2", r"0\.0\.0\.0:1 and 192\.0\.2\.1:2 are not loopback addresses"),
+    ],
+)
+def test_refused_address(given: str | list[str], says: str) -> None:
+    """An address that cannot be used, or not so, is named with what to do, whatever stands beside it."""
+    with pytest.raises(SettingsError, match=says) as caught:
+        Settings.read(listen=given)
+
+    assert caught.value.field == "listen"
+
+
+def test_insecure_address() -> None:
+    """With --insecure, or a certificate, all of them may be used."""
+    given = "0.0.0.0:1,unix:/run/s"
+
+    assert Settings.read(listen=given, insecure=True) == Settings.read(listen=given, insecure=True)
+    assert len(Settings.read(listen=given, tls_cert="c", tls_key="k").listen) == 2
+
+
 @pytest.mark.parametrize("listen", ["localhost:1", "127.0.0.2:1", "[::1]:1"])
 def test_loopback(listen: str) -> None:
     """A loopback address needs nothing."""

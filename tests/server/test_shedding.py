@@ -1,6 +1,7 @@
 """Who waited for a turn and can no longer be answered in time is refused, and nobody else."""
 
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -8,10 +9,14 @@ import pytest
 import structlog
 from google.protobuf.message import Message
 from google.rpc import error_details_pb2  # type: ignore[import-untyped] # it ships no types
+from grpc_status import rpc_status
 from hypothesis import given
 from hypothesis import strategies as st
 
+from iyscheck import wire
+from iyscheck.consent import Channel, RecipientType
 from iyscheck.errors import OverloadedError
+from iyscheck.question import Context, Question
 from iyscheck.server.calls import Arriving, Call, Calls, FrontCalls, Gathered
 from iyscheck.server.gate import NOTHING, Admission, Gate
 from iyscheck.server.metrics import Metrics
@@ -19,7 +24,9 @@ from iyscheck.server.refusals import Refusal
 from iyscheck.server.shedding import STANDING_S, Shedding
 from iyscheck.server.threads import started_pool
 from iyscheck.v1 import consent_check_pb2 as v1
+from tests.server.conftest import CONSENTED, Site, serve
 
+CONTEXT = Context(brand=1, channel=Channel.MESAJ, recipient_type=RecipientType.BIREYSEL)
 SECONDS = st.floats(0, 100)
 
 
@@ -162,3 +169,26 @@ def test_waited() -> None:
 
     assert waited_s > 0.03
     assert third < waited_s
+
+
+def test_overloaded(site: Site) -> None:
+    """A server with a line of calls refuses those whose time is nearly over, and says why before it is."""
+    batch = wire.batch_request([Question(context=CONTEXT, address=CONSENTED)] * 1_000)
+    with serve(site, unary_workers=1) as served:
+        for _ in range(30):  # until it knows what they take
+            served.stub.BatchCheck(batch, timeout=60)
+        asked = [served.stub.BatchCheck.future(batch, timeout=1.0) for _ in range(300)]
+        refused = [call.exception(timeout=60) for call in asked]
+        reasons = Counter(_reason(error) for error in refused if error is not None)
+
+    assert reasons["OVERLOADED"] > 0
+    assert None in refused
+
+
+def _reason(error: Any) -> str:  # noqa: ANN401 - gRPC's error is a call, too
+    status: Any = rpc_status.from_call(error)
+    if status is None:
+        return str(error.code().name)
+    found: Any = error_details_pb2.ErrorInfo()
+    status.details[0].Unpack(found)
+    return str(found.reason)

@@ -1,6 +1,8 @@
 """The gRPC front: grpcio's calls in, `calls`' answers and refusals out."""
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Final, NoReturn, TypeAlias
 
 import grpc
@@ -8,9 +10,11 @@ from grpc_status import rpc_status
 
 from iyscheck.callers.identity import names_of
 from iyscheck.server.calls import SERVICE, Arriving, CallEndedError, Calls, StreamCall, UnaryCall
+from iyscheck.server.fronts.requests import Requests
 from iyscheck.server.gate import NOTHING, Presented, only_key
 from iyscheck.server.refusals import Refusal
 from iyscheck.server.threads import Pool
+from iyscheck.server.unread import Unread
 
 NAME: Final = "grpc"
 """What metrics and GetServerInfo call it."""
@@ -19,16 +23,19 @@ _NO_RETRY: Final = ("grpc-retry-pushback-ms", "-1")
 """Tells gRPC's own retries to stop."""
 
 
-def service(calls: Calls, unary_pool: Pool) -> grpc.GenericRpcHandler:
-    """Offer the calls as the service; unary ones run in `unary_pool`.
+def service(calls: Calls, unary_pool: Pool, unread: Unread, requests: Requests | None = None) -> grpc.GenericRpcHandler:
+    """Offer the calls as the service; unary ones run in `unary_pool`, once their requests are there.
+
+    `unread` is told of each reply.
 
     Its few threads are used again and again. In one pool with the streams a call would go to the thread that rested
     longest, of dozens: whatever that needs has left the processor's caches by then.
     """
     shown = _presented if calls.gate.asks else _nothing
+    door = unary_pool if requests is None else requests.before(unary_pool)
     offered = calls.of(NAME)
-    unary = {name: _unary(call, unary_pool, shown) for name, call in offered.unary.items()}
-    streams = {name: _stream(call, shown) for name, call in offered.streams.items()}
+    unary = {name: _unary(call, unary_pool, door, shown, unread) for name, call in offered.unary.items()}
+    streams = {name: _stream(call, shown, unread) for name, call in offered.streams.items()}
     return grpc.method_handlers_generic_handler(SERVICE, unary | streams)
 
 
@@ -45,27 +52,36 @@ def _presented(context: grpc.ServicerContext) -> Presented:
     return Presented(authorization=only_key(keys), names=names_of(context.auth_context()))
 
 
-def _unary(answered: UnaryCall, pool: Pool, shown: _Shown) -> "grpc.RpcMethodHandler[bytes, bytes]":
+def _unary(
+    answered: UnaryCall, pool: Pool, door: ThreadPoolExecutor, shown: _Shown, unread: Unread
+) -> "grpc.RpcMethodHandler[bytes, bytes]":
     def behaviour(data: bytes, context: grpc.ServicerContext) -> bytes:
+        arriving = Arriving(
+            time_remaining=context.time_remaining, presented=shown(context), waited_s=pool.of_thread.waited_s
+        )
         try:
-            return answered(
-                data,
-                Arriving(
-                    time_remaining=context.time_remaining, presented=shown(context), waited_s=pool.of_thread.waited_s
-                ),
-            )
+            reply = answered(data, arriving)
         except Refusal as refusal:
             _abort(context, refusal)
+        leaving = unread.handed(len(reply), context.cancel)
+        if not context.add_callback(partial(unread.left, leaving)):  # its caller has left already
+            unread.left(leaving)
+        return reply
 
-    setattr(behaviour, "experimental_thread_pool", pool)  # noqa: B010 - grpc's own, no typed attribute
+    setattr(behaviour, "experimental_thread_pool", door)  # noqa: B010 - grpc's own, no typed attribute
     return grpc.unary_unary_rpc_method_handler(behaviour)
 
 
-def _stream(answered: StreamCall, shown: _Shown) -> "grpc.RpcMethodHandler[bytes, bytes]":
+def _stream(answered: StreamCall, shown: _Shown, unread: Unread) -> "grpc.RpcMethodHandler[bytes, bytes]":
     def behaviour(frames: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
         try:
             arriving = Arriving(time_remaining=context.time_remaining, presented=shown(context), end=context.cancel)
-            yield from answered(_until_ended(frames), arriving)
+            for reply in answered(_until_ended(frames), arriving):
+                leaving = unread.handed(len(reply), context.cancel)
+                try:
+                    yield reply  # gRPC comes back when the reply has left
+                finally:
+                    unread.left(leaving)
         except CallEndedError as ended:
             raise ended.__cause__ or ended from None  # gRPC knows its own exception: it has ended the call itself
         except Refusal as refusal:

@@ -6,22 +6,20 @@ within the limit; one late brand changes its own answers, not the health of all.
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from typing import Final, Protocol
 
-import grpc
 import structlog
 from grpc_health.v1 import health_pb2
-from grpc_health.v1.health import OVERALL_HEALTH, HealthServicer
+from grpc_health.v1.health import OVERALL_HEALTH
 from prometheus_client import Histogram
 
 from iyscheck.server.calls import SERVICE
+from iyscheck.server.fronts.watches import Watches
 from iyscheck.server.refusals import our_frames
 from iyscheck.server.threads import start
 
 INTERVAL_S: Final = 0.5
-MAX_WATCHERS: Final = 16
-"""Watches open at once; each holds a thread."""
 _SWEEP_EVERY: Final = 60  # refreshes, so every half minute
 
 _Status = health_pb2.HealthCheckResponse
@@ -40,36 +38,20 @@ class Watched(Protocol):
         """Free the reader slots of dead processes."""
 
 
-class _Watches(HealthServicer):
-    """Health whose watchers wait in threads of their own, up to a limit.
-
-    The library's non-blocking way can freeze the whole server: `set` holds its lock while it waits for gRPC to have
-    sent, and gRPC's only polling thread waits for that lock when another watcher leaves at that moment.
-    """
-
-    def __init__(self) -> None:
-        super().__init__(experimental_non_blocking=False)
-        self._watches = threading.BoundedSemaphore(MAX_WATCHERS)
-
-    def Watch(  # type: ignore[override] # noqa: N802 - gRPC's name; the library's type is that of its callback
-        self,
-        request: health_pb2.HealthCheckRequest,
-        context: grpc.ServicerContext,
-    ) -> Iterator[health_pb2.HealthCheckResponse]:
-        """Tell the health now and at each change, while fewer than the most watchers allowed are there."""
-        if not self._watches.acquire(blocking=False):
-            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "Too many watches of the health are open.")
-        try:
-            yield from super().Watch(request, context)
-        finally:
-            self._watches.release()
-
-
 class Health:
     """Keeps the health servicer current from a thread of its own, between `start` and `stop`."""
 
-    def __init__(self, engine: Watched, refresh_seconds: Histogram, log: structlog.typing.FilteringBoundLogger) -> None:
-        self.servicer = _Watches()
+    def __init__(
+        self,
+        engine: Watched,
+        refresh_seconds: Histogram,
+        log: structlog.typing.FilteringBoundLogger,
+        watchers: Callable[[int], object] = lambda _: None,
+    ) -> None:
+        """`watchers` is told at once how many there are."""
+        self.servicer = Watches(log, counted=watchers)
+        self.beside: list[Callable[[], object]] = []
+        """What else the thread does twice a second: it must be short."""
         self._engine = engine
         self._refresh_seconds = refresh_seconds
         self._log = log
@@ -88,6 +70,10 @@ class Health:
         self.stop()
         self._draining = True
         self.servicer.enter_graceful_shutdown()
+
+    def end_watches(self) -> None:
+        """Let nobody who watches keep the server from ending."""
+        self.servicer.end()
 
     def stop(self) -> None:
         """End the thread."""
@@ -127,9 +113,23 @@ class Health:
         rounds = 0
         while not self._over.wait(INTERVAL_S):
             self.refresh()
+            self._do_beside()
             rounds += 1
             if rounds % _SWEEP_EVERY == 0:
                 self._sweep()
+                self._end_stuck()
+
+    def _do_beside(self) -> None:
+        for each in self.beside:
+            try:
+                each()
+            except Exception as error:  # noqa: BLE001 - the same as for the store
+                self._log.error("late_calls_not_ended", error=type(error).__name__, at=our_frames(error))
+
+    def _end_stuck(self) -> None:
+        ended = self.servicer.end_stuck()
+        if ended:
+            self._log.info("health_watchers_ended", watchers=ended)
 
     def _sweep(self) -> None:
         try:

@@ -64,9 +64,7 @@ class SocketFile:
             return
         after = names.index(self._shown) + 1 if self._shown in names else 0
         name = names[after % len(names)]
-        if self._is_at_the_path(os.stat(name, dir_fd=self._folder, follow_symlinks=False)):
-            return  # renaming one name of a file to another one does nothing, and leaves both
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError):  # renaming one name of a file to another one of it leaves both
             os.unlink("next", dir_fd=self._folder)
         os.link(name, "next", src_dir_fd=self._folder, dst_dir_fd=self._folder)
         self._file = os.stat("next", dir_fd=self._folder, follow_symlinks=False)

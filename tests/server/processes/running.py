@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import time
@@ -37,6 +38,8 @@ class Running:
 
     process: "subprocess.Popen[bytes]"
     log: Path
+    secure: ssl.SSLContext | None = None
+    """How its metrics are read, if that is encrypted."""
 
     def events(self, name: str) -> list[dict[str, Any]]:
         """What was logged under a name, by supervisor and workers."""
@@ -51,7 +54,7 @@ class Running:
 
     @property
     def target(self) -> str:
-        """Where all workers listen."""
+        """Where all workers listen; several addresses stand between commas."""
         return str(self.wait_for("serving")["listen"])
 
     def pids(self) -> list[int]:
@@ -62,7 +65,8 @@ class Running:
     def scrape(self) -> dict[tuple[str, str], float]:
         """Read all samples of the one metrics endpoint: by name and labels."""
         address = self.wait_for("serving")["metrics_listen"]
-        with urllib.request.urlopen(f"http://{address}/metrics", timeout=20) as page:
+        scheme = "http" if self.secure is None else "https"
+        with urllib.request.urlopen(f"{scheme}://{address}/metrics", timeout=20, context=self.secure) as page:  # noqa: S310
             text = page.read().decode()
         return {
             (sample.name, json.dumps(sample.labels, sort_keys=True)): sample.value
@@ -92,7 +96,9 @@ def running(
     environment.setdefault("PYTHONPATH", str(Path(__file__).parent / "without_numba"))
     arguments = [f"--store={site.path / 'store'}", f"--store-key={site.path / 'store.key'}"]
     arguments += [f"--address-key={site.path / 'address.key'}", "--drain-seconds=3", f"--workers={WORKERS}"]
-    arguments += ["--listen=127.0.0.1:0", "--metrics-listen=127.0.0.1:0", *flags]
+    arguments += ["--metrics-listen=127.0.0.1:0", *flags]
+    if not any(flag.startswith("--listen=") for flag in flags):
+        arguments.append("--listen=127.0.0.1:0")
     log = site.path / f"server-{time.monotonic_ns()}.log"
     clean = {name: value for name, value in os.environ.items() if not name.startswith("IYSCHECK_")}
     with log.open("wb") as file:

@@ -35,6 +35,7 @@ class World:
     spawned: list["Fake"] = field(default_factory=list)
     settled: list[int] = field(default_factory=list)
     failing: set[str] = field(default_factory=set)
+    shown: list[list[int]] = field(default_factory=list)
     answering: bool = True
     """Whether who starts now will answer."""
     pids: Any = field(default_factory=lambda: count(1))
@@ -55,6 +56,13 @@ class World:
         self.may_fail("settle")
         self.settled.append(pid)
 
+    def show(self, serials: list[int]) -> None:
+        """Note who is shown, and that each of them serves."""
+        self.may_fail("show")
+        now = [fake for fake in self.spawned if fake.serial in serials]
+        assert all(fake.answered_s is not None and fake.code is None and "drain" not in fake.done for fake in now)
+        self.shown.append(serials)
+
     def alive(self) -> list["Fake"]:
         """Who has not ended."""
         return [fake for fake in self.spawned if fake.code is None]
@@ -73,6 +81,8 @@ class Fake:
     kernel: str = "numpy"
     code: int | None = None
     leaves: bool = True
+    is_met: bool = False
+    """Whether it was shown when it was asked to go."""
     started_s: float = 0.0
     due_s: float = 0.0
     done: list[str] = field(default_factory=list)
@@ -100,6 +110,7 @@ class Fake:
     def drain(self, drain_s: float) -> None:
         """Leave, or stay."""
         self.due_s = self.world.now + drain_s + 5
+        self.is_met = self.serial in self.world.shown[-1] if self.world.shown else False
         self._do("drain")
         self.code = 0 if self.leaves else None
 
@@ -139,7 +150,13 @@ class Scene:
         world, written = World(), io.StringIO()
         log: Any = FailingLog(world, open_log("info", written))
         supervisor = Supervisor(
-            world.spawn, count=WORKERS, drain_s=DRAIN_S, log=log, settle=world.settle, clock=lambda: world.now
+            world.spawn,
+            count=WORKERS,
+            drain_s=DRAIN_S,
+            log=log,
+            settle=world.settle,
+            show=world.show,
+            clock=lambda: world.now,
         )
         # Whoever waits lets time pass; that is all that waiting is.
         supervisor.wait = lambda: setattr(world, "now", world.now + supervisor.pause_s)  # type: ignore[method-assign]
@@ -401,6 +418,46 @@ def test_states(scene: Scene) -> None:
     assert {sample.labels["state"]: sample.value for sample in workers.samples} == dict.fromkeys(STATES, 0)
 
 
+def test_shown(served: Scene) -> None:
+    """Who serves is shown, and nobody else: a dead, silent or leaving worker is left out from that round on."""
+    world, supervisor = served.world, served.supervisor
+    assert world.shown[-1] == [1, 2]
+    world.spawned[0].is_silent = True
+    supervisor.step()
+    assert world.shown[-1] == [2]
+    world.spawned[0].is_silent = False
+    world.spawned[1].code = 1
+    supervisor.step()
+    assert world.shown[-1] == [1]
+    served.rounds(2)
+    assert world.shown[-1] == [1, 3]
+    supervisor.roll()
+    world.shown.clear()
+    served.rounds(5)
+    assert world.shown[-1] == [4, 5]
+    assert [fake.serial for fake in world.spawned if "drain" in fake.done] == [1, 3]
+    assert not any(fake.is_met for fake in world.spawned)
+    assert [serials for number, serials in enumerate(world.shown) if serials not in world.shown[:number]] == [
+        [1, 3],
+        [4, 3],
+        [4, 5],
+    ]
+
+
+def test_turns() -> None:
+    """Between the rounds workers take turns, many times; without a socket a round is waited for at once."""
+    world = World()
+    log = open_log("error", io.StringIO())
+    for show in (world.show, None):
+        supervisor = Supervisor(
+            world.spawn, count=WORKERS, drain_s=0, log=log, settle=world.settle, show=show, clock=lambda: world.now
+        )
+        assert supervisor.start()
+        world.shown.clear()
+        supervisor.wait()
+        assert len(world.shown) >= 9 if show is not None else not world.shown
+
+
 def test_pause(served: Scene) -> None:
     """Rounds are slow when all is settled, and quick while somebody starts, leaves or is to be replaced."""
     world, supervisor = served.world, served.supervisor
@@ -433,7 +490,7 @@ def test_woken(ask: Callable[[Supervisor], None]) -> None:
     supervisor.wait()  # returns
 
 
-FAULTS = st.sets(st.sampled_from(["spawn", "look", "ask", "drain", "kill", "close", "settle", "log"]))
+FAULTS = st.sets(st.sampled_from(["spawn", "look", "ask", "drain", "kill", "close", "settle", "show", "log"]))
 
 
 class Law(RuleBasedStateMachine):

@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
@@ -45,6 +45,7 @@ def shown(tally: Tally) -> dict[Key, float]:
 
 
 @given(steps=STEPS)
+@settings(deadline=None)  # files, on a machine that does other things too
 def test_sums(tmp_path_factory: pytest.TempPathFactory, steps: list[tuple[int, dict[str, int]] | int]) -> None:
     """Whoever counts, leaves and comes, all counts stay counted, once, and who left has no file."""
     folder = tmp_path_factory.mktemp("counters")
