@@ -15,7 +15,8 @@ from iyscheck.consent import Channel, RecipientType
 from iyscheck.errors import StoreUnreadableError
 from iyscheck.kernel import Kernel
 from iyscheck.question import Context, Question
-from iyscheck.server.metrics import Decisions, StoreState
+from iyscheck.server.metrics import Decisions, Metrics, StoreState
+from iyscheck.server.refusals import Code
 from iyscheck.store import layout
 from iyscheck.store.environment import open_writer
 from iyscheck.v1 import consent_check_pb2 as v1
@@ -200,3 +201,24 @@ def test_column_counts() -> None:
     assert (shown("CONSENTED"), shown("REFUSED"), shown("NO_CONSENT")) == (3, 2, 0)
     assert registry.get_sample_value("consent_check_batch_size_sum") == 5
     assert registry.get_sample_value("consent_check_batch_size_count") == 1
+
+
+@pytest.mark.parametrize("seconds", [0.0, 10e-6, 11e-6, 0.004, 10.0, 99.0])
+def test_together(seconds: float) -> None:
+    """Calls that end together are counted as if each had been counted alone."""
+    alone, together = Metrics(), Metrics()
+    for _ in range(3):
+        alone.method("unary", "s", "m", "f").handled(Code.OK, seconds)
+    alone.method("unary", "s", "m", "f").handled(Code.INTERNAL, seconds)
+    together.method("unary", "s", "m", "f").handled_together({Code.OK: 3, Code.INTERNAL: 1}, seconds)
+
+    shown = [
+        {
+            (sample.name, *sorted(sample.labels.items())): sample.value
+            for family in each.registry.collect()
+            for sample in family.samples
+            if not sample.name.endswith("_created")
+        }
+        for each in (alone, together)
+    ]
+    assert shown[0] == pytest.approx(shown[1])
