@@ -145,6 +145,25 @@ class TestReading:
         assert [reader.read(data) for data in (*others, twice)] == [by_protobuf(data) for data in (*others, twice)]
         assert parsed == [twice]
 
+    def test_crafted(self) -> None:
+        """Who sends what looks like an earlier question, and holds more, gets nobody else's recipient read."""
+        reader, context = wire.QuestionReader(), QUESTION[2:10]  # brand to message class
+        address = context + b"\x32\x05"
+        beginnings = [
+            _request(address + b"first"),
+            _request(context + b"\x32\x01A" + b"\x7a\x03\x32\x00\x00"),  # an unknown field with a tag in it
+        ]
+        others = [
+            _request(address + b"other" + b"\x42\x088 bytes."),  # the key of a token behind an address
+            _request(address + b"other" + b"\x32\x03two"),
+            _request(context + b"\x32\x01A" + b"\x7a\x03\x32\x01Z"),
+            _request(context + b"\x32\x02other"),
+        ]
+        for data in beginnings:
+            reader.read(data)
+
+        assert [outcome(reader.read, data) for data in others] == [outcome(by_protobuf, data) for data in others]
+
     def test_bounded(self) -> None:
         """Made-up brands fill no memory."""
         reader = wire.QuestionReader()
@@ -159,6 +178,10 @@ class TestReading:
 
         assert len(reader._tokens) <= MOST_KNOWN
         assert len(reader._addresses) <= MOST_KNOWN
+
+
+def _request(question: bytes) -> bytes:
+    return b"\x0a" + bytes((len(question),)) + question
 
 
 def _context(data: bytes) -> Context:

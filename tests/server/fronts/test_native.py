@@ -148,6 +148,20 @@ class TestGathered:
 
         assert again == each
 
+    def test_one_pass(self, engine: Engine, calls: Calls, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Questions that can be answered are answered together, none of them alone."""
+
+        def fail(*_: object, **__: object) -> None:
+            raise AssertionError
+
+        batch = [
+            wire.check_request(Question(context=CONTEXT, address=recipient)).SerializeToString()
+            for recipient in (CONSENTED, REFUSED, UNKNOWN, NOBODY, "?") * 10
+        ]
+        monkeypatch.setattr(engine, "check", fail)
+
+        assert all(isinstance(outcome, bytes) for outcome in calls.of("pass").gathered(gathered(batch)))
+
     def test_damaged_record(self, tmp_path: Path) -> None:
         """A record that is damaged fails the one call that needs it; exempt messages need none."""
         with StoreBuilder(tmp_path / "store") as store:
