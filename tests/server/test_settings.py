@@ -179,7 +179,7 @@ def test_insecure_address() -> None:
 
 @pytest.mark.parametrize("address", ["0.0.0.0:50052", "[::]:50052", "192.0.2.1:1", "example.org:1"])
 def test_native_stays_at_home(address: str) -> None:
-    """The native front has no TLS: neither a certificate nor --insecure of the other one opens it; its own flag does."""
+    """The native front has no TLS: neither a certificate nor --insecure opens it, but its own flag does."""
     with pytest.raises(SettingsError, match="native-insecure") as caught:
         Settings.read(native_listen=address, insecure=True, tls_cert="c", tls_key="k")
 
