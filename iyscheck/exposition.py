@@ -72,7 +72,10 @@ class _ServerOf6(_Server):
 class _Silent(WSGIRequestHandler):
     """Logs no scrapes, and does not wait for ever for one."""
 
-    timeout = SILENT_S
+    def setup(self) -> None:
+        """Take a connection."""
+        super().setup()
+        self.connection.settimeout(SILENT_S)
 
     def handle(self) -> None:
         """Answer one request; who says none in time is nobody's error."""

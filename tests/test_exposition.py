@@ -49,7 +49,7 @@ def connected(port: int) -> socket.socket:
 
 def test_silent(monkeypatch: pytest.MonkeyPatch, port: int, capfd: pytest.CaptureFixture[str]) -> None:
     """Who says nothing, or half of a request, is hung up on, and that is no error."""
-    monkeypatch.setattr(exposition._Silent, "timeout", 0.2)
+    monkeypatch.setattr(exposition, "SILENT_S", 0.2)
     with connected(port) as nothing, connected(port) as half:
         half.sendall(b"GET /metr")
 

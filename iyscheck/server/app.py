@@ -49,7 +49,7 @@ _WAITING_CALLS: Final = 6_000
 _MOST_WAITING_CALLS: Final = 8_000  # each takes some 25 KB: whoever opens calls and resets them at once takes 200 MB
 _WAITING_IN_CLIENT: Final = 100
 _YIELDING: Final = 10
-"""Bulk gives way: how much nicer the threads of streams are than those of single checks (see decision 78)."""
+"""Bulk gives way: how much nicer the threads of streams and batches are than those of single checks (decision 78)."""
 _NOTICE_S: Final = 1.0  # how long balancers get to see NOT_SERVING before new calls are refused
 _NOTICE_SHARE: Final = 0.1
 _SOCKET_MODE: Final = 0o660
@@ -229,9 +229,16 @@ class Server:
             max_waiters=max(1, settings.unary_workers // 2),
             fronts=(grpc_front.NAME, native_front.NAME) if settings.native_listen else (grpc_front.NAME,),
         )
-        self._checks = checks = self._parts.enter_context(started_pool(settings.unary_workers, "check"))
+        checks = self._parts.enter_context(started_pool(settings.unary_workers, "check"))
+        batches = self._parts.enter_context(started_pool(settings.unary_workers, "batch", yielding=_YIELDING))
+        self._pools = pools = {
+            "Check": checks,
+            "GetServerInfo": checks,
+            "BatchCheck": batches,
+            "CheckFrame": batches,
+        }
         self.calls = Calls(handlers, metrics, self._log, self._gate, max_streams=settings.max_streams)
-        server.add_generic_rpc_handlers((grpc_front.service(self.calls, checks, self._unread, self._requests),))
+        server.add_generic_rpc_handlers((grpc_front.service(self.calls, pools, self._unread, self._requests),))
         asking = self._parts.enter_context(started_pool(_HEALTH_THREADS, "health-call"))
         offered = self._health.servicer.offered(self._requests.before(asking))
         health_pb2_grpc.add_HealthServicer_to_server(offered, server)
@@ -279,9 +286,9 @@ class Server:
             self.native_address = self._open_native(address, shares_port=shares_port)
 
     def _open_native(self, address: str, *, shares_port: bool) -> str:
-        status, pool = self._health.status, self._checks
+        status, pools = self._health.status, self._pools
         self._native = native_front.NativeFront(
-            address, self.calls, status, pool, most_bytes=MAX_MESSAGE_BYTES, shares_port=shares_port
+            address, self.calls, status, pools, most_bytes=MAX_MESSAGE_BYTES, shares_port=shares_port
         )
         return self._native.address
 

@@ -41,13 +41,14 @@ class Arriving(msgspec.Struct, frozen=True, kw_only=True):
     """What a front knows of a call: what its caller has presented, and how long it waits.
 
     `time_remaining` gives the seconds until the caller's deadline, None where there is none. `waited_s` is how long the
-    call waited here for its turn. `end` ends the call at once, from any thread; only streams need it.
+    call waited here for its turn. `end` ends the call at once, from any thread, and says why if it can; only streams
+    need it.
     """
 
     time_remaining: Callable[[], float | None]
     presented: Presented = NOTHING
     waited_s: float = 0.0
-    end: Callable[[], object] | None = None
+    end: Callable[[Refusal], object] | None = None
 
 
 class Gathered(msgspec.Struct, frozen=True, kw_only=True):
@@ -276,6 +277,7 @@ class Calls:
                     for reply in handle(_taken(frames, admission, metrics), call):
                         yield reply.SerializeToString()
                         metrics.sent.inc()
+                    admission.ensure_stands()  # else its frames have come to an end because it was ended for that
                 code = Code.OK
             except CallEndedError:
                 raise
@@ -313,13 +315,13 @@ class Calls:
     def end_revoked(self, over: threading.Event) -> None:
         """End the streams of callers that are no longer what they were.
 
-        Their next frame ends them with the reason. Those that send none are ended by their front a little later.
+        Their next frame ends them. Those that send none are ended by their front a little later.
         """
         revoked = [stream for stream in self._open.copy() if not stream.admission.stands]
         if revoked and not over.wait(_GRACE_S):
             for stream in revoked:
                 if stream in self._open and stream.arriving.end is not None:
-                    stream.arriving.end()
+                    stream.arriving.end(Refusal.of(stream.admission.revoked))
 
     def _refusal(self, error: Exception, method: str, admission: Admission | None) -> Refusal:
         """Make an error what the caller is told, and tell the log what is ours to mend."""

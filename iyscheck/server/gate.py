@@ -117,10 +117,15 @@ class Admission:
     def ensure_stands(self) -> None:
         """Raises CallerRevokedError where the caller is no longer what it was."""
         if not self.stands:
-            raise CallerRevokedError(
-                f"Caller {self.caller.name} was changed or removed while this stream was open.",
-                fix="Open a new stream, with a key or certificate that the callers file lists.",
-            )
+            raise self.revoked
+
+    @property
+    def revoked(self) -> CallerRevokedError:
+        """What the caller is told when it is no longer what it was."""
+        return CallerRevokedError(
+            f"Caller {self.caller.name} was changed or removed while this stream was open.",
+            fix="Open a new stream, with a key or certificate that the callers file lists.",
+        )
 
 
 class Gate:

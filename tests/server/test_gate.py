@@ -191,7 +191,7 @@ def test_revoked(site: Site, change: str) -> None:
             yield frame
             time.sleep(0.01)
 
-    with serve(site, callers=file) as served:
+    with serve(site, callers=file, metrics_listen="127.0.0.1:0") as served:
         quiet = served.stub.StreamCheck(one_and_wait(), timeout=60, metadata=bearer(GONE.text))
         busy = served.stub.StreamCheck(endless(), timeout=60, metadata=bearer(GONE.text))
         others = served.stub.StreamCheck(endless(), timeout=60, metadata=bearer(FREE.text))
@@ -205,10 +205,16 @@ def test_revoked(site: Site, change: str) -> None:
             next(quiet)
         next_call = ended(check, served, QUESTIONS["1 MESAJ COMMERCIAL token"], bearer(GONE.text))
         still = next(others)
+        eventually(
+            lambda: (
+                served.metric("grpc_server_handled_total", grpc_code="PermissionDenied", grpc_method="StreamCheck") == 2
+            ),
+            "both ends are counted",
+        )
         idle[0] = False
 
     assert ending(busy_end.value) == ("PERMISSION_DENIED", "CALLER_REVOKED")
-    assert quiet_end.value.code() is grpc.StatusCode.CANCELLED
+    assert ending(quiet_end.value) == ("PERMISSION_DENIED", "CALLER_REVOKED")
     assert next_call == (("PERMISSION_DENIED", "BRAND_NOT_IN_SCOPE") if change == "fewer brands" else UNKNOWN)
     assert not still.HasField("error")
 

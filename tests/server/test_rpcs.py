@@ -456,7 +456,7 @@ class TestThreads:
                 served.stub.CheckFrame(frame, timeout=10)
 
         assert len(threads) == 10
-        assert set(threads) <= {"check_0", "check_1"}
+        assert set(threads) <= {"batch_0", "batch_1"}
 
 
 class TestOverload:

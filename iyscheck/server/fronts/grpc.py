@@ -1,6 +1,6 @@
 """The gRPC front: grpcio's calls in, `calls`' answers and refusals out."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final, NoReturn, TypeAlias
@@ -10,6 +10,7 @@ from grpc_status import rpc_status
 
 from iyscheck.callers.identity import names_of
 from iyscheck.server.calls import SERVICE, Arriving, CallEndedError, Calls, StreamCall, UnaryCall
+from iyscheck.server.fronts.ending import Ending, Metadata
 from iyscheck.server.fronts.requests import Requests
 from iyscheck.server.gate import NOTHING, Presented, only_key
 from iyscheck.server.refusals import Refusal
@@ -23,18 +24,22 @@ _NO_RETRY: Final = ("grpc-retry-pushback-ms", "-1")
 """Tells gRPC's own retries to stop."""
 
 
-def service(calls: Calls, unary_pool: Pool, unread: Unread, requests: Requests | None = None) -> grpc.GenericRpcHandler:
-    """Offer the calls as the service; unary ones run in `unary_pool`, once their requests are there.
+def service(
+    calls: Calls, pools: Mapping[str, Pool], unread: Unread, requests: Requests | None = None
+) -> grpc.GenericRpcHandler:
+    """Offer the calls as the service; each unary one runs in the pool of its name, once its request is there.
 
     `unread` is told of each reply.
 
-    Its few threads are used again and again. In one pool with the streams a call would go to the thread that rested
+    Few threads are used again and again. In one pool with the streams a call would go to the thread that rested
     longest, of dozens: whatever that needs has left the processor's caches by then.
     """
     shown = _presented if calls.gate.asks else _nothing
-    door = unary_pool if requests is None else requests.before(unary_pool)
+    doors = {id(pool): pool if requests is None else requests.before(pool) for pool in pools.values()}
     offered = calls.of(NAME)
-    unary = {name: _unary(call, unary_pool, door, shown, unread) for name, call in offered.unary.items()}
+    unary = {
+        name: _unary(call, pools[name], doors[id(pools[name])], shown, unread) for name, call in offered.unary.items()
+    }
     streams = {name: _stream(call, shown, unread) for name, call in offered.streams.items()}
     return grpc.method_handlers_generic_handler(SERVICE, unary | streams)
 
@@ -74,8 +79,13 @@ def _unary(
 
 def _stream(answered: StreamCall, shown: _Shown, unread: Unread) -> "grpc.RpcMethodHandler[bytes, bytes]":
     def behaviour(frames: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        ending = Ending(context)
+        arriving = Arriving(
+            time_remaining=context.time_remaining,
+            presented=shown(context),
+            end=lambda refusal: ending.end(refusal, _trailing(refusal)),
+        )
         try:
-            arriving = Arriving(time_remaining=context.time_remaining, presented=shown(context), end=context.cancel)
             for reply in answered(_until_ended(frames), arriving):
                 leaving = unread.handed(len(reply), context.cancel)
                 try:
@@ -85,6 +95,8 @@ def _stream(answered: StreamCall, shown: _Shown, unread: Unread) -> "grpc.RpcMet
         except CallEndedError as ended:
             raise ended.__cause__ or ended from None  # gRPC knows its own exception: it has ended the call itself
         except Refusal as refusal:
+            if ending.error is not None:  # the caller has been told
+                raise ending.error from None
             _abort(context, refusal)
 
     return grpc.stream_stream_rpc_method_handler(behaviour)
@@ -100,6 +112,11 @@ def _until_ended(frames: Iterator[bytes]) -> Iterator[bytes]:
 
 def _abort(context: grpc.ServicerContext, refusal: Refusal) -> NoReturn:
     ended = rpc_status.to_status(refusal.status)
-    metadata = ended.trailing_metadata
-    context.set_trailing_metadata(metadata if refusal.retry else (*metadata, _NO_RETRY))
+    context.set_trailing_metadata(_trailing(refusal))
     context.abort(ended.code, ended.details)
+
+
+def _trailing(refusal: Refusal) -> Metadata:
+    """Write a refusal's details as metadata."""
+    metadata = tuple(rpc_status.to_status(refusal.status).trailing_metadata)
+    return metadata if refusal.retry else (*metadata, _NO_RETRY)

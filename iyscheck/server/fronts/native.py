@@ -9,7 +9,7 @@ The package is an extra: nothing imports it unless this front is asked for.
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any, Final, TypeAlias
 
@@ -30,6 +30,8 @@ MOST_WAITING: Final = 4_096
 """How many single checks may have gathered; those beyond are refused at once."""
 MOST_ALONE: Final = 1_000
 """How many other calls may wait for a thread, as in the other front."""
+MOST_ALONE_BYTES: Final = 256 * 1024 * 1024
+"""How much those may hold: a batch may have eight megabytes."""
 _AT_ONCE: Final = 256
 """How many checks are answered as one column: more gain nothing, and the first would wait for the last."""
 _TAKEN_UP: Final = 2 * MOST_WAITING
@@ -74,12 +76,14 @@ class NativeFront:
         address: str,
         calls: Calls,
         status: Status,
-        unary_pool: Pool,
+        pools: Mapping[str, Pool],
         *,
         most_bytes: int,
         shares_port: bool,
     ) -> None:
-        """Listen on `HOST:PORT` or `unix:PATH`; `status` tells the health. Raises SettingsError.
+        """Listen on `HOST:PORT` or `unix:PATH`; `status` tells the health, `pools` have threads by names of calls.
+
+        Raises SettingsError.
 
         Requests of more than `most_bytes` are refused, but not before the package has read them.
         """
@@ -107,10 +111,10 @@ class NativeFront:
         self._asks = calls.gate.asks
         self._status = status
         self._most_bytes = most_bytes
-        self._pool = unary_pool
+        self._pools = pools
         self._watchers = Watchers(self._transport, status)
-        self._alone = 0
-        """Calls that are with the pool."""
+        self._alone = self._alone_bytes = 0
+        """Calls that are with the pools, and their requests."""
         self._counting = threading.Lock()
         self._leave_by: float | None = None
         self._thread = threading.Thread(target=self._run, name="native", daemon=True)
@@ -190,17 +194,19 @@ class NativeFront:
     def _ask_alone(self, name: str, call_id: int, data: bytes, details: _Details) -> None:
         """Have a call answered by the threads of unary calls; refuse it where too many wait for those."""
         with self._counting:
-            is_refused = self._alone >= MOST_ALONE
-            self._alone += not is_refused
+            is_refused = self._alone >= MOST_ALONE or self._alone_bytes + len(data) > MOST_ALONE_BYTES
+            if not is_refused:
+                self._alone += 1
+                self._alone_bytes += len(data)
         if is_refused:
             self._fail(call_id, self._calls.refused(name, _overloaded()))
         else:
-            self._pool.submit(self._answer, name, call_id, data, _until(details[2]), self._presented(details))
+            self._pools[name].submit(self._answer, name, call_id, data, _until(details[2]), self._presented(details))
 
     def _answer(
         self, name: str, call_id: int, data: bytes, time_remaining: Callable[[], float | None], presented: Presented
     ) -> None:
-        waited_s = self._pool.of_thread.waited_s
+        waited_s = self._pools[name].of_thread.waited_s
         arriving = Arriving(time_remaining=time_remaining, presented=presented, waited_s=waited_s)
         try:
             self._transport.respond(call_id, self._calls.unary[name](data, arriving))
@@ -211,6 +217,7 @@ class NativeFront:
         finally:
             with self._counting:
                 self._alone -= 1
+                self._alone_bytes -= len(data)
 
     def _fail(self, call_id: int, refusal: Refusal) -> None:
         """Tell how a call ends. That it should not be made again by itself cannot be told: the package forbids it."""

@@ -205,8 +205,8 @@ def hasty(hostile_site: Site) -> Iterator[Attacked]:
 
 @pytest.fixture(scope="session")
 def curt(hostile_site: Site) -> Iterator[Attacked]:
-    """A server that waits a second for a reply to be taken, and has two places for streams."""
-    with impatient(hostile_site, Bounds(unread_s=1.0), max_streams=2) as running_one:
+    """A server that waits a second for first words and for a reply to be taken, and has two places for streams."""
+    with impatient(hostile_site, Bounds(handshake_s=1.0, unread_s=1.0), max_streams=2) as running_one:
         yield running_one
 
 
