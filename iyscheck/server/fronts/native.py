@@ -37,6 +37,8 @@ _AT_ONCE: Final = 256
 _TAKEN_UP: Final = 2 * MOST_WAITING
 _ROUND_MS: Final = 250
 """How long nothing may come until watchers of the health are looked after."""
+_LAST_WORDS_S: Final = 0.1
+"""For answers that were given to be sent: closing cuts what is still on its way out."""
 _MOST_STREAMS: Final = 1_024
 _KEEPALIVE_MS: Final = 60_000
 _KEEPALIVE_TIMEOUT_MS: Final = 20_000
@@ -132,6 +134,7 @@ class NativeFront:
         self._leave_by = time.monotonic() + grace_s
         if self._thread.is_alive():
             self._thread.join(grace_s)
+        time.sleep(_LAST_WORDS_S)
         self._transport.close()
         if self._thread.is_alive():
             self._thread.join()
