@@ -110,6 +110,17 @@ def question(message_class: MessageClass) -> Question:
     return Question(context=context(1, Channel.MESAJ, message_class), address=CONSENTED)
 
 
+def test_rate_of_a_frame(gated: Served) -> None:
+    """A frame that is a call counts by its recipients, and does not wait for its caller's rate."""
+    asked = wire.frame(context(1, Channel.MESAJ, COMMERCIAL), addresses=[CONSENTED] * 101)
+
+    with pytest.raises(grpc.RpcError) as refused:
+        gated.stub.CheckFrame(asked, timeout=10, metadata=bearer(LIMITED.text))
+
+    assert ending(refused.value) == ("RESOURCE_EXHAUSTED", "RATE_LIMITED")
+    assert gated.stub.CheckFrame(asked, timeout=10, metadata=bearer(FREE.text)).reasons
+
+
 def test_frames_wait(gated: Served) -> None:
     """A frame that is a little too early waits; one that is much too early is refused, and the stream goes on."""
     shown = bearer(LIMITED.text)
