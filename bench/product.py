@@ -145,7 +145,8 @@ class Builder:
                 columns = replace(columns, brand=brand_of(items, brands).astype(np.uint32))
                 _commit(writer, columns, f"spread {at}")
             registered = tuple(replace(_brand(), brand=brand, iys_code=brand) for brand in range(1, brands + 1))
-            state = SourceState(name="brands", watermarks=tuple((each.brand, watermark) for each in registered))
+            watermarks = tuple((each.brand, watermark - each.brand) for each in registered)  # no two are the same
+            state = SourceState(name="brands", watermarks=watermarks)
             batch = Batch(consents=ConsentColumns.of([]), access=(), brands=registered, rows=brands)
             writer.apply(batch, state, finished=True)
         return {}

@@ -51,7 +51,8 @@ _LONGEST_TEXT: Final = 512
 """An address may be longer only by white space or separators; then its canonical text goes out instead."""
 _QUESTION_BYTES: Final = 640
 """More than any cleaned question takes on the wire."""
-_KNOWN_REASONS: Final = frozenset(Reason)
+_REASONS: Final = [Reason(number) if number in frozenset(Reason) else Reason.UNSPECIFIED for number in range(256)]
+"""What each byte means: a number that this version does not know is UNSPECIFIED, which denies."""
 GATHERED: Final = 512
 """Most calls that travel in one frame. With a thousand callers two such frames keep client and server busy at once and
 what one wakes stays in the processor's cache: 1.3 times the rate of one frame for all (bench/sections/reach.py)."""
@@ -98,11 +99,14 @@ SEPARATE_CHANNEL_OPTIONS: Final = (*CHANNEL_OPTIONS, ("grpc.use_local_subchannel
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ColumnCall:
-    """What all frames of one column share."""
+    """What all frames of one column share, or calls that gather: these have written already what their group says."""
 
     context: Context
     address_key_id: bytes | None
     min_position: Position | None
+    group_head: bytes = b""
+    travels: object = None
+    """Calls of which this is equal may share a frame."""
 
 
 Part: TypeAlias = tuple[ColumnCall, Sequence[str | bytes]]
@@ -285,7 +289,7 @@ class Conversation:
 
     def _mixed_request(self, frame_id: int, parts: Sequence[Part]) -> pb.StreamCheckRequest:
         shared = parts[0][0]
-        groups = [wire.group(call.context, len(recipients)) for call, recipients in parts]
+        groups = [(call.group_head, len(recipients)) for call, recipients in parts]
         tokens, key_id, texts = None, shared.address_key_id, None
         if key_id is not None:
             tokens = _packed([recipient for _, recipients in parts for recipient in recipients])
@@ -327,7 +331,8 @@ class Conversation:
         mixed = wire.mixed_answer_of(response, len(parts), sum(sizes))
         if any(isinstance(slot, Envelope) for slot in mixed.groups):
             self._observe(mixed.envelope.position, request)
-        numbers, found, first = mixed.reasons.tolist(), list[list[Answer] | ServiceError](), 0
+        numbers, first = mixed.reasons.tolist(), 0
+        found: list[list[Answer] | ServiceError] = []
         for (call, _), size, slot in zip(parts, sizes, mixed.groups, strict=True):
             of_part = numbers[first : first + size]
             found.append(refused_frame(slot) if isinstance(slot, ItemError) else _answers(of_part, slot, call))
@@ -375,16 +380,16 @@ def _packed(recipients: Sequence[str | bytes]) -> npt.NDArray[np.uint8]:
 
 def _answers(numbers: list[int], envelope: Envelope, call: ColumnCall) -> list[Answer]:
     """Make the answers of a column of reason numbers; equal ones are one object."""
-    made = {
-        number: Answer(
-            reason=Reason(number) if number in _KNOWN_REASONS else Reason.UNSPECIFIED,
-            message_class=call.context.message_class,
-            evidence=None,
-            envelope=envelope,
-        )
-        for number in set(numbers)
-    }
-    return [made[number] for number in numbers]
+    message_class = call.context.message_class
+    made: dict[int, Answer] = {}
+    found: list[Answer] = []
+    for number in numbers:
+        answer = made.get(number)
+        if answer is None:
+            answer = Answer(reason=_REASONS[number], message_class=message_class, evidence=None, envelope=envelope)
+            made[number] = answer
+        found.append(answer)
+    return found
 
 
 def gathered_groups(limits: ServerInfo) -> int:

@@ -27,6 +27,8 @@ _READABLE: Final = 2 * STATES
 _LISTED: Final = STATES
 _NO_PREFIX: Final = layout.key_prefix(0, 0, 0)
 """Begins the key of no record."""
+_NOWHERE: Final = (bytes(16), _NO_PREFIX)
+_NO_VERDICTS: Final = np.full((2, 256), Reason.UNSPECIFIED, np.uint8)
 
 
 class Answered(Protocol):
@@ -204,30 +206,45 @@ class Answers:
 
         `recipients` counts those of each group, int64; tags are uint8, shape (N, 16). Raises StoreError, KernelError.
         """
-        now = self._clock()
-        prefixes, envelopes = [], list[Envelope | ItemError]()
-        tables = np.full((len(contexts), 2, 256), Reason.UNSPECIFIED, np.uint8)
-        for at, context in enumerate(contexts):
+        now, position, standing_of = self._clock(), view.position, self._column_standings.of
+        wheres: list[tuple[bytes, bytes]] = []
+        envelopes: list[Envelope | ItemError] = []
+        tables: dict[bytes, int] = {}  # few: whole brands differ in nothing that the rule looks at
+        by_state: list[npt.NDArray[np.uint8]] = []
+        which: list[int] = []
+        naming: list[int] = []
+        for place, context in enumerate(contexts):
             try:
-                standing = self._column_standings.of(view, context)
+                standing = standing_of(view, context)
             except QuestionError as error:
-                prefixes.append(_NO_PREFIX)
+                wheres.append(_NOWHERE)
                 envelopes.append(ItemError.of(error))
-                continue
-            tables[at] = standing.by_state[self._is_fresh(standing, now)]
-            prefixes.append(standing.prefix)
-            envelopes.append(self._envelope(view.position, standing.watermark, now, decision_id))
-        group = np.repeat(np.arange(len(contexts)), recipients)
-        states = view.mixed_states(prefixes, group, tags, kernel, self._nobody)
-        reasons = tables[group, 0, states]
-        ends = recipients.cumsum()
-        for at, context in enumerate(contexts):
-            if context.retailer is not None and isinstance(envelopes[at], Envelope):
-                first = ends[at] - recipients[at]
-                rows = first + np.flatnonzero(states[first : ends[at]] & _LIST_BITS == _HAS_LIST)
-                where = (context.brand, context.channel, context.recipient_type)
-                rows = rows[view.retailer_listed(where, tags[rows], context.retailer)]
-                reasons[rows] = tables[at, 1, states[rows]]
+                table, laid_out = b"", _NO_VERDICTS
+            else:
+                fresh = self._is_fresh(standing, now)
+                wheres.append((standing.salt, standing.prefix))
+                envelopes.append(self._envelope(position, standing.watermark, now, decision_id))
+                table, laid_out = standing.verdicts[fresh], standing.by_state[fresh]
+                if context.retailer is not None:
+                    naming.append(place)
+            number = tables.get(table)
+            if number is None:
+                number = tables[table] = len(by_state)
+                by_state.append(laid_out)
+            which.append(number)
+        group = np.arange(len(contexts)).repeat(recipients)
+        states = view.mixed_states(wheres, group, tags, kernel, self._nobody)
+        if len(by_state) == 1:
+            reasons = by_state[0][0].take(states)
+        else:
+            reasons = np.array(by_state)[np.array(which)[group], 0, states]
+        for place in naming:
+            context, first = contexts[place], int(recipients[:place].sum())
+            end = first + int(recipients[place])
+            rows = first + np.flatnonzero(states[first:end] & _LIST_BITS == _HAS_LIST)
+            where = (context.brand, context.channel, context.recipient_type)
+            rows = rows[view.retailer_listed(where, tags[rows], context.retailer or 0)]
+            reasons[rows] = by_state[which[place]][1].take(states[rows])
         return reasons, envelopes
 
     def exempt_column(self, recipients: int) -> ColumnAnswer:
@@ -241,8 +258,15 @@ class Answers:
 
     def common_envelope(self, envelopes: Sequence[Envelope], position: Position, decision_id: str) -> Envelope:
         """Say how long all of many answers hold: the oldest watermark, and until the first one ends to hold."""
-        oldest = min((each.as_of for each in envelopes if each.as_of is not None), default=None)
-        return self._envelope(position, oldest, self._clock(), decision_id)
+        if not envelopes:
+            return self._envelope(position, None, self._clock(), decision_id)
+        return Envelope(
+            position=position,
+            as_of=min((each.as_of for each in envelopes if each.as_of is not None), default=None),
+            valid_until=min([each.valid_until for each in envelopes]),
+            decision_id=decision_id,
+            policy_id=self._policy_id,
+        )
 
     def _is_fresh(self, standing: Standing, now: float) -> bool:
         return self._opened.replaced is None and standing.earliest <= now <= standing.latest

@@ -21,7 +21,8 @@ class Batch:
         self._questions = questions
         self._errors = {place: item for place, item in enumerate(questions) if isinstance(item, ItemError)}
         self._exempt: dict[int, Context] = {}
-        places, asked = list[int](), list[Question]()
+        places: list[int] = []
+        asked: list[Question] = []
         for place, question in enumerate(questions):
             if isinstance(question, ItemError):
                 continue

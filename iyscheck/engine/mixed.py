@@ -1,12 +1,13 @@
 """A frame of several groups answered together: one at fault fails alone."""
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
 from iyscheck.address import TextColumn
-from iyscheck.consent import Reason
+from iyscheck.consent import MessageClass, Reason
 from iyscheck.engine.answers import Answered, Answers, new_decision_id
 from iyscheck.engine.recipients import Recipients
 from iyscheck.errors import BatchTooLargeError, IyscheckError, QuestionError
@@ -24,7 +25,8 @@ from iyscheck.question import (
 )
 from iyscheck.store.view import View
 
-_NO_TAGS = np.zeros((0, TOKEN_BYTES), np.uint8)
+_COMMERCIAL: Final = MessageClass.COMMERCIAL
+_NO_TAGS: Final = np.zeros((0, TOKEN_BYTES), np.uint8)
 
 
 class MixedFrame:
@@ -40,26 +42,33 @@ class MixedFrame:
         tokens: npt.NDArray[np.uint8] | None,
     ) -> None:
         self._groups = groups
-        self._counts = np.array([group.recipients for group in groups], np.int64)
-        _check(groups, self._counts, addresses, tokens)
-        self._contexts = {
-            place: group.context
-            for place, group in enumerate(groups)
-            if isinstance(group.context, Context) and not group.context.message_class.exempt
-        }
-        places = list(self._contexts)
-        self._read_counts = self._counts[places]
-        if len(places) == len(groups):
+        counts = [group.recipients for group in groups]
+        self._counts = np.array(counts, np.int64)
+        _check(counts, addresses, tokens)
+        self._contexts: dict[int, Context] = {}
+        self._exempt: list[int] = []
+        for place, group in enumerate(groups):
+            context = group.context
+            if isinstance(context, ItemError):
+                continue
+            if context.message_class is _COMMERCIAL or not context.message_class.exempt:
+                self._contexts[place] = context
+            else:
+                self._exempt.append(place)
+        if len(self._contexts) == len(groups):
+            self._read_counts = self._counts
             self._rows: slice | npt.NDArray[np.int64] = slice(None)
         else:
+            places = list(self._contexts)
+            self._read_counts = self._counts[places]
             reads = np.zeros(len(groups), np.bool_)
             reads[places] = True
             self._rows = np.flatnonzero(reads.repeat(self._counts))
         self._addresses = None if addresses is None else _part(addresses, self._rows)
         self._tokens = None if tokens is None else tokens[self._rows]
-        self._reasons = np.full(int(self._counts.sum()), Reason.UNSPECIFIED, np.uint8)
+        self._reasons = np.zeros(sum(counts), np.uint8)
         self._tags: npt.NDArray[np.uint8] = _NO_TAGS
-        self._slots: dict[int, Envelope | ItemError] = {}
+        self._slots: list[Envelope | ItemError] = []
         self._decision_id = new_decision_id()
 
     @property
@@ -70,7 +79,7 @@ class MixedFrame:
     @property
     def has_exempt(self) -> bool:
         """Whether there is something in it that nothing may block."""
-        return any(isinstance(each.context, Context) and each.context.message_class.exempt for each in self._groups)
+        return bool(self._exempt)
 
     def tags(
         self, recipients: Recipients, store_key: StoreKey, address_key_id: bytes | None, kernel: Kernel
@@ -84,31 +93,33 @@ class MixedFrame:
     def read(self, tags: npt.NDArray[np.uint8], view: View, answers: Answers, kernel: Kernel) -> None:
         """Answer those who need the store from one snapshot. Raises StoreError, KernelError."""
         contexts = list(self._contexts.values())
-        reasons, slots = answers.mixed(view, contexts, self._read_counts, tags, kernel, self._decision_id)
-        self._reasons[self._rows] = reasons
-        self._slots = dict(zip(self._contexts, slots, strict=True))
+        reasons, self._slots = answers.mixed(view, contexts, self._read_counts, tags, kernel, self._decision_id)
         self._tags = tags
+        if isinstance(self._rows, slice):
+            self._reasons = reasons
+        else:
+            self._reasons[self._rows] = reasons
 
     def fail(self, error: IyscheckError) -> None:
         """Say of all that need the store why they are not answered."""
-        self._slots = dict.fromkeys(self._contexts, ItemError.of(error))
+        self._slots = [ItemError.of(error)] * len(self._contexts)
 
     def answer(self, answers: Answers) -> MixedAnswer:
         """Give all answers, those of exempt groups too: they are made here, without the store."""
-        position = next((slot.position for slot in self._slots.values() if isinstance(slot, Envelope)), None)
-        free = answers.exempt_envelope(self._decision_id, position)
-        slots: list[Envelope | ItemError] = []
-        first = 0
-        for place, group in enumerate(self._groups):
-            if isinstance(group.context, ItemError):
-                slots.append(group.context)
-            elif place in self._contexts:
-                slots.append(self._slots[place])
-            else:
-                slots.append(free)
-                self._reasons[first : first + group.recipients] = Reason.EXEMPT_MESSAGE
-            first += group.recipients
-        envelopes = [slot for slot in slots if isinstance(slot, Envelope)]
+        read = [slot for slot in self._slots if isinstance(slot, Envelope)]
+        free = answers.exempt_envelope(self._decision_id, read[0].position if read else None)
+        slots = self._slots
+        if len(slots) < len(self._groups):
+            placed: dict[int, Envelope | ItemError] = dict(zip(self._contexts, slots, strict=True))
+            placed.update(dict.fromkeys(self._exempt, free))
+            slots = [
+                group.context if isinstance(group.context, ItemError) else placed[place]
+                for place, group in enumerate(self._groups)
+            ]
+            exempt = np.zeros(len(slots), np.bool_)
+            exempt[self._exempt] = True
+            self._reasons[exempt.repeat(self._counts)] = Reason.EXEMPT_MESSAGE
+        envelopes = [*read, free] if self._exempt else read
         envelope = answers.common_envelope(envelopes, free.position, self._decision_id)
         return MixedAnswer(reasons=self._reasons, groups=slots, envelope=envelope)
 
@@ -127,21 +138,20 @@ class MixedFrame:
 
 
 def _check(
-    groups: Sequence[Group],
-    counts: npt.NDArray[np.int64],
+    counts: list[int],
     addresses: Sequence[str] | TextColumn | None,
     tokens: npt.NDArray[np.uint8] | None,
 ) -> None:
     if (addresses is None) == (tokens is None):
         raise QuestionError("addresses", "exactly one of addresses and tokens must be given.")
-    if len(groups) > MAX_FRAME_GROUPS:
-        raise BatchTooLargeError("groups", maximum=MAX_FRAME_GROUPS, actual=len(groups))
+    if len(counts) > MAX_FRAME_GROUPS:
+        raise BatchTooLargeError("groups", maximum=MAX_FRAME_GROUPS, actual=len(counts))
     if tokens is not None and (tokens.dtype != np.uint8 or tokens.ndim != 2 or tokens.shape[1] != TOKEN_BYTES):  # noqa: PLR2004 - a table
         raise QuestionError("tokens", "must be a uint8 array of shape (N, 16).")
     recipients = len(addresses if addresses is not None else tokens if tokens is not None else ())
     if recipients > MAX_FRAME_RECIPIENTS:
         raise BatchTooLargeError("addresses", maximum=MAX_FRAME_RECIPIENTS, actual=recipients)
-    if (counts < 0).any() or int(counts.sum()) != recipients:
+    if sum(counts) != recipients or min(counts, default=0) < 0:
         raise QuestionError("groups", f"their recipients do not add up to the {recipients} that are given.")
 
 

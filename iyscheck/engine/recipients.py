@@ -83,8 +83,11 @@ class Recipients:
 
     def many(self, questions: Sequence[Question]) -> tuple[npt.NDArray[np.uint8], dict[int, ItemError]]:
         """Give the tokens of N commercial questions, uint8 (N, 16); and by their places, what is wrong with others."""
-        tokens, errors = [address_form.UNREADABLE] * len(questions), dict[int, ItemError]()
-        places, texts, emails = list[int](), list[str](), list[bool]()
+        tokens = [address_form.UNREADABLE] * len(questions)
+        errors: dict[int, ItemError] = {}
+        places: list[int] = []
+        texts: list[str] = []
+        emails: list[bool] = []
         holds = self._address_key is not None
         for place, question in enumerate(questions):
             address = question.address

@@ -23,6 +23,7 @@ from iyscheck.consent import (
 from iyscheck.engine.opened import OpenedStore
 from iyscheck.question import Context, checked, is_plain
 from iyscheck.store import layout
+from iyscheck.store.index.pages import salt_of
 from iyscheck.store.snapshot import BrandView, Snapshot
 from iyscheck.store.view import View
 
@@ -33,12 +34,12 @@ MOST_STANDINGS: Final = 10_000
 class Standing:
     """A brand's watermark and the rule's verdicts for one kind of question.
 
-    `prefix` begins the keys of its records; `watermark` makes its data fresh from `earliest` to `latest` (seconds
-    UTC), which is asked of the clock anew for each check. The verdicts are those for stale and for fresh data: for
-    single checks the flat table of reason numbers, for columns `verdicts_by_state`.
+    `prefix` begins the keys of its records, `salt` is their context's in the index. `watermark` makes its data fresh
+    from `earliest` to `latest` (seconds UTC), which is asked of the clock anew for each check. The verdicts are those
+    for stale and for fresh data: for single checks the flat table of reason numbers, for columns `verdicts_by_state`.
     """
 
-    __slots__ = ("by_state", "context", "earliest", "latest", "prefix", "verdicts", "watermark")
+    __slots__ = ("by_state", "context", "earliest", "latest", "prefix", "salt", "verdicts", "watermark")
 
     def __init__(
         self,
@@ -50,6 +51,7 @@ class Standing:
     ) -> None:
         self.context = context
         self.prefix = prefix
+        self.salt = salt_of(prefix)
         self.watermark = watermark
         self.earliest, self.latest = fresh_between
         self.verdicts = [table.tobytes() for table in tables]

@@ -77,6 +77,11 @@ class Admission:
             return ""
         return self.caller.name if len(callers.entries) < MOST_LABELS else "many"
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the caller may ask everything, and any number of it: there is no callers file."""
+        return self._callers is None and self.caller is ANONYMOUS
+
     def ensure_call(self, call: str) -> None:
         """Hold a call to the caller's scope. Raises CallNotAllowedError."""
         scopes.ensure_call(self.caller, call)

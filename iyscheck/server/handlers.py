@@ -6,14 +6,23 @@ from contextlib import contextmanager, suppress
 from typing import Final, Protocol
 
 import numpy as np
+import numpy.typing as npt
 from msgspec.structs import replace
 
 from iyscheck import wire
 from iyscheck.change import Position
 from iyscheck.consent import Channel, Reason
 from iyscheck.engine import Engine
-from iyscheck.errors import CallersError, InputError, KernelError, KeysError, PositionError, RateLimitedError
-from iyscheck.question import Answer, BatchAnswer, Context, Envelope, Group, ItemError, MixedAnswer, Question
+from iyscheck.errors import (
+    CallersError,
+    InputError,
+    KernelError,
+    KeysError,
+    MalformedFrameError,
+    PositionError,
+    RateLimitedError,
+)
+from iyscheck.question import Answer, BatchAnswer, Context, Group, ItemError, MixedAnswer, Question
 from iyscheck.server.calls import Call
 from iyscheck.server.gate import Admission
 from iyscheck.server.metrics import Decisions
@@ -39,6 +48,7 @@ class CheckHandlers:
     def __init__(self, engine: Engine, decisions: Decisions, *, max_waiters: int, fronts: tuple[str, ...] = ()) -> None:
         self._engine = engine
         self._decisions = decisions
+        self._known = wire.KnownGroups()
         self._waiters = threading.BoundedSemaphore(max_waiters)
         self._fronts = fronts
         self._reader = wire.QuestionReader()
@@ -190,12 +200,16 @@ class CheckHandlers:
         """Answer a frame of several groups; one at fault harms only itself."""
         try:
             return self._mixed(request, cut, call, call.admission.wait)
+        except MalformedFrameError:
+            raise  # the stream ends, as where protobuf says it
         except InputError as error:
             return wire.frame_error(request.frame_id, error)
 
     def _mixed(self, request: v1.StreamCheckRequest, cut: Cut, call: Call, take: _Take) -> v1.StreamCheckResponse:
-        frame = wire.mixed_of(request, cut)
-        groups = _admitted(frame.groups, call.admission, take, plaintext=frame.tokens is None)
+        frame = wire.mixed_of(request, cut, self._known)
+        groups = frame.groups
+        if not call.admission.is_open:
+            groups = _admitted(groups, call.admission, take, plaintext=frame.tokens is None)
         with self._patience(call, frame.min_position) as seconds:
             answer = self._engine.check_groups(
                 groups,
@@ -211,17 +225,22 @@ class CheckHandlers:
 
     def _count_groups(self, groups: Sequence[Group], answer: MixedAnswer) -> None:
         self._decisions.observe_size(len(answer.reasons))
-        channels = np.array(
-            [
-                each.context.channel if isinstance(each.context, Context) and isinstance(slot, Envelope) else 0
-                for each, slot in zip(groups, answer.groups, strict=True)
-            ]
-        )
-        of_recipients = channels.repeat([each.recipients for each in groups])
-        for channel in Channel:
-            given = np.bincount(answer.reasons[of_recipients == channel])
-            for number in np.flatnonzero(given).tolist():
-                self._decisions.count(channel, Reason(number), int(given[number]))
+        answered = [
+            0 if isinstance(group.context, ItemError) or isinstance(slot, ItemError) else group.context.channel
+            for group, slot in zip(groups, answer.groups, strict=True)
+        ]
+        channels = set(answered)
+        if len(channels) == 1 and 0 not in channels:  # as nearly always
+            self._count_reasons(Channel(answered[0]), answer.reasons)
+            return
+        of_recipients = np.array(answered).repeat([group.recipients for group in groups])
+        for channel in channels - {0}:
+            self._count_reasons(Channel(channel), answer.reasons[of_recipients == channel])
+
+    def _count_reasons(self, channel: Channel, reasons: npt.NDArray[np.uint8]) -> None:
+        given = np.bincount(reasons)
+        for number in given.nonzero()[0].tolist():
+            self._decisions.count(channel, Reason(number), int(given[number]))
 
     @contextmanager
     def _patience(self, call: Call, position: Position | None) -> Iterator[float]:
@@ -243,6 +262,8 @@ class CheckHandlers:
 
 def _hold(question: Question, admission: Admission) -> None:
     """Hold a single question to its caller's scope and rate. Raises CallersError."""
+    if admission.is_open:
+        return
     context = question.context
     admission.ensure_question(context, plaintext=question.address is not None)
     admission.take(1, exempt=context.message_class.exempt)

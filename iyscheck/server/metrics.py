@@ -216,7 +216,7 @@ class CallerCounts:
         )
         self._refusals = Counter(
             "consent_caller_refusals",
-            "Calls, frames and questions of batches that were refused for who asked.",
+            "Calls, frames, groups and questions of batches that were refused for who asked.",
             ("caller", "reason"),
             registry=registry,
         )

@@ -121,7 +121,7 @@ class View:
 
     def mixed_states(
         self,
-        prefixes: Sequence[bytes],
+        contexts: Sequence[tuple[bytes, bytes]],
         group: npt.NDArray[np.int64],
         tags: npt.NDArray[np.uint8],
         kernel: Kernel,
@@ -129,15 +129,17 @@ class View:
     ) -> npt.NDArray[np.uint8]:
         """Return what `states` does, of recipients of many contexts.
 
-        `prefixes` are what the keys of each context begin with; `group`, int64 (N,), says whose is whose.
+        Each context is its salt and what its keys begin with; `group`, int64 (N,), says who is of which.
         """
-        placed = pages.in_one_context(tags, pages.salts_of(prefixes)[group])
+        salts = np.frombuffer(b"".join([salt for salt, _ in contexts]), "<u8").reshape(-1, 2)
+        placed = pages.in_one_context(tags, salts[group])
         found = pages.look_up(self.table.memory, self.table.in_use, placed, (0, 0), kernel)
-        halves = np.ascontiguousarray(tags).view(np.uint64) == np.frombuffer(nobody, np.uint64)
-        found[halves[:, 0] & halves[:, 1]] = UNREADABLE_STATE
+        if nobody in tags.tobytes():  # wherever it begins; looking at all rows takes longer
+            halves = np.ascontiguousarray(tags).view(np.uint64) == np.frombuffer(nobody, np.uint64)
+            found[halves[:, 0] & halves[:, 1]] = UNREADABLE_STATE
         if not self._is_whole:
             rest = np.flatnonzero(found == pages.UNANSWERED)
-            keys = [prefixes[at] + tag.tobytes() for at, tag in zip(group[rest].tolist(), tags[rest], strict=True)]
+            keys = [contexts[at][1] + tag.tobytes() for at, tag in zip(group[rest].tolist(), tags[rest], strict=True)]
             self._answer_from_records(found, rest, lambda snapshot: snapshot.states_at(keys))
         return found
 

@@ -18,7 +18,9 @@ from iyscheck.wire.answers import (
 from iyscheck.wire.fields import parse
 from iyscheck.wire.info import server_info_of, server_info_response
 from iyscheck.wire.mixed import (
+    KnownGroups,
     MixedFrame,
+    group_head,
     is_mixed,
     knows_groups,
     mixed_answer_of,
@@ -34,7 +36,6 @@ from iyscheck.wire.requests import (
     context_of,
     frame,
     frame_of,
-    group,
     min_position_of,
     parse_frame,
     question_of,
@@ -47,6 +48,7 @@ __all__ = [
     "TOKEN_BYTES",
     "AnswerWriter",
     "Frame",
+    "KnownGroups",
     "MixedFrame",
     "QuestionReader",
     "answer_of",
@@ -62,7 +64,7 @@ __all__ = [
     "frame_error",
     "frame_of",
     "frame_response",
-    "group",
+    "group_head",
     "is_mixed",
     "knows_groups",
     "min_position_of",

@@ -162,7 +162,7 @@ def _item_of(message: v1.BatchCheckItem, batch: Envelope) -> Answer | ItemError:
         evidence=_evidence_of(result),
         envelope=Envelope(
             position=batch.position,
-            as_of=as_of(result),
+            as_of=_as_of(result),
             valid_until=seconds_of(result.valid_until),
             decision_id=batch.decision_id,
             policy_id=batch.policy_id,
@@ -188,7 +188,7 @@ def envelope_of(message: v1.CheckResponse | v1.BatchCheckResponse | v1.StreamChe
     envelope = message.envelope
     return Envelope(
         position=position_of(envelope),
-        as_of=as_of(envelope),
+        as_of=_as_of(envelope),
         valid_until=seconds_of(envelope.valid_until),
         decision_id=envelope.decision_id,
         policy_id=envelope.policy_id,
@@ -202,6 +202,5 @@ def position_of(message: v1.Envelope | v1.GetServerInfoResponse) -> Position:
     return Position(message.position.log_id, message.position.sequence)
 
 
-def as_of(message: v1.Envelope | v1.BatchCheckResult | v1.GroupResult) -> int | None:
-    """Read a watermark, if there is one."""
+def _as_of(message: v1.Envelope | v1.BatchCheckResult) -> int | None:
     return message.as_of.seconds if message.HasField("as_of") else None

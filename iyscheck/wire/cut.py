@@ -2,12 +2,13 @@
 
 protobuf would make an object of every address and copy the tokens. Here the addresses (field 7, of a mixed frame 11)
 become a column where they lie, and the tokens (field 8, of a mixed frame 12) a view; what is left of the message is a
-few bytes for protobuf, and of a mixed frame its groups.
+few bytes for protobuf. The groups of a mixed frame (field 13) are cut out as bytes, since most are known from before.
 
 A frame is cut only where that is sure to mean what protobuf makes of it: known fields with tags of one byte, one run
 of addresses of up to 16,383 bytes each. Anything else, right or wrong, is left to protobuf whole.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, TypeAlias
 
@@ -56,6 +57,7 @@ class Cut:
     tokens: npt.NDArray[np.uint8] | None = None
     group_addresses: TextColumn | None = None
     group_tokens: npt.NDArray[np.uint8] | None = None
+    groups: Sequence[bytes] | None = None
 
 
 def cut(data: bytes, *, most: int, kernel: Kernel = Kernel.NUMPY) -> Cut:
@@ -65,6 +67,7 @@ def cut(data: bytes, *, most: int, kernel: Kernel = Kernel.NUMPY) -> Cut:
         return whole
     texts: dict[int, TextColumn | None] = {}
     tokens: dict[int, npt.NDArray[np.uint8]] = {}
+    groups: list[bytes] = []
     head, kept, at = b"", 0, 0
     for _ in range(_MOST_FIELDS):
         if at >= len(data):
@@ -75,7 +78,8 @@ def cut(data: bytes, *, most: int, kernel: Kernel = Kernel.NUMPY) -> Cut:
         elif tag in _SHORT_BYTES:
             at = _content(data, at + 1)[1]
         elif tag == _GROUPS:
-            at = _after_groups(data, at)
+            head += data[kept:at]
+            kept = at = _take_groups(data, at, groups)
         elif tag in _PACKED:
             head += data[kept:at]
             first, at = _content(data, at + 1)
@@ -95,18 +99,19 @@ def cut(data: bytes, *, most: int, kernel: Kernel = Kernel.NUMPY) -> Cut:
         tokens=tokens.get(_TOKENS),
         group_addresses=texts.get(_GROUP_ADDRESSES),
         group_tokens=tokens.get(_GROUP_TOKENS),
+        groups=groups or None,
     )
 
 
-def _after_groups(data: bytes, at: int) -> int:
-    """Find where the groups end that begin at a place; where they are too many, the place behind the last allowed."""
-    for _ in range(MAX_FRAME_GROUPS):
-        if at >= len(data) or data[at] != _GROUPS:
-            break
-        if at + 1 < len(data) and data[at + 1] < _MORE:  # as nearly always
-            at += 2 + data[at + 1]
-        else:
-            at = _content(data, at + 1)[1]
+def _take_groups(data: bytes, at: int, groups: list[bytes]) -> int:
+    """Take the groups that begin at a place, no more than a frame may have; find where they end."""
+    while at + 1 < len(data) and data[at] == _GROUPS:
+        first = at + 2
+        end = first + data[at + 1]
+        if data[at + 1] >= _MORE or len(groups) == MAX_FRAME_GROUPS:  # more than any group takes; or one too many
+            return len(data) + 1
+        groups.append(data[first:end])
+        at = end
     return at
 
 

@@ -261,18 +261,6 @@ def frame(
         )
 
 
-def group(context: Context, recipients: int) -> v1.Group:
-    """Write a group of a mixed frame."""
-    return v1.Group(
-        brand_code=context.brand,
-        channel=cast("v1.Channel", context.channel),
-        recipient_type=cast("v1.RecipientType", context.recipient_type),
-        message_class=cast("v1.MessageClass", context.message_class),
-        retailer_code=context.retailer,
-        recipients=recipients,
-    )
-
-
 def _question_message(question: Question) -> v1.Question:
     context = question.context
     return v1.Question(

@@ -185,6 +185,79 @@ def evidence_of(answer: Answer) -> dict[str, str] | None:
     return {name: value for name, value in fields.items() if value}
 
 
+class TestMixed:
+    """One frame for many brands, answered as each brand alone; a server without groups is asked for each."""
+
+    BRANDS = (BRAND, INACTIVE, STALE, 1)
+
+    def lines(self) -> list[tuple[int, str]]:
+        """Each recipient for each brand, in turn."""
+        return [(brand, text) for text in COLUMN if len(text) < 500 for brand in self.BRANDS]
+
+    def test_real(self, gateway: Gateway, served: Served) -> None:
+        """Over a real server each line has the reason that its brand's column gives from Python."""
+        asked = self.lines()
+        columns = {
+            brand: dict(zip(COLUMN, Asking(served, {"brand": brand}).column(COLUMN), strict=True))
+            for brand in self.BRANDS
+        }
+
+        ran = gateway.run("mixed", f"--server={served.target}", lines=[f"{brand}\t{text}" for brand, text in asked])
+
+        assert ran.returncode == 1, ran.stderr
+        said = json_lines(ran.stdout)
+        assert [(line["line"], line["brand"]) for line in said] == [
+            (number, brand) for number, (brand, _) in enumerate(asked, 1)
+        ]
+        expected = [columns[brand][text] for brand, text in asked]
+        assert [line["reason"] for line in said] == [reason.name for reason in expected]
+        assert [line["permitted"] for line in said] == [permits(reason) for reason in expected]
+
+    def test_old_server(self, gateway: Gateway, service: Service) -> None:
+        """A reply without groups answers nobody, whatever it says: each brand is asked again in its own frame."""
+
+        def old(requests: Iterator[pb.StreamCheckRequest], _: grpc.ServicerContext) -> Iterator[pb.StreamCheckResponse]:
+            for request in requests:
+                service.requests.append(request)
+                if request.groups:
+                    count = len(request.group_addresses)
+                    yield pb.StreamCheckResponse(frame_id=request.frame_id, reasons=b"\1" * count, envelope=envelope())
+                else:
+                    yield frame_reply(request)
+
+        service.frames = old
+
+        ran = gateway.run("mixed", f"--server={service.target}", lines=["1\t05320000001", "2\t05320000002", "1\t3"])
+
+        assert [line["permitted"] for line in json_lines(ran.stdout)] == [False, True, False]
+        assert sorted(each.brand_code for each in service.requests if isinstance(each, pb.StreamCheckRequest)) == [
+            0,
+            1,
+            2,
+        ]
+
+    def test_group_at_fault(self, gateway: Gateway, service: Service) -> None:
+        """A brand that is refused is an error of its lines; the others are answered."""
+
+        def refusing(
+            requests: Iterator[pb.StreamCheckRequest], _: grpc.ServicerContext
+        ) -> Iterator[pb.StreamCheckResponse]:
+            for request in requests:
+                reply = pb.StreamCheckResponse(frame_id=request.frame_id, reasons=b"\0\1", envelope=envelope())
+                reply.groups.add().error.reason = "BRAND_NOT_IN_SCOPE"
+                reply.groups.add().result.as_of.seconds = 1
+                yield reply
+
+        service.frames = refusing
+
+        ran = gateway.run("mixed", f"--server={service.target}", lines=["1\t05320000002", "2\t05320000002"])
+
+        said = json_lines(ran.stdout)
+        assert ran.returncode == 2, ran.stderr
+        assert [line["permitted"] for line in said] == [False, True]
+        assert "BRAND_NOT_IN_SCOPE" in str(said[0]["error"])
+
+
 class TestWrongInput:
     """What is asked wrongly is not answered, and says so with exit code 2."""
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import grpc
+import numpy as np
 from google.rpc import error_details_pb2  # type: ignore[import-untyped] # it ships no types
 from grpc_status import rpc_status
 
@@ -193,6 +194,23 @@ def frame(reached: Reached, asked: Asked, shown: Shown) -> None:
     reached.stub.CheckFrame(_frame_of(asked), timeout=10, metadata=shown)
 
 
+def mixed(reached: Reached, asked: Asked, shown: Shown) -> v1.ItemError | None:
+    """Ask as the second group of a mixed frame, behind one that every caller may ask; gives the error of the group."""
+    question = asked.question
+    token = np.frombuffer(question.token or bytes(16), np.uint8).reshape(1, 16)
+    frame = wire.mixed_frame(
+        [(wire.group_head(context(1, Channel.MESAJ, CODE)), 1), (wire.group_head(question.context), 1)],
+        addresses=[CONSENTED] * 2 if asked.plaintext else None,
+        tokens=None if asked.plaintext else np.concatenate((token, token)),
+        address_key_id=None if asked.plaintext else ADDRESS_KEY.key_id,
+    )
+    (reply,) = reached.stub.StreamCheck(iter([frame]), timeout=10, metadata=shown)
+    first, second = reply.groups
+    assert first.HasField("result")
+    assert bool(reply.reasons[1]) == second.HasField("result")
+    return second.error if second.HasField("error") else None
+
+
 def info(reached: Reached, _: Asked, shown: Shown) -> None:
     """Ask the server about itself."""
     reached.stub.GetServerInfo(v1.GetServerInfoRequest(), timeout=10, metadata=shown)
@@ -204,6 +222,7 @@ CALLS: Mapping[str, Call] = {
     "batch": batch,
     "frame": frame,
     "stream": stream,
+    "mixed": mixed,
     "info": info,
 }
 

@@ -105,6 +105,29 @@ def test_rate_of_a_mixed_batch(gated: Served, spent: MessageClass) -> None:
     eventually(is_split, "one part is refused")  # on a machine that stood still for a second, there is enough for both
 
 
+@pytest.mark.parametrize("spent", [COMMERCIAL, CODE], ids=["commercial", "exempt"])
+def test_rate_of_a_mixed_frame(gated: Served, spent: MessageClass) -> None:
+    """Groups over one of the caller's two rates are refused, in their places; those of the other are answered."""
+    other = CODE if spent is COMMERCIAL else COMMERCIAL
+    counts = [(spent, 45), (other, 2), (spent, 46)]
+    groups = [(wire.group_head(context(1, Channel.MESAJ, kind)), count) for kind, count in counts]
+    frame = wire.mixed_frame(groups, addresses=[CONSENTED] * 93)
+    seen: list[list[str]] = []
+
+    def is_split() -> bool:
+        replies = gated.stub.StreamCheck(iter([frame] * 5), timeout=30, metadata=bearer(LIMITED.text))
+        for reply in replies:
+            reasons = [slot.error.reason for slot in reply.groups]
+            for (_, count), reason in zip(counts, reasons, strict=True):
+                part, reply.reasons = reply.reasons[:count], reply.reasons[count:]
+                assert any(part) != bool(reason)
+            seen.append(reasons)
+        return ["RATE_LIMITED", "", "RATE_LIMITED"] in seen
+
+    eventually(is_split, "one part is refused")
+    assert all(reasons[0] == reasons[2] for reasons in seen)
+
+
 def question(message_class: MessageClass) -> Question:
     """Ask about somebody who has consented."""
     return Question(context=context(1, Channel.MESAJ, message_class), address=CONSENTED)
@@ -115,8 +138,7 @@ def test_rate_of_a_frame(gated: Served) -> None:
     asked = wire.frame(context(1, Channel.MESAJ, COMMERCIAL), addresses=[CONSENTED] * 101)
 
     with pytest.raises(grpc.RpcError) as refused:
-        for _ in range(1_000):
-            gated.stub.CheckFrame(asked, timeout=10, metadata=bearer(LIMITED.text))
+        [gated.stub.CheckFrame(asked, timeout=10, metadata=bearer(LIMITED.text)) for _ in range(1_000)]
 
     assert ending(refused.value) == ("RESOURCE_EXHAUSTED", "RATE_LIMITED")
     assert gated.stub.CheckFrame(asked, timeout=10, metadata=bearer(FREE.text)).reasons

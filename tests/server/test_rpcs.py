@@ -351,6 +351,25 @@ class TestRefusals:
         assert (found[0].name, found[1].reason, found[2]) == (code, reason, fields)
         assert told.error.reason == reason
 
+    def test_mixed(self, served: Served) -> None:
+        """A frame of several groups as a call gets the reply that a stream gives it; one that does not add up, none."""
+        heads = [(wire.group_head(CONTEXT), 2), (wire.group_head(context(brand=9)), 1)]
+        frame = wire.mixed_frame(heads, addresses=[CONSENTED, REFUSED, CONSENTED], frame_id=7)
+        (streamed,) = served.stub.StreamCheck(iter([frame]), timeout=10)
+        alone = served.stub.CheckFrame(frame, timeout=10)
+        frame.groups[0].recipients = 3
+        with pytest.raises(grpc.RpcError) as caught:
+            served.stub.CheckFrame(frame, timeout=10)
+
+        for reply in (alone, streamed):
+            reply.envelope.ClearField("decision_id")
+            reply.envelope.ClearField("valid_until")
+            for group in reply.groups:
+                group.result.ClearField("valid_until")
+        assert alone == streamed
+        assert alone.reasons == bytes([Reason.CONSENTED, Reason.REFUSED, Reason.BRAND_NOT_REGISTERED])
+        assert refusal(caught.value)[1].reason == "INVALID_QUESTION"
+
     def test_no_frame(self, served: Served) -> None:
         """Bytes that are no frame are MALFORMED_FRAME."""
         with pytest.raises(grpc.RpcError) as caught:

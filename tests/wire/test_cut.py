@@ -5,13 +5,14 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from iyscheck import wire
 from iyscheck.address import TextColumn
 from iyscheck.consent import Channel, RecipientType
 from iyscheck.errors import IyscheckError, MalformedFrameError
 from iyscheck.kernel import Kernel
-from iyscheck.question import MAX_FRAME_RECIPIENTS, Context
+from iyscheck.question import MAX_FRAME_GROUPS, MAX_FRAME_RECIPIENTS, Context
 from iyscheck.v1 import consent_check_pb2 as v1
 from iyscheck.wire import cut
 from iyscheck.wire.cut import Cut
@@ -83,6 +84,44 @@ others = st.one_of(
     st.sampled_from([b"\xba\x00\x01x", b"\x3a\x80\x80\x80\x80\x80\x00", b"\x08" + b"\x80" * 10 + b"\x00"]),
 )
 CONTEXT_FIELDS = [b"\x10\x01", b"\x18\x02", b"\x20\x01"]
+mixed_texts = texts | st.builds(
+    str.__mul__, st.sampled_from(["Z", "b", "j"]), st.sampled_from([1, 88, 90, 127, 128, 90])
+)
+mixed_runs = st.lists(st.builds(content, st.just(11), mixed_texts.map(str.encode), extras), min_size=1, max_size=6)
+some_groups = st.builds(
+    content,
+    st.just(13),
+    st.builds(
+        lambda brand, channel, kind, count: v1.Group(
+            brand_code=brand, channel=channel, recipient_type=kind, recipients=count
+        ).SerializeToString(),
+        st.integers(0, 3),
+        st.integers(0, 4),
+        st.integers(0, 3),
+        st.integers(0, 200),
+    )
+    | st.binary(max_size=4),
+    extras,
+)
+
+
+@st.composite
+def mixed_frames(draw: st.DrawFn) -> bytes:
+    """Mixed frames in any order of their fields, most of which have groups whose counts add up."""
+    if draw(st.booleans()):
+        run = draw(mixed_runs)
+        fields, left = [b"".join(run)], len(run)
+    else:
+        left = draw(st.integers(1, 9))
+        fields = [content(12, bytes(range(16)) * left), content(9, KEY_ID)]
+    while left:
+        count = draw(st.integers(1, left))
+        group = v1.Group(brand_code=draw(st.integers(0, 3)), channel=2, recipient_type=1, recipients=count)  # type: ignore[arg-type] # numbers
+        fields.append(content(13, group.SerializeToString(), draw(extras)))
+        left -= count
+    more = some_groups | others | mixed_runs.map(b"".join) | runs | packed | st.just(content(12, bytes(16)))
+    fields += draw(st.lists(more, max_size=draw(st.sampled_from([0, 0, 0, 1, 3]))))
+    return b"".join(draw(st.permutations(fields)) if draw(st.booleans()) else fields)
 
 
 @st.composite
@@ -98,7 +137,7 @@ def frames(draw: st.DrawFn) -> bytes:
 @st.composite
 def damaged_frames(draw: st.DrawFn) -> bytes:
     """Frames of which some bytes are missing, added or replaced, or the end is cut off."""
-    data = draw(frames())
+    data = draw(frames() | mixed_frames())
     for _ in range(draw(st.integers(1, 3))):
         place = draw(st.integers(0, len(data)))
         put = draw(st.binary(max_size=2) | st.sampled_from([b":", b":\x00", b"B", b"\x80", b"\xff"]))
@@ -128,15 +167,22 @@ def texts_of(addresses: Sequence[str] | TextColumn | None) -> list[str] | None:
 
 def said(data: bytes, kernel: Kernel | None) -> Said:
     """Read a frame: by protobuf alone, or cut by a kernel."""
+    frame: wire.Frame | wire.MixedFrame
     try:
         if kernel is None:
-            frame = wire.frame_of(wire.parse(v1.StreamCheckRequest, data, MalformedFrameError))
+            message, parts = wire.parse(v1.StreamCheckRequest, data, MalformedFrameError), Cut()
         else:
-            frame = wire.frame_of(*wire.parse_frame(data, kernel))
+            message, parts = wire.parse_frame(data, kernel)
+        if wire.is_mixed(message, parts):
+            frame = wire.mixed_of(message, parts, wire.KnownGroups())
+            what: tuple[object, ...] = (message.frame_id, frame.groups)
+        else:
+            frame = wire.frame_of(message, parts)
+            what = (frame.frame_id, frame.context, len(frame))
     except IyscheckError as error:
         return Said(error=(type(error), str(error)))
     return Said(
-        frame=(frame.frame_id, frame.context, frame.address_key_id, frame.min_position, len(frame)),
+        frame=(*what, frame.address_key_id, frame.min_position),
         addresses=texts_of(frame.addresses),
         tokens=None if frame.tokens is None else frame.tokens.tobytes(),
     )
@@ -150,6 +196,13 @@ class TestMeaning:
     @settings(max_examples=often(600), deadline=None)
     def test_fields(self, data: bytes, kernel: Kernel) -> None:
         """Fields in any order, repeated, unknown, of wrong types or spelt at length mean the same."""
+        assert said(data, kernel) == said(data, None)
+
+    @both_kernels
+    @given(data=mixed_frames())
+    @settings(max_examples=often(600), deadline=None)
+    def test_mixed(self, data: bytes, kernel: Kernel) -> None:
+        """So does a mixed frame, its groups too, also where fields of both kinds of frame are in it."""
         assert said(data, kernel) == said(data, None)
 
     @both_kernels
@@ -202,6 +255,43 @@ def is_utf8(row: bytes) -> bool:
 
 class TestColumns:
     """The usual frames become columns, with nothing copied."""
+
+    @both_kernels
+    @pytest.mark.parametrize("plaintext", [True, False])
+    def test_mixed(self, kernel: Kernel, *, plaintext: bool) -> None:
+        """What the client writes as a mixed frame leaves nothing but a few bytes to protobuf."""
+        groups = [(wire.group_head(replace(CONTEXT, brand=1 + at)), 3) for at in range(300)]
+        texts_given = [f"Zb{number}" for number in range(900)]
+        message = wire.mixed_frame(
+            groups,
+            addresses=texts_given if plaintext else None,
+            tokens=None if plaintext else np.arange(900 * 16, dtype=np.uint16).astype(np.uint8).reshape(-1, 16),
+            address_key_id=None if plaintext else KEY_ID,
+            frame_id=7,
+        )
+
+        found = cut.cut(message.SerializeToString(), most=MAX_FRAME_RECIPIENTS, kernel=kernel)
+
+        assert len(found.head) < 20
+        assert len(found.groups or ()) == 300
+        if plaintext:
+            assert texts_of(found.group_addresses) == texts_given
+        else:
+            assert found.group_tokens is not None
+            assert found.group_tokens.tobytes() == message.group_tokens
+
+    @both_kernels
+    @pytest.mark.parametrize("groups", [MAX_FRAME_GROUPS, MAX_FRAME_GROUPS + 1])
+    def test_most_groups(self, kernel: Kernel, groups: int) -> None:
+        """The most groups are cut out; a frame with one more is left whole, and refused."""
+        head = wire.group_head(CONTEXT)
+        data = wire.mixed_frame([(head, 1)] * groups, addresses=["5"] * groups).SerializeToString()
+
+        found = cut.cut(data, most=MAX_FRAME_RECIPIENTS, kernel=kernel)
+
+        assert (found.groups is None) == (groups > MAX_FRAME_GROUPS)
+        assert said(data, kernel) == said(data, None)
+        assert (said(data, kernel).error is None) == (groups <= MAX_FRAME_GROUPS)
 
     @both_kernels
     @given(addresses=st.lists(texts, min_size=1), place=st.sampled_from(["usual", "first", "last"]))

@@ -17,6 +17,7 @@ from typing import Final, Generic, Protocol, TypeAlias, TypeVar, cast
 
 import msgspec
 
+from iyscheck import wire
 from iyscheck.change import Position
 from iyscheck.client.calls import GATHERED, ColumnCall, Part
 from iyscheck.client.columns import FIRST_BACKOFF_S, LAST_BACKOFF_S
@@ -55,7 +56,14 @@ class Kinds(dict[Key, ColumnCall]):
                 raise TypeError("min_position must be a Position")
             if len(self) >= _MOST_KNOWN:
                 self.clear()
-            self[key] = call = ColumnCall(context=context, address_key_id=key_id, min_position=min_position)
+            self[key] = call = ColumnCall(
+                context=context,
+                address_key_id=key_id,
+                min_position=min_position,
+                group_head=wire.group_head(context),
+                # An exempt message waits for no store, and so for no commercial one.
+                travels=(key_id, min_position, context.message_class.exempt),
+            )
         return call
 
 
@@ -92,7 +100,7 @@ class Batch(msgspec.Struct, Generic[W], kw_only=True, eq=False):
     def prune(self) -> int:
         """Let go of calls that are over already; returns how many."""
         over = [waiter.done() for waiter in self.waiters]
-        if True not in over:
+        if True not in over:  # as nearly always
             return 0
         kept = [place for place, done in enumerate(over) if not done]
         recipients = [self.recipients[place] for place in kept]
@@ -114,16 +122,6 @@ class Batch(msgspec.Struct, Generic[W], kw_only=True, eq=False):
         self.recipients, self.waiters = self.recipients[:size], self.waiters[:size]
         self.deadlines = self.deadlines[:size]
         return rest
-
-    def goes_with(self, first: "Batch[W]") -> bool:
-        """Whether it may share a frame with another: an exempt message waits for no store, and so for no commercial."""
-        ours, theirs = self.call, first.call
-        return (
-            not (self.alone or first.alone)
-            and ours.address_key_id == theirs.address_key_id
-            and ours.min_position == theirs.min_position
-            and ours.context.message_class.exempt is theirs.context.message_class.exempt
-        )
 
 
 class Frame(msgspec.Struct, Generic[W], kw_only=True, eq=False):
@@ -239,12 +237,15 @@ class Ledger(Generic[W]):
         """Take the batch out whose turn it is, and then those that may go with it."""
         first = self._returned.popleft() if self._returned else self._gathering.pop(next(iter(self._gathering)))
         yield first
+        if first.alone:
+            return
+        travels = first.call.travels
         for batch in list(islice(self._returned, self.frame_groups)):
-            if batch.goes_with(first):
+            if not batch.alone and batch.call.travels == travels:
                 self._returned.remove(batch)
                 yield batch
         for key, batch in list(islice(self._gathering.items(), self.frame_groups)):
-            if batch.goes_with(first):
+            if batch.call.travels == travels:
                 del self._gathering[key]
                 yield batch
 

@@ -147,6 +147,54 @@ export async function* checkColumn(client, shared, frames, timeoutMs) {
   }
 }
 
+/**
+ * Ask about recipients of many brands in one mixed frame. `groups` are arrays of addresses, each with what they share:
+ * [{ shared, addresses }]. Gives { reasons, asOf } or { error } (a ConnectError) for each, in order; nobody of a group
+ * with an error is answered. A server that knows no groups answers nobody: it gets a frame for each group then.
+ * Throws a ConnectError if the frame is refused or fails. Groups, addresses: at most as GetServerInfo tells.
+ */
+export async function checkMixed(client, groups, timeoutMs) {
+  const frame = {
+    frameId: 1n,
+    groups: groups.map(({ shared, addresses }) => ({ ...shared, recipients: addresses.length })),
+    groupAddresses: groups.flatMap(({ addresses }) => addresses),
+  };
+  const reply = await onlyReply(client, frame, timeoutMs);
+  if (reply.groups.length === 0) return await Promise.all(groups.map((group) => checkGroup(client, group, timeoutMs)));
+  if (reply.groups.length !== groups.length) {
+    throw new ConnectError(`${reply.groups.length} of ${groups.length} groups were answered.`, Code.DataLoss);
+  }
+  checkFrame(reply, { frameId: frame.frameId, addresses: frame.groupAddresses });
+  let first = 0;
+  return groups.map(({ addresses }, place) => {
+    const reasons = reply.reasons.subarray(first, (first += addresses.length));
+    const { case: outcome, value } = reply.groups[place].outcome;
+    if (outcome === "result") return { reasons, asOf: value.asOf && timestampMs(value.asOf) };
+    const why = value ? `${value.reason}: ${value.message}` : "The server sent neither an answer nor an error.";
+    return { error: new ConnectError(why, Code.FailedPrecondition) };
+  });
+}
+
+async function checkGroup(client, { shared, addresses }, timeoutMs) {
+  try {
+    let answered;
+    for await (const answer of checkColumn(client, shared, [addresses], timeoutMs)) answered = answer;
+    return answered;
+  } catch (error) {
+    return { error };
+  }
+}
+
+async function onlyReply(client, frame, timeoutMs) {
+  const requests = async function* () {
+    yield frame;
+  };
+  const replies = [];
+  for await (const reply of client.streamCheck(requests(), { timeoutMs })) replies.push(reply);
+  if (replies.length === 1) return replies[0];
+  throw new ConnectError(`The server sent ${replies.length} replies to one frame.`, Code.DataLoss);
+}
+
 /** Throw unless a reply answers, completely, the frame whose turn it is. */
 function checkFrame({ frameId, reasons, envelope, error }, owed) {
   if (frameId !== owed?.frameId) {

@@ -7,7 +7,7 @@ import { parseArgs } from "node:util";
 import { toJson } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 
-import { check, checkColumn, connect, nameOf, permits } from "./client.js";
+import { check, checkColumn, checkMixed, connect, nameOf, permits } from "./client.js";
 import {
   ChannelSchema,
   EvidenceSchema,
@@ -15,14 +15,15 @@ import {
   RecipientTypeSchema,
 } from "./generated/iyscheck/v1/consent_check_pb.js";
 
-const HELP = `Usage: node gateway.js check|stream --brand CODE [options] [FILE]
+const HELP = `Usage: node gateway.js check|stream|mixed --brand CODE [options] [FILE]
 
 Reads recipients from FILE or standard input, one a line, and asks iyscheck whether a message may be sent to them.
 
   check   asks about one after the other; prints a line of JSON for each: reason, evidence, age of the data
   stream  asks in frames, two on their way at a time; prints one line of JSON: how many got which reason
+  mixed   lines are BRAND<tab>RECIPIENT, all asked in one frame; prints a line of JSON for each
 
-  --brand CODE           İYS brandCode of the sending brand
+  --brand CODE           İYS brandCode of the sending brand; not for mixed
   --channel NAME         ARAMA, MESAJ or EPOSTA (MESAJ)
   --recipient-type NAME  BIREYSEL or TACIR (BIREYSEL)
   --message-class NAME   what you declare the message to be (COMMERCIAL)
@@ -32,7 +33,7 @@ Reads recipients from FILE or standard input, one a line, and asks iyscheck whet
   --verdicts FILE        stream: also write line number, send or skip, and reason of each recipient
   --help                 this text
 
-Exit codes: 0 every recipient is permitted (check) or answered (stream), 1 one is denied (check),
+Exit codes: 0 every recipient is permitted (check, mixed) or answered (stream), 1 one is denied (check, mixed),
 2 an error: what has no answer must not be sent.
 `;
 
@@ -48,8 +49,10 @@ const OPTIONS = {
   help: { type: "boolean", default: false },
 };
 
+const MOST_BRAND_CODE = 2 ** 32 - 1;
 const LONGEST_ADDRESS_BYTES = 512; // more is no address; 10,000 of them fit into a message
-const MODES = { check: checkEach, stream: checkAll };
+const MODES = { check: checkEach, stream: checkAll, mixed: checkTogether };
+const MOST_BRANDS = 1_024; // groups of a frame
 
 async function main() {
   const { values, positionals } = parseArgs({ options: OPTIONS, allowPositionals: true });
@@ -58,9 +61,9 @@ async function main() {
     return 0;
   }
   const [mode, file, ...surplus] = positionals;
-  if (!Object.hasOwn(MODES, mode ?? "") || surplus.length > 0) throw new Error("say check or stream, and one FILE.");
+  if (!Object.hasOwn(MODES, mode ?? "") || surplus.length > 0) throw new Error("say check or stream or mixed, and one FILE.");
   const shared = {
-    brandCode: wholeNumber(values.brand, "brand", 2 ** 32 - 1),
+    brandCode: mode === "mixed" ? undefined : wholeNumber(values.brand, "brand", MOST_BRAND_CODE),
     channel: numberOf(ChannelSchema, values.channel, "channel"),
     recipientType: numberOf(RecipientTypeSchema, values["recipient-type"], "recipient-type"),
     messageClass: numberOf(MessageClassSchema, values["message-class"], "message-class"),
@@ -123,6 +126,30 @@ async function checkAll(client, shared, addresses, { timeoutMs, frame, verdicts 
   }
   print({ recipients: line, permitted, reasons: Object.fromEntries(counts), ageSeconds: ageOf(oldest) });
   return 0;
+}
+
+async function checkTogether(client, shared, lines, { timeoutMs }) {
+  const groups = new Map(); // by brand
+  const places = [];
+  for await (const text of lines) {
+    const tab = text.indexOf("\t");
+    const brandCode = wholeNumber(text.slice(0, Math.max(tab, 0)), "brand of each line", MOST_BRAND_CODE);
+    const group = groups.get(brandCode) ?? { shared: { ...shared, brandCode }, addresses: [] };
+    groups.set(brandCode, group);
+    places.push({ brandCode, at: group.addresses.push(text.slice(tab + 1)) - 1 });
+  }
+  if (places.length === 0) throw new Error("there was nobody to ask about.");
+  if (places.length > 10_000 || groups.size > MOST_BRANDS) throw new Error("that is more than fits into one frame.");
+  const answers = await checkMixed(client, [...groups.values()], timeoutMs);
+  const answerOf = new Map([...groups.keys()].map((brandCode, place) => [brandCode, answers[place]]));
+  const exits = places.map(({ brandCode, at }, place) => {
+    const { reasons, asOf, error } = answerOf.get(brandCode);
+    const permitted = error === undefined && permits(reasons[at]);
+    const said = error === undefined ? { reason: nameOf(reasons[at]) } : { error: error.rawMessage };
+    print({ line: place + 1, brand: brandCode, permitted, ...said, ageSeconds: ageOf(asOf) });
+    return error === undefined ? Number(!permitted) : 2;
+  });
+  return Math.max(...exits);
 }
 
 /** The lines of a stream of UTF-8. Of what is too long to be an address an empty text stays, which is denied. */

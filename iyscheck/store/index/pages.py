@@ -69,13 +69,13 @@ _OVERFULL: Final = np.uint64(2**32)
 
 def salts(brand: int, channel: int, recipient_type: int) -> tuple[int, int]:
     """Return the two 64-bit numbers of a context: added to the place, XORed into the fingerprint."""
-    first, second = salts_of([brand.to_bytes(4, "big") + bytes((channel, recipient_type))])[0].tolist()
-    return first, second
+    digest = salt_of(brand.to_bytes(4, "big") + bytes((channel, recipient_type)))
+    return int.from_bytes(digest[:8], "little"), int.from_bytes(digest[8:], "little")
 
 
-def salts_of(prefixes: Sequence[bytes]) -> Words:
-    """Return the salts of N contexts, shape (N, 2), given what the keys of their records begin with."""
-    return np.frombuffer(b"".join(map(xxhash.xxh3_128_digest, prefixes)), "<u8").reshape(-1, 2)
+def salt_of(prefix: bytes) -> bytes:
+    """Return the salts of a context in 16 bytes, given what the keys of its records begin with."""
+    return xxhash.xxh3_128_digest(prefix)
 
 
 def places(tags: npt.NDArray[np.uint8], salt: Words | np.uint64) -> Places:

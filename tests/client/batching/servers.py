@@ -31,22 +31,47 @@ def reason_of(shared: Iterable[int], since: int | None, key_id: bytes, recipient
 
 def recipients(request: pb.StreamCheckRequest) -> list[bytes]:
     """Whom a frame asks about."""
-    if request.addresses:
-        return [address.encode() for address in request.addresses]
-    return [request.tokens[first : first + 16] for first in range(0, len(request.tokens), 16)]
+    if texts := [*request.addresses, *request.group_addresses]:
+        return [address.encode() for address in texts]
+    tokens = request.tokens or request.group_tokens
+    return [tokens[first : first + 16] for first in range(0, len(tokens), 16)]
 
 
 def told_apart(request: pb.StreamCheckRequest) -> pb.StreamCheckResponse:
-    """Answer by that rule."""
-    shared = request.brand_code, request.channel, request.recipient_type, request.message_class, request.retailer_code
+    """Answer by that rule, mixed frames too."""
     since = request.min_position.sequence if request.HasField("min_position") else None
-    reasons = bytes(reason_of(shared, since, request.address_key_id, recipient) for recipient in recipients(request))
-    return pb.StreamCheckResponse(frame_id=request.frame_id, reasons=reasons, envelope=envelope(request.frame_id))
+    asked = iter(recipients(request))
+    reasons = []
+    parts: list[tuple[pb.Group | pb.StreamCheckRequest, int]] = [(each, each.recipients) for each in request.groups]
+    for part, size in parts or [(request, len(recipients(request)))]:
+        shared = part.brand_code, part.channel, part.recipient_type, part.message_class, part.retailer_code
+        reasons += [reason_of(shared, since, request.address_key_id, next(asked)) for _ in range(size)]
+    reply = pb.StreamCheckResponse(
+        frame_id=request.frame_id, reasons=bytes(reasons), envelope=envelope(request.frame_id)
+    )
+    for number in range(len(request.groups)):
+        reply.groups.add().result.valid_until.seconds = number
+    return reply
 
 
 def refusal(request: pb.StreamCheckRequest, reason: str = "POSITION_OF_OTHER_LOG") -> pb.StreamCheckResponse:
-    """Refuse a frame, and nothing but it."""
-    return pb.StreamCheckResponse(frame_id=request.frame_id, error=pb.ItemError(reason=reason, message="not this one"))
+    """Refuse a frame, or all groups of a mixed one, and nothing but it."""
+    error = pb.ItemError(reason=reason, message="not this one")
+    if not request.groups:
+        return pb.StreamCheckResponse(frame_id=request.frame_id, error=error)
+    reply = told_apart(request)
+    reply.reasons = bytes(len(reply.reasons))
+    for group in reply.groups:
+        group.error.CopyFrom(error)
+    return reply
+
+
+def of_old(request: pb.StreamCheckRequest) -> pb.StreamCheckResponse:
+    """Answer as a server that knows no groups: it sees a frame without a brand."""
+    if not request.groups:
+        return told_apart(request)
+    error = pb.ItemError(reason="INVALID_QUESTION", field="brand_code", message="is required")
+    return pb.StreamCheckResponse(frame_id=request.frame_id, error=error)
 
 
 @dataclass
@@ -106,7 +131,7 @@ class Moody:
         for request in requests:
             with self.lock:
                 mood = self.moods.pop(0) if self.moods else "answers"
-            reply = told_apart(request)
+            reply = self._reply(mood, request)
             self._pause(mood, gone)
             if mood == "dies":
                 return
@@ -119,13 +144,22 @@ class Moody:
                 context.abort(grpc.StatusCode.UNAVAILABLE, "gone")
             if mood == "is full":
                 abort(context, grpc.StatusCode.RESOURCE_EXHAUSTED, "OVERLOADED")
-            if mood == "refuses":
-                self.refused.update(recipients(request))
-                reply = refusal(request)
-            if mood == "forgets one":
-                self.broken.update(recipients(request))
-                reply.reasons = reply.reasons[1:]
             yield reply
+
+    def _reply(self, mood: str, request: pb.StreamCheckRequest) -> pb.StreamCheckResponse:
+        reply = told_apart(request)
+        if mood == "refuses":
+            self.refused.update(recipients(request))
+            return refusal(request)
+        if mood == "is old":
+            return of_old(request)
+        if mood == "refuses a group" and request.groups:
+            self.refused.update(recipients(request)[: request.groups[0].recipients])
+            reply.groups[0].error.CopyFrom(pb.ItemError(reason="POSITION_OF_OTHER_LOG", message="not this one"))
+        if mood == "forgets one":
+            self.broken.update(recipients(request))
+            reply.reasons = reply.reasons[1:]
+        return reply
 
     def _pause(self, mood: str, gone: threading.Event) -> None:
         if mood == "is slow":  # nothing depends on how slow: it only lets more meet while this frame is on its way
@@ -137,4 +171,16 @@ class Moody:
             gone.wait(WAIT_S)
 
 
-MOODS = ["answers", "is slow", "breaks", "ends", "answers and breaks", "is full", "refuses", "forgets one", "hangs"]
+MOODS = [
+    "answers",
+    "is slow",
+    "breaks",
+    "ends",
+    "answers and breaks",
+    "is full",
+    "refuses",
+    "forgets one",
+    "hangs",
+    "is old",
+    "refuses a group",
+]

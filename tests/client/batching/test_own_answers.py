@@ -34,12 +34,13 @@ from tests.client.fake_server import KEY_ID, LOG, Service, envelope, serving
 from tests.dice import often
 
 
-def served(moody: Moody, longest: int, ask: Callable[[str], list[list[Outcome]]]) -> list[list[Outcome]]:
+def served(moody: Moody, longest: int, groups: int, ask: Callable[[str], list[list[Outcome]]]) -> list[list[Outcome]]:
     """Serve with these moods while calls are made; a server that dies comes again at its address."""
 
     def start(port: int = 0) -> Service:
         service = parts.enter_context(serving(port))
         service.frames, service.limits.max_frame_recipients = moody, longest
+        service.limits.max_frame_groups = groups
         return service
 
     with ThreadPoolExecutor(1) as pool, ExitStack() as parts:
@@ -78,11 +79,12 @@ def made_distinct(asked: list[Call], tokens: list[bool]) -> list[Call]:
 
 @dataclass(frozen=True)
 class Scene:
-    """What happens in one example: the calls, the moods of their server and its longest frame, and the client."""
+    """What happens in one example: the calls, the moods of their server and its largest frame, and the client."""
 
     asked: list[Call]
     moods: list[str]
     longest: int
+    groups: int
     setting: Setting
 
 
@@ -104,6 +106,7 @@ def made_scenes(draw: st.DrawFn) -> Scene:
         ],
         moods=moods,
         longest=draw(st.integers(1, 12)),
+        groups=draw(st.sampled_from([0, 1, 2, 1_024, 1_024])),
         setting=Setting(
             timeout_s=20,
             # Elsewhere a frame has all the time it wants: what a busy machine delays would be asked again.
@@ -124,7 +127,7 @@ class TestOwnAnswers:
     @given(scene=scenes)
     @settings(max_examples=often(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     def test_moods(self, together: Together, scene: Scene) -> None:
-        """Broken, ended, full, slow, hanging and killed streams show in no answer; a bad frame fails its calls alone.
+        """Broken, ended, full, slow, hanging, killed, old streams show in no answer; a bad frame or group fails alone.
 
         Only who has no time ends late, only who is cancelled ends so, and at the end nothing is held.
         """
@@ -132,7 +135,12 @@ class TestOwnAnswers:
         replies_get_lost = "dies" in scene.moods or "hangs" in scene.moods
 
         with watched() as watch:
-            (outcomes,) = served(moody, scene.longest, lambda target: together(target, scene.asked, setting=setting))
+            (outcomes,) = served(
+                moody,
+                scene.longest,
+                scene.groups,
+                lambda target: together(target, scene.asked, setting=setting),
+            )
 
         assert 0 < watch.most <= setting.capacity
         assert watch.held() == []
