@@ -48,7 +48,8 @@ def main(
     """Measure iyscheck beside its peers on this machine.
 
     Raw runs go to bench/results/standard.json (quick.json, full.json), the report to bench/results/report.md
-    (quick.md). Sections: stream, unary, reach, mixed, frames, embedded, inprocess, changes, loading, writing; under
+    (quick.md). Sections: stream, unary, singles, reach, mixed, frames, embedded, inprocess, changes, loading,
+    writing; under
     --full also large, cold, postgres, tests.
 
     Examples:

@@ -24,6 +24,7 @@ from iyscheck.v1 import consent_check_pb2 as v1
 
 STREAM = "/iyscheck.v1.ConsentCheckService/StreamCheck"
 CHECK = "/iyscheck.v1.ConsentCheckService/Check"
+CHECK_FRAME = "/iyscheck.v1.ConsentCheckService/CheckFrame"
 _LOST_S = 30.0
 
 
@@ -127,6 +128,27 @@ class StreamCaller:
         taken = np.array([each for loop in loops for each in loop.seconds])
         replies = sum(loop.replies for loop in loops)
         return {"rate": replies * self._frames.size / seconds, "frames": replies, **percentiles(taken)}
+
+    def called(self, *, seconds: float, warm_s: float, window: int) -> dict[str, float]:
+        """Do as `closed`, with a unary call for each frame."""
+        payloads, clock = self._frames.payloads, time.perf_counter
+        self._call(0)
+        call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = self._channels[0].unary_unary(CHECK_FRAME)
+        self._compare(0, call(payloads[0], timeout=_LOST_S), exactly=True)
+        begin = clock() + warm_s
+        end, at, replies = begin + seconds, 0, 0
+        waiting: deque[grpc.Future[bytes]] = deque()
+        while clock() < end:
+            while len(waiting) < window:
+                waiting.append(call.future(payloads[at % len(payloads)], timeout=_LOST_S))
+                at += 1
+            reply = waiting.popleft().result()
+            if len(reply) < self._frames.size:
+                raise WrongAnswersError("a frame was not answered")
+            replies += begin <= clock() < end
+        for each in waiting:
+            each.result()
+        return {"rate": replies * self._frames.size / seconds, "frames": replies}
 
     def _loop(self, number: int, loop: _Stream, begin: float, end: float) -> None:
         payloads, clock = self._frames.payloads, time.perf_counter

@@ -14,9 +14,11 @@ import time
 import urllib.request
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 from zoneinfo import ZoneInfo
@@ -82,6 +84,8 @@ class Server:
     process: subprocess.Popen[bytes]
     target: str
     metrics: str
+    native: str
+    """Where its native front listens; empty where the package for that is not installed."""
 
 
 @contextmanager
@@ -89,6 +93,8 @@ def serving(demo: Demo) -> Iterator[Server]:
     """Start the real server on free ports; at the end stop it as an operator would and check that it went well."""
     command = [sys.executable, "-m", "iyscheck", "serve", *demo.keys, "--listen=127.0.0.1:0"]
     command.append("--metrics-listen=127.0.0.1:0")
+    if find_spec("pygrpc_native"):
+        command.append("--native-listen=127.0.0.1:0")
     log = demo.folder / "server.log"
     with log.open("wb") as stderr:
         process = subprocess.Popen(command, stderr=stderr)
@@ -108,7 +114,12 @@ def _started(process: subprocess.Popen[bytes], log: Path) -> Server:
         for line in log.read_text().splitlines():
             event = json.loads(line) if line.startswith("{") else {}
             if event.get("event") == "serving":
-                return Server(process=process, target=event["listen"], metrics=event["metrics_listen"])
+                return Server(
+                    process=process,
+                    target=event["listen"],
+                    metrics=event["metrics_listen"],
+                    native=event["native_listen"],
+                )
         time.sleep(0.05)
     raise SystemExit(f"the server did not start:\n{log.read_text()}")
 
@@ -158,6 +169,20 @@ def single_checks(demo: Demo, client: Client, addresses: Sequence[str], brand: i
         taken[at] = time.perf_counter() - started
     p50, p99 = np.percentile(taken, (50, 99)) * 1e3
     demo.numbers["single check, one at a time"] = f"p50 {p50:.2f} ms, p99 {p99:.2f} ms"
+
+
+def gathered(demo: Demo, server: Server, examples: Sequence[Example]) -> int:
+    """Ask all of them at once through the native front, if there is one; returns how many were asked."""
+    if not server.native:
+        demo.say("The native front is left out: pip install 'iyscheck[native]'")
+        return 0
+    demo.say("Asking the same questions all at once through the native front")
+    with Client(server.native, timeout_s=20) as client, ThreadPoolExecutor(len(examples)) as pool:
+        reasons = list(pool.map(lambda example: _ask(client, example).reason, examples))
+    if reasons != [example.reason for example in examples]:
+        raise SystemExit("the native front answers otherwise")
+    demo.console.print(f"{len(reasons)} answers, each as before")
+    return len(reasons)
 
 
 def campaign(demo: Demo, client: Client, addresses: Sequence[str], brand: int, flip: Flip) -> Counter[str]:
@@ -292,9 +317,10 @@ def main(
         )
         first = scrape(server)
         explain(demo, client, examples)
+        again = gathered(demo, server, examples)
         single_checks(demo, client, addresses, brand)
         counts = campaign(demo, client, addresses, brand, flip)
-        metrics(demo, server, len(examples) + SINGLE_CHECKS + len(addresses) + 2, first)
+        metrics(demo, server, len(examples) + again + SINGLE_CHECKS + len(addresses) + 2, first)
         summary(demo, counts, client)
         if keep_running:
             keep(demo, server, next(example for example in examples if example.reason is Reason.CONSENTED))

@@ -102,6 +102,7 @@ def serving(
             pid=process.pid,
             target=said["listen"],
             metrics=said.get("metrics_listen", ""),
+            native=said.get("native_listen", ""),
             workers=tuple(said.get("workers", ())),
         )
 
@@ -113,6 +114,8 @@ class Serving:
     pid: int
     target: str
     metrics: str
+    native: str = ""
+    """Where its native front listens."""
     workers: tuple[int, ...] = ()
     """The processes that answer, where that is not the one that was started."""
 

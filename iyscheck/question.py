@@ -241,7 +241,7 @@ def counts_of(reasons: npt.NDArray[np.uint8]) -> Mapping[Reason, int]:
 
 
 class ServerInfo(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What a client must know of a server to split and adapt its questions."""
+    """What a client must know of a server to split and adapt its questions. `fronts` bring calls to it."""
 
     server_version: str
     kernel: str
@@ -261,6 +261,7 @@ class ServerInfo(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     oldest_watermark: int | None
     policy: Policy
     answer_ttl_s: int
+    fronts: tuple[str, ...] = ()
 
 
 def checked(context: Context) -> Context:

@@ -118,6 +118,45 @@ def test_each_answer(builder: StoreBuilder, questions: list[Question | ItemError
     assert [answer for *_, answer in recorder.told] == singles
 
 
+@given(QUESTIONS)
+def test_each_together(builder: StoreBuilder, questions: list[Question | ItemError]) -> None:
+    """Questions of many callers that are answered together are told each with its caller, as if asked alone."""
+    recorder = Recorder()
+    engine = engine_of(builder, recorder)
+    asked = [question for question in questions if isinstance(question, Question)]
+    callers = [f"caller {number}" for number in range(len(asked))]
+
+    answers = engine.check_each(asked, callers)
+    told = list(recorder.told)
+    recorder.told.clear()
+    for question, caller in zip(asked, callers, strict=True):
+        if question.address:
+            engine.check(question, caller=caller)
+
+    assert [each[3] for each in told] == [answer for answer in answers if answer is not None]
+    assert [each[:3] for each in told] == [each[:3] for each in recorder.told]
+    assert [answer is None for answer in answers] == [question.address is None for question in asked]
+    assert len({answer.envelope.decision_id for *_, answer in told}) == len(told)
+
+
+def test_raised_together(builder: StoreBuilder) -> None:
+    """What is raised for one question stands in its place, and in no other's."""
+    recorder = Recorder()
+    engine = engine_of(builder, recorder)
+
+    def answered(caller: str, *told: object) -> None:
+        if caller == "second":
+            raise IyscheckError("full")
+
+    engine._answered = answered
+    asked = [Question(context=WHO, address=CONSENTED)] * 3
+    first, second, third = engine.check_each(asked, ["first", "second", "third"])
+
+    assert isinstance(first, Answer)
+    assert isinstance(second, IyscheckError)
+    assert isinstance(third, Answer)
+
+
 @settings(deadline=None)  # the first one compiles
 @given(st.lists(RECIPIENTS, max_size=20), st.sampled_from([WHO, PASSWORDS]))
 def test_each_column(builder: StoreBuilder, recipients: list[str], who: Context) -> None:

@@ -103,7 +103,7 @@ def test_served(
     handlers = CheckHandlers(engine, metrics.decisions, max_waiters=1)
     calls = Calls(handlers, metrics, open_log("error", io.StringIO()), Gate(), max_streams=1)
     unread = Unread(metrics.ended, most_s=30.0, most_bytes=2**27)
-    service = grpc_front.service(calls, dict.fromkeys(calls.unary, Pool(1, "check")), unread)
+    service = grpc_front.service(calls, dict.fromkeys(calls.of(grpc_front.NAME).unary, Pool(1, "check")), unread)
     handler = cast("grpc.RpcMethodHandler[bytes, bytes]", service.service(cast("grpc.HandlerCallDetails", _Call())))
     check, context = handler.unary_unary, cast("grpc.ServicerContext", _Call())
     requests = [wire.check_request(question).SerializeToString() for question in questions(form, keys[1], 1.0)]

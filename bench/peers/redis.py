@@ -74,6 +74,19 @@ class Redis:
         latency = {"p50": float(found[0][4]), "p99": float(found[0][6]), "max": float(found[0][7])}
         return Run(float(found[0][1]) * setting.keys, latency)
 
+    def gets(self, *, clients: int, seconds: float, hit_rate: float, expected: float = 60_000) -> Run:
+        """Get single keys over so many TCP connections, each after the other: what one call at a time comes to."""
+        where = [self.benchmark, "-h", "127.0.0.1", "-p", str(PORT)]
+        how = ["-c", str(clients), "-n", str(round(expected * seconds)), "-r", str(round(self.consents / hit_rate))]
+        with on_core(self.client_core):
+            done = subprocess.run(
+                [*where, *how, "--csv", "GET", "key:__rand_int__"], capture_output=True, text=True, check=False
+            )
+        found = [row for row in csv.reader(io.StringIO(done.stdout)) if row and row[0].startswith("GET")]
+        if done.returncode or not found:
+            raise ProcessError(f"redis-benchmark: {done.stderr or done.stdout}")
+        return Run(float(found[0][1]), {"p50": float(found[0][4]), "p99": float(found[0][6])})
+
     def for_seconds(self, setting: Setting, *, seconds: float, hit_rate: float, expected: float) -> Run:
         """Ask for about so long, given about how fast it will be."""
         return self.rate(setting, keys=round(expected * seconds), hit_rate=hit_rate)

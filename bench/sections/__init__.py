@@ -19,6 +19,7 @@ from bench.sections import (
     postgres,
     rates,
     reach,
+    singles,
     stream,
     tests,
     unary,
@@ -30,6 +31,7 @@ from bench.session import Session
 SECTIONS: Final[dict[str, Callable[[Session], Section]]] = {
     "stream": stream.measure,
     "unary": unary.measure,
+    "singles": singles.measure,
     "reach": reach.measure,
     "mixed": mixed.measure,
     "workers": workers.measure,

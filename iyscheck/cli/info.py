@@ -62,4 +62,5 @@ def _fields(found: ServerInfo) -> dict[str, str | int | bool | None]:
         "legacy_deadline": found.policy.legacy_deadline.name,
         "freshness_limit_s": found.policy.freshness_limit_s,
         "answer_ttl_s": found.answer_ttl_s,
+        "fronts": " ".join(found.fronts),
     }

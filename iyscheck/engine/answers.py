@@ -113,6 +113,59 @@ class Answers:
         each = zip(kinds, keys, snapshot.values(keys), strict=True)
         return [kind.answer(snapshot, key, value) for kind, key, value in each]
 
+    def each(self, snapshot: Snapshot, contexts: Sequence[Context], tags: Sequence[bytes]) -> list[Answer | None]:
+        """Answer N commercial questions at one moment, each as `single` does; None where that raises QuestionError.
+
+        Records are read in the order of their keys. Raises StoreError.
+        """
+        now = self._clock()
+        known: dict[int, tuple[Standing, bytes, Envelope] | None] = {}  # by what a context is, not equals
+        kinds = []
+        for context in contexts:
+            place = id(context)
+            if place not in known:
+                known[place] = self._kind(snapshot, context, now)
+            kinds.append(known[place])
+        keys = [(_NO_PREFIX if kind is None else kind[0].prefix) + tag for kind, tag in zip(kinds, tags, strict=True)]
+        answers: list[Answer | None] = []
+        for kind, context, key, tag, value in zip(kinds, contexts, keys, tags, snapshot.values(keys), strict=True):
+            if kind is None:
+                answers.append(None)
+                continue
+            standing, table, shared = kind
+            place, evidence = 0, None
+            if tag != self._nobody:
+                place = _READABLE
+                if value is not None:
+                    facts, evidence = layout.decode_evidence(key, value)
+                    place += facts
+                    if context.retailer is not None and context.retailer in snapshot.retailers(key):
+                        place += _LISTED
+            envelope = Envelope(
+                position=shared.position,
+                as_of=standing.watermark,
+                valid_until=shared.valid_until,
+                decision_id=new_decision_id(),
+                policy_id=shared.policy_id,
+            )
+            answers.append(
+                Answer(
+                    reason=_REASONS[table[place]],
+                    message_class=context.message_class,
+                    evidence=evidence,
+                    envelope=envelope,
+                )
+            )
+        return answers
+
+    def _kind(self, snapshot: Snapshot, context: Context, now: float) -> tuple[Standing, bytes, Envelope] | None:
+        try:
+            standing = self._standings.of(snapshot, context)
+        except QuestionError:
+            return None
+        table = standing.verdicts[self._is_fresh(standing, now)]
+        return standing, table, self._envelope(snapshot.position, standing.watermark, now)
+
     def exempt(self, context: Context) -> Answer:
         """Answer an exempt question: the store is not read, so that nothing can block a one-time password."""
         return Answer(

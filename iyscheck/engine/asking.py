@@ -14,10 +14,10 @@ from iyscheck.change import Position
 from iyscheck.consent import DEFAULT_ANSWER_TTL_S, Channel, MessageClass, Policy, RecipientType
 from iyscheck.engine.answers import Answered, Answers
 from iyscheck.engine.batch import Batch
-from iyscheck.engine.condition import Condition
 from iyscheck.engine.mixed import MixedFrame
 from iyscheck.engine.opened import OpenedStore
 from iyscheck.engine.recipients import Recipients, cut
+from iyscheck.engine.singles import Singles
 from iyscheck.engine.standing import MOST_STANDINGS
 from iyscheck.errors import BatchTooLargeError, KernelError, KeysError, PositionError, QuestionError, StoreError
 from iyscheck.kernel import Kernel, warn_not_usable
@@ -48,7 +48,7 @@ _COMMERCIAL: Final = MessageClass.COMMERCIAL
 _NO_TAGS: Final[npt.NDArray[np.uint8]] = np.zeros((0, TOKEN_BYTES), np.uint8)
 
 
-class Engine(Condition):
+class Engine(Singles):
     """Checks against one store; open it with `open`. Safe to share between threads, not across a fork.
 
     A question in keywords is spelt as `iyscheck.client.Client` spells it and answered with the same types; one that was

@@ -24,15 +24,15 @@ def host_and_port(text: str) -> str:
     return text
 
 
-def addresses(given: object) -> tuple[str, ...]:
+def addresses(given: object, field: str = "listen") -> tuple[str, ...]:
     """Read one text or several, each with one address or several between commas. Raises ValueError, SettingsError."""
     texts = [given] if isinstance(given, str) else given or [""]
     if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
         raise ValueError("is not a text, or several")
-    found = tuple(_address(each.strip()) for text in texts for each in text.split(","))
+    found = tuple(_address(each.strip(), field) for text in texts for each in text.split(","))
     twice = [each for number, each in enumerate(found) if each in found[:number] and not each.endswith(":0")]
     if twice:
-        raise SettingsError("listen", f"{twice[0]} is there twice.", fix="Name each address once.")
+        raise SettingsError(field, f"{twice[0]} is there twice.", fix="Name each address once.")
     return found
 
 
@@ -59,10 +59,10 @@ def is_near(address: str) -> bool:
         return False
 
 
-def _address(text: str) -> str:
+def _address(text: str, field: str) -> str:
     if text.startswith(_ABSTRACT):
         raise SettingsError(
-            "listen",
+            field,
             f"{text} is an abstract socket, which has no mode: every user of this machine could connect.",
             fix="Name a file: unix:/run/iyscheck/socket.",
         )
@@ -71,7 +71,7 @@ def _address(text: str) -> str:
             return host_and_port(text)
         except ValueError:
             raise SettingsError(
-                "listen",
+                field,
                 f"'{text}' is neither HOST:PORT nor unix:PATH.",
                 fix="Write for example 127.0.0.1:50051 or unix:/run/iyscheck/socket.",
             ) from None
@@ -79,13 +79,13 @@ def _address(text: str) -> str:
     path = path.removeprefix("//") if path.startswith("///") else path
     if not _PATH.fullmatch(path) or path.startswith("//") or path.rpartition("/")[2] in ("", ".", ".."):
         raise SettingsError(
-            "listen",
+            field,
             f"{text} does not name a file that every client can name.",
             fix="Use letters a to z, digits and / . _ - only, as in unix:/run/iyscheck/socket.",
         )
     if len(path) > _MOST_PATH_BYTES:
         raise SettingsError(
-            "listen",
+            field,
             f"the path of {text} has {len(path)} bytes, and the name of a socket may have {_MOST_PATH_BYTES}.",
             fix="Choose a shorter one, as /run/iyscheck/socket.",
         )

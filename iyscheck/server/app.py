@@ -7,7 +7,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -29,6 +29,7 @@ from iyscheck.server.addresses import is_unix
 from iyscheck.server.bounds import BOUNDS, Bounds, milliseconds, room_for
 from iyscheck.server.calls import SERVICE, Calls
 from iyscheck.server.fronts import grpc as grpc_front
+from iyscheck.server.fronts import native as native_front
 from iyscheck.server.fronts.health import Health
 from iyscheck.server.fronts.requests import Requests
 from iyscheck.server.gate import CallersState, Gate
@@ -103,8 +104,8 @@ class Server:
     ) -> None:
         self.settings = settings
         self.engine = engine
-        self.address = self.metrics_address = ""
-        """Where it listens; several addresses stand between commas."""
+        self.address = self.native_address = self.metrics_address = ""
+        """Where it listens; several addresses stand between commas. The native front has one of its own."""
         self._log = log
         self._parts = parts
         self._gate = gate
@@ -115,6 +116,7 @@ class Server:
         self._requests = Requests(metrics.given_up, log)
         self._health.beside.append(self._requests.end_late)
         self._unread = Unread(metrics.ended, most_s=bounds.unread_s, most_bytes=bounds.unread_bytes)
+        self._native: native_front.NativeFront | None = None
         self._grpc = self._build(bounds, shares_port=shares_port)
 
     @classmethod
@@ -153,12 +155,15 @@ class Server:
             server._handlers.rehearse()
             # Last of all: from here on the kernel gives us connections, which should not have to wait.
             server.address = server.listen(sockets)
+            server._listen_natively(sockets, shares_port=bool(control))
             if control:
                 server.bind(control)
             else:
                 server._serve_metrics()
             server._keep_gate()
             server._health.start()  # which says SERVING: not before calls can be taken
+            if server._native is not None:
+                server._native.start()
             try:
                 server._grpc.start()
             except RuntimeError:
@@ -184,6 +189,8 @@ class Server:
             ended = self._grpc.stop(grace_s)
         except RuntimeError:  # gRPC starts a thread that waits for the grace to end, and there is none
             ended = self._grpc.stop(None)
+        if self._native is not None:
+            self._native.stop(grace_s)
         ended.wait()
         self.sample()
         self._parts.close()
@@ -202,7 +209,7 @@ class Server:
 
     def describe(self) -> dict[str, object]:
         """Say where the server listens and how fresh its store is."""
-        return description(self.engine, self.address, self.metrics_address)
+        return description(self.engine, self.address, self.native_address, self.metrics_address)
 
     def _build(self, bounds: Bounds, *, shares_port: bool) -> grpc.Server:
         settings, metrics = self.settings, self._metrics
@@ -217,11 +224,19 @@ class Server:
         server = grpc.server(pool, options=options, maximum_concurrent_rpcs=threads + _QUEUED_CALLS)
         # Half of the workers may wait for a position, the other half goes on answering.
         self._handlers = handlers = CheckHandlers(
-            self.engine, metrics.decisions, max_waiters=max(1, settings.unary_workers // 2)
+            self.engine,
+            metrics.decisions,
+            max_waiters=max(1, settings.unary_workers // 2),
+            fronts=(grpc_front.NAME, native_front.NAME) if settings.native_listen else (grpc_front.NAME,),
         )
         checks = self._parts.enter_context(started_pool(settings.unary_workers, "check"))
         batches = self._parts.enter_context(started_pool(settings.unary_workers, "batch", yielding=_YIELDING))
-        pools = {"Check": checks, "GetServerInfo": checks, "BatchCheck": batches}
+        self._pools = pools = {
+            "Check": checks,
+            "GetServerInfo": checks,
+            "BatchCheck": batches,
+            "CheckFrame": batches,
+        }
         self.calls = Calls(handlers, metrics, self._log, self._gate, max_streams=settings.max_streams)
         server.add_generic_rpc_handlers((grpc_front.service(self.calls, pools, self._unread, self._requests),))
         asking = self._parts.enter_context(started_pool(_HEALTH_THREADS, "health-call"))
@@ -254,19 +269,40 @@ class Server:
     def listen(self, sockets: Sequence[Path]) -> str:
         """Open all addresses of the settings; returns them as clients use them. Raises SettingsError."""
         listen = self.settings.listen
-        for address, path in zip(filter(is_unix, listen), sockets, strict=True):
-            self._bind_socket(address, path)
+        for address, path in zip(filter(is_unix, listen), sockets, strict=False):  # the native front's comes last
+            with self._socket("listen", address, path) as bound:
+                self.bind(bound, called=address)
         return ",".join(address if is_unix(address) else self.bind(address) for address in listen)
 
-    def _bind_socket(self, address: str, path: Path) -> None:
+    def _listen_natively(self, sockets: Sequence[Path], *, shares_port: bool) -> None:
+        address = self.settings.native_listen
+        if not address:
+            return
+        if is_unix(address):
+            with self._socket("native_listen", address, sockets[-1]) as bound:
+                self._open_native(bound, shares_port=False)
+            self.native_address = address
+        else:
+            self.native_address = self._open_native(address, shares_port=shares_port)
+
+    def _open_native(self, address: str, *, shares_port: bool) -> str:
+        status, pools = self._health.status, self._pools
+        self._native = native_front.NativeFront(
+            address, self.calls, status, pools, most_bytes=MAX_MESSAGE_BYTES, shares_port=shares_port
+        )
+        return self._native.address
+
+    @contextmanager
+    def _socket(self, field: str, address: str, path: Path) -> Iterator[str]:
+        """Give a name to bind, and give what is bound its mode. Raises SettingsError."""
         try:
             folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY)
             self._parts.callback(os.close, folder)
             # The name of a socket is short, but that of its folder may not be.
-            self.bind(f"unix:/proc/self/fd/{folder}/{path.name}", called=address)
+            yield f"unix:/proc/self/fd/{folder}/{path.name}"
             os.chmod(path.name, _SOCKET_MODE, dir_fd=folder)
         except OSError as error:
-            raise SettingsError("listen", f"{address} cannot be used: {error.strerror}.") from None
+            raise SettingsError(field, f"{address} cannot be used: {error.strerror}.") from None
 
     def bind(self, address: str, *, called: str = "") -> str:
         """Open a port or socket to serve on; returns its address. Raises SettingsError."""
@@ -367,12 +403,13 @@ def keep_for_good() -> None:
     gc.freeze()
 
 
-def description(engine: Engine, address: str, metrics_address: str) -> dict[str, object]:
+def description(engine: Engine, address: str, native_address: str, metrics_address: str) -> dict[str, object]:
     """Say where a server listens and how fresh its store is."""
     freshness = engine.freshness()
     newest = freshness.newest_watermark
     return {
         "listen": address,
+        "native_listen": native_address,
         "metrics_listen": metrics_address,
         "log_id": freshness.position.log_id.hex(),
         "sequence": freshness.position.sequence,

@@ -7,7 +7,7 @@ transport that parsed them itself would answer damaged ones in words of its own.
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Final, Protocol, TypeAlias
 
@@ -25,7 +25,13 @@ SERVICE: Final = "iyscheck.v1.ConsentCheckService"
 
 _MAX_WAIT_S: Final = 1.0
 _WAIT_SHARE: Final = 0.8  # of the caller's deadline; the rest is for the answer to travel
-_NAMES: Final = {"Check": "check", "BatchCheck": "batch", "GetServerInfo": "info", "StreamCheck": "stream"}
+_NAMES: Final = {
+    "Check": "check",
+    "BatchCheck": "batch",
+    "CheckFrame": "frame",
+    "GetServerInfo": "info",
+    "StreamCheck": "stream",
+}
 """What the callers file calls the calls."""
 _GRACE_S: Final = 0.5
 """How long the stream of a revoked caller may go on to its next frame, which ends it with the reason."""
@@ -43,6 +49,18 @@ class Arriving(msgspec.Struct, frozen=True, kw_only=True):
     presented: Presented = NOTHING
     waited_s: float = 0.0
     end: Callable[[Refusal], object] | None = None
+
+
+class Gathered(msgspec.Struct, frozen=True, kw_only=True):
+    """What a front knows of calls that came in together: as of `Arriving`, but what is theirs as columns.
+
+    `remaining_s` is what was left to each when the waiting began.
+    """
+
+    data: Sequence[bytes]
+    presented: Sequence[Presented]
+    remaining_s: Sequence[float | None]
+    waited_s: float = 0.0
 
 
 class Call(msgspec.Struct, kw_only=True):
@@ -79,8 +97,16 @@ class Handlers(Protocol):
     def check(self, data: bytes, call: Call) -> Message:
         """Answer one question."""
 
+    def check_gathered(
+        self, data: Sequence[bytes], admissions: Sequence[Admission]
+    ) -> Sequence[bytes | Exception | None]:
+        """Answer many single questions together: bytes, our error, or None for one that must be asked alone."""
+
     def batch_check(self, data: bytes, call: Call) -> Message:
         """Answer a batch."""
+
+    def check_frame(self, data: bytes, call: Call) -> Message:
+        """Answer one frame."""
 
     def get_server_info(self, data: bytes, call: Call) -> Message:
         """Describe the server."""
@@ -94,6 +120,22 @@ UnaryCall: TypeAlias = Callable[[bytes, Arriving], bytes]
 
 StreamCall: TypeAlias = Callable[[Iterator[bytes], Arriving], Iterator[bytes]]
 """Answers each frame with one reply. Raises Refusal, and CallEndedError where the frames do."""
+
+GatheredCall: TypeAlias = Callable[["Gathered"], Sequence[bytes | Refusal | None]]
+"""Answers many single checks in one pass, without waiting for anything. What would have to wait is None and not
+counted: it is to be asked alone, as a unary call."""
+
+
+class FrontCalls(msgspec.Struct, frozen=True, kw_only=True):
+    """All calls as one front makes them, by their names; its metrics bear the front's name.
+
+    `refused` counts a call that is refused before anything else is done for it, and says how it ends.
+    """
+
+    unary: Mapping[str, UnaryCall]
+    streams: Mapping[str, StreamCall]
+    gathered: GatheredCall
+    refused: Callable[[str, Exception], Refusal]
 
 
 class Calls:
@@ -109,19 +151,31 @@ class Calls:
         max_streams: int,
     ) -> None:
         self.gate = gate
+        self._handlers = handlers
         self._open: set[_Stream] = set()
         self._metrics = metrics
         self._log = log
         self._streams = threading.BoundedSemaphore(max_streams)
-        self.unary: Mapping[str, UnaryCall] = {
-            "Check": self._unary("Check", handlers.check),
-            "BatchCheck": self._unary("BatchCheck", handlers.batch_check),
-            "GetServerInfo": self._unary("GetServerInfo", handlers.get_server_info),
-        }
-        self.streams: Mapping[str, StreamCall] = {"StreamCheck": self._stream("StreamCheck", handlers.stream_check)}
 
-    def _unary(self, method: str, handle: Callable[[bytes, Call], Message]) -> UnaryCall:
-        metrics, name = self._metrics.method("unary", SERVICE, method), _NAMES[method]
+    def of(self, front: str) -> FrontCalls:
+        """Give all calls to a front; its name is a label of their metrics."""
+        handlers = self._handlers
+        unary: dict[str, Callable[[bytes, Call], Message]] = {
+            "Check": handlers.check,
+            "BatchCheck": handlers.batch_check,
+            "CheckFrame": handlers.check_frame,
+            "GetServerInfo": handlers.get_server_info,
+        }
+        metrics = {name: self._metrics.method("unary", SERVICE, name, front) for name in unary}
+        return FrontCalls(
+            unary={name: self._unary(name, handle, metrics[name]) for name, handle in unary.items()},
+            streams={"StreamCheck": self._stream("StreamCheck", handlers.stream_check, front)},
+            gathered=self._gathered("Check", handlers.check_gathered, metrics["Check"]),
+            refused=lambda method, error: self._refused(method, error, metrics[method]),
+        )
+
+    def _unary(self, method: str, handle: Callable[[bytes, Call], Message], metrics: MethodMetrics) -> UnaryCall:
+        name = _NAMES[method]
         shedding = Shedding()
 
         def answered(data: bytes, arriving: Arriving) -> bytes:
@@ -149,8 +203,66 @@ class Calls:
 
         return answered
 
-    def _stream(self, method: str, handle: Callable[[Iterator[bytes], Call], Iterator[Message]]) -> StreamCall:
-        metrics, name = self._metrics.method("bidi_stream", SERVICE, method), _NAMES[method]
+    def _gathered(
+        self,
+        method: str,
+        handle: Callable[[Sequence[bytes], Sequence[Admission]], Sequence[bytes | Exception | None]],
+        metrics: MethodMetrics,
+    ) -> GatheredCall:
+        name, shedding = _NAMES[method], Shedding()
+
+        def answered(calls: Gathered) -> Sequence[bytes | Refusal | None]:
+            started = time.perf_counter()
+            outcomes: list[bytes | Refusal | None] = [None] * len(calls.data)
+            admissions: list[Admission] = []
+            places: list[int] = []
+            codes: dict[Code, int] = {}
+            answers = 0
+            late = calls.waited_s > STANDING_S
+            for place, presented in enumerate(calls.presented):
+                admission = None
+                try:
+                    if late and (remaining_s := calls.remaining_s[place]) is not None:
+                        shedding.ensure_in_time(calls.waited_s, remaining_s - calls.waited_s)
+                    admission = self.gate.admit(presented)
+                    admission.ensure_call(name)
+                except Exception as error:  # noqa: BLE001 - whatever it is, it is the end of this call alone
+                    outcomes[place] = refusal = self._refusal(error, method, admission)
+                    codes[refusal.code] = codes.get(refusal.code, 0) + 1
+                else:
+                    admissions.append(admission)
+                    places.append(place)
+            data = calls.data if len(places) == len(outcomes) else [calls.data[place] for place in places]
+            for place, admission, outcome in zip(places, admissions, handle(data, admissions), strict=True):
+                if isinstance(outcome, bytes):
+                    outcomes[place] = outcome
+                    answers += 1
+                elif outcome is not None:
+                    outcomes[place] = refusal = self._refusal(outcome, method, admission)
+                    codes[refusal.code] = codes.get(refusal.code, 0) + 1
+            shedding.took(time.perf_counter() - started)
+            if answers:
+                codes[Code.OK] = answers
+            counted = sum(codes.values())
+            metrics.started.inc(counted)
+            metrics.received.inc(counted)
+            metrics.sent.inc(answers)
+            metrics.handled_together(codes, time.perf_counter() - started)
+            return outcomes
+
+        return answered
+
+    def _refused(self, method: str, error: Exception, metrics: MethodMetrics) -> Refusal:
+        metrics.started.inc()
+        metrics.received.inc()
+        refusal = self._refusal(error, method, None)
+        metrics.handled(refusal.code, 0.0)
+        return refusal
+
+    def _stream(
+        self, method: str, handle: Callable[[Iterator[bytes], Call], Iterator[Message]], front: str
+    ) -> StreamCall:
+        metrics, name = self._metrics.method("bidi_stream", SERVICE, method, front), _NAMES[method]
 
         def answered(frames: Iterator[bytes], arriving: Arriving) -> Iterator[bytes]:
             started = time.perf_counter()

@@ -2,7 +2,8 @@
 
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -28,24 +29,37 @@ from iyscheck.server.metrics import Decisions
 from iyscheck.v1 import consent_check_pb2 as v1
 from iyscheck.wire.cut import Cut
 
+_ALONE_IS_FASTER: Final = 2
+"""Up to so many questions are answered sooner one after the other than in one pass."""
+
+
+class _Take(Protocol):
+    """Takes recipients from a caller's rate. Raises RateLimitedError."""
+
+    def __call__(self, recipients: int, *, exempt: bool) -> None: ...
+
 
 class CheckHandlers:
-    """Answers the four RPCs from an engine. At most `max_waiters` calls wait for a position at once."""
+    """Answers the five RPCs from an engine. At most `max_waiters` calls wait for a position at once.
 
-    def __init__(self, engine: Engine, decisions: Decisions, *, max_waiters: int) -> None:
+    `fronts` are the names of what brings the calls, for who asks for them.
+    """
+
+    def __init__(self, engine: Engine, decisions: Decisions, *, max_waiters: int, fronts: tuple[str, ...] = ()) -> None:
         self._engine = engine
         self._decisions = decisions
         self._known = wire.KnownGroups()
         self._waiters = threading.BoundedSemaphore(max_waiters)
+        self._fronts = fronts
+        self._reader = wire.QuestionReader()
+        self._writer = wire.AnswerWriter()
 
     def check(self, data: bytes, call: Call) -> v1.CheckResponse:
         """Answer one question."""
         request = wire.parse(v1.CheckRequest, data)
         reference, position = wire.client_reference_of(request), wire.min_position_of(request)
         question = wire.question_of(request.question, "question.")
-        context, admission = question.context, call.admission
-        admission.ensure_question(context, plaintext=question.address is not None)
-        admission.take(1, exempt=context.message_class.exempt)
+        _hold(question, call.admission)
         if position is None:  # as nearly always: `_patience` takes as long as reading the request
             answer = self._engine.check(question, caller=call.caller)
         else:
@@ -53,6 +67,47 @@ class CheckHandlers:
                 answer = self._engine.check(question, min_position=position, timeout_s=seconds, caller=call.caller)
         self._decisions.count(question.context.channel, answer.reason)
         return wire.check_response(answer, reference)
+
+    def check_gathered(self, data: Sequence[bytes], admissions: Sequence[Admission]) -> list[bytes | Exception | None]:
+        """Answer many single questions; one that names a position may have to wait, and is left to `check`."""
+        outcomes: list[bytes | Exception | None] = [None] * len(data)
+        asked: list[tuple[int, Question, str]] = []
+        for place, admission in enumerate(admissions):
+            try:
+                found = self._reader.read(data[place])
+                if found is not None:
+                    _hold(found[0], admission)
+                    asked.append((place, *found))
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is the end of this question alone
+                outcomes[place] = error
+        callers = [admissions[place].caller.name for place, _, _ in asked]
+        tally: dict[int, int] = {}
+        answers = self._together([question for _, question, _ in asked], callers)
+        for (place, question, reference), answer in zip(asked, answers, strict=True):
+            if isinstance(answer, Exception):
+                outcomes[place] = answer
+            else:
+                outcomes[place] = self._writer.write(answer, reference)
+                number = question.context.channel << 8 | answer.reason
+                tally[number] = tally.get(number, 0) + 1
+        for number, recipients in tally.items():
+            self._decisions.count(Channel(number >> 8), Reason(number & 255), recipients)
+        return outcomes
+
+    def _together(self, questions: Sequence[Question], callers: Sequence[str]) -> list[Answer | Exception]:
+        """Answer questions in one pass; those that cannot be are asked alone, which says what is wrong."""
+        found: Sequence[Answer | Exception | None] = [None] * len(questions)
+        if len(questions) > _ALONE_IS_FASTER:
+            with suppress(Exception):  # whatever it is, each is asked alone and meets it again
+                found = self._engine.check_each(questions, callers)
+        each = zip(found, questions, callers, strict=True)
+        return [self._alone(question, caller) if answer is None else answer for answer, question, caller in each]
+
+    def _alone(self, question: Question, caller: str) -> Answer | Exception:
+        try:
+            return self._engine.check(question, caller=caller)
+        except Exception as error:  # noqa: BLE001 - the same: it is the end of this question alone
+            return error
 
     def batch_check(self, data: bytes, call: Call) -> v1.BatchCheckResponse:
         """Answer a batch; a bad question harms only itself."""
@@ -104,51 +159,67 @@ class CheckHandlers:
     def get_server_info(self, data: bytes, _: Call) -> v1.GetServerInfoResponse:
         """Describe the server."""
         wire.parse(v1.GetServerInfoRequest, data)
-        return wire.server_info_response(self._engine.info())
+        return wire.server_info_response(replace(self._engine.info(), fronts=self._fronts))
+
+    def check_frame(self, data: bytes, call: Call) -> v1.StreamCheckResponse:
+        """Answer one frame; its error is the error of the call."""
+        request, cut = wire.parse_frame(data, self._engine.kernel)
+        if wire.is_mixed(request, cut):
+            return self._mixed(request, cut, call, call.admission.take)
+        frame = wire.frame_of(request, cut)
+        call.admission.ensure_question(frame.context, plaintext=frame.tokens is None)
+        # No waiting for the rate: that would hold one of the few threads of unary calls.
+        call.admission.take(len(frame), exempt=frame.context.message_class.exempt)
+        return self._answered(frame, call)
 
     def _frame(self, request: v1.StreamCheckRequest, cut: Cut, call: Call) -> v1.StreamCheckResponse:
         try:
             frame = wire.frame_of(request, cut)
-            exempt = frame.context.message_class.exempt
             call.admission.ensure_question(frame.context, plaintext=frame.tokens is None)
-            call.admission.wait(len(frame.addresses or () if frame.tokens is None else frame.tokens), exempt=exempt)
-            with self._patience(call, frame.min_position) as seconds:
-                answer = self._engine.check_column(
-                    frame.context,
-                    addresses=frame.addresses,
-                    tokens=frame.tokens,
-                    address_key_id=frame.address_key_id,
-                    min_position=frame.min_position,
-                    timeout_s=seconds,
-                    caller=call.caller,
-                )
+            call.admission.wait(len(frame), exempt=frame.context.message_class.exempt)
+            return self._answered(frame, call)
         except (InputError, KeysError, PositionError, CallersError) as error:
             call.admission.refused(error)
             return wire.frame_error(request.frame_id, error)
+
+    def _answered(self, frame: wire.Frame, call: Call) -> v1.StreamCheckResponse:
+        with self._patience(call, frame.min_position) as seconds:
+            answer = self._engine.check_column(
+                frame.context,
+                addresses=frame.addresses,
+                tokens=frame.tokens,
+                address_key_id=frame.address_key_id,
+                min_position=frame.min_position,
+                timeout_s=seconds,
+                caller=call.caller,
+            )
         self._decisions.count_column(frame.context.channel, answer.tally())
-        return wire.frame_response(request.frame_id, answer)
+        return wire.frame_response(frame.frame_id, answer)
 
     def _mixed_frame(self, request: v1.StreamCheckRequest, cut: Cut, call: Call) -> v1.StreamCheckResponse:
         """Answer a frame of several groups; one at fault harms only itself."""
         try:
-            frame = wire.mixed_of(request, cut, self._known)
-            groups = frame.groups
-            if not call.admission.is_open:
-                groups = _admitted(groups, call.admission, plaintext=frame.tokens is None)
-            with self._patience(call, frame.min_position) as seconds:
-                answer = self._engine.check_groups(
-                    groups,
-                    addresses=frame.addresses,
-                    tokens=frame.tokens,
-                    address_key_id=frame.address_key_id,
-                    min_position=frame.min_position,
-                    timeout_s=seconds,
-                    caller=call.caller,
-                )
+            return self._mixed(request, cut, call, call.admission.wait)
         except MalformedFrameError:
             raise  # the stream ends, as where protobuf says it
         except InputError as error:
             return wire.frame_error(request.frame_id, error)
+
+    def _mixed(self, request: v1.StreamCheckRequest, cut: Cut, call: Call, take: _Take) -> v1.StreamCheckResponse:
+        frame = wire.mixed_of(request, cut, self._known)
+        groups = frame.groups
+        if not call.admission.is_open:
+            groups = _admitted(groups, call.admission, take, plaintext=frame.tokens is None)
+        with self._patience(call, frame.min_position) as seconds:
+            answer = self._engine.check_groups(
+                groups,
+                addresses=frame.addresses,
+                tokens=frame.tokens,
+                address_key_id=frame.address_key_id,
+                min_position=frame.min_position,
+                timeout_s=seconds,
+                caller=call.caller,
+            )
         self._count_groups(groups, answer)
         return wire.mixed_response(request.frame_id, answer)
 
@@ -189,6 +260,15 @@ class CheckHandlers:
                 self._decisions.count(question.context.channel, item.reason)
 
 
+def _hold(question: Question, admission: Admission) -> None:
+    """Hold a single question to its caller's scope and rate. Raises CallersError."""
+    if admission.is_open:
+        return
+    context = question.context
+    admission.ensure_question(context, plaintext=question.address is not None)
+    admission.take(1, exempt=context.message_class.exempt)
+
+
 def _in_scope(question: Question | ItemError, admission: Admission) -> Question | ItemError:
     """Give a question of a batch that its caller may ask, or else why not."""
     if isinstance(question, ItemError):
@@ -199,6 +279,35 @@ def _in_scope(question: Question | ItemError, admission: Admission) -> Question 
         admission.refused(error)
         return ItemError.of(error)
     return question
+
+
+def _admitted(groups: Sequence[Group], admission: Admission, take: _Take, *, plaintext: bool) -> list[Group]:
+    """Give groups as their caller may ask them: those that he may not, or not now, with the reason in their place.
+
+    `take` takes them from the caller's rate, with or without waiting for it.
+    """
+    found = list(groups)
+    asked = {False: 0, True: 0}
+    for place, group in enumerate(groups):
+        if isinstance(group.context, ItemError):
+            continue
+        try:
+            admission.ensure_question(group.context, plaintext=plaintext)
+        except CallersError as error:
+            admission.refused(error)
+            found[place] = replace(group, context=ItemError.of(error))
+        else:
+            asked[group.context.message_class.exempt] += group.recipients
+    for exempt, recipients in asked.items():
+        try:
+            take(recipients, exempt=exempt)
+        except CallersError as error:
+            admission.refused(error)
+            refused = ItemError.of(error)
+            for place, group in enumerate(found):
+                if isinstance(group.context, Context) and group.context.message_class.exempt is exempt:
+                    found[place] = replace(group, context=refused)
+    return found
 
 
 def _within_rate(questions: list[Question | ItemError], admission: Admission) -> list[Question | ItemError]:
@@ -220,29 +329,3 @@ def _within_rate(questions: list[Question | ItemError], admission: Admission) ->
             for place in own:
                 questions[place] = ItemError.of(error)
     return questions
-
-
-def _admitted(groups: Sequence[Group], admission: Admission, *, plaintext: bool) -> list[Group]:
-    """Give groups as their caller may ask them: those that he may not, or not now, with the reason in their place."""
-    found = list(groups)
-    asked = {False: 0, True: 0}
-    for place, group in enumerate(groups):
-        if isinstance(group.context, ItemError):
-            continue
-        try:
-            admission.ensure_question(group.context, plaintext=plaintext)
-        except CallersError as error:
-            admission.refused(error)
-            found[place] = replace(group, context=ItemError.of(error))
-        else:
-            asked[group.context.message_class.exempt] += group.recipients
-    for exempt, recipients in asked.items():
-        try:
-            admission.wait(recipients, exempt=exempt)
-        except CallersError as error:
-            admission.refused(error)
-            refused = ItemError.of(error)
-            for place, group in enumerate(found):
-                if isinstance(group.context, Context) and group.context.message_class.exempt is exempt:
-                    found[place] = replace(group, context=refused)
-    return found

@@ -7,7 +7,8 @@ One server shows everything itself. Of several workers each counts its calls and
 
 import logging
 import ssl
-from collections.abc import Callable, Iterable, Iterator
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -37,7 +38,7 @@ LATENCY_BUCKETS_S: Final = (
 BATCH_BUCKETS: Final = (1, 10, 100, 1_000, 2_000, 5_000, 10_000, 20_000, 40_000, 65_536)
 LOST_LINES: Final = "consent_log_lines_lost"
 LOST_LINES_HELP: Final = "Lines of the log that could not be written."
-_METHOD_LABELS: Final = ("grpc_type", "grpc_service", "grpc_method")
+_METHOD_LABELS: Final = ("grpc_type", "grpc_service", "grpc_method", "front")
 
 
 class _Freshness(Protocol):
@@ -109,6 +110,12 @@ class MethodMetrics:
         self._handled[code].inc()
         self._seconds.observe(seconds)
 
+    def handled_together(self, codes: Mapping[Code, int], seconds: float) -> None:
+        """Count calls that finished together."""
+        for code, calls in codes.items():
+            self._handled[code].inc(calls)
+        _observe_often(self._seconds, seconds, sum(codes.values()))
+
 
 class Metrics:
     """What one server counts, in a registry of its own."""
@@ -145,9 +152,9 @@ class Metrics:
         self.index = IndexUse()
         self.log = LostLines(lost_lines)
 
-    def method(self, kind: str, service: str, method: str) -> MethodMetrics:
-        """Resolve the metrics of one RPC; `kind` is unary or bidi_stream."""
-        labels = (kind, service, method)
+    def method(self, kind: str, service: str, method: str, front: str) -> MethodMetrics:
+        """Resolve the metrics of one RPC of one front; `kind` is unary or bidi_stream."""
+        labels = (kind, service, method, front)
         return MethodMetrics(
             self._started.labels(*labels),
             self._received.labels(*labels),
@@ -383,6 +390,12 @@ def _store_gauges(stats: _StoreStats) -> Iterable[Metric]:
     slots.add_metric(["used"], stats.readers)
     slots.add_metric(["max"], stats.max_readers)
     yield slots
+
+
+def _observe_often(histogram: Histogram, value: float, times: int) -> None:
+    """Do as `observe` does, so many times at once: one by one it would take a tenth of a single check."""
+    histogram._sum.inc(value * times)  # noqa: SLF001 - there is no other way; a test compares it with `observe`
+    histogram._buckets[bisect_left(histogram._upper_bounds, value)].inc(times)  # noqa: SLF001 - the same
 
 
 def _code_name(code: Code) -> str:

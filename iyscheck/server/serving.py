@@ -1,8 +1,10 @@
 """Runs the server as a command: one process that does everything, or a supervisor with workers on the same ports."""
 
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
+from functools import partial
+from pathlib import Path
 from typing import Final
 
 import structlog
@@ -10,10 +12,12 @@ from prometheus_client import CollectorRegistry
 
 from iyscheck.callers.watch import CallersWatch
 from iyscheck.engine import Engine
+from iyscheck.errors import SettingsError
 from iyscheck.kernel import Kernel
 from iyscheck.log import STANDARD_ERROR, LogLines
 from iyscheck.server.app import Server, description, keep_for_good, open_certificates, open_engine
 from iyscheck.server.bounds import lift_descriptors
+from iyscheck.server.fronts.native import ensure_installed
 from iyscheck.server.gate import CallersState
 from iyscheck.server.log import end_with_any_thread, open_log, take_over_library_logs
 from iyscheck.server.metrics import StoreState, expose
@@ -59,13 +63,14 @@ def run_alone(
     """Serve in this process."""
     over = Bell()
     with ExitStack() as parts:
-        doors = parts.enter_context(_doors(settings, log))
-        doors.leave_ports()
+        doors = [parts.enter_context(each) for each in _doors(settings, log)]
+        for each in doors:
+            each.leave_ports()
         # What rolls several workers over must not kill a server that has only one.
         signal.signal(signal.SIGHUP, lambda *_: log.warning("rolling_restart_refused", workers=1))
-        sockets = doors.sockets(0)
+        sockets = _sockets(doors, 0)
         server = parts.enter_context(Server.start(settings, log, sockets=sockets, lost_lines=lambda: lines.lost))
-        doors.show([0])
+        _show(doors, [0])
         # Until here there was nothing to drain, and a signal ended the process at once.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: over.ring())
@@ -93,20 +98,23 @@ def run_workers(
         engine = parts.enter_context(open_engine(settings))
         certificates = open_certificates(settings)
         callers = None if settings.callers is None else CallersWatch(settings.callers)
-        doors = parts.enter_context(_doors(settings, log))
+        doors = [parts.enter_context(each) for each in _doors(settings, log)]
         folder = parts.enter_context(private_folder())
         tally = Tally(folder.counters, lambda: lines.lost)
         registry = CollectorRegistry()
         registry.register(StoreState(engine))
         registry.register(tally)
-        order = settings.model_copy(update={"listen": doors.addresses, "metrics_listen": ""})
+        native = ",".join(address for each in doors[1:] for address in each.addresses)
+        order = settings.model_copy(
+            update={"listen": doors[0].addresses, "native_listen": native, "metrics_listen": ""}
+        )
         supervisor = Supervisor(
-            lambda number, serial: Child(number, order, folder, serial, doors.sockets(serial)),
+            lambda number, serial: Child(number, order, folder, serial, _sockets(doors, serial)),
             count=count,
             drain_s=settings.drain_seconds,
             log=log,
             settle=lambda pid: settle(pid, tally, engine, log),
-            show=doors.show if doors.has_sockets else None,
+            show=partial(_show, doors) if any(each.has_sockets for each in doors) else None,
         )
         registry.register(supervisor.metrics)
         if callers is not None:
@@ -122,7 +130,7 @@ def run_workers(
         with supervisor:
             if supervisor.start():
                 engine.kernel = Kernel(supervisor.kernel())  # they have tried it, we never do
-                described = description(engine, ",".join(doors.addresses), metrics_address)
+                described = description(engine, ",".join(doors[0].addresses), native, metrics_address)
                 _tell(described | {"workers": supervisor.pids()}, settings, log, announce)
                 supervisor.run()
             log.info("draining", seconds=settings.drain_seconds)
@@ -130,12 +138,29 @@ def run_workers(
     return 0
 
 
-def _doors(settings: Settings, log: structlog.typing.FilteringBoundLogger) -> Doors:
-    """Take all addresses, and say so if one has to be waited for."""
-    return Doors(
-        settings.listen,
-        waits=lambda address: log.warning("port_taken", listen=address, waits_at_most_s=PATIENCE_S),
-    )
+def _doors(settings: Settings, log: structlog.typing.FilteringBoundLogger) -> Iterator[Doors]:
+    """Take all addresses, those of each front together, and say so if one has to be waited for."""
+
+    def waits(address: str) -> None:
+        log.warning("port_taken", listen=address, waits_at_most_s=PATIENCE_S)
+
+    yield Doors(settings.listen, waits=waits)
+    if settings.native_listen:
+        ensure_installed()
+        try:
+            yield Doors((settings.native_listen,), waits=waits)
+        except SettingsError as error:
+            raise SettingsError("native_listen", error.message.removeprefix("listen: "), fix=error.fix) from None
+
+
+def _sockets(doors: Sequence[Doors], serial: int) -> list[Path]:
+    """Say where a process is to bind its sockets, in the order of the settings."""
+    return [path for each in doors for path in each.sockets(serial)]
+
+
+def _show(doors: Sequence[Doors], serials: Sequence[int]) -> None:
+    for each in doors:
+        each.show(serials)
 
 
 def settle(pid: int, tally: Tally, engine: Engine, log: structlog.typing.FilteringBoundLogger) -> None:
@@ -164,6 +189,8 @@ def sentence(described: dict[str, object]) -> str:
     age = described["watermark_age_s"]
     freshness = "no brand has a watermark yet" if age is None else f"its newest watermark is {age} s old"
     addresses = str(described["listen"]).replace(",", " and ")
+    if described["native_listen"]:
+        addresses += f", natively on {described['native_listen']}"
     return (
         f"Serving on {addresses}, metrics on {described['metrics_listen'] or 'no port'}; "
         f"the store is at {described['sequence']} rows, {freshness}."

@@ -64,7 +64,18 @@ def _host_and_port_or_off(value: str) -> str:
     return host_and_port(value) if value else value
 
 
+def _native_address(value: str) -> str:
+    """Read one address, or none."""
+    if not value:
+        return value
+    found = addresses(value, "native_listen")
+    if len(found) > 1:
+        raise ValueError("is one address, not several")
+    return found[0]
+
+
 Seconds = Annotated[int, BeforeValidator(_duration)]
+Address = Annotated[str, BeforeValidator(_native_address)]
 Addresses = Annotated[tuple[str, ...], NoDecode, BeforeValidator(addresses)]
 Deadline = Annotated[
     LegacyDeadline, BeforeValidator(_deadline), PlainSerializer(lambda deadline: deadline.name.lower(), str)
@@ -86,6 +97,12 @@ class Settings(BaseSettings):
         "127.0.0.1:9464", description="HOST:PORT for Prometheus; empty = off."
     )
     insecure: bool = Field(default=False, description="Allow plain text on an address that is not loopback.")
+    native_listen: Address = Field(
+        "", description="HOST:PORT or unix:PATH for the faster front of unary calls, which has no TLS; empty = off."
+    )
+    native_insecure: bool = Field(
+        default=False, description="Allow that front, which speaks plain text, on an address that is not loopback."
+    )
     tls_cert: Path | None = Field(None, description="Certificate in PEM, with its chain: encrypts gRPC and metrics.")
     tls_key: Path | None = Field(None, description="Key of the certificate.")
     tls_client_ca: Path | None = Field(None, description="CA of clients: each must have a certificate of it.")
@@ -118,6 +135,16 @@ class Settings(BaseSettings):
                 "listen",
                 f"{' and '.join(open_to_all)} {are}, and this server speaks plain text.",
                 fix="Add --tls-cert and --tls-key, listen on 127.0.0.1, or add --insecure in a network that you trust.",
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _native_stays_at_home(self) -> Self:
+        if self.native_listen and not self.native_insecure and not is_near(self.native_listen):
+            raise SettingsError(
+                "native_listen",
+                f"{self.native_listen} is not a loopback address, and the native front speaks plain text.",
+                fix="Use unix:PATH or 127.0.0.1 behind what ends TLS, or add --native-insecure in a network you trust.",
             )
         return self
 

@@ -354,7 +354,7 @@ class GetServerInfoRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetServerInfoResponse(_message.Message):
-    __slots__ = ("server_version", "address_form", "rule_version", "store_format", "address_key_id", "store_key_id", "takes_addresses", "limits", "position", "newest_watermark", "oldest_watermark", "policy", "kernel")
+    __slots__ = ("server_version", "address_form", "rule_version", "store_format", "address_key_id", "store_key_id", "takes_addresses", "limits", "position", "newest_watermark", "oldest_watermark", "policy", "kernel", "fronts")
     SERVER_VERSION_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FORM_FIELD_NUMBER: _ClassVar[int]
     RULE_VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -368,6 +368,7 @@ class GetServerInfoResponse(_message.Message):
     OLDEST_WATERMARK_FIELD_NUMBER: _ClassVar[int]
     POLICY_FIELD_NUMBER: _ClassVar[int]
     KERNEL_FIELD_NUMBER: _ClassVar[int]
+    FRONTS_FIELD_NUMBER: _ClassVar[int]
     server_version: str
     address_form: int
     rule_version: int
@@ -381,7 +382,8 @@ class GetServerInfoResponse(_message.Message):
     oldest_watermark: _timestamp_pb2.Timestamp
     policy: Policy
     kernel: str
-    def __init__(self, server_version: _Optional[str] = ..., address_form: _Optional[int] = ..., rule_version: _Optional[int] = ..., store_format: _Optional[int] = ..., address_key_id: _Optional[bytes] = ..., store_key_id: _Optional[bytes] = ..., takes_addresses: _Optional[bool] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., position: _Optional[_Union[Position, _Mapping]] = ..., newest_watermark: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., oldest_watermark: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., policy: _Optional[_Union[Policy, _Mapping]] = ..., kernel: _Optional[str] = ...) -> None: ...
+    fronts: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, server_version: _Optional[str] = ..., address_form: _Optional[int] = ..., rule_version: _Optional[int] = ..., store_format: _Optional[int] = ..., address_key_id: _Optional[bytes] = ..., store_key_id: _Optional[bytes] = ..., takes_addresses: _Optional[bool] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., position: _Optional[_Union[Position, _Mapping]] = ..., newest_watermark: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., oldest_watermark: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., policy: _Optional[_Union[Policy, _Mapping]] = ..., kernel: _Optional[str] = ..., fronts: _Optional[_Iterable[str]] = ...) -> None: ...
 
 class Limits(_message.Message):
     __slots__ = ("max_batch_questions", "max_frame_recipients", "max_message_bytes", "max_client_reference_bytes", "max_frame_groups")

@@ -50,6 +50,11 @@ class ConsentCheckServiceStub:
                 request_serializer=iyscheck_dot_v1_dot_consent__check__pb2.StreamCheckRequest.SerializeToString,
                 response_deserializer=iyscheck_dot_v1_dot_consent__check__pb2.StreamCheckResponse.FromString,
                 _registered_method=True)
+        self.CheckFrame = channel.unary_unary(
+                '/iyscheck.v1.ConsentCheckService/CheckFrame',
+                request_serializer=iyscheck_dot_v1_dot_consent__check__pb2.StreamCheckRequest.SerializeToString,
+                response_deserializer=iyscheck_dot_v1_dot_consent__check__pb2.StreamCheckResponse.FromString,
+                _registered_method=True)
         self.GetServerInfo = channel.unary_unary(
                 '/iyscheck.v1.ConsentCheckService/GetServerInfo',
                 request_serializer=iyscheck_dot_v1_dot_consent__check__pb2.GetServerInfoRequest.SerializeToString,
@@ -83,6 +88,13 @@ class ConsentCheckServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def CheckFrame(self, request, context):
+        """Answers one frame as a call of its own, for clients without streams; a frame's error is the error of the call.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def GetServerInfo(self, request, context):
         """Tells limits, key ids, policy and freshness, so that clients can split and adapt.
         """
@@ -105,6 +117,11 @@ def add_ConsentCheckServiceServicer_to_server(servicer, server):
             ),
             'StreamCheck': grpc.stream_stream_rpc_method_handler(
                     servicer.StreamCheck,
+                    request_deserializer=iyscheck_dot_v1_dot_consent__check__pb2.StreamCheckRequest.FromString,
+                    response_serializer=iyscheck_dot_v1_dot_consent__check__pb2.StreamCheckResponse.SerializeToString,
+            ),
+            'CheckFrame': grpc.unary_unary_rpc_method_handler(
+                    servicer.CheckFrame,
                     request_deserializer=iyscheck_dot_v1_dot_consent__check__pb2.StreamCheckRequest.FromString,
                     response_serializer=iyscheck_dot_v1_dot_consent__check__pb2.StreamCheckResponse.SerializeToString,
             ),
@@ -194,6 +211,33 @@ class ConsentCheckService:
             request_iterator,
             target,
             '/iyscheck.v1.ConsentCheckService/StreamCheck',
+            iyscheck_dot_v1_dot_consent__check__pb2.StreamCheckRequest.SerializeToString,
+            iyscheck_dot_v1_dot_consent__check__pb2.StreamCheckResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def CheckFrame(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/iyscheck.v1.ConsentCheckService/CheckFrame',
             iyscheck_dot_v1_dot_consent__check__pb2.StreamCheckRequest.SerializeToString,
             iyscheck_dot_v1_dot_consent__check__pb2.StreamCheckResponse.FromString,
             options,

@@ -41,13 +41,16 @@ from iyscheck.wire.requests import (
     question_of,
     questions_of,
 )
+from iyscheck.wire.singles import AnswerWriter, QuestionReader
 
 __all__ = [
     "KEY_ID_BYTES",
     "TOKEN_BYTES",
+    "AnswerWriter",
     "Frame",
     "KnownGroups",
     "MixedFrame",
+    "QuestionReader",
     "answer_of",
     "batch_answer_of",
     "batch_request",

@@ -41,9 +41,13 @@ def error_message(error: ItemError) -> v1.ItemError:
 
 def write_timestamp(message: Timestamp, seconds: float) -> None:
     """Write seconds since 1970 UTC."""
+    message.seconds, message.nanos = whole_and_nanos(seconds)
+
+
+def whole_and_nanos(seconds: float) -> tuple[int, int]:
+    """Take seconds apart as a Timestamp has them."""
     whole = math.floor(seconds)
-    message.seconds = whole
-    message.nanos = int((seconds - whole) * _NANO)
+    return whole, int((seconds - whole) * _NANO)
 
 
 def position_message(position: Position | None) -> v1.Position | None:

@@ -45,6 +45,7 @@ def server_info_response(info: ServerInfo) -> v1.GetServerInfoResponse:
             freshness_limit=Duration(seconds=policy.freshness_limit_s),
             answer_ttl=Duration(seconds=info.answer_ttl_s),
         ),
+        fronts=info.fronts,
     )
 
 
@@ -76,4 +77,5 @@ def server_info_of(message: v1.GetServerInfoResponse) -> ServerInfo:
             freshness_limit_s=policy.freshness_limit.seconds,
         ),
         answer_ttl_s=policy.answer_ttl.seconds,
+        fronts=tuple(message.fronts),
     )

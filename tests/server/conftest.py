@@ -104,17 +104,34 @@ def make_site(path: Path) -> Site:
     return Site(path)
 
 
+class ByKind:
+    """As much of a channel as stubs take: calls of one request by the native front, others by gRPC's."""
+
+    def __init__(self, native: grpc.Channel, other: grpc.Channel) -> None:
+        self.unary_unary = native.unary_unary
+        self.unary_stream = native.unary_stream
+        self.stream_stream = other.stream_stream
+
+
 @contextmanager
 def serve(site: Site, **changes: object) -> Iterator[Served]:
-    """Run a server and connect to it, at its first address."""
-    log, settings = io.StringIO(), site.settings(**changes)
+    """Run a server and connect to it, at its first address; `front` names one of its fronts, for what that takes."""
+    front, log = changes.pop("front", "grpc"), io.StringIO()
+    if front == "native":
+        changes = {"native_listen": "127.0.0.1:0"} | changes
+    settings = site.settings(**changes)
     with ExitStack() as parts:
         doors = parts.enter_context(Doors(settings.listen, waits=print))
         doors.leave_ports()
         server = parts.enter_context(Server.start(settings, open_log("debug", log), sockets=doors.sockets(0)))
         doors.show([0])
-        channel = parts.enter_context(grpc.insecure_channel(server.address.partition(",")[0]))
+        channel: Any = parts.enter_context(grpc.insecure_channel(server.address.partition(",")[0]))
+        if front == "native":
+            channel = ByKind(parts.enter_context(grpc.insecure_channel(server.native_address)), channel)
         yield Served(server, channel, ConsentCheckServiceStub(channel), log)
+
+
+FRONTS = ("grpc", "native")
 
 
 @pytest.fixture
@@ -123,8 +140,14 @@ def site(tmp_path: Path) -> Site:
     return make_site(tmp_path)
 
 
+@pytest.fixture(scope="module", params=FRONTS)
+def front(request: pytest.FixtureRequest) -> str:
+    """Each front."""
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def served(tmp_path_factory: pytest.TempPathFactory, front: str) -> Iterator[Served]:
     """A server that holds both keys, for tests that leave it as it is."""
-    with serve(make_site(tmp_path_factory.mktemp("site"))) as running:
+    with serve(make_site(tmp_path_factory.mktemp("site")), front=front) as running:
         yield running

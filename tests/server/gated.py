@@ -163,26 +163,35 @@ def batch(reached: Reached, asked: Asked, shown: Shown) -> v1.ItemError | None:
     return reply.items[1].error if reply.items[1].HasField("error") else None
 
 
+def _frame_of(asked: Asked) -> v1.StreamCheckRequest:
+    question = asked.question
+    if asked.plaintext:
+        return wire.frame(frame_id=1, context=question.context, addresses=[CONSENTED])
+    return v1.StreamCheckRequest(
+        frame_id=1,
+        brand_code=question.context.brand,
+        channel=int(question.context.channel),  # type: ignore[arg-type] # a number
+        recipient_type=v1.RECIPIENT_TYPE_BIREYSEL,
+        message_class=int(question.context.message_class),  # type: ignore[arg-type] # a number
+        tokens=question.token,
+        address_key_id=ADDRESS_KEY.key_id,
+    )
+
+
 def stream(reached: Reached, asked: Asked, shown: Shown) -> v1.ItemError | None:
     """Ask by a frame, before one that every caller may ask; gives the error of the frame."""
-    question = asked.question
     frames = [
-        wire.frame(frame_id=1, context=question.context, addresses=[CONSENTED])
-        if asked.plaintext
-        else v1.StreamCheckRequest(
-            frame_id=1,
-            brand_code=question.context.brand,
-            channel=int(question.context.channel),  # type: ignore[arg-type] # a number
-            recipient_type=v1.RECIPIENT_TYPE_BIREYSEL,
-            message_class=int(question.context.message_class),  # type: ignore[arg-type] # a number
-            tokens=question.token,
-            address_key_id=ADDRESS_KEY.key_id,
-        ),
+        _frame_of(asked),
         wire.frame(frame_id=2, context=context(1, Channel.MESAJ, CODE), addresses=[CONSENTED]),
     ]
     first, second = reached.stub.StreamCheck(iter(frames), timeout=10, metadata=shown)
     assert not second.HasField("error")
     return first.error if first.HasField("error") else None
+
+
+def frame(reached: Reached, asked: Asked, shown: Shown) -> None:
+    """Ask by a frame that is a call."""
+    reached.stub.CheckFrame(_frame_of(asked), timeout=10, metadata=shown)
 
 
 def mixed(reached: Reached, asked: Asked, shown: Shown) -> v1.ItemError | None:
@@ -211,6 +220,7 @@ Call: TypeAlias = Callable[[Reached, Asked, Shown], v1.ItemError | None]
 CALLS: Mapping[str, Call] = {
     "check": check,
     "batch": batch,
+    "frame": frame,
     "stream": stream,
     "mixed": mixed,
     "info": info,
@@ -247,7 +257,7 @@ def expected(caller: str, call: str, asked: Asked) -> Ended:
         reason = "ADDRESSES_NOT_ALLOWED"
     if not reason:
         return OK
-    return ("PERMISSION_DENIED", reason) if call == "check" else ("item", reason)
+    return ("PERMISSION_DENIED", reason) if call in ("check", "frame") else ("item", reason)
 
 
 def write(path: Path, text: str) -> Path:

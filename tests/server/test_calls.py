@@ -66,11 +66,11 @@ class Front:
 
     def call(self, method: str, data: bytes) -> bytes | tuple[str, bytes]:
         """Make a unary call."""
-        return _outcome(lambda: self._calls.unary[method](data, forever()))
+        return _outcome(lambda: self._calls.of("test").unary[method](data, forever()))
 
     def stream(self, frames: Iterator[bytes]) -> Iterator[bytes]:
         """Open a stream."""
-        return self._calls.streams["StreamCheck"](frames, forever())
+        return self._calls.of("test").streams["StreamCheck"](frames, forever())
 
 
 def forever() -> Arriving:
@@ -208,7 +208,7 @@ def test_unexpected(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(served.server.engine, "check", broken)
     with pytest.raises(Refusal) as caught:
-        served.server.calls.unary["Check"](REQUESTS["question 0"][1], forever())
+        served.server.calls.of("test").unary["Check"](REQUESTS["question 0"][1], forever())
 
     assert caught.value.code is Code.INTERNAL
     assert "532" not in caught.value.status.message

@@ -46,11 +46,11 @@ from tests.server.processes.running import eventually
 
 
 @pytest.fixture(name="gated", scope="module")
-def _gated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+def _gated(tmp_path_factory: pytest.TempPathFactory, front: str) -> Iterator[Served]:
     """A server with a callers file, of which one caller has been taken out since the start."""
     site = make_site(tmp_path_factory.mktemp("gated"))
     file = write(site.path / "callers.toml", BEFORE)
-    with serve(site, callers=file, metrics_listen="127.0.0.1:0") as served:
+    with serve(site, front=front, callers=file, metrics_listen="127.0.0.1:0") as served:
         assert ended(check, served, QUESTIONS["1 MESAJ COMMERCIAL token"], bearer(GONE.text)) == OK
         write(file, FILE)
         eventually(lambda: bool(served.events("callers_changed")), "the file is read")
@@ -131,6 +131,17 @@ def test_rate_of_a_mixed_frame(gated: Served, spent: MessageClass) -> None:
 def question(message_class: MessageClass) -> Question:
     """Ask about somebody who has consented."""
     return Question(context=context(1, Channel.MESAJ, message_class), address=CONSENTED)
+
+
+def test_rate_of_a_frame(gated: Served) -> None:
+    """A frame that is a call counts by its recipients, and does not wait for its caller's rate."""
+    asked = wire.frame(context(1, Channel.MESAJ, COMMERCIAL), addresses=[CONSENTED] * 101)
+
+    with pytest.raises(grpc.RpcError) as refused:
+        [gated.stub.CheckFrame(asked, timeout=10, metadata=bearer(LIMITED.text)) for _ in range(1_000)]
+
+    assert ending(refused.value) == ("RESOURCE_EXHAUSTED", "RATE_LIMITED")
+    assert gated.stub.CheckFrame(asked, timeout=10, metadata=bearer(FREE.text)).reasons
 
 
 def test_frames_wait(gated: Served) -> None:
@@ -289,11 +300,11 @@ def test_bad_edit(site: Site) -> None:
     assert not any(key.text in served.log.getvalue() for key in (ACME, GONE))
 
 
-def test_metrics(site: Site) -> None:
+def test_metrics(site: Site, front: str) -> None:
     """What each caller asks and is refused for is counted by its name; whoever is nobody has none."""
     file = write(site.path / "callers.toml", FILE)
     commercial = QUESTIONS["1 MESAJ COMMERCIAL token"]
-    with serve(site, callers=file, metrics_listen="127.0.0.1:0") as served:
+    with serve(site, front=front, callers=file, metrics_listen="127.0.0.1:0") as served:
         for call in (check, batch, stream):
             assert ended(call, served, commercial, bearer(FREE.text)) == OK
         ended(check, served, QUESTIONS["2 MESAJ COMMERCIAL token"], bearer(ACME.text))

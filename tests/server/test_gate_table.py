@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import grpc
 import pytest
@@ -21,7 +21,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 from iyscheck.cli.issuing import Issuer, pem
 from iyscheck.v1.consent_check_pb2_grpc import ConsentCheckServiceStub
 from tests.builders import StoreBuilder
-from tests.server.conftest import Served, Site, make_site, serve
+from tests.server.conftest import ByKind, Served, Site, make_site, serve
 from tests.server.gated import (
     ACME,
     BEFORE,
@@ -42,7 +42,7 @@ from tests.server.gated import (
 )
 from tests.server.processes.running import eventually
 
-TRANSPORTS = ("plain", "unix", "tls", "mutual")
+TRANSPORTS = ("plain", "unix", "native", "tls", "mutual")
 DISAGREE: Ended = ("UNAUTHENTICATED", "CALLERS_DISAGREE")
 
 
@@ -99,7 +99,7 @@ class Files:
 
     def credentials(self, transport: str, names: tuple[str, ...]) -> grpc.ChannelCredentials | None:
         """What a client has."""
-        if transport in ("plain", "unix"):
+        if transport in ("plain", "unix", "native"):
             return None
         if transport == "tls":
             return grpc.ssl_channel_credentials(self.ca)
@@ -111,13 +111,16 @@ class Files:
         return grpc.ssl_channel_credentials(self.ca, key, certificate)
 
 
-def reached(target: str, credentials: grpc.ChannelCredentials | None, parts: ExitStack) -> Reach:
-    """Connect."""
+def reached(target: str, credentials: grpc.ChannelCredentials | None, parts: ExitStack, unary: str) -> Reach:
+    """Connect; calls of one request go to the address `unary` where that is another one."""
     own = (("grpc.use_local_subchannel_pool", 1),)
     channel = (
         grpc.insecure_channel(target, own) if credentials is None else grpc.secure_channel(target, credentials, own)
     )
-    return Reach(ConsentCheckServiceStub(parts.enter_context(channel)))
+    opened: Any = parts.enter_context(channel)
+    if unary != target:
+        opened = ByKind(parts.enter_context(grpc.insecure_channel(unary, own)), opened)
+    return Reach(ConsentCheckServiceStub(opened))
 
 
 @contextmanager
@@ -125,7 +128,8 @@ def gated(site: Site, files: Files, transport: str) -> Iterator[Served]:
     """A server with a callers file, of which one caller has been taken out since the start."""
     file = write(site.path / "callers.toml", BEFORE)
     listen = "127.0.0.1:0" if transport != "plain" else f"127.0.0.1:0,unix:{site.path}/s"
-    with serve(site, listen=listen, callers=file, **files.flags(transport)) as served:
+    native = "127.0.0.1:0" if transport == "plain" else ""
+    with serve(site, listen=listen, native_listen=native, callers=file, **files.flags(transport)) as served:
         write(file, FILE)
         eventually(lambda: bool(served.events("callers_changed")), "the file is read")
         yield served
@@ -136,7 +140,7 @@ Cell = tuple[str, str, str]
 Table = dict[Cell, tuple[Ended, bytes]]
 
 
-def fill(target: str, transport: str, files: Files) -> Table:
+def fill(target: str, transport: str, files: Files, unary: str = "") -> Table:
     """Make every call as everybody about everything."""
     table: Table = {}
     with ExitStack() as parts:
@@ -144,7 +148,7 @@ def fill(target: str, transport: str, files: Files) -> Table:
         for name, identity in (IDENTITIES if transport == "mutual" else BY_KEYS).items():
             if identity.names not in reaches:
                 credentials = files.credentials(transport, identity.names)
-                reaches[identity.names] = reached(target, credentials, parts)
+                reaches[identity.names] = reached(target, credentials, parts, unary or target)
             reach = reaches[identity.names]
             for (call, ask), (question, asked) in product(CALLS.items(), QUESTIONS.items()):
                 table[name, call, question] = outcome(ask, reach, asked, identity.shown)
@@ -160,6 +164,7 @@ def tables(site: Site, files: Files) -> dict[str, Table]:
             found[kind] = fill(first, kind, files)
             if second:
                 found["unix"] = fill(second, "unix", files)
+                found["native"] = fill(first, "native", files, served.server.native_address)
     return found
 
 

@@ -15,7 +15,8 @@ from iyscheck.consent import Channel, RecipientType
 from iyscheck.errors import StoreUnreadableError
 from iyscheck.kernel import Kernel
 from iyscheck.question import Context, Question
-from iyscheck.server.metrics import Decisions, StoreState
+from iyscheck.server.metrics import Decisions, Metrics, StoreState
+from iyscheck.server.refusals import Code
 from iyscheck.store import layout
 from iyscheck.store.environment import open_writer
 from iyscheck.v1 import consent_check_pb2 as v1
@@ -49,9 +50,9 @@ def ask_everything(served: Served) -> None:
         served.stub.Check(wire.check_request(mismatch), timeout=5)
 
 
-def test_sums(site: Site) -> None:
+def test_sums(site: Site, front: str) -> None:
     """Decisions add up to the recipients that were answered, RPCs to the calls, messages to the messages."""
-    with serve(site, metrics_listen="127.0.0.1:0") as served:
+    with serve(site, front=front, metrics_listen="127.0.0.1:0") as served:
         ask_everything(served)
 
         answered = 2 * len(QUESTIONS) + 5
@@ -59,6 +60,7 @@ def test_sums(site: Site) -> None:
         assert served.metric("consent_check_decisions_total", channel="EPOSTA") == 2
         assert served.metric("consent_check_decisions_total", decision="permit", reason="CONSENTED") == 5
         assert served.metric("consent_check_decisions_total", decision="permit", reason="REFUSED") == 0
+        assert served.metric("grpc_server_started_total", grpc_method="Check", front=front) == len(QUESTIONS) + 4
         assert served.metric("grpc_server_started_total", grpc_method="Check") == len(QUESTIONS) + 4
         assert served.metric("grpc_server_handled_total", grpc_code="OK") == len(QUESTIONS) + 3
         assert served.metric("grpc_server_handled_total", grpc_code="InvalidArgument") == 3
@@ -199,3 +201,24 @@ def test_column_counts() -> None:
     assert (shown("CONSENTED"), shown("REFUSED"), shown("NO_CONSENT")) == (3, 2, 0)
     assert registry.get_sample_value("consent_check_batch_size_sum") == 5
     assert registry.get_sample_value("consent_check_batch_size_count") == 1
+
+
+@pytest.mark.parametrize("seconds", [0.0, 10e-6, 11e-6, 0.004, 10.0, 99.0])
+def test_together(seconds: float) -> None:
+    """Calls that end together are counted as if each had been counted alone."""
+    alone, together = Metrics(), Metrics()
+    for _ in range(3):
+        alone.method("unary", "s", "m", "f").handled(Code.OK, seconds)
+    alone.method("unary", "s", "m", "f").handled(Code.INTERNAL, seconds)
+    together.method("unary", "s", "m", "f").handled_together({Code.OK: 3, Code.INTERNAL: 1}, seconds)
+
+    shown = [
+        {
+            (sample.name, *sorted(sample.labels.items())): sample.value
+            for family in each.registry.collect()
+            for sample in family.samples
+            if not sample.name.endswith("_created")
+        }
+        for each in (alone, together)
+    ]
+    assert shown[0] == pytest.approx(shown[1])

@@ -20,7 +20,7 @@ from iyscheck.question import MAX_MESSAGE_BYTES, Context, Question
 from iyscheck.v1 import consent_check_pb2 as v1
 from iyscheck.v1.consent_check_pb2_grpc import ConsentCheckServiceStub
 from tests.builders import ADDRESS_KEY, STORE_KEY
-from tests.server.conftest import CONSENTED, REFUSED, STALE_BRAND, UNKNOWN, Served, Site, serve
+from tests.server.conftest import CONSENTED, FRONTS, REFUSED, STALE_BRAND, UNKNOWN, Served, Site, serve
 
 CONTEXT = Context(brand=1, channel=Channel.MESAJ, recipient_type=RecipientType.BIREYSEL)
 NOBODY = "+905329999999"
@@ -142,13 +142,36 @@ class TestAnswers:
             [Reason.CONSENTED, Reason.REFUSED, Reason.INVALID_ADDRESS, Reason.NO_CONSENT]
         )
 
-    def test_server_info(self, served: Served) -> None:
-        """The server tells limits, keys and policy."""
+    def test_server_info(self, served: Served, front: str) -> None:
+        """The server tells limits, keys, policy, and what brings calls to it."""
         info = wire.server_info_of(served.stub.GetServerInfo(v1.GetServerInfoRequest(), timeout=5))
 
         assert (info.address_key_id, info.store_key_id) == (ADDRESS_KEY.key_id, STORE_KEY.key_id)
         assert info.takes_addresses
         assert info.max_message_bytes == MAX_MESSAGE_BYTES
+        assert info.fronts == tuple(FRONTS[: 1 + FRONTS.index(front)])
+
+    @pytest.mark.parametrize("recipients", [3, 3_000])
+    def test_frame(self, served: Served, recipients: int) -> None:
+        """A frame as a call of its own gets the reply that a stream gives it, of addresses as of tokens."""
+        asked = [CONSENTED, REFUSED, NOBODY, "?"] * recipients
+        tokens = address.tokens(asked, Channel.MESAJ, ADDRESS_KEY)
+        frames = [
+            wire.frame(CONTEXT, addresses=asked, frame_id=5),
+            wire.frame(CONTEXT, tokens=tokens, address_key_id=ADDRESS_KEY.key_id, frame_id=4),
+            wire.frame(context(message_class=MessageClass.DELIVERY), addresses=asked, frame_id=3),
+        ]
+
+        alone = [served.stub.CheckFrame(frame, timeout=10) for frame in frames]
+        streamed = list(served.stub.StreamCheck(iter(frames), timeout=10))
+
+        for reply in (*alone, *streamed):
+            reply.envelope.ClearField("decision_id")
+            reply.envelope.ClearField("valid_until")
+        assert alone == streamed
+        assert alone[0].reasons[:4] == bytes(
+            [Reason.CONSENTED, Reason.REFUSED, Reason.NO_CONSENT, Reason.INVALID_ADDRESS]
+        )
 
     def test_largest_frame(self, served: Served) -> None:
         """A frame of 65,536 tokens is answered, one more is a frame error, and the stream goes on."""
@@ -264,7 +287,8 @@ class TestRefusals:
         def fail(*_: object, **__: object) -> None:
             raise ValueError(CONSENTED)
 
-        monkeypatch.setattr(served.server.engine, "check", fail)
+        for asks in ("check", "check_each"):
+            monkeypatch.setattr(served.server.engine, asks, fail)
 
         with pytest.raises(grpc.RpcError) as caught:
             served.stub.Check(wire.check_request(QUESTIONS["consented"][0]), timeout=5)
@@ -276,9 +300,9 @@ class TestRefusals:
         assert any(place.startswith("iyscheck/server/handlers.py") for place in line["at"])
         assert CONSENTED not in f"{caught.value.details()} {served.log.getvalue()}"
 
-    def test_without_the_address_key(self, site: Site) -> None:
+    def test_without_the_address_key(self, site: Site, front: str) -> None:
         """A server without the address key refuses plaintext and answers tokens."""
-        with serve(site, address_key=None) as served:
+        with serve(site, front=front, address_key=None) as served:
             with pytest.raises(grpc.RpcError) as caught:
                 served.stub.Check(wire.check_request(QUESTIONS["consented"][0]), timeout=5)
             (reply,) = served.stub.StreamCheck(iter([wire.frame(CONTEXT, addresses=[CONSENTED])]), timeout=5)
@@ -288,6 +312,71 @@ class TestRefusals:
             assert (code, info.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "ADDRESS_KEY_NOT_HELD")
             assert reply.error.reason == "ADDRESS_KEY_NOT_HELD"
             assert answer.permitted
+
+    @pytest.mark.parametrize(
+        ("frame", "code", "reason", "fields"),
+        [
+            (wire.frame(CONTEXT, addresses=[]), "INVALID_ARGUMENT", "INVALID_QUESTION", ["tokens"]),
+            (
+                wire.frame(CONTEXT, tokens=np.zeros((65_537, 16), np.uint8), address_key_id=ADDRESS_KEY.key_id),
+                "INVALID_ARGUMENT",
+                "BATCH_TOO_LARGE",
+                ["tokens"],
+            ),
+            (
+                wire.frame(CONTEXT, tokens=np.zeros((1, 16), np.uint8), address_key_id=b"another."),
+                "FAILED_PRECONDITION",
+                "ADDRESS_KEY_MISMATCH",
+                [],
+            ),
+            (
+                wire.frame(CONTEXT, addresses=["x"], min_position=Position(bytes(16), 1)),
+                "FAILED_PRECONDITION",
+                "POSITION_OF_OTHER_LOG",
+                [],
+            ),
+        ],
+        ids=["empty", "large", "key", "other log"],
+    )
+    def test_frame(
+        self, served: Served, frame: v1.StreamCheckRequest, code: str, reason: str, fields: list[str]
+    ) -> None:
+        """What a stream tells as the error of a frame is the error of a call that is a frame."""
+        with pytest.raises(grpc.RpcError) as caught:
+            served.stub.CheckFrame(frame, timeout=10)
+        (told,) = served.stub.StreamCheck(iter([frame]), timeout=10)
+
+        found = refusal(caught.value)
+
+        assert (found[0].name, found[1].reason, found[2]) == (code, reason, fields)
+        assert told.error.reason == reason
+
+    def test_mixed(self, served: Served) -> None:
+        """A frame of several groups as a call gets the reply that a stream gives it; one that does not add up, none."""
+        heads = [(wire.group_head(CONTEXT), 2), (wire.group_head(context(brand=9)), 1)]
+        frame = wire.mixed_frame(heads, addresses=[CONSENTED, REFUSED, CONSENTED], frame_id=7)
+        (streamed,) = served.stub.StreamCheck(iter([frame]), timeout=10)
+        alone = served.stub.CheckFrame(frame, timeout=10)
+        frame.groups[0].recipients = 3
+        with pytest.raises(grpc.RpcError) as caught:
+            served.stub.CheckFrame(frame, timeout=10)
+
+        for reply in (alone, streamed):
+            reply.envelope.ClearField("decision_id")
+            reply.envelope.ClearField("valid_until")
+            for group in reply.groups:
+                group.result.ClearField("valid_until")
+        assert alone == streamed
+        assert alone.reasons == bytes([Reason.CONSENTED, Reason.REFUSED, Reason.BRAND_NOT_REGISTERED])
+        assert refusal(caught.value)[1].reason == "INVALID_QUESTION"
+
+    def test_no_frame(self, served: Served) -> None:
+        """Bytes that are no frame are MALFORMED_FRAME."""
+        with pytest.raises(grpc.RpcError) as caught:
+            served.call("CheckFrame", b"\x3a\x01\xff")
+
+        code, info, _ = refusal(caught.value)
+        assert (code, info.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "MALFORMED_FRAME")
 
 
 class TestPositions:
@@ -330,9 +419,9 @@ class TestPositions:
             assert (code, info.reason) == (grpc.StatusCode.UNAVAILABLE, "NOT_YET_AT_POSITION")
             assert served.metric("grpc_server_started_total", grpc_method="Check") == 1
 
-    def test_waiters(self, site: Site) -> None:
+    def test_waiters(self, site: Site, front: str) -> None:
         """Calls that wait for a position leave workers for those that need not wait."""
-        with serve(site, unary_workers=2, max_streams=1) as served:
+        with serve(site, front=front, unary_workers=2, max_streams=1) as served:
             here = served.server.engine.freshness().position
             late = wire.check_request(QUESTIONS["consented"][0], min_position=Position(here.log_id, here.sequence + 1))
             waiting = [served.stub.Check.future(late, timeout=5) for _ in range(50)]
@@ -369,6 +458,24 @@ class TestThreads:
 
         assert len(threads) == 30
         assert set(threads) <= {"check_0", "check_1"}
+
+    def test_native(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+        """In the native front one thread answers single checks; others have the threads of unary calls."""
+        threads: list[str] = []
+        check_column = Engine.check_column
+
+        def noted(engine: Engine, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - whatever it is called with
+            threads.append(threading.current_thread().name)
+            return check_column(engine, *args, **options)
+
+        with serve(site, front="native", unary_workers=2) as served:
+            monkeypatch.setattr(Engine, "check_column", noted)
+            frame = wire.frame(CONTEXT, addresses=[CONSENTED])
+            for _ in range(10):
+                served.stub.CheckFrame(frame, timeout=10)
+
+        assert len(threads) == 10
+        assert set(threads) <= {"batch_0", "batch_1"}
 
 
 class TestOverload:

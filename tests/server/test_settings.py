@@ -177,6 +177,33 @@ def test_insecure_address() -> None:
     assert len(Settings.read(listen=given, tls_cert="c", tls_key="k").listen) == 2
 
 
+@pytest.mark.parametrize("address", ["0.0.0.0:50052", "[::]:50052", "192.0.2.1:1", "example.org:1"])
+def test_native_stays_at_home(address: str) -> None:
+    """The native front has no TLS: neither a certificate nor --insecure opens it, but its own flag does."""
+    with pytest.raises(SettingsError, match="native-insecure") as caught:
+        Settings.read(native_listen=address, insecure=True, tls_cert="c", tls_key="k")
+
+    assert caught.value.field == "native_listen"
+    assert Settings.read(native_listen=address, native_insecure=True).native_listen == address
+    with pytest.raises(SettingsError, match="insecure"):
+        Settings.read(listen=address, native_insecure=True)
+
+
+@pytest.mark.parametrize("address", ["", "127.0.0.1:0", "[::1]:1", "localhost:1", "unix:/run/s"])
+def test_native_address(address: str) -> None:
+    """It has one address that only this machine reaches, or none."""
+    assert Settings.read(native_listen=address).native_listen == address
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1,127.0.0.1:2", "127.0.0.1", "unix-abstract:x"])
+def test_no_native_address(address: str) -> None:
+    """Anything else is refused under its own name."""
+    with pytest.raises(SettingsError) as caught:
+        Settings.read(native_listen=address)
+
+    assert caught.value.field == "native_listen"
+
+
 @pytest.mark.parametrize("listen", ["localhost:1", "127.0.0.2:1", "[::1]:1"])
 def test_loopback(listen: str) -> None:
     """A loopback address needs nothing."""

@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -17,8 +17,8 @@ from iyscheck import wire
 from iyscheck.consent import Channel, RecipientType
 from iyscheck.errors import OverloadedError
 from iyscheck.question import Context, Question
-from iyscheck.server.calls import Arriving, Call, Calls
-from iyscheck.server.gate import Gate
+from iyscheck.server.calls import Arriving, Call, Calls, FrontCalls, Gathered
+from iyscheck.server.gate import NOTHING, Admission, Gate
 from iyscheck.server.metrics import Metrics
 from iyscheck.server.refusals import Refusal
 from iyscheck.server.shedding import STANDING_S, Shedding
@@ -46,7 +46,14 @@ class Slow:
         time.sleep(self._takes_s)
         return v1.CheckResponse()
 
-    batch_check = get_server_info = check
+    batch_check = check_frame = get_server_info = check
+
+    def check_gathered(self, data: Sequence[bytes], admissions: Sequence[Admission]) -> list[bytes | Exception | None]:
+        """Take a while for all together."""
+        del admissions
+        self.asked += len(data)
+        time.sleep(self._takes_s)
+        return [b""] * len(data)
 
     def stream_check(self, frames: Iterator[bytes], call: Call) -> Iterator[Message]:
         """Answer nothing."""
@@ -54,12 +61,12 @@ class Slow:
         return iter(())
 
 
-def calls_of(slow: Slow) -> Calls:
+def calls_of(slow: Slow) -> FrontCalls:
     """Offer handlers as calls without a front."""
-    return Calls(slow, Metrics(lambda: 0), structlog.get_logger(), Gate(), max_streams=1)
+    return Calls(slow, Metrics(lambda: 0), structlog.get_logger(), Gate(), max_streams=1).of("test")
 
 
-def asked(calls: Calls, *, waited_s: float, remaining_s: float | None) -> str:
+def asked(calls: FrontCalls, *, waited_s: float, remaining_s: float | None) -> str:
     """Make a call that comes so; returns why it was refused."""
     try:
         calls.unary["Check"](b"", Arriving(time_remaining=lambda: remaining_s, waited_s=waited_s))
@@ -86,6 +93,25 @@ def test_refused_before_work() -> None:
     assert asked(calls, waited_s=1.0, remaining_s=5.0) == ""
     assert asked(calls, waited_s=1.0, remaining_s=None) == ""
     assert slow.asked == before + 2
+
+
+def test_gathered_refused_before_work() -> None:
+    """Of checks that have gathered and waited, those that have less than such a pass takes are refused alone."""
+    slow = Slow(0.02)
+    calls = calls_of(slow)
+
+    def codes(waited_s: float, *remaining_s: float | None) -> list[str]:
+        many = len(remaining_s)
+        gathered = Gathered(data=[b""] * many, presented=[NOTHING] * many, remaining_s=remaining_s, waited_s=waited_s)
+        return [each.code.name if isinstance(each, Refusal) else "OK" for each in calls.gathered(gathered)]
+
+    for _ in range(40):
+        codes(0.0, None)
+    before = slow.asked
+
+    assert codes(1.0, 1.005, 5.0, None) == ["RESOURCE_EXHAUSTED", "OK", "OK"]
+    assert slow.asked == before + 2
+    assert codes(0.0, 0.005) == ["OK"]
 
 
 def test_who_found_no_line_is_tried() -> None:

@@ -228,6 +228,7 @@ class TestRoundTrips:
             oldest_watermark=None,
             policy=Policy(merchants_need_record=True, legacy_deadline=deadline, freshness_limit_s=9),
             answer_ttl_s=11,
+            fronts=("grpc", "native"),
         )
 
         assert wire.server_info_of(wire.server_info_response(info)) == info

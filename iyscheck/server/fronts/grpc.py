@@ -12,11 +12,13 @@ from iyscheck.callers.identity import names_of
 from iyscheck.server.calls import SERVICE, Arriving, CallEndedError, Calls, StreamCall, UnaryCall
 from iyscheck.server.fronts.ending import Ending, Metadata
 from iyscheck.server.fronts.requests import Requests
-from iyscheck.server.gate import NOTHING, Presented
+from iyscheck.server.gate import NOTHING, Presented, only_key
 from iyscheck.server.refusals import Refusal
 from iyscheck.server.threads import Pool
 from iyscheck.server.unread import Unread
 
+NAME: Final = "grpc"
+"""What metrics and GetServerInfo call it."""
 _AUTHORIZATION: Final = "authorization"
 _NO_RETRY: Final = ("grpc-retry-pushback-ms", "-1")
 """Tells gRPC's own retries to stop."""
@@ -34,10 +36,11 @@ def service(
     """
     shown = _presented if calls.gate.asks else _nothing
     doors = {id(pool): pool if requests is None else requests.before(pool) for pool in pools.values()}
+    offered = calls.of(NAME)
     unary = {
-        name: _unary(call, pools[name], doors[id(pools[name])], shown, unread) for name, call in calls.unary.items()
+        name: _unary(call, pools[name], doors[id(pools[name])], shown, unread) for name, call in offered.unary.items()
     }
-    streams = {name: _stream(call, shown, unread) for name, call in calls.streams.items()}
+    streams = {name: _stream(call, shown, unread) for name, call in offered.streams.items()}
     return grpc.method_handlers_generic_handler(SERVICE, unary | streams)
 
 
@@ -49,10 +52,9 @@ def _nothing(_: grpc.ServicerContext) -> Presented:
 
 
 def _presented(context: grpc.ServicerContext) -> Presented:
-    """Say what a call shows of its caller. Two keys are none: proxies and programs differ on which one counts."""
-    keys = [value for name, value in context.invocation_metadata() if name == _AUTHORIZATION]
-    authorization = str(keys[0]) if len(keys) == 1 else " ".join(map(str, keys)) or None
-    return Presented(authorization=authorization, names=names_of(context.auth_context()))
+    """Say what a call shows of its caller."""
+    keys = [str(value) for name, value in context.invocation_metadata() if name == _AUTHORIZATION]
+    return Presented(authorization=only_key(keys), names=names_of(context.auth_context()))
 
 
 def _unary(

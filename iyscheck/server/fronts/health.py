@@ -56,6 +56,7 @@ class Health:
         self._refresh_seconds = refresh_seconds
         self._log = log
         self._told: dict[str, bool] = {}
+        self._draining = False
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._run, name="health", daemon=True)
 
@@ -67,6 +68,7 @@ class Health:
     def drain(self) -> None:
         """Tell NOT_SERVING of everything from now on."""
         self.stop()
+        self._draining = True
         self.servicer.enter_graceful_shutdown()
 
     def end_watches(self) -> None:
@@ -78,6 +80,13 @@ class Health:
         self._over.set()
         if self._thread.is_alive():
             self._thread.join()
+
+    def status(self, service: str) -> int | None:
+        """Give the status of a name as it was last told; None for a name that is not known."""
+        serving = self._told.get(service)
+        if serving is None:
+            return None
+        return _Status.SERVING if serving and not self._draining else _Status.NOT_SERVING
 
     def refresh(self) -> None:
         """Look at the store once and tell what changed."""
