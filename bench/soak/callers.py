@@ -63,9 +63,13 @@ def _keywords(ask: Ask) -> dict[str, Any]:
 
 @dataclass(kw_only=True)
 class Callers:
-    """All callers of a run; `start` starts them, `stop` waits for the calls that are on their way."""
+    """All callers of a run; `start` starts them, `stop` waits for the calls that are on their way.
+
+    `native_target` is asked by those who make unary calls only, every second time.
+    """
 
     target: str
+    native_target: str
     world: World
     tally: Tally
     address_key: AddressKey
@@ -110,11 +114,20 @@ class Callers:
         """Wait a moment; True at the end."""
         return self._over.wait(dice.random() * 2 * _PAUSE_S)
 
-    def _client(self, key: AddressKey | None = None, *, monotonic: bool = False) -> Client:
-        return Client(self.target, address_key=key, timeout_s=TIMEOUT_S, batch_timeout_s=TIMEOUT_S, monotonic=monotonic)
+    def _client(self, key: AddressKey | None = None, *, monotonic: bool = False, target: str = "") -> Client:
+        return Client(
+            target or self.target,
+            address_key=key,
+            timeout_s=TIMEOUT_S,
+            batch_timeout_s=TIMEOUT_S,
+            monotonic=monotonic,
+        )
+
+    def _unary_client(self, dice: random.Random, key: AddressKey | None, *, monotonic: bool = False) -> Client:
+        return self._client(key, monotonic=monotonic, target=dice.choice((self.target, self.native_target)))
 
     def _singles(self, name: str, dice: random.Random, key: AddressKey | None, *, monotonic: bool) -> None:
-        with self._client(key, monotonic=monotonic) as client:
+        with self._unary_client(dice, key, monotonic=monotonic) as client:
             for _ in range(_CALLS_EACH):
                 ask = self.world.ask(dice)
                 with self.tally.call(name, TIMEOUT_S) as call:
@@ -125,7 +138,7 @@ class Callers:
                     return
 
     def _many(self, name: str, dice: random.Random) -> None:
-        with self._client(self.address_key) as client:
+        with self._unary_client(dice, self.address_key) as client:
             for _ in range(_CALLS_EACH):
                 asks = [self.world.ask(dice) for _ in range(dice.randint(1, _QUESTIONS))]
                 questions = [Question(context=Context(**_keywords(ask)), address=ask.spelt) for ask in asks]

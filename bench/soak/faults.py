@@ -168,8 +168,9 @@ def _reader_gone(scene: Scene, dice: random.Random) -> Iterator[None]:
 
 def _hostile(kind: str) -> Act:
     @contextmanager
-    def act(scene: Scene, _: random.Random) -> Iterator[None]:
-        arguments = ["-m", "bench.soak.hostile", kind, scene.server.target, "3600"]
+    def act(scene: Scene, dice: random.Random) -> Iterator[None]:
+        target = dice.choice((scene.server.target, scene.server.native_target))
+        arguments = ["-m", "bench.soak.hostile", kind, target, "3600"]
         process = scene.site.start(arguments, output=subprocess.DEVNULL, errors=subprocess.DEVNULL)
         try:
             yield

@@ -99,7 +99,12 @@ class Soak:
         """Soak, until the time is over or somebody interrupts it."""
         address_key = AddressKey.load(self.site.path / "address.key")
         callers = Callers(
-            target=self.server.target, world=self._world, tally=self.tally, address_key=address_key, seed=self.seed
+            target=self.server.target,
+            native_target=self.server.native_target,
+            world=self._world,
+            tally=self.tally,
+            address_key=address_key,
+            seed=self.seed,
         )
         watchers = Watchers(target=self.server.target, tally=self.tally, seed=self.seed)
         try:

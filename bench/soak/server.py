@@ -9,6 +9,7 @@ import threading
 from collections import Counter
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +32,8 @@ class Server:
     site: Site
     port: int = field(default_factory=free_port)
     metrics_port: int = field(default_factory=free_port)
+    native_port: int | None = field(default_factory=lambda: free_port() if find_spec("pygrpc_native") else None)
+    """Of the native front, where its package is installed."""
     ends: Counter[str] = field(default_factory=Counter)
     """How often it ended without having been told to, by exit code."""
     _process: "subprocess.Popen[bytes] | None" = None
@@ -44,6 +47,11 @@ class Server:
     def target(self) -> str:
         """Where it is asked."""
         return f"127.0.0.1:{self.port}"
+
+    @property
+    def native_target(self) -> str:
+        """Where the front for unary calls is asked: the native one where there is one."""
+        return self.target if self.native_port is None else f"127.0.0.1:{self.native_port}"
 
     @property
     def pid(self) -> int | None:
@@ -72,6 +80,8 @@ class Server:
             self._starts += 1
             arguments = [*self.site.keys, f"--workers={WORKERS}", f"--drain-seconds={_DRAIN_S}"]
             arguments += [f"--listen={self.target}", f"--metrics-listen=127.0.0.1:{self.metrics_port}"]
+            if self.native_port is not None:
+                arguments.append(f"--native-listen={self.native_target}")
             self.leave_log()
             writing = self._read_log() if to_reader else self._new_log()
             try:
