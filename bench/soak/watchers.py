@@ -15,7 +15,7 @@ from bench.soak.hostile import deaf_watchers
 from bench.soak.tally import Tally
 from iyscheck.errors import ServiceFailedError, ServiceUnavailableError
 
-_NAMES: Final = ("", "iyscheck.v1.ConsentCheckService", "nobody's")
+_NAMES: Final = ("", "iyscheck.v1.ConsentCheckService", "iyscheck.v1.ConsentCheckService/fresh", "nobody's")
 _THREADS: Final = 3
 _AT_ONCE: Final = 12
 _STAY_S: Final = 2.0

@@ -1,7 +1,8 @@
 """Health as gRPC knows it: may this process be restarted, and may traffic come here?
 
-"" stands for the process: it is up and the store can be read. The service's own name also needs a newest watermark
-within the limit; one late brand changes its own answers, not the health of all. Draining ends both.
+"" and the service's own name say the same: answers can be given, as the process is up and the store can be read and is
+still that of its path. Freshness has a name of its own (`FRESH`): a balancer that asked for it would take all servers
+away for one late feed, and one-time passwords with them. Draining ends all three.
 """
 
 import threading
@@ -19,6 +20,8 @@ from iyscheck.server.fronts.watches import Watches
 from iyscheck.server.refusals import our_frames
 from iyscheck.server.threads import start
 
+FRESH: Final = f"{SERVICE}/fresh"
+"""Also the newest watermark is within the limit; one late brand changes its own answers, not the health of all."""
 INTERVAL_S: Final = 0.5
 _SWEEP_EVERY: Final = 60  # refreshes, so every half minute
 
@@ -100,7 +103,8 @@ class Health:
             if self._told.get(OVERALL_HEALTH, True):
                 self._log.error("store_unreadable", error=type(error).__name__, at=our_frames(error))
         self._tell(OVERALL_HEALTH, serving=readable)
-        self._tell(SERVICE, serving=readable and fresh)
+        self._tell(SERVICE, serving=readable)
+        self._tell(FRESH, serving=readable and fresh)
 
     def _tell(self, service: str, *, serving: bool) -> None:
         if self._told.get(service) is serving:

@@ -17,20 +17,30 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client import Histogram
 
 from iyscheck import wire
-from iyscheck.consent import Channel, RecipientType
+from iyscheck.consent import Channel, MessageClass, RecipientType
 from iyscheck.errors import SettingsError, StoreKeysError, StoreMissingError, StoreUnreadableError
 from iyscheck.keys import StoreKey
 from iyscheck.question import Context, Question
-from iyscheck.server.fronts.health import Health
+from iyscheck.server.fronts.health import FRESH, Health
 from iyscheck.server.log import open_log
 from iyscheck.server.settings import Settings
 from iyscheck.v1.consent_check_pb2_grpc import ConsentCheckServiceStub
 from tests.server.conftest import CONSENTED, Served, Site, make_site, serve
+from tests.server.processes.running import eventually
 
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 SERVICE = "iyscheck.v1.ConsentCheckService"
+NAMES = ("", SERVICE, FRESH)
 CONTEXT = Context(brand=1, channel=Channel.MESAJ, recipient_type=RecipientType.BIREYSEL)
 FRAME = wire.frame(CONTEXT, addresses=[CONSENTED])
+
+
+def question(message_class: MessageClass) -> Question:
+    """Ask about somebody who has consented."""
+    context = Context(
+        brand=1, channel=Channel.MESAJ, recipient_type=RecipientType.BIREYSEL, message_class=message_class
+    )
+    return Question(context=context, address=CONSENTED)
 
 
 class FakeEngine:
@@ -62,11 +72,11 @@ def told(health: Health, service: str) -> Any:  # noqa: ANN401 - a number of the
 
 
 class TestComponents:
-    """The empty name is the process and its store, the service also the freshness of its data."""
+    """The empty name and the service are the process and its store, a third name also the freshness of its data."""
 
     @pytest.mark.parametrize("failure", [StoreUnreadableError("gone"), ValueError("unforeseen")])
     def test_refresh(self, failure: Exception) -> None:
-        """Stale data closes the service, an unreadable store both, and what mends opens again."""
+        """Stale data closes the name of freshness only, an unreadable store all, and what mends opens again."""
         engine = FakeEngine()
         log = io.StringIO()
         health = Health(engine, Histogram("t", "t", registry=None), open_log("debug", log))
@@ -75,13 +85,13 @@ class TestComponents:
         for fresh, error in ((True, None), (False, None), (True, failure), (True, None)):
             engine.is_fresh, engine.failure = fresh, error
             health.refresh()
-            seen.append((told(health, ""), told(health, SERVICE)))
+            seen.append((told(health, ""), told(health, SERVICE), told(health, FRESH)))
 
         assert seen == [
-            (SERVING, SERVING),
-            (SERVING, NOT_SERVING),
-            (NOT_SERVING, NOT_SERVING),
-            (SERVING, SERVING),
+            (SERVING, SERVING, SERVING),
+            (SERVING, SERVING, NOT_SERVING),
+            (NOT_SERVING, NOT_SERVING, NOT_SERVING),
+            (SERVING, SERVING, SERVING),
         ]
         assert "gone" not in log.getvalue()
         assert "unforeseen" not in log.getvalue()
@@ -105,40 +115,61 @@ class TestComponents:
         health.drain()
         health.refresh()
 
-        assert (told(health, ""), told(health, SERVICE)) == (NOT_SERVING, NOT_SERVING)
+        assert {told(health, name) for name in NAMES} == {NOT_SERVING}
 
 
 class TestOnTheWire:
     """Health is asked and watched through gRPC."""
 
     def test_check(self, served: Served) -> None:
-        """A readable, fresh store serves under both names; another name is NOT_FOUND."""
+        """A readable, fresh store serves under all names; another name is NOT_FOUND."""
         stub: Any = health_pb2_grpc.HealthStub(served.channel)
 
-        statuses = [stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=5).status for name in ("", SERVICE)]
+        statuses = [stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=5).status for name in NAMES]
 
-        assert statuses == [SERVING, SERVING]
+        assert statuses == [SERVING] * 3
         with pytest.raises(grpc.RpcError) as caught:
             stub.Check(health_pb2.HealthCheckRequest(service="other"), timeout=5)
         assert caught.value.code() is grpc.StatusCode.NOT_FOUND
 
     def test_stale(self, site: Site) -> None:
-        """With stale data the process lives and the service is NOT_SERVING."""
+        """With stale data answers can be given, as one-time passwords are: only freshness is NOT_SERVING."""
         time.sleep(1.1)
         with serve(site, freshness_limit=1) as served:
             stub: Any = health_pb2_grpc.HealthStub(served.channel)
 
-            statuses = [
-                stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=5).status for name in ("", SERVICE)
-            ]
+            statuses = [stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=5).status for name in NAMES]
+            code = served.stub.Check(wire.check_request(question(MessageClass.SECURITY_CODE)), timeout=5)
+            offer = served.stub.Check(wire.check_request(question(MessageClass.COMMERCIAL)), timeout=5)
 
-            assert statuses == [SERVING, NOT_SERVING]
+            assert statuses == [SERVING, SERVING, NOT_SERVING]
+            assert (code.permitted, offer.permitted) == (True, False)
+
+    def test_moved_away(self, site: Site) -> None:
+        """A store that is no longer at its path is neither healthy nor readable in the metrics, until it is back."""
+        with serve(site, metrics_listen="127.0.0.1:0") as served:
+            stub: Any = health_pb2_grpc.HealthStub(served.channel)
+
+            def seen() -> tuple[set[int], float]:
+                asked = [stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=5).status for name in NAMES]
+                return set(asked), served.metric("consent_store_readable")
+
+            assert seen() == ({SERVING}, 1)
+            (site.path / "store").rename(site.path / "elsewhere")
+            eventually(lambda: seen() == ({NOT_SERVING}, 0), "both tell that it is gone")
+            code = served.stub.Check(wire.check_request(question(MessageClass.SECURITY_CODE)), timeout=5)
+            offer = served.stub.Check(wire.check_request(question(MessageClass.COMMERCIAL)), timeout=5)
+            (site.path / "elsewhere").rename(site.path / "store")
+            eventually(lambda: seen() == ({SERVING}, 1), "both tell that it is back")
+
+        assert code.permitted
+        assert not offer.permitted
 
     def test_watch(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
         """Far more watchers than threads hear of a change, and none keeps the server from ending."""
         with serve(site, max_streams=1, unary_workers=1) as served:
             stub: Any = health_pb2_grpc.HealthStub(served.channel)
-            request = health_pb2.HealthCheckRequest(service=SERVICE)
+            request = health_pb2.HealthCheckRequest(service=FRESH)
             watches = [stub.Watch(request, timeout=20) for _ in range(50)]
             first = [next(watch).status for watch in watches]
 

@@ -24,6 +24,7 @@ from iyscheck.errors import SettingsError
 from iyscheck.question import MAX_MESSAGE_BYTES, Context, Question
 from iyscheck.server.calls import SERVICE, Arriving, Calls, Gathered
 from iyscheck.server.fronts import native, native_health
+from iyscheck.server.fronts.health import FRESH
 from iyscheck.server.gate import NOTHING, Gate
 from iyscheck.server.handlers import CheckHandlers
 from iyscheck.server.metrics import Metrics
@@ -340,9 +341,11 @@ class TestHealth:
     """The standard health, without a thread for each who watches."""
 
     def test_check(self, both: Served) -> None:
-        """Both names are known, others are NOT_FOUND, and nonsense is refused."""
+        """All names are known, others are NOT_FOUND, and nonsense is refused."""
         stub = health_stub(both.channel)
-        found = [stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=5).status for name in ("", SERVICE)]
+        found = [
+            stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=5).status for name in ("", SERVICE, FRESH)
+        ]
         check: Any = both.channel.unary_unary("/grpc.health.v1.Health/Check")
         codes = []
         for data in (health_pb2.HealthCheckRequest(service="other").SerializeToString(), b"\xff"):
@@ -350,7 +353,7 @@ class TestHealth:
                 check(data, timeout=5)
             codes.append(caught.value.code())
 
-        assert found == [health_pb2.HealthCheckResponse.SERVING] * 2
+        assert found == [health_pb2.HealthCheckResponse.SERVING] * 3
         assert codes == [grpc.StatusCode.NOT_FOUND, grpc.StatusCode.INTERNAL]
 
     def test_watch(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -358,7 +361,7 @@ class TestHealth:
         monkeypatch.setattr(native_health, "MOST", 50)
         with serve(site, front="native", freshness_limit=2, drain_seconds=10) as served:
             stub = health_stub(served.channel)
-            watches = [stub.Watch(health_pb2.HealthCheckRequest(service=SERVICE), timeout=60) for _ in range(50)]
+            watches = [stub.Watch(health_pb2.HealthCheckRequest(service=FRESH), timeout=60) for _ in range(50)]
             told = [[next(watch).status, next(watch).status] for watch in watches]
             with pytest.raises(grpc.RpcError) as caught:
                 next(stub.Watch(health_pb2.HealthCheckRequest(), timeout=5))
