@@ -118,7 +118,7 @@ class Settings(BaseSettings):
     max_streams: int = Field(32, ge=1, le=1024, description="Streams open at once, in each worker.")
     max_connections: int = Field(10_000, ge=1, le=1_000_000, description="Connections open at once, in each worker.")
     unary_workers: int = Field(
-        4, ge=1, le=256, description="Threads for single checks, and as many for batches, in each worker."
+        4, ge=1, le=256, description="Threads for single checks, as many for batches; in each worker."
     )
     drain_seconds: float = Field(10.0, ge=0, le=3600, description="How long calls may go on after SIGTERM.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
