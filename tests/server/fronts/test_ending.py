@@ -116,7 +116,8 @@ def test_told_once_by_the_front() -> None:
         yield from frames
         raise REFUSAL
 
-    calls = SimpleNamespace(gate=SimpleNamespace(asks=False), unary={}, streams={"StreamCheck": ended})
+    offered = SimpleNamespace(unary={}, streams={"StreamCheck": ended})
+    calls = SimpleNamespace(gate=SimpleNamespace(asks=False), of=lambda _: offered)
     service: Any = grpc_front.service(calls, {}, None)  # type: ignore[arg-type] # only streams are asked for
     handler = service.service(SimpleNamespace(method="/iyscheck.v1.ConsentCheckService/StreamCheck"))
     context = Context()
