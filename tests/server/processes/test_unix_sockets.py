@@ -283,5 +283,8 @@ def test_longest(site: Site, run: Path) -> None:
 def test_announced() -> None:
     """The sentence at the start names all addresses."""
     described = {"listen": "127.0.0.1:1,unix:/run/s", "metrics_listen": "", "watermark_age_s": 1, "sequence": 2}
+    both = "127.0.0.1:1 and unix:/run/s"
 
-    assert serving.sentence(described).startswith("Serving on 127.0.0.1:1 and unix:/run/s, metrics on no port; ")
+    for native, told in (("", both), ("unix:/run/n", f"{both}, natively on unix:/run/n")):
+        sentence = serving.sentence(described | {"native_listen": native})
+        assert sentence.startswith(f"Serving on {told}, metrics on no port; ")
