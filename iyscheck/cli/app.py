@@ -10,7 +10,7 @@ from typing import Final
 import typer
 
 from iyscheck import output
-from iyscheck.cli import callers, certs, check, info, keys
+from iyscheck.cli import callers, certs, check, info, keys, scrub
 from iyscheck.errors import IyscheckError, SystemRefusedError
 
 FAILED: Final = 2
@@ -20,12 +20,12 @@ app = typer.Typer(
     name="iyscheck",
     help="May I send to this recipient on this channel for this brand? Pre-send checks from a local mirror of İYS.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,  # they would print local variables, addresses among them
 )
 app.command("check", help=check.HELP)(check.check)
 app.command("info", help=info.HELP)(info.info)
+app.command("scrub", help=scrub.HELP)(scrub.scrub)
 app.add_typer(keys.app, name="keys")
 app.add_typer(callers.app, name="callers")
 app.add_typer(certs.app, name="certs")
