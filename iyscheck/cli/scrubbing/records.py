@@ -2,7 +2,7 @@
 
 A quote is right only around a whole cell, and doubled inside one. All else is told as a fault of its line, and the next
 line is read by itself: a stray quote must not draw later rows into its cell. A quoted cell may go on over several
-lines. Where it is never closed, or would make a record that is not of the list's form, its first line alone is at fault.
+lines. Where it is never closed, or would make a record that is not of the list's form, only its first line is at fault.
 """
 
 import re
