@@ -23,6 +23,7 @@ from iyscheck.cli.check import (
     recipient_type_named,
 )
 from iyscheck.cli.reaching import ApiKeyFile, TlsCa, TlsCert, TlsKey, reached
+from iyscheck.cli.scrubbing.answering import Answering
 from iyscheck.cli.scrubbing.answers import Writer
 from iyscheck.cli.scrubbing.detecting import UTF_8, WINDOWS_1254, Detection, Layout, Survey, delimiter_name, survey
 from iyscheck.cli.scrubbing.lists import RowFault
@@ -186,7 +187,9 @@ def _scrub(file: BinaryIO, client: "Client", order: _Order, *, as_json: bool) ->
     writer = Writer(
         delimiter=layout.delimiter, encoding=layout.encoding, channel=context.channel, language=order.language
     )
-    washing = Washing(TextList(file, layout), writer, ask, places, _decisive(found, layout, order))
+    washing = Washing(
+        TextList(file, layout), Answering(layout.head, writer, ask), places, _decisive(found, layout, order)
+    )
     with _bar(words.asking, found.size) as watch:
         washed = washing.run(lambda rows: typer.echo(words.resumed.format(rows=rows), err=True), watch, unchanged)
     ended = washed.tally.valid_until is not None and time.time() > washed.tally.valid_until

@@ -40,12 +40,11 @@ class Outputs:
     def __exit__(self, *_: object) -> None:
         self._parts.close()
 
-    def write(self, role: str, content: bytes) -> None:
-        """Add to a file; a role that this washing has no file for is left out."""
-        file = self._files.get(role)
-        if file is not None and content:
+    def write(self, contents: Mapping[str, bytes]) -> None:
+        """Add to the files by their role; a role that this washing has no file for is left out."""
+        for role, file in self._files.items():
             try:
-                file.write(content)
+                file.write(contents.get(role, b""))
             except OSError as error:
                 raise _refused(self._paths[role], error) from None
 
