@@ -203,7 +203,8 @@ class Detection:
     def _looks(self, rows: Sequence[Sequence[str]], at: int) -> bool:
         """Say whether a column looks as if it held addresses."""
         cells = [row[at] for row in rows if at < len(row) and row[at].strip()]
-        return sum(canonical(cell, self._channel) is not None for cell in cells) > _LOOKS * len(cells)
+        readable = sum(canonical(cell, self._channel) is not None for cell in cells)
+        return readable > 0 and readable >= _LOOKS * len(cells)
 
     def _chosen(self, column: str, names: tuple[str, ...], columns: int) -> int:
         wanted = _plain(column)

@@ -37,7 +37,7 @@ class ScrubWords:
 
 SCRUB_WORDS: Final[Mapping[Language, ScrubWords]] = {
     Language.ENGLISH: ScrubWords(
-        detected="{list}: {parts}.",
+        detected="List {list}: {parts}.",
         only_ascii="{encoding} (only ASCII)",
         with_mark="{encoding} with its mark (BOM)",
         one_column="one column",
@@ -60,7 +60,7 @@ SCRUB_WORDS: Final[Mapping[Language, ScrubWords]] = {
         unreadable="{rows:,} rows could not be read. They are denied.",
     ),
     Language.TURKISH: ScrubWords(
-        detected="{list}: {parts}.",
+        detected="Liste {list}: {parts}.",
         only_ascii="{encoding} (yalnızca ASCII)",
         with_mark="{encoding}, işaretiyle (BOM)",
         one_column="tek sütun",
