@@ -47,6 +47,19 @@ def serve(context: typer.Context) -> None:
     command.run(context.args)
 
 
+@app.command(
+    "doctor",
+    help="Examine keys, store, data, certificates and server. `iyscheck doctor --help` lists its options.",
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+)
+def doctor(context: typer.Context) -> None:
+    """Hand over to a command line that has the server's settings as flags."""
+    from iyscheck.cli import doctor as command
+
+    command.run(context.args)
+
+
 def main() -> None:
     """Run the command line."""
     output.take_any_letter()
@@ -60,6 +73,8 @@ def main() -> None:
     except OSError as error:  # of what is left then: standard output on a full disk
         refused = SystemRefusedError(f"The system refused something: {error.strerror or 'no reason given'}.")
         output.tell_error("iyscheck", refused, with_json=with_json)
+    except output.Told:
+        raise
     except SystemExit as ended:
         if ended.code == FAILED and "serve" not in sys.argv[1:2]:
             output.tell_usage(with_json=with_json)

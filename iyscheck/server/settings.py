@@ -116,7 +116,7 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _plain_text_stays_at_home(self) -> Self:
         host = self.listen.rpartition(":")[0].strip("[]")
-        if not self.insecure and self.tls_cert is None and not _is_loopback(host):
+        if not self.insecure and self.tls_cert is None and not is_loopback(host):
             raise SettingsError(
                 "listen",
                 f"{host} is not a loopback address, and this server speaks plain text.",
@@ -199,7 +199,8 @@ def _is_of(services: list[str], name: str, value: str) -> bool:
     )
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Say whether what listens on a host can be reached from this machine only."""
     if host == "localhost":
         return True
     try:
