@@ -15,6 +15,7 @@ from iyscheck.cli.examining.sentences import GROUPS, SENTENCES, SUMMARY
 from iyscheck.cli.flags import settings_flags
 from iyscheck.cli.reaching import ApiKeyFile, TlsCa, reached
 from iyscheck.cli.sentences import Language
+from iyscheck.client.route import Tls
 from iyscheck.errors import SettingsError
 from iyscheck.server.settings import Settings
 
@@ -107,6 +108,8 @@ def _findings(flags: dict[str, object], reach: Callable[[], asking.Reach]) -> It
     try:
         settings = Settings.read(**flags)
         how = reach()
+        if settings.serves_tls and how.tls is None and not how.server:
+            how = how._replace(tls=Tls())
     except SettingsError as error:
         yield Finding(outcome=Outcome.SETTINGS_BAD, facts={"error": str(error)})
         return

@@ -76,7 +76,7 @@ def server(settings: Settings, keys: Keys, reach: Reach) -> Iterator[Finding]:
     except ServiceError as error:
         absent = not reach.server and error.code == _NOBODY
         outcome = Outcome.SERVER_ABSENT if absent else Outcome.SERVER_UNREACHABLE
-        yield Finding(outcome=outcome, facts={"error": error.message})
+        yield Finding(outcome=outcome, facts={"error": error.message if absent else str(error)})
         return
     yield Finding(outcome=Outcome.SERVER_SERVES if process else Outcome.SERVER_NOT_SERVING, facts={"server": target})
     yield Finding(outcome=Outcome.SERVICE_SERVES if service else Outcome.SERVICE_NOT_SERVING)

@@ -12,7 +12,7 @@ from cryptography import x509
 
 from iyscheck.callers.file import read as read_callers
 from iyscheck.cli.examining.outcomes import Finding, Outcome
-from iyscheck.errors import CallersFileError, KeyFileError, SettingsError, StoreError, StoreKeysError
+from iyscheck.errors import CallersFileError, KeyFileError, SettingsError, StoreCorruptError, StoreError, StoreKeysError
 from iyscheck.kernel import Kernel
 from iyscheck.keys import AddressKey, StoreKey
 from iyscheck.server.settings import Settings, is_loopback
@@ -72,6 +72,8 @@ def store(settings: Settings, keys: Keys) -> Iterator[Finding]:
     with opened:
         try:
             yield from _store(opened, settings, keys)
+        except StoreCorruptError as error:
+            yield Finding(outcome=Outcome.SAMPLE_DAMAGED, facts={"faults": error.message.rstrip(".")})
         except StoreError as error:
             yield Finding(outcome=Outcome.STORE_NOT_OPEN, facts={"error": str(error)})
 
