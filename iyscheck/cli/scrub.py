@@ -65,6 +65,27 @@ def _delimiter(text: str) -> bytes:
     return known[text]
 
 
+RetailerOption = Annotated[
+    int | None, typer.Option("--retailer", min=1, help="İYS retailerCode in whose name the message goes out.")
+]
+ColumnOption = Annotated[
+    str | None, typer.Option("--column", metavar="N|NAME", help="Where the addresses stand, by number or header.")
+]
+EncodingOption = Annotated[
+    Literal["utf-8", "windows-1254"] | None, typer.Option("--encoding", help="How the list's letters are written.")
+]
+DelimiterOption = Annotated[
+    bytes | None, typer.Option("--delimiter", parser=_delimiter, metavar=";|,|tab", help="What stands between cells.")
+]
+HeaderOption = Annotated[
+    bool | None, typer.Option("--header/--no-header", help="Whether the first row has the names of the columns.")
+]
+OnlyOption = Annotated[Literal["permitted", "denied"] | None, typer.Option("--only", help="Write only these rows.")]
+FolderOption = Annotated[
+    Path | None, typer.Option("--into", metavar="DIRECTORY", help="Where the results go; beside LIST unless said.")
+]
+
+
 class _Order(NamedTuple):
     """What the user has ordered, beside where the server is."""
 
@@ -89,31 +110,14 @@ def scrub(  # noqa: PLR0913 - one parameter for each option
         RecipientType, typer.Option("--recipient-type", parser=recipient_type_named, metavar="bireysel|tacir")
     ],
     message_class: ClassOption = None,
-    retailer: Annotated[
-        int | None, typer.Option("--retailer", min=1, help="İYS retailerCode in whose name the message goes out.")
-    ] = None,
-    column: Annotated[
-        str | None, typer.Option("--column", metavar="N|NAME", help="Where the addresses stand, by number or header.")
-    ] = None,
-    encoding: Annotated[
-        Literal["utf-8", "windows-1254"] | None, typer.Option("--encoding", help="How the list's letters are written.")
-    ] = None,
-    delimiter: Annotated[
-        bytes | None,
-        typer.Option("--delimiter", parser=_delimiter, metavar=";|,|tab", help="What stands between cells."),
-    ] = None,
-    header: Annotated[
-        bool | None, typer.Option("--header/--no-header", help="Whether the first row has the names of the columns.")
-    ] = None,
-    only: Annotated[
-        Literal["permitted", "denied"] | None, typer.Option("--only", help="Write only these rows.")
-    ] = None,
-    split: Annotated[
-        bool, typer.Option("--split", help="Write permitted and denied rows to files of their own.")
-    ] = False,
-    folder: Annotated[
-        Path | None, typer.Option("--into", metavar="DIRECTORY", help="Where the results go; beside LIST unless said.")
-    ] = None,
+    retailer: RetailerOption = None,
+    column: ColumnOption = None,
+    encoding: EncodingOption = None,
+    delimiter: DelimiterOption = None,
+    header: HeaderOption = None,
+    only: OnlyOption = None,
+    split: Annotated[bool, typer.Option("--split", help="Write permitted and denied rows to their own files.")] = False,
+    folder: FolderOption = None,
     afresh: Annotated[
         bool, typer.Option("--afresh", help="Begin anew: forget what was washed before, and write over its results.")
     ] = False,
@@ -155,11 +159,10 @@ def scrub(  # noqa: PLR0913 - one parameter for each option
     key = AddressKey.load(address_key) if address_key else None
     reach = reached(tls_ca, tls_cert, tls_key, api_key_file)
     with _opened(path) as file, Client(server, address_key=key, batch_timeout_s=timeout_s, **reach) as client:
-        asked(lambda left_s: client.server_info(timeout_s=left_s), timeout_s)
-        _scrub(file, client, order, as_json=as_json)
+        _scrub(file, client, order, timeout_s, as_json=as_json)
 
 
-def _scrub(file: BinaryIO, client: "Client", order: _Order, *, as_json: bool) -> None:
+def _scrub(file: BinaryIO, client: "Client", order: _Order, timeout_s: float, *, as_json: bool) -> None:
     context, words = order.context, SCRUB_WORDS[order.language]
     before = os.fstat(file.fileno())
     found = survey(file, order.encoding)
@@ -182,6 +185,7 @@ def _scrub(file: BinaryIO, client: "Client", order: _Order, *, as_json: bool) ->
         if (now.st_ino, now.st_size, now.st_mtime_ns) != (before.st_ino, before.st_size, before.st_mtime_ns):
             raise InputError("LIST", "has changed while it was washed.", fix="Wash it again, with --afresh.")
 
+    asked(lambda left_s: client.server_info(timeout_s=left_s), timeout_s)
     places = Places.of(order.path, order.folder, order.kept)
     places.prepare(afresh=order.afresh)
     writer = Writer(
@@ -204,13 +208,13 @@ def _scrub(file: BinaryIO, client: "Client", order: _Order, *, as_json: bool) ->
 
 @contextmanager
 def _opened(path: Path) -> Iterator[BinaryIO]:
+    if path.exists() and not path.is_file():
+        raise InputError("LIST", f"{path} is not a file.", fix="A list is read more than once: save it as a file.")
     try:
         file = path.open("rb", buffering=1024 * 1024)
     except OSError as error:
         raise InputError("LIST", f"{path} cannot be read: {error.strerror}.") from None
     with file:
-        if not path.is_file():
-            raise InputError("LIST", f"{path} is not a file.", fix="A list is read more than once: save it as a file.")
         yield file
 
 
@@ -255,9 +259,20 @@ def _detected(found: Survey, layout: Layout, order: _Order) -> Iterator[str]:
     yield spelt.format(encoding=encoding)
     parted = words.one_column if layout.columns == 1 else words.parted
     yield parted.format(columns=layout.columns, delimiter=delimiter_name(layout.delimiter))
-    yield words.header.format(names=" | ".join(layout.names)) if layout.names else words.no_header
+    names = " | ".join(map(_shown, layout.names))
+    yield words.header.format(names=names) if names else words.no_header
+    yield _column(layout, order.language)
+
+
+def _column(layout: Layout, language: Language) -> str:
+    words = SCRUB_WORDS[language]
     named = words.named_column if layout.column_name else words.column
-    yield named.format(column=layout.column, name=layout.column_name)
+    return named.format(column=layout.column, name=_shown(layout.column_name))
+
+
+def _shown(name: str) -> str:
+    """Leave out of a header what a terminal would obey."""
+    return "".join(letter if letter.isprintable() else " " for letter in name)
 
 
 def _summary(washed: Washed, found: Survey, layout: Layout, order: _Order, *, ended: bool) -> dict[str, object]:
@@ -298,8 +313,7 @@ def _told(washed: Washed, layout: Layout, order: _Order, *, ended: bool) -> Iter
         yield words.unreadable.format(rows=tally.unreadable)
     if tally.blank:
         yield words.blank.format(blank=tally.blank)
-    named = words.named_column if layout.column_name else words.column
-    yield f"{named.format(column=layout.column, name=layout.column_name)}."
+    yield f"{_column(layout, order.language)}."
     if tally.frames:
         known = tally.all_have_as_of
         yield words.data_until.format(time=moment(tally.as_of)) if known else words.data_unknown

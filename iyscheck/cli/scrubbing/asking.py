@@ -9,7 +9,10 @@ from iyscheck.question import FrameResult
 
 Ask = Callable[[Sequence[str]], Iterator[FrameResult]]
 
-_PATIENCE_S: Final = {"RATE_LIMITED": 120.0, "OVERLOADED": 120.0, "UNAVAILABLE": 30.0}
+_PATIENCE_S: Final = {
+    **dict.fromkeys(("RATE_LIMITED", "OVERLOADED"), 120.0),
+    **dict.fromkeys(("UNAVAILABLE", "CANCELLED", "STREAM_ENDED"), 30.0),
+}
 """How long to go on without any answer, by what the server says. A restart takes some seconds."""
 _PAUSE_S: Final = 0.2
 

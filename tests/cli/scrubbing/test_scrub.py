@@ -1,4 +1,5 @@
 import json
+import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
@@ -365,3 +366,29 @@ class TestAgain:
         assert done.returncode == 2
         assert "has changed while it was washed" in done.stderr
         assert "iyscheck.csv" not in found(list_.parent)
+
+
+class TestNobody:
+    """Without a server."""
+
+    def test_list_first(self, list_: Path) -> None:
+        """What is wrong with the list is said before a server is looked for."""
+        list_.write_bytes(b"PK\x03\x04")
+        pipe = list_.with_name("pipe")
+        os.mkfifo(pipe)
+
+        for path, says in ((list_, "Excel workbook"), (list_.with_name("none"), "No such file"), (pipe, "not a file")):
+            done = iyscheck("scrub", str(path), *CONTEXT, "--server", "127.0.0.1:1", "--json")
+
+            assert done.returncode == 2
+            error = json.loads(done.stdout)["error"]
+            assert error["field"] == "LIST"
+            assert says in error["message"]
+
+    def test_nobody(self, list_: Path) -> None:
+        """Where nobody answers nothing is written."""
+        done = iyscheck("scrub", str(list_), *CONTEXT, "--server", "127.0.0.1:1", "--timeout", "1.5")
+
+        assert done.returncode == 2
+        assert "No iyscheck server answers" in done.stderr
+        assert list(list_.parent.iterdir()) == [list_]
