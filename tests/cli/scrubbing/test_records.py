@@ -14,9 +14,21 @@ from tests.cli.scrubbing.lists import Form, is_even, washed
 from tests.dice import often
 
 ATOMS = [b'"', b'""', b";", b";", b"\n", b"\n", b"\r\n", b"\r", b"8", b"9", b"a", b" ", b"EVET", b"\0", b"\xc3\xbc"]
-CONTENTS = st.lists(st.sampled_from([*ATOMS, b"\x0b", b"\xff", b'8;a\n"8";', b'a;8\n"a";8\n']), max_size=30).map(
-    b"".join
-)
+LINES = [
+    b'9;"a\n',
+    b'"9;a\n',
+    b'8;"b"\n',
+    b'"8";b\n',
+    b"8;b\n",
+    b"a;8\r\n",
+    b'"a;8\n',
+    b'a;"8"\n',
+    b'a;"9\n',
+    b'a"b;"8\n',
+]
+LINES += [b"9;a;EVET\n", b'9;"a";"EVET"\n', b"9;a;EVET\r8;b\n", b"9;a\x0bEVET\n", b"8\n", b"\n"]
+PARTS = st.sampled_from([ATOMS, LINES]).flatmap(lambda kinds: st.lists(st.sampled_from(kinds), max_size=30))
+CONTENTS = PARTS.map(b"".join)
 FORMS = st.integers(1, 3).flatmap(lambda n: st.builds(Form, columns=st.just(n), column=st.integers(1, n)))
 
 
@@ -89,6 +101,7 @@ FAULTS = {
     "too many": (b"a;2;b\na;2;b;c\na;2;b\n", RowFault.WRONG_CELLS, 1),
     "never closed": (b'a;2;b\na;2;"b\na;2;b\n', RowFault.WRONG_QUOTES, 1),
     "opened twice": (b'a;2;b\n"a;2;b\n"a";2;b\n', RowFault.WRONG_QUOTES, 1),
+    "too few over lines": (b'a;2;b\n"a\nb";2\na;2;b\n', RowFault.WRONG_QUOTES, 2),
     "inside": (b'a;2;b\na;2;b "c" d\na;2;b\n', RowFault.WRONG_QUOTES, 1),
     "no text": (b"a;2;b\na;2;\xff\na;2;b\n", RowFault.UNDECODABLE, 1),
     "a return": (b"a;2;b\na;2;b\rc\na;2;b\n", RowFault.CONTROL_CHARACTER, 1),
