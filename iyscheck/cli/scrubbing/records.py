@@ -16,6 +16,7 @@ LONGEST_LINE: Final = 1024 * 1024
 MOST_LINES: Final = 100
 """Lines that one quoted cell may go on over."""
 _QUOTE: Final = b'"'
+_RETURN: Final = b"\r"
 _CONTROLS: Final = re.compile(rb"[\x00-\x08\x0b-\x1f]")
 _CONTROLS_IN_QUOTES: Final = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 _OPEN: Final = re.compile(rb'"(?:[^"]|"")*+\Z')
@@ -104,14 +105,14 @@ class Grammar:
             if found.start(1) == found.end(1):
                 return cells, False
 
-    def lenient(self, kept: bytes) -> tuple[list[bytes], bool]:
-        """Cut a faulty line as spreadsheets do: its cells' texts, and whether the last one is still open.
+    def lenient(self, kept: bytes) -> tuple[list[list[bytes]], bool]:
+        """Cut a faulty line as spreadsheets do: rows of cells' texts, and whether the last cell is still open.
 
-        They take a quote for one only at the beginning of a cell, and what stands behind its end as it is.
+        They take a quote for one only at the beginning of a cell, and what stands behind its end as it is. A return
+        outside of quotes ends a row.
         """
-        cells: list[bytes] = []
-        cell, at, quoted = bytearray(), 0, False
-        begins = True
+        rows: list[list[bytes]] = [[]]
+        cell, at, quoted, begins = bytearray(), 0, False, True
         while at < len(kept):
             byte = kept[at : at + 1]
             at += 1
@@ -125,13 +126,18 @@ class Grammar:
                     quoted = False
             elif byte == _QUOTE and begins:
                 quoted = True
-            elif byte == self.delimiter:
-                cells.append(bytes(cell))
+            elif byte in {self.delimiter, _RETURN}:
+                rows[-1].append(bytes(cell))
                 cell.clear()
+                if byte == _RETURN:
+                    rows.append([])
+                begins = True
+                continue
             else:
                 cell += byte
-            begins = byte == self.delimiter and not quoted
-        return [*cells, bytes(cell)], quoted
+            begins = False
+        rows[-1].append(bytes(cell))
+        return rows, quoted
 
 
 def parted(line: bytes) -> tuple[bytes, bytes]:

@@ -77,15 +77,15 @@ class TextList:
         to the left. Too many shift it to the right, and what stands in its column then must not look like a permission.
         """
         columns = self._layout.columns
-        seen = [self._grammar.lenient(part)[0] for part in _LINE_ENDS.split(kept)]
+        rows, is_open = self._grammar.lenient(kept)
+        seen = [*rows, *(cells for part in _LINE_ENDS.split(kept) for cells in self._grammar.lenient(part)[0])]
         if any(len(cells) > columns and _says_yes(cells[columns]) for cells in seen):
             raise InputError(
                 "LIST",
                 f"line {line} has more cells than columns, and {PERMITTED_CELL} where its answer would stand.",
                 fix="Has a part of the list been washed before? Take that line out.",
             )
-        cells, is_open = self._grammar.lenient(kept)
-        return (b'"' if is_open else b"") + self._layout.delimiter * (columns - len(cells))
+        return (b'"' if is_open else b"") + self._layout.delimiter * (columns - len(rows[-1]))
 
 
 def _says_yes(cell: bytes) -> bool:

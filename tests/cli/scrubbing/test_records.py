@@ -26,7 +26,7 @@ LINES = [
     b'a;"9\n',
     b'a"b;"8\n',
 ]
-LINES += [b"9;a;EVET\n", b'9;"a";"EVET"\n', b"9;a;EVET\r8;b\n", b"9;a\x0bEVET\n", b"8\n", b"\n"]
+LINES += [b"9;a;EVET\n", b'9;"a";"EVET"\n', b"9;a;EVET\r8;b\n", b"9;a\x0bEVET\n", b"8\n", b"\n", b'\r"a;8\n']
 PARTS = st.sampled_from([ATOMS, LINES]).flatmap(lambda kinds: st.lists(st.sampled_from(kinds), max_size=30))
 CONTENTS = PARTS.map(b"".join)
 FORMS = st.integers(1, 3).flatmap(lambda n: st.builds(Form, columns=st.just(n), column=st.integers(1, n)))
