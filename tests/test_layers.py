@@ -62,6 +62,8 @@ PLANTS = [
     ("iyscheck/store/layout/keys.py", "iyscheck.store.layout.records", "Each kind of value on disk"),
     ("iyscheck/store/records.py", "iyscheck.store.snapshot", "Inside the store"),
     ("iyscheck/engine/standing.py", "iyscheck.store.writer", "Only the loader writes a store"),
+    ("iyscheck/cli/scrubbing/lists.py", "iyscheck.cli.scrubbing.text", "Inside list washing"),
+    ("iyscheck/cli/examining/here.py", "iyscheck.cli.examining.asking", "Inside doctor"),
     ("iyscheck/examples/embedded.py", "grpc", "gRPC only in server and client"),
     ("loader/loading/__init__.py", "loader.loading.loader", "A package of the loader"),
 ]

@@ -10,7 +10,7 @@ from typing import Final
 import typer
 
 from iyscheck import output
-from iyscheck.cli import callers, certs, check, info, keys
+from iyscheck.cli import callers, certs, check, info, keys, scrub
 from iyscheck.errors import IyscheckError, SystemRefusedError
 
 FAILED: Final = 2
@@ -20,12 +20,12 @@ app = typer.Typer(
     name="iyscheck",
     help="May I send to this recipient on this channel for this brand? Pre-send checks from a local mirror of İYS.",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,  # they would print local variables, addresses among them
 )
 app.command("check", help=check.HELP)(check.check)
 app.command("info", help=info.HELP)(info.info)
+app.command("scrub", help=scrub.HELP)(scrub.scrub)
 app.add_typer(keys.app, name="keys")
 app.add_typer(callers.app, name="callers")
 app.add_typer(certs.app, name="certs")
@@ -47,6 +47,19 @@ def serve(context: typer.Context) -> None:
     command.run(context.args)
 
 
+@app.command(
+    "doctor",
+    help="Examine keys, store, data, certificates and server. `iyscheck doctor --help` lists its options.",
+    add_help_option=False,
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+)
+def doctor(context: typer.Context) -> None:
+    """Hand over to a command line that has the server's settings as flags."""
+    from iyscheck.cli import doctor as command
+
+    command.run(context.args)
+
+
 def main() -> None:
     """Run the command line."""
     output.take_any_letter()
@@ -60,6 +73,8 @@ def main() -> None:
     except OSError as error:  # of what is left then: standard output on a full disk
         refused = SystemRefusedError(f"The system refused something: {error.strerror or 'no reason given'}.")
         output.tell_error("iyscheck", refused, with_json=with_json)
+    except output.Told:
+        raise
     except SystemExit as ended:
         if ended.code == FAILED and "serve" not in sys.argv[1:2]:
             output.tell_usage(with_json=with_json)

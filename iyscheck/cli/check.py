@@ -48,7 +48,8 @@ def channel_named(text: str) -> Channel:
     return _member(Channel, text)
 
 
-def _recipient_type(text: str) -> RecipientType:
+def recipient_type_named(text: str) -> RecipientType:
+    """Read a recipient type as people type it."""
     return _member(RecipientType, text)
 
 
@@ -100,7 +101,7 @@ def check(  # noqa: PLR0913 - one parameter for each option
     brand: Annotated[int, typer.Option("--brand", min=1, help="İYS brandCode of the sending brand.")],
     channel: Annotated[Channel, typer.Option("--channel", parser=channel_named, metavar="arama|mesaj|eposta")],
     recipient_type: Annotated[
-        RecipientType, typer.Option("--recipient-type", parser=_recipient_type, metavar="bireysel|tacir")
+        RecipientType, typer.Option("--recipient-type", parser=recipient_type_named, metavar="bireysel|tacir")
     ],
     message_class: ClassOption = None,
     retailer: Annotated[

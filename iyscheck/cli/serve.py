@@ -3,15 +3,13 @@
 import inspect
 import sys
 from collections.abc import Sequence
-from types import GenericAlias
-from typing import Annotated, Final, cast, get_origin
+from typing import Final
 
 import typer
-from pydantic import BeforeValidator
-from pydantic.fields import FieldInfo
 
+from iyscheck.cli.flags import settings_flags
 from iyscheck.server import serving
-from iyscheck.server.settings import PREFIX, Settings, default_text
+from iyscheck.server.settings import Settings
 
 _commands = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -34,28 +32,8 @@ def serve(**flags: object) -> None:
     raise typer.Exit(serving.run(settings, typer.echo if sys.stdout.isatty() else None))
 
 
-def _parameter(name: str, field: FieldInfo) -> inspect.Parameter:
-    """Make a setting a flag. Its default is not given here, so that its variable counts."""
-    default = default_text(name)
-    help_text = f"{field.description}{f' Default: {default}.' if default else ''} [{PREFIX}{name.upper()}]"
-    metavar = "<str>" if _type(field) == list[str] else None
-    option = typer.Option(help=help_text, show_default=False, metavar=metavar)
-    annotation = Annotated[_type(field) | None, option]  # type: ignore[valid-type] # it is made here
-    return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
-
-
-def _type(field: FieldInfo) -> type | GenericAlias:
-    """Say as what the command line reads a flag: text, where the settings know better how it is spelt."""
-    if get_origin(field.annotation) is tuple:
-        return cast("GenericAlias", list[str])
-    if any(isinstance(each, BeforeValidator) for each in field.metadata):
-        return str
-    kinds: dict[object, type] = {bool: bool, int: int, float: float}
-    return kinds.get(field.annotation, str)
-
-
 serve.__signature__ = inspect.Signature(  # type: ignore[attr-defined] # what typer makes the flags of
-    [_parameter(name, field) for name, field in Settings.model_fields.items()]
+    settings_flags()
 )
 serve.__annotations__ = {}
 _commands.command(help=_HELP, context_settings={"help_option_names": ["--help", "-h"]})(serve)

@@ -211,9 +211,9 @@ class Snapshot(msgspec.Struct, eq=False, gc=False):  # a struct: each check make
             keys = cast("Iterator[bytes]", cursor.iternext(keys=True, values=False))
             return set(takewhile(lambda key: key <= last, keys))
 
-    def items(self, database: bytes) -> Iterator[tuple[bytes, bytes]]:
-        """Walk the raw keys and values of one named database in key order."""
-        return walk(self._txn, self._databases[database])
+    def items(self, database: bytes, first: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+        """Walk the raw keys and values of one named database in key order, from a key on."""
+        return walk(self._txn, self._databases[database], first)
 
 
 class Store:

@@ -4,11 +4,13 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
+from random import Random
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
+from iyscheck.change import TAG_BYTES
 from iyscheck.errors import StoreCorruptError
 from iyscheck.kernel import Kernel
 from iyscheck.store import layout
@@ -42,6 +44,42 @@ def verify(
             view.close()
 
 
+def verify_sample(store: Store, dice: Random, *, places: int = 50, records: int = 100) -> Verification:
+    """Read some records at places by chance, and compare them with the index. They say nothing of others."""
+    with translated(store.environment.path):
+        view = View(store.environment, None)
+        try:
+            with view.records() as snapshot:
+                return _sampled(snapshot, view, dice, places, records)
+        finally:
+            view.close()
+
+
+def _sampled(snapshot: Snapshot, view: View, dice: Random, places: int, records: int) -> Verification:
+    index = _IndexComparison(view.table, Kernel.NUMPY)
+    kinds = sorted({group[:3] for group, number in snapshot.counts().items() if number})
+    read = damaged = 0
+    for brand, channel, recipient_type in dice.choices(kinds, k=places) if kinds else ():
+        first = layout.encode_key(brand, channel, recipient_type, dice.randbytes(TAG_BYTES))
+        batch = list(islice(snapshot.items(layout.RECORDS, first), records))
+        whole = [(key, value) for key, value in batch if _is_whole(key, value)]
+        read, damaged = read + len(batch), damaged + len(batch) - len(whole)
+        if whole:
+            index.compare_records(snapshot, [key for key, _ in whole], [value for _, value in whole])
+    faults = [f"{damaged} records of a sample are damaged"] if damaged else []
+    if index.differing:
+        faults.append(f"{index.differing} records of a sample are not what the index says: {_REBUILD}")
+    return Verification(records=read, faults=faults)
+
+
+def _is_whole(key: bytes, value: bytes) -> bool:
+    try:
+        layout.decode_record(key, value)
+    except StoreCorruptError:
+        return False
+    return True
+
+
 def _verified(snapshot: Snapshot, view: View, kernel: Kernel, progress: Callable[[int], None]) -> Verification:
     faults: list[str] = []
     counted: Counter[tuple[int, int, int, int]] = Counter()
@@ -59,8 +97,7 @@ def _verified(snapshot: Snapshot, view: View, kernel: Kernel, progress: Callable
             counted[change.brand, change.channel, change.recipient_type, change.status] += 1
             if change.sequence > snapshot.position.sequence:
                 faults.append(f"record {number} is from position {change.sequence}, beyond the store's")
-        listed = snapshot.keys_between(layout.ACCESS, keys[0], keys[-1])
-        index.compare(keys, states_of_records(keys, values, np.array([key in listed for key in keys], np.bool_)))
+        index.compare_records(snapshot, keys, values)
         records += len(batch)
         if len(batch) == _BATCH:
             progress(records)
@@ -78,6 +115,16 @@ class _IndexComparison:
         self._kernel = kernel
         self._answered: Counter[int] = Counter()
         self._wrong: Counter[int] = Counter()
+
+    @property
+    def differing(self) -> int:
+        """How many entries were not what their records say."""
+        return sum(self._wrong.values())
+
+    def compare_records(self, snapshot: Snapshot, keys: list[bytes], values: list[bytes]) -> None:
+        """Look up consents that follow each other."""
+        listed = snapshot.keys_between(layout.ACCESS, keys[0], keys[-1])
+        self.compare(keys, states_of_records(keys, values, np.array([key in listed for key in keys], np.bool_)))
 
     def compare(self, keys: list[bytes], expected: npt.NDArray[np.uint8]) -> None:
         """Look consents up whose states are known; those of damaged pages are left out."""

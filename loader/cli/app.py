@@ -13,7 +13,6 @@ app = typer.Typer(
     name="iyscheck-loader",
     help="Load İYS consent changes into an iyscheck store.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="markdown",
 )

@@ -1,5 +1,3 @@
-import contextlib
-import io
 import json
 import os
 import stat
@@ -7,61 +5,18 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
-from unittest import mock
 
 import grpc
 import pytest
 
-from iyscheck.cli.app import main
 from iyscheck.keys import AddressKey, StoreKey
 from iyscheck.v1 import consent_check_pb2 as pb
+from tests.cli.commands import MAIN, as_process, iyscheck
 from tests.client.fake_server import Service, abort, envelope, serving, serving_later
 
-MAIN = "from iyscheck.cli.app import main; main()"
 YES, NO = "+905000000002", "+905000000003"
 NOBODY = ("--server", "127.0.0.1:1", "--timeout", "1.5")
 CONTEXT = ("--brand", "1", "--channel", "mesaj", "--recipient-type", "bireysel")
-
-
-class Done(NamedTuple):
-    """What a command left behind."""
-
-    returncode: int
-    stdout: str
-    stderr: str
-
-
-def as_process(*arguments: str, code: str = MAIN, **environment: str) -> Done:
-    """Run the command as its users do."""
-    done = subprocess.run(
-        [sys.executable, "-c", code, *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-        env=_inherited() | environment,
-    )
-    return Done(done.returncode, done.stdout, done.stderr)
-
-
-def iyscheck(*arguments: str, text: str = "") -> Done:
-    """Run the command inside this process, which is a hundred times as fast."""
-    out, err = io.StringIO(), io.StringIO()
-    with (
-        mock.patch.object(sys, "argv", ["iyscheck", *arguments]),
-        mock.patch.object(sys, "stdin", io.TextIOWrapper(io.BytesIO(text.encode()))),
-        mock.patch.dict(os.environ, _inherited(), clear=True),
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-        pytest.raises(SystemExit) as ended,
-    ):
-        main()
-    return Done(int(ended.value.code or 0), out.getvalue(), err.getvalue())
-
-
-def _inherited() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.startswith("IYSCHECK_")}
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from iyscheck.callers.scopes import CALL_NAMES
 from iyscheck.cli.callers_sentences import CALLER_WORDS, VERDICTS, Verdict
 from iyscheck.cli.sentences import Language
 from iyscheck.errors import CallerUnknownError, ScopeError
-from tests.cli.test_app import iyscheck
+from tests.cli.commands import iyscheck
 
 ASK = ("--caller", "acme", "--brand", "600123", "--channel", "mesaj")
 

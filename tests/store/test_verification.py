@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import lmdb
 import pytest
@@ -9,7 +10,7 @@ import pytest
 from iyscheck.consent import Channel, Status
 from iyscheck.store import layout
 from iyscheck.store.layout import SourceState, Span
-from iyscheck.store.verification import verify
+from iyscheck.store.verification import verify, verify_sample
 from tests.builders import NOW, StoreBuilder, a_batch, a_brand
 
 Damage = Callable[[lmdb.Transaction, lmdb._Database], None]
@@ -158,3 +159,34 @@ def test_progress(builder: StoreBuilder) -> None:
     verify(builder.store, progress=told.append)
 
     assert told == [10_000]
+
+
+class TestSample:
+    """A sample says of some records what `verify` says of all."""
+
+    def test_whole(self, builder: StoreBuilder) -> None:
+        """Of a store that nobody damaged it reads records, and finds no fault."""
+        found = verify_sample(builder.store, Random(1))
+
+        assert found.records > 50
+        assert found.faults == []
+
+    def test_empty(self, tmp_path: Path) -> None:
+        """In a store without records there is nothing to read."""
+        assert verify_sample(StoreBuilder(tmp_path / "store").store, Random(1)).records == 0
+
+    def test_damaged(self, builder: StoreBuilder) -> None:
+        """A record that is damaged is a fault."""
+        damage(builder, layout.RECORDS, flip_last)
+
+        (fault,) = verify_sample(builder.store, Random(1)).faults
+
+        assert "damaged" in fault
+
+    def test_index(self, builder: StoreBuilder) -> None:
+        """A record of which the index says something else is a fault."""
+        damage(builder, layout.ACCESS, lambda _: None)
+
+        (fault,) = verify_sample(builder.store, Random(1)).faults
+
+        assert "not what the index says" in fault

@@ -14,7 +14,8 @@ def read(txn: lmdb.Transaction, key: bytes, database: lmdb._Database) -> bytes |
     return value
 
 
-def walk(txn: lmdb.Transaction, database: lmdb._Database) -> Iterator[tuple[bytes, bytes]]:
-    """Walk keys and values of one named database in key order."""
+def walk(txn: lmdb.Transaction, database: lmdb._Database, first: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+    """Walk keys and values of one named database in key order, from a key on."""
     with txn.cursor(database) as cursor:
-        yield from cast("Iterator[tuple[bytes, bytes]]", cursor.iternext())
+        if not first or cursor.set_range(first):
+            yield from cast("Iterator[tuple[bytes, bytes]]", cursor.iternext())
