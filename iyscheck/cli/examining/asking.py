@@ -87,7 +87,7 @@ def server(settings: Settings, keys: Keys, reach: Reach) -> Iterator[Finding]:
         yield Finding(outcome=outcome, facts={"error": error.message if absent else str(error)})
         return
     yield Finding(outcome=Outcome.SERVER_SERVES if process else Outcome.SERVER_NOT_SERVING, facts={"server": target})
-    yield Finding(outcome=Outcome.SERVICE_SERVES if fresh else Outcome.SERVICE_NOT_SERVING)
+    yield Finding(outcome=Outcome.SERVER_FRESH if fresh else Outcome.SERVER_STALE)
     with Client(target, tls=route.tls, api_key=reach.api_key) as client:
         try:
             info = client.server_info(timeout_s=reach.timeout_s)

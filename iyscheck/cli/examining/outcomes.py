@@ -79,8 +79,8 @@ class Outcome(StrEnum):
     SERVER_ABSENT = "SERVER_ABSENT"
     SERVER_UNREACHABLE = "SERVER_UNREACHABLE"
     SERVER_NOT_SERVING = "SERVER_NOT_SERVING"
-    SERVICE_SERVES = "SERVICE_SERVES"
-    SERVICE_NOT_SERVING = "SERVICE_NOT_SERVING"
+    SERVER_FRESH = "SERVER_FRESH"
+    SERVER_STALE = "SERVER_STALE"
     SERVER_KEYS_FIT = "SERVER_KEYS_FIT"
     SERVER_OTHER_KEYS = "SERVER_OTHER_KEYS"
     SERVER_SILENT = "SERVER_SILENT"
@@ -199,12 +199,12 @@ _OF: Final = {
             Outcome.PORT_FREE: _START,
             Outcome.PORT_OURS: _START,
             Outcome.SERVER_SERVES: _HEALTH,
-            Outcome.SERVICE_SERVES: _HEALTH,
+            Outcome.SERVER_FRESH: _HEALTH,
             Outcome.SERVER_KEYS_FIT: _KEYS,
             Outcome.METRICS_READ: _SETTINGS,
             Outcome.METRICS_OFF: _SETTINGS,
         },
-        State.WARNING: {Outcome.SERVER_ABSENT: _START, Outcome.SERVICE_NOT_SERVING: _HEALTH},
+        State.WARNING: {Outcome.SERVER_ABSENT: _START, Outcome.SERVER_STALE: _HEALTH},
         State.FAULT: {
             Outcome.PORT_TAKEN: _START,
             Outcome.SERVER_UNREACHABLE: _DOOR,

@@ -131,9 +131,10 @@ SENTENCES: Final[Mapping[Language, Mapping[Outcome, Sentences]]] = {
         Outcome.SERVER_NOT_SERVING: Sentences(
             "The server at {server} says NOT_SERVING of itself.", "It drains, or cannot read its store: see its log."
         ),
-        Outcome.SERVICE_SERVES: Sentences("Its service serves."),
-        Outcome.SERVICE_NOT_SERVING: Sentences(
-            "Its service says NOT_SERVING.", "Is its data stale? Exempt messages are answered all the same."
+        Outcome.SERVER_FRESH: Sentences("Its data is fresh."),
+        Outcome.SERVER_STALE: Sentences(
+            "Its data is stale: commercial messages are denied.",
+            "Load newer data. Exempt messages are answered all the same.",
         ),
         Outcome.SERVER_KEYS_FIT: Sentences("It is version {version} and has these keys ({kernel}, {policy_id})."),
         Outcome.SERVER_OTHER_KEYS: Sentences(
@@ -232,9 +233,9 @@ SENTENCES: Final[Mapping[Language, Mapping[Outcome, Sentences]]] = {
             "{server} adresindeki sunucu kendisi için NOT_SERVING diyor.",
             "Kapanıyor veya deposunu okuyamıyor: günlüğüne bakın.",
         ),
-        Outcome.SERVICE_SERVES: Sentences("Hizmeti çalışıyor."),
-        Outcome.SERVICE_NOT_SERVING: Sentences(
-            "Hizmeti NOT_SERVING diyor.", "Verisi eski mi? İstisna iletileri yine de yanıtlanır."
+        Outcome.SERVER_FRESH: Sentences("Verisi güncel."),
+        Outcome.SERVER_STALE: Sentences(
+            "Verisi eski: ticari iletiler reddediliyor.", "Yeni veri yükleyin. İstisna iletileri yine de yanıtlanır."
         ),
         Outcome.SERVER_KEYS_FIT: Sentences("Sürümü {version}, anahtarları bunlar ({kernel}, {policy_id})."),
         Outcome.SERVER_OTHER_KEYS: Sentences(

@@ -83,7 +83,7 @@ class TestHere:
         (bad,) = found(site, "--listen", "0.0.0.0:0").values()
         unknown = as_process("doctor", "--json", IYSCHECK_STROE="x")
 
-        assert "0.0.0.0 is not a loopback address" in bad["message"]
+        assert "0.0.0.0:0 is not a loopback address" in bad["message"]
         assert unknown.returncode == 2
         assert "IYSCHECK_STROE" in json.loads(unknown.stdout)["findings"][0]["message"]
 
@@ -248,7 +248,7 @@ class TestServer:
         outcomes = found(site, *ports)
 
         assert outcomes.keys() >= {
-            Outcome.PORT_OURS, Outcome.SERVER_SERVES, Outcome.SERVICE_SERVES, Outcome.SERVER_KEYS_FIT,
+            Outcome.PORT_OURS, Outcome.SERVER_SERVES, Outcome.SERVER_FRESH, Outcome.SERVER_KEYS_FIT,
             Outcome.METRICS_READ,
         }  # fmt: skip
         assert Outcome.SERVER_ABSENT not in outcomes
@@ -284,7 +284,7 @@ class TestServer:
         with serve(made) as served:
             outcomes = found(made, "--listen", served.server.address, "--metrics-listen", "127.0.0.1:1")
 
-        assert outcomes.keys() >= {Outcome.SERVER_SERVES, Outcome.SERVICE_NOT_SERVING, Outcome.METRICS_NOT_READ}
+        assert outcomes.keys() >= {Outcome.SERVER_SERVES, Outcome.SERVER_STALE, Outcome.METRICS_NOT_READ}
 
     def test_tls(self, site: Site, tmp_path: Path) -> None:
         """Over TLS server and metrics are asked with the CA that is given; without it the cause is told."""
