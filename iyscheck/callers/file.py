@@ -17,8 +17,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Final, NoReturn, TypeVar
 
-from iyscheck.callers.identity import Callers, Entry, Key, is_name
+from iyscheck.callers.identity import Callers, Entry, Key
 from iyscheck.callers.lines import line_of
+from iyscheck.callers.names import is_name, why_no_name
 from iyscheck.callers.scopes import ALL_CHANNELS, CALL_NAMES, DEFAULT_CALLS, Caller, CallName
 from iyscheck.consent import Channel
 from iyscheck.errors import CallersFileError
@@ -117,10 +118,19 @@ class _Document:
         keys = frozenset(self._items(table, path, "keys", _key, "iyscheck callers new-key NAME prints one"))
         if len({key.key_id for key in keys}) != len(keys):
             self.wrong((*path, "keys"), "has two keys of one id", "Keep one of them.")
-        certificates = frozenset(self._items(table, path, "certificates", _certificate, _CERTIFICATE_FIX))
+        certificates = self._certificates(table, path)
         if not keys and not certificates:
             self.wrong(path, "has neither keys nor certificates, so nobody can be it", "Give it one, or take it out.")
         return Entry(caller=self._caller(name, table, path), keys=keys, certificates=certificates)
+
+    def _certificates(self, table: Mapping[str, object], path: tuple[str, ...]) -> frozenset[str]:
+        here = (*path, "certificates")
+        names = self._items(table, path, "certificates", _text, "Write each name in quotes")
+        for place, name in enumerate(names, 1):
+            if not is_name(name):
+                problem, fix = why_no_name(name)
+                self.wrong(here, f"item {place} {problem}", fix)
+        return frozenset(names)
 
     def _caller(self, name: str, table: Mapping[str, object], path: tuple[str, ...]) -> Caller:
         brands = None
@@ -196,19 +206,13 @@ class _Document:
                     self.wrong(("caller", entry.caller.name, key), problem, "It can name one caller only.")
 
 
-_CERTIFICATE_FIX: Final = (
-    "Names of certificates are `dns:` and a host in lower case, whose first label may be *, or a URI such as "
-    "spiffe://acme.example/gateway"
-)
-
-
 def _key(value: object) -> Key | None:
     found = _KEY.fullmatch(value) if isinstance(value, str) else None
     return None if found is None else Key(found[1], bytes.fromhex(found[2]))
 
 
-def _certificate(value: object) -> str | None:
-    return value if isinstance(value, str) and is_name(value) else None
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _brand(value: object) -> int | None:
