@@ -40,6 +40,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _KEY: Final = re.compile(r"([0-9a-f]{8,64}):([0-9a-f]{64})")
 _FIELDS: Final = ("keys", "certificates", "brands", "channels", "calls", "addresses", "rate", "streams")
 _AT_LINE: Final = re.compile(r"\(at line ([0-9]+), column [0-9]+\)")
+_AT_END: Final = "(at end of document)"
 _EXAMPLE: Final = "Begin with [caller.NAME]; `iyscheck callers new-key NAME` shows what to write."
 
 ItemT = TypeVar("ItemT")
@@ -73,11 +74,7 @@ def parsed(content: bytes, name: str) -> Callers:
         # Windows' line ends are fine in TOML; the mark that some editors put before UTF-8 is not.
         document = tomllib.loads(text.removeprefix("\ufeff"))
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        at = _AT_LINE.search(str(error))
-        told = "it is not TOML" if at is None else f"line {at[1]} is not TOML"
-        line_number = None if at is None else int(at[1])
-        # The parser's own words may quote the file, and what stands there may be a key in the wrong place.
-        raise CallersFileError(name, f"{told}.", line=line_number, fix="Are quotes and brackets closed?") from None
+        raise _not_toml(name, text, str(error)) from None
     return Callers(_Document(name, text).entries(document))
 
 
@@ -204,6 +201,19 @@ class _Document:
                 if other != entry.caller.name:
                     problem = f"{item} is also in caller.{other}.{key}"
                     self.wrong(("caller", entry.caller.name, key), problem, "It can name one caller only.")
+
+
+def _not_toml(name: str, text: str, told: str) -> CallersFileError:
+    """Say where a text is not TOML. The parser's words may quote it, and there may be a key in the wrong place."""
+    at = _AT_LINE.search(told)
+    line, problem = None, "it is not TOML."
+    if at is not None:
+        line = int(at[1])
+        problem = f"line {line} is not TOML."
+    elif told.endswith(_AT_END):
+        line = text.rstrip().count("\n") + 1
+        problem = f"it ends in the middle, in line {line}: it is not TOML."
+    return CallersFileError(name, problem, line=line, fix="Are quotes and brackets closed?")
 
 
 def _key(value: object) -> Key | None:

@@ -151,7 +151,9 @@ MISTAKES = {
     "empty": ("", None, "F", "lists no callers"),
     "no callers": ("[caller]\n", None, "F", "lists no callers"),
     "not TOML": (mistake("brands = [1\nx"), 8, "F", "line 8 is not TOML"),
-    "not closed": (mistake("brands = [1"), None, "F", "it is not TOML.*brackets"),
+    "not closed": (mistake("brands = [1"), 7, "F", "ends in the middle, in line 7: it is not TOML.*brackets"),
+    "cut": (mistake("brands = [1]\n\n[caller.x\n\n")[:-3], 9, "F", "ends in the middle, in line 9: it is not TOML"),
+    "cut text": ('[caller.a]\nkeys = """\n\n\n', 2, "F", "ends in the middle, in line 2: it is not TOML"),
     "twice": (mistake("brands = [1]") + "\n[caller.acme]\n", 9, "F", "line 9 is not TOML"),
     "deep": ("a = " + "[" * 100_000, None, "F", "it is not TOML"),
 }
