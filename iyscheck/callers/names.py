@@ -34,7 +34,7 @@ _KINDS: Final = (
 class PeerNames:
     """Reads the names of client certificates; those of the last MOST_REMEMBERED are remembered. For any threads.
 
-    Reading takes 20 µs to 300 µs by the number of names, as long as a check. A connection has one certificate.
+    Reading a certificate of one name takes 12 µs, one of 300 names a millisecond; remembering, 1 µs to 3 µs.
     """
 
     def __init__(self) -> None:
