@@ -17,8 +17,9 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Final, NoReturn, TypeVar
 
-from iyscheck.callers.identity import Callers, Entry, Key, is_name
+from iyscheck.callers.identity import Callers, Entry, Key
 from iyscheck.callers.lines import line_of
+from iyscheck.callers.names import is_name, why_no_name
 from iyscheck.callers.scopes import ALL_CHANNELS, CALL_NAMES, DEFAULT_CALLS, Caller, CallName
 from iyscheck.consent import Channel
 from iyscheck.errors import CallersFileError
@@ -39,6 +40,7 @@ _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _KEY: Final = re.compile(r"([0-9a-f]{8,64}):([0-9a-f]{64})")
 _FIELDS: Final = ("keys", "certificates", "brands", "channels", "calls", "addresses", "rate", "streams")
 _AT_LINE: Final = re.compile(r"\(at line ([0-9]+), column [0-9]+\)")
+_AT_END: Final = "(at end of document)"
 _EXAMPLE: Final = "Begin with [caller.NAME]; `iyscheck callers new-key NAME` shows what to write."
 
 ItemT = TypeVar("ItemT")
@@ -72,11 +74,7 @@ def parsed(content: bytes, name: str) -> Callers:
         # Windows' line ends are fine in TOML; the mark that some editors put before UTF-8 is not.
         document = tomllib.loads(text.removeprefix("\ufeff"))
     except (tomllib.TOMLDecodeError, RecursionError) as error:
-        at = _AT_LINE.search(str(error))
-        told = "it is not TOML" if at is None else f"line {at[1]} is not TOML"
-        line_number = None if at is None else int(at[1])
-        # The parser's own words may quote the file, and what stands there may be a key in the wrong place.
-        raise CallersFileError(name, f"{told}.", line=line_number, fix="Are quotes and brackets closed?") from None
+        raise _not_toml(name, text, str(error)) from None
     return Callers(_Document(name, text).entries(document))
 
 
@@ -117,10 +115,19 @@ class _Document:
         keys = frozenset(self._items(table, path, "keys", _key, "iyscheck callers new-key NAME prints one"))
         if len({key.key_id for key in keys}) != len(keys):
             self.wrong((*path, "keys"), "has two keys of one id", "Keep one of them.")
-        certificates = frozenset(self._items(table, path, "certificates", _certificate, _CERTIFICATE_FIX))
+        certificates = self._certificates(table, path)
         if not keys and not certificates:
             self.wrong(path, "has neither keys nor certificates, so nobody can be it", "Give it one, or take it out.")
         return Entry(caller=self._caller(name, table, path), keys=keys, certificates=certificates)
+
+    def _certificates(self, table: Mapping[str, object], path: tuple[str, ...]) -> frozenset[str]:
+        here = (*path, "certificates")
+        names = self._items(table, path, "certificates", _text, "Write each name in quotes")
+        for place, name in enumerate(names, 1):
+            if not is_name(name):
+                problem, fix = why_no_name(name)
+                self.wrong(here, f"item {place} {problem}", fix)
+        return frozenset(names)
 
     def _caller(self, name: str, table: Mapping[str, object], path: tuple[str, ...]) -> Caller:
         brands = None
@@ -196,10 +203,17 @@ class _Document:
                     self.wrong(("caller", entry.caller.name, key), problem, "It can name one caller only.")
 
 
-_CERTIFICATE_FIX: Final = (
-    "Names of certificates are `dns:` and a host in lower case, whose first label may be *, or a URI such as "
-    "spiffe://acme.example/gateway"
-)
+def _not_toml(name: str, text: str, told: str) -> CallersFileError:
+    """Say where a text is not TOML. The parser's words may quote it, and there may be a key in the wrong place."""
+    at = _AT_LINE.search(told)
+    line, problem = None, "it is not TOML."
+    if at is not None:
+        line = int(at[1])
+        problem = f"line {line} is not TOML."
+    elif told.endswith(_AT_END):
+        line = text.rstrip().count("\n") + 1
+        problem = f"it ends in the middle, in line {line}: it is not TOML."
+    return CallersFileError(name, problem, line=line, fix="Are quotes and brackets closed?")
 
 
 def _key(value: object) -> Key | None:
@@ -207,8 +221,8 @@ def _key(value: object) -> Key | None:
     return None if found is None else Key(found[1], bytes.fromhex(found[2]))
 
 
-def _certificate(value: object) -> str | None:
-    return value if isinstance(value, str) and is_name(value) else None
+def _text(value: object) -> str | None:
+    return value if isinstance(value, str) else None
 
 
 def _brand(value: object) -> int | None:

@@ -4,8 +4,7 @@ A key is 32 random bytes in hex, with an id to find it by: `iys1_<id>_<key>`. He
 and a double click takes all of it. The callers file holds the SHA-256 of the whole text, which is enough: nobody can
 guess 32 random bytes. So the file reveals no key, and `printf %s KEY | sha256sum` computes its line.
 
-A certificate is known by its names (SAN), which the transport has verified. They come with their types, because
-gRPC's `x509_subject_alternative_name` drops them: there a URI or an e-mail `gw1.acme.example` reads like that host.
+A certificate is known by its names (SAN), which the transport has verified.
 
 Nothing that is presented gets into an error: it may be a key with a typing mistake in it.
 """
@@ -16,8 +15,9 @@ import re
 import secrets
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Final
 
+from iyscheck.callers.names import DNS, WILDCARD, wildcard_over
 from iyscheck.callers.scopes import Caller
 from iyscheck.errors import CallersDisagreeError, CallerUnknownError
 
@@ -27,16 +27,12 @@ _KEY: Final = re.compile(r"iys1_([0-9a-f]{8,64})_[0-9a-f]{64}")
 _BEARER: Final = re.compile(r"(?i:bearer) +(\S+)")
 _NOBODYS_DIGEST: Final = bytes(hashlib.sha256().digest_size)
 
-DNS: Final = "dns:"
-WILDCARD: Final = "dns:*."
-_LABEL: Final = r"[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?"
-_ONE_LABEL: Final = re.compile(_LABEL)
-_HOST: Final = re.compile(rf"dns:(?:\*\.)?{_LABEL}(?:\.{_LABEL})*")
-_LONGEST_HOST: Final = 253
-_URI: Final = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*://[!-~]{1,2048}")
-
 _NAME_A_CALLER: Final = (
     "Present a key (authorization: Bearer iys1_…) or a client certificate that the callers file lists."
+)
+_NAME_A_CERTIFICATE: Final = (
+    "Use a certificate with a DNS name or a URI that the callers file lists, or present a key "
+    "(authorization: Bearer iys1_…)."
 )
 
 
@@ -100,28 +96,23 @@ class Callers:
         self._by_key = {key.key_id: (key, entry.caller) for entry in self.entries.values() for key in entry.keys}
         self._by_certificate = {name: entry.caller for entry in self.entries.values() for name in entry.certificates}
 
-    def identify(self, bearer: str | None, names: Sequence[str] = ()) -> Identity:
-        """Say who presents this key (without the word Bearer) and a certificate of these names, as `names_of` gives.
+    def identify(self, bearer: str | None, names: Sequence[str] | None = None) -> Identity:
+        """Say who presents this key (without the word Bearer) and a certificate of these names, as `PeerNames` gives.
 
         A key that is presented must be right, also beside a certificate that is known. A certificate that names no
         caller says nothing: the transport may demand one of everybody. Raises CallerUnknownError and
         CallersDisagreeError.
         """
         key, by_key = (None, None) if bearer is None else self._of_key(bearer)
-        by_names = self._of_names(names)
+        by_names = self._of_names(names or ())
         if by_key is not None and by_names is not None and by_key is not by_names:
             raise CallersDisagreeError(
                 "The key and the client certificate name different callers.", fix="Present those of one caller."
             )
         caller = by_key or by_names
         if caller is None:
-            raise CallerUnknownError(
-                "The client certificate names no caller."
-                if names
-                else "No key and no client certificate was presented.",
-                fix=_NAME_A_CALLER,
-            )
-        return Identity(caller=caller, key=key, names=tuple(names))
+            raise _nobody(names)
+        return Identity(caller=caller, key=key, names=tuple(names or ()))
 
     def still(self, identity: Identity) -> bool:
         """Say whether who was identified by an earlier reading is the same caller, with the same rules, by this one.
@@ -163,8 +154,8 @@ class Callers:
                 continue  # a certificate for all hosts of a domain is none of them
             caller = self._by_certificate.get(name)
             if caller is None and name.startswith(DNS):
-                label, _, rest = name.removeprefix(DNS).partition(".")
-                caller = self._by_certificate.get(WILDCARD + rest) if _ONE_LABEL.fullmatch(label) else None
+                wildcard = wildcard_over(name)
+                caller = None if wildcard is None else self._by_certificate.get(wildcard)
             if caller is not None:
                 found[caller.name] = caller
         if len(found) > 1:
@@ -175,6 +166,17 @@ class Callers:
         return next(iter(found.values()), None)
 
 
+def _nobody(names: Sequence[str] | None) -> CallerUnknownError:
+    """Say why nobody is named where no key was presented."""
+    if names is None:
+        return CallerUnknownError("No key and no client certificate was presented.", fix=_NAME_A_CALLER)
+    if not names:
+        return CallerUnknownError(
+            "The client certificate has no name (SAN) that a callers file can list.", fix=_NAME_A_CERTIFICATE
+        )
+    return CallerUnknownError("The client certificate names no caller.", fix=_NAME_A_CALLER)
+
+
 def bearer_of(authorization: str | None) -> str | None:
     """Take the key out of an authorization header; None if there is no header. Raises CallerUnknownError."""
     if authorization is None:
@@ -183,30 +185,3 @@ def bearer_of(authorization: str | None) -> str | None:
     if found is None:
         raise CallerUnknownError("The authorization header holds no Bearer key.", fix=_NAME_A_CALLER)
     return found[1]
-
-
-def names_of(properties: Mapping[str, Any]) -> tuple[str, ...]:
-    """Take the names of a verified certificate out of gRPC's properties of a connection (its `auth_context`).
-
-    Of these `peer_dns` and `peer_uri` are read, which keep the types of the names.
-    """
-    hosts = (DNS + name.decode("utf-8", "replace").lower() for name in properties.get("peer_dns", ()))
-    uris = (name.decode("utf-8", "replace") for name in properties.get("peer_uri", ()))
-    return (*filter(_is_host, hosts), *filter(_is_uri, uris))
-
-
-def is_name(text: str) -> bool:
-    """Say whether a text is what `certificates` of the callers file may hold: `dns:HOST`, `dns:*.HOST` or a URI.
-
-    Hosts are in lower case; the `*` stands for exactly one label.
-    """
-    return _is_host(text) or _is_uri(text)
-
-
-def _is_host(text: str) -> bool:
-    return len(text) <= len(DNS) + _LONGEST_HOST and _HOST.fullmatch(text) is not None
-
-
-def _is_uri(text: str) -> bool:
-    """Say whether a text is a URI with an authority. A URI that begins with `dns:` would read like a host."""
-    return not text.startswith(DNS) and _URI.fullmatch(text) is not None

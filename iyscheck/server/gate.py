@@ -44,10 +44,13 @@ _LOOK_S: Final = 0.2
 
 
 class Presented(msgspec.Struct, frozen=True, kw_only=True):
-    """What a call shows of its caller: the authorization header, and the names of a verified client certificate."""
+    """What a call shows of its caller: the authorization header, and the names of a verified client certificate.
+
+    Where there is no certificate, `names` is None.
+    """
 
     authorization: str | None = None
-    names: tuple[str, ...] = ()
+    names: tuple[str, ...] | None = None
 
 
 NOTHING: Final = Presented()

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iyscheck.callers.identity import Callers, Entry, Identity, Key, NewKey, bearer_of, is_name, names_of
+from iyscheck.callers.identity import Callers, Entry, Identity, Key, NewKey, bearer_of
 from iyscheck.callers.scopes import Caller
 from iyscheck.errors import CallersDisagreeError, CallerUnknownError
 from tests.dice import often
@@ -180,72 +180,6 @@ class TestCertificates:
         """An exact name wins over a wildcard, which is exactly one label; a wildcard in a certificate is none."""
         assert who(None, *names) == expected
 
-    def test_types(self) -> None:
-        """Of what gRPC says of a connection a host is a host only if the certificate has it as one.
-
-        The dict is what grpcio 1.85.3 gives for a certificate with these names.
-        """
-        dressed_up = {
-            "transport_security_type": [b"ssl"],
-            "x509_common_name": [b"gw1.acme.example"],
-            "x509_subject_alternative_name": [
-                b"dns:gw1.acme.example",
-                b"gw1.acme.example",
-                b"spiffe://acme.example/gw",
-            ],
-            "peer_uri": [b"dns:gw1.acme.example", b"gw1.acme.example"],
-            "peer_email": [b"gw1.acme.example"],
-            "peer_dns": [b"spiffe://acme.example/gw"],
-        }
-        honest = {
-            "x509_subject_alternative_name": [b"GW1.Acme.example", b"*.acme.example", b"spiffe://acme.example/gw"],
-            "peer_dns": [b"GW1.Acme.example", b"*.acme.example", b"\xff.acme.example"],
-            "peer_uri": [b"spiffe://acme.example/gw", b"\xff\xfe"],
-        }
-
-        assert names_of(dressed_up) == ()
-        assert names_of(honest) == ("dns:gw1.acme.example", "dns:*.acme.example", "spiffe://acme.example/gw")
-        assert who(None, *names_of(honest)) == "acme"
-        assert names_of({}) == ()
-
-    @pytest.mark.parametrize(
-        ("text", "good"),
-        [
-            ("dns:a", True),
-            ("dns:*.a", True),
-            ("dns:gw_1.a-b.example", True),
-            ("dns:" + "a" * 63 + ".b", True),
-            ("spiffe://acme.example/gw", True),
-            ("https://acme.example", True),
-            ("dns:*", False),
-            ("dns:*.", False),
-            ("dns:*.*.a", False),
-            ("dns:a.*.b", False),
-            ("dns:*a.b", False),
-            ("dns:a*.b", False),
-            ("dns:**.b", False),
-            ("dns:", False),
-            ("dns:.a", False),
-            ("dns:a.", False),
-            ("dns:a..b", False),
-            ("dns:A.b", False),
-            ("dns:ş.b", False),
-            ("dns:" + "a" * 64 + ".b", False),
-            ("dns:" + "a." * 130 + "b", False),
-            ("dns:a b", False),
-            ("dns://a", False),
-            ("gw1.acme.example", False),
-            ("uri:a", False),
-            ("spiffe://", False),
-            ("spiffe://a b", False),
-            ("spiffe://a\n", False),
-            ("", False),
-        ],
-    )
-    def test_patterns(self, text: str, *, good: bool) -> None:
-        """A pattern is a host, a host behind one wildcard label, or a URI."""
-        assert is_name(text) is good
-
 
 class TestBoth:
     """A key and a certificate together."""
@@ -269,6 +203,19 @@ class TestBoth:
         """Without either nobody is named."""
         with pytest.raises(CallerUnknownError, match="No key and no client certificate was presented"):
             CALLERS.identify(None)
+
+    def test_certificate_without_names(self) -> None:
+        """Who did present a certificate is told so, and what it lacks: a name of a kind that can be listed."""
+        with pytest.raises(
+            CallerUnknownError, match=r"^The client certificate has no name \(SAN\) that a call"
+        ) as none:
+            CALLERS.identify(None, ())
+        with pytest.raises(CallerUnknownError, match="The client certificate names no caller") as unknown:
+            CALLERS.identify(None, ("dns:unknown.example",))
+
+        assert "Use a certificate with a DNS name or a URI" in none.value.fix
+        assert unknown.value.fix
+        assert who(ACME.text) == "acme"
 
 
 class TestHeader:

@@ -23,7 +23,7 @@ ACME, ROBOT, TOKENS, LIMITED, FREE, GONE = (NewKey.create() for _ in range(6))
 UNKNOWN_KEY = NewKey.create()
 FILE = f"""
 [caller.acme]
-certificates = ["dns:acme.example"]
+certificates = ["dns:acme.example", "spiffe://acme.example/gw"]
 keys = ["{ACME.key.line}"]
 brands = [1]
 channels = ["MESAJ"]

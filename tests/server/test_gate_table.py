@@ -61,6 +61,9 @@ BY_CERTIFICATES = {
     **{f"certificate of {name}": Identity((), (f"{name}.example",), name) for name in CALLERS},
     "unknown certificate": Identity((), ("nobody.example",), UNKNOWN),
     "revoked certificate": Identity((), ("gone.example",), UNKNOWN),
+    "certificate with a NUL": Identity((), ("acme.example\0.evil.example",), UNKNOWN),
+    "certificate with a NUL in its URI": Identity((), ("spiffe://acme.example/gw\0.evil.example/x",), UNKNOWN),
+    "certificate with a URI": Identity((), ("spiffe://acme.example/gw",), "acme"),
     "certificate and key of one": Identity(bearer(ACME.text), ("acme.example",), "acme"),
     "unknown certificate, right key": Identity(bearer(ACME.text), ("nobody.example",), "acme"),
     "right certificate, unknown key": Identity(bearer(UNKNOWN_KEY.text), ("acme.example",), UNKNOWN),
@@ -105,10 +108,15 @@ class Files:
             return grpc.ssl_channel_credentials(self.ca)
         names = names or ("nobody.example",)
         if names not in self._clients:
-            made = self._issuer.issue("client", list(map(x509.DNSName, names)), ExtendedKeyUsageOID.CLIENT_AUTH)
+            made = self._issuer.issue("client", list(map(general_name, names)), ExtendedKeyUsageOID.CLIENT_AUTH)
             self._clients[names] = made
         certificate, key = self._clients[names]
         return grpc.ssl_channel_credentials(self.ca, key, certificate)
+
+
+def general_name(text: str) -> x509.GeneralName:
+    """Write a name as a certificate has it."""
+    return x509.UniformResourceIdentifier(text) if "://" in text else x509.DNSName(text)
 
 
 def reached(target: str, credentials: grpc.ChannelCredentials | None, parts: ExitStack, unary: str) -> Reach:

@@ -8,7 +8,7 @@ from typing import Final, NoReturn, TypeAlias
 import grpc
 from grpc_status import rpc_status
 
-from iyscheck.callers.identity import names_of
+from iyscheck.callers.names import PeerNames
 from iyscheck.server.calls import SERVICE, Arriving, CallEndedError, Calls, StreamCall, UnaryCall
 from iyscheck.server.fronts.ending import Ending, Metadata
 from iyscheck.server.fronts.requests import Requests
@@ -34,7 +34,7 @@ def service(
     Few threads are used again and again. In one pool with the streams a call would go to the thread that rested
     longest, of dozens: whatever that needs has left the processor's caches by then.
     """
-    shown = _presented if calls.gate.asks else _nothing
+    shown: _Shown = partial(_presented, PeerNames()) if calls.gate.asks else _nothing
     doors = {id(pool): pool if requests is None else requests.before(pool) for pool in pools.values()}
     offered = calls.of(NAME)
     unary = {
@@ -51,10 +51,10 @@ def _nothing(_: grpc.ServicerContext) -> Presented:
     return NOTHING
 
 
-def _presented(context: grpc.ServicerContext) -> Presented:
+def _presented(certificates: PeerNames, context: grpc.ServicerContext) -> Presented:
     """Say what a call shows of its caller."""
     keys = [str(value) for name, value in context.invocation_metadata() if name == _AUTHORIZATION]
-    return Presented(authorization=only_key(keys), names=names_of(context.auth_context()))
+    return Presented(authorization=only_key(keys), names=certificates.of(context.auth_context()))
 
 
 def _unary(
