@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import numpy as np
 import pytest
@@ -262,8 +263,8 @@ class TestFaults:
         assert [isinstance(slot, Envelope) for slot in answer.groups] == [False, True, False]
         assert answer.reasons.tolist() == [0] * 6 + [Reason.EXEMPT_MESSAGE] * 2 + [0]
 
-    @pytest.mark.parametrize("counts", [[6, 2], [6, 2, 2], [7, 2, -1, 1], []])
-    def test_counts(self, builder: StoreBuilder, counts: list[int]) -> None:
+    @pytest.mark.parametrize("counts", [[6, 2], [6, 2, 2], [7, 2, -1, 1], [], [2**63], [2**64 + 9], [9.0]])
+    def test_counts(self, builder: StoreBuilder, counts: list[Any]) -> None:
         """Counts that do not add up to the recipients refuse the frame: nobody can tell whose is whose."""
         groups = [Group(context=MESAJ, recipients=count) for count in counts]
 

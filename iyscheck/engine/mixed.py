@@ -43,8 +43,8 @@ class MixedFrame:
     ) -> None:
         self._groups = groups
         counts = [group.recipients for group in groups]
-        self._counts = np.array(counts, np.int64)
         _check(counts, addresses, tokens)
+        self._counts = np.array(counts, np.int64)
         self._contexts: dict[int, Context] = {}
         self._exempt: list[int] = []
         for place, group in enumerate(groups):
@@ -151,7 +151,8 @@ def _check(
     recipients = len(addresses if addresses is not None else tokens if tokens is not None else ())
     if recipients > MAX_FRAME_RECIPIENTS:
         raise BatchTooLargeError("addresses", maximum=MAX_FRAME_RECIPIENTS, actual=recipients)
-    if sum(counts) != recipients or min(counts, default=0) < 0:
+    whole = all(isinstance(count, int) for count in counts)
+    if not whole or sum(counts) != recipients or min(counts, default=0) < 0:
         raise QuestionError("groups", f"their recipients do not add up to the {recipients} that are given.")
 
 

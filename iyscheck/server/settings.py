@@ -15,7 +15,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from iyscheck.consent import DEFAULT_ANSWER_TTL_S, DEFAULT_FRESHNESS_LIMIT_S, LegacyDeadline, Policy
 from iyscheck.errors import SettingsError
-from iyscheck.server.addresses import addresses, host_and_port, is_near
+from iyscheck.server.addresses import addresses, host_and_port, is_near, is_unix
 
 PREFIX: Final = "IYSCHECK_"
 OTHER_VARIABLES: Final = frozenset(
@@ -145,6 +145,13 @@ class Settings(BaseSettings):
                 "native_listen",
                 f"{self.native_listen} is not a loopback address, and the native front speaks plain text.",
                 fix="Use unix:PATH or 127.0.0.1 behind what ends TLS, or add --native-insecure in a network you trust.",
+            )
+        near_port = self.native_listen and not is_unix(self.native_listen) and not self.native_insecure
+        if near_port and self.tls_client_ca is not None and self.callers is None:
+            raise SettingsError(
+                "native_listen",
+                "lets every program of this machine in without the certificate that tls_client_ca asks for.",
+                fix="Add --callers, so that each call needs a key there, use unix:PATH, or add --native-insecure.",
             )
         return self
 

@@ -96,11 +96,17 @@ def cut(data: bytes, *, most: int, kernel: Kernel = Kernel.NUMPY) -> Cut:
     return Cut(
         head=head + data[kept:],
         addresses=texts.get(_ADDRESSES),
-        tokens=tokens.get(_TOKENS),
+        tokens=_given(tokens, _TOKENS),
         group_addresses=texts.get(_GROUP_ADDRESSES),
-        group_tokens=tokens.get(_GROUP_TOKENS),
+        group_tokens=_given(tokens, _GROUP_TOKENS),
         groups=groups or None,
     )
+
+
+def _given(tokens: dict[int, npt.NDArray[np.uint8]], tag: int) -> npt.NDArray[np.uint8] | None:
+    """Give a column of tokens, if it is one: a field of no bytes is none, as some programs write it."""
+    found = tokens.get(tag)
+    return found if found is not None and found.size else None
 
 
 def _take_groups(data: bytes, at: int, groups: list[bytes]) -> int:

@@ -80,7 +80,7 @@ class KnownGroups:
         """Read a group; what is wrong with it stands in place of its context. Raises MalformedFrameError."""
         group = self._known.get(data)
         if group is None:
-            group = _group_of(parse(v1.Group, data, MalformedFrameError))
+            group = _group_of(_parsed(data))
             if len(data) < _ONE_BYTE:  # only fields that nobody knows make it longer, perhaps by megabytes
                 if len(self._known) >= self._most:
                     self._known.clear()
@@ -126,6 +126,15 @@ def mixed_of(message: v1.StreamCheckRequest, cut: Cut, known: KnownGroups) -> Mi
         address_key_id=key_id,
         min_position=min_position,
     )
+
+
+def _parsed(data: bytes) -> v1.Group:
+    """Parse a group; bytes that are none make the frame none, in the words of whoever parses the whole frame."""
+    try:
+        return parse(v1.Group, data, MalformedFrameError)
+    except MalformedFrameError:
+        name = v1.StreamCheckRequest.DESCRIPTOR.name
+        raise MalformedFrameError("request", f"the bytes are not a {name}.") from None
 
 
 def _group_of(message: v1.Group) -> Group:

@@ -189,6 +189,18 @@ def test_native_stays_at_home(address: str) -> None:
         Settings.read(listen=address, native_insecure=True)
 
 
+def test_native_is_no_way_around_certificates() -> None:
+    """Who must show a certificate elsewhere is not let in by the native front with nothing at all."""
+    mutual = {"tls_cert": "c", "tls_key": "k", "tls_client_ca": "ca"}
+    with pytest.raises(SettingsError, match="without the certificate") as caught:
+        Settings.read(native_listen="127.0.0.1:1", **mutual)
+
+    assert caught.value.field == "native_listen"
+    for more in ({"callers": "c"}, {"native_insecure": True}):
+        assert Settings.read(native_listen="127.0.0.1:1", **mutual, **more).native_listen == "127.0.0.1:1"
+    assert Settings.read(native_listen="unix:/a/socket", **mutual).native_listen == "unix:/a/socket"
+
+
 @pytest.mark.parametrize("address", ["", "127.0.0.1:0", "[::1]:1", "localhost:1", "unix:/run/s"])
 def test_native_address(address: str) -> None:
     """It has one address that only this machine reaches, or none."""

@@ -215,6 +215,7 @@ class TestMeaning:
     @example(data=b"B\x01")
     @example(data=b"\x08")
     @example(data=b"\x08\x80")
+    @example(data=content(12, bytes(16)) + content(13, b"\x00\x02\x18\x010\x01"))
     @settings(max_examples=often(600), deadline=None)
     def test_damage(self, data: bytes, kernel: Kernel) -> None:
         """Truncated or changed bytes give the same frame or the same error."""
@@ -314,6 +315,16 @@ class TestColumns:
         assert np.shares_memory(found.addresses.data, np.frombuffer(data, np.uint8))
 
     @both_kernels
+    @pytest.mark.parametrize("field", [8, 12])
+    def test_tokens_emptied(self, field: int, kernel: Kernel) -> None:
+        """Of a field that is there twice the last one counts, also if that is empty."""
+        data = b"\x10\x01" + content(field, bytes(1600)) + content(field, b"")
+
+        found = cut.cut(data, most=1, kernel=kernel)
+
+        assert (found.tokens, found.group_tokens) == (None, None)
+
+    @both_kernels
     @given(rows=st.integers(0, 2000), place=st.sampled_from(["usual", "first", "last"]))
     @settings(max_examples=50, deadline=None)
     def test_tokens(self, rows: int, place: str, kernel: Kernel) -> None:
@@ -325,10 +336,13 @@ class TestColumns:
         found = cut.cut(data, most=1, kernel=kernel)
 
         assert found.head == head + tail
+        if not rows:  # as protobuf has it: a field of no bytes is none
+            assert found.tokens is None
+            return
         assert found.tokens is not None
         assert found.tokens.tobytes() == tokens
         assert not found.tokens.flags.writeable
-        assert not rows or np.shares_memory(found.tokens, np.frombuffer(data, np.uint8))
+        assert np.shares_memory(found.tokens, np.frombuffer(data, np.uint8))
 
     @both_kernels
     @pytest.mark.parametrize("field", [b"\x08\x01", b"B\x00", b":\x01x", b"J\x01x"])
