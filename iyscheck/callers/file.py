@@ -56,11 +56,11 @@ def read(path: str | os.PathLike[str]) -> Callers:
     return read_with_stat(path)[0]
 
 
-def read_with_stat(path: str | os.PathLike[str]) -> tuple[Callers, os.stat_result]:
-    """Read a callers file, and say which state of which file it was. Raises CallersFileError."""
+def read_with_stat(path: str | os.PathLike[str]) -> tuple[Callers, os.stat_result, bytes]:
+    """Read a callers file; say which state of which file it was, and what it held. Raises CallersFileError."""
     file = Path(path)
     found, content = _read_safely(file)
-    return parsed(content, str(file)), found
+    return parsed(content, str(file)), found, content
 
 
 def parsed(content: bytes, name: str) -> Callers:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeAlias
 
-from iyscheck.callers.file import read_with_stat
+from iyscheck.callers.file import parsed, read_with_stat
 from iyscheck.callers.identity import Callers
 from iyscheck.errors import CallersFileError
 
@@ -26,20 +26,30 @@ class Changes:
 class CallersWatch:
     """Keeps the callers of a file. Reading it raises CallersFileError at the start only.
 
+    `good` is what the file held when it was last good. Where it cannot be read at the start, its callers are kept.
+
     Whoever has a clock calls `look` again and again, from any thread. A file that is being written is not taken for
     less than it will be: a new state is read when two looks in turn have seen it.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], good: bytes | None = None) -> None:
         self._path = Path(path)
         self._lock = threading.Lock()
-        self.callers: Callers
-        self.callers, found = read_with_stat(self._path)
         self.generation = 1
         """How many readings there were whose callers differ from those before them."""
         self.error: CallersFileError | None = None
         """Why the file's present state was not taken; None if it was."""
-        self._known: _State = _state(found)
+        self.callers: Callers
+        self.content: bytes
+        """What the file held when the callers were read from it."""
+        self._known: _State = _state_of(self._path)
+        try:
+            self.callers, found, self.content = read_with_stat(self._path)
+            self._known = _state(found)
+        except CallersFileError as error:
+            if good is None:
+                raise
+            self.callers, self.content, self.error = parsed(good, str(self._path)), good, error
         self._seen: _State = self._known
 
     def look(self, *, at_once: bool = False) -> Changes | None:
@@ -56,7 +66,7 @@ class CallersWatch:
 
     def _read(self) -> Changes | None:
         try:
-            callers, found = read_with_stat(self._path)
+            callers, found, content = read_with_stat(self._path)
         except CallersFileError as error:
             self.error = error
             self._known = self._seen  # said once, and looked at again when it changes
@@ -64,7 +74,7 @@ class CallersWatch:
         if _state(found) != _state_of(self._path):
             return None  # it changed while it was read
         self._known = self._seen = _state(found)
-        self.error = None
+        self.error, self.content = None, content
         changes = _changes(self.callers, callers)
         if changes is not None:
             self.callers = callers

@@ -8,6 +8,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -34,12 +36,14 @@ from iyscheck.server.fronts.health import Health
 from iyscheck.server.fronts.requests import Requests
 from iyscheck.server.gate import CallersState, Gate
 from iyscheck.server.handlers import CheckHandlers
+from iyscheck.server.last_good import NOTHING, LastGood
 from iyscheck.server.log import open_log
+from iyscheck.server.lookout import Lookout
 from iyscheck.server.metrics import Metrics, expose
 from iyscheck.server.refusals import our_frames
 from iyscheck.server.settings import Settings
 from iyscheck.server.threads import no_threads, start, started_pool
-from iyscheck.server.tls import Certificates, CertificateState
+from iyscheck.server.tls import LOOK_S, Certificates, CertificateState
 from iyscheck.server.unread import Unread
 
 _REFLECTION_STREAMS: Final = 2
@@ -87,6 +91,20 @@ def pool_size(unary_workers: int, max_streams: int) -> int:
     return unary_workers + max_streams + _REFLECTION_STREAMS
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Among:
+    """What a server is told that is one of several: it shares its ports, and leaves its metrics to who adds them up."""
+
+    control: str
+    """An address that only it listens on."""
+    own: str
+    """The authorization of who asks there; empty where nobody does."""
+    rates: Path
+    """The file by which all of them share the callers' rates."""
+    good: LastGood = NOTHING
+    """What it serves by where callers file and certificate cannot be used as they are."""
+
+
 class Server:
     """A running server: built and started by `start`, ended by `stop` or the end of a `with` block."""
 
@@ -99,8 +117,8 @@ class Server:
         *,
         metrics: Metrics,
         gate: Gate,
-        shares_port: bool,
         bounds: Bounds,
+        among: Among | None,
     ) -> None:
         self.settings = settings
         self.engine = engine
@@ -109,7 +127,7 @@ class Server:
         self._log = log
         self._parts = parts
         self._gate = gate
-        self._certificates = open_certificates(settings, log)
+        self._certificates = open_certificates(settings, log, NOTHING if among is None else among.good)
         self._samples = True
         self._metrics = metrics
         self._health = Health(engine, metrics.refresh_seconds, log, metrics.watchers.set)
@@ -117,7 +135,7 @@ class Server:
         self._health.beside.append(self._requests.end_late)
         self._unread = Unread(metrics.ended, most_s=bounds.unread_s, most_bytes=bounds.unread_bytes)
         self._native: native_front.NativeFront | None = None
-        self._grpc = self._build(bounds, shares_port=shares_port)
+        self._grpc = self._build(bounds, shares_port=among is not None)
 
     @classmethod
     def start(
@@ -126,41 +144,34 @@ class Server:
         log: structlog.typing.FilteringBoundLogger | None = None,
         *,
         sockets: Sequence[Path] = (),
-        control: str = "",
-        own: str = "",
-        rates: Path | None = None,
+        among: Among | None = None,
         lost_lines: Callable[[], int] = lambda: 0,
         bounds: Bounds = BOUNDS,
     ) -> Self:
         """Open keys, callers and store, and serve. Raises KeyFileError, CallersFileError, StoreError, SettingsError.
 
         `sockets` are where it binds in place of the unix addresses of the settings, in a folder that nobody else can
-        enter: whoever holds those addresses shows them there.
-
-        A server with a `control` address, which only it listens on, shares its ports with others that have one, and
-        leaves its metrics to whoever adds them up. `own` is the authorization of their questions. `rates` is the file
-        by which all of them share the callers' rates. `lost_lines` says how many lines `log` has lost.
+        enter: whoever holds those addresses shows them there. `among` is there for one of several servers.
+        `lost_lines` says how many lines `log` has lost.
         """
         with ExitStack() as parts:
             engine = parts.enter_context(open_engine(settings))
             log = log or open_log(settings.log_level, LogLines(STANDARD_ERROR))
             metrics = Metrics(lost_lines)
-            gate = open_gate(settings, rates, metrics, parts, own=own or None)
-            server = cls(
-                settings, engine, log, parts, metrics=metrics, gate=gate, shares_port=bool(control), bounds=bounds
-            )
+            gate = open_gate(settings, metrics, parts, among)
+            server = cls(settings, engine, log, parts, metrics=metrics, gate=gate, bounds=bounds, among=among)
             parts.callback(server._health.stop)
             parts.callback(server._unread.stop)
             start(server._unread.thread)
             server._handlers.rehearse()
             # Last of all: from here on the kernel gives us connections, which should not have to wait.
             server.address = server.listen(sockets)
-            server._listen_natively(sockets, shares_port=bool(control))
-            if control:
-                server.bind(control)
+            server._listen_natively(sockets, shares_port=among is not None)
+            if among is not None:
+                server.bind(among.control)
             else:
                 server._serve_metrics()
-            server._keep_gate()
+            server._keep_looking()
             server._health.start()  # which says SERVING: not before calls can be taken
             if server._native is not None:
                 server._native.start()
@@ -318,7 +329,13 @@ class Server:
             ) from None
         return f"{address.rpartition(':')[0]}:{port}"
 
-    def _keep_gate(self) -> None:
+    def _keep_looking(self) -> None:
+        """Look at the files that may change from threads of their own."""
+        if self._certificates is not None:
+            look = partial(self._certificates.look, at_once=False)
+            lookout = Lookout(look, LOOK_S, "certificates", self._log)
+            self._parts.callback(lookout.stop)
+            start(lookout.thread)
         keeper = self._gate.keeper(self._log, self.calls.end_revoked)
         if keeper is not None:
             self._parts.callback(keeper.stop)
@@ -366,22 +383,20 @@ def open_engine(settings: Settings) -> Engine:
 
 
 def open_certificates(
-    settings: Settings, log: structlog.typing.FilteringBoundLogger | None = None
+    settings: Settings, log: structlog.typing.FilteringBoundLogger | None = None, good: LastGood = NOTHING
 ) -> Certificates | None:
     """Read the certificate that the settings name, if they name one. Raises SettingsError."""
     if settings.tls_cert is None or settings.tls_key is None:
         return None
-    return Certificates(settings.tls_cert, settings.tls_key, settings.tls_client_ca, log)
+    return Certificates(settings.tls_cert, settings.tls_key, settings.tls_client_ca, log, good.pair)
 
 
-def open_gate(
-    settings: Settings, rates: Path | None, metrics: Metrics, parts: ExitStack, *, own: str | None = None
-) -> Gate:
+def open_gate(settings: Settings, metrics: Metrics, parts: ExitStack, among: Among | None) -> Gate:
     """Open the door by the settings; a server alone has a table of rates of its own. Raises CallersFileError."""
     if settings.callers is None:
         return Gate()
-    watch = CallersWatch(settings.callers)
-    if rates is None:
+    watch = CallersWatch(settings.callers, None if among is None else among.good.callers)
+    if among is None:
         try:
             folder = parts.enter_context(tempfile.TemporaryDirectory(prefix="iyscheck-", ignore_cleanup_errors=True))
         except OSError as error:
@@ -389,9 +404,9 @@ def open_gate(
                 f"There is no temporary directory for the table of rates: {error.strerror or error}.",
                 fix="Mount a small one for writing, and name it in TMPDIR.",
             ) from None
-        rates = Path(folder) / "rates"
-    quotas = Quotas.open(rates)
+    quotas = Quotas.open(Path(folder) / "rates" if among is None else among.rates)
     parts.callback(quotas.close)
+    own = None if among is None else among.own or None
     if own is None:  # else the supervisor tells it
         metrics.registry.register(CallersState(watch))
     return Gate(watch, quotas, metrics.callers, own=own)

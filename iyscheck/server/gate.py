@@ -39,7 +39,7 @@ MOST_LABELS: Final = 200
 FRAME_WAIT_S: Final = 0.2
 """How long a frame waits for its caller's rate, and before it is refused: smooths bursts, and keeps the order."""
 
-_LOOK_S: Final = 0.2
+LOOK_S: Final = 0.2
 """How often the callers file is looked at; a change is read at the second look that sees it."""
 
 
@@ -254,11 +254,10 @@ def _limited(caller: Caller, wait_s: float) -> RateLimitedError:
 
 
 class CallersState(Collector):
-    """What a scrape shows of the callers file. `looks` where nobody else looks at it in this process."""
+    """What a scrape shows of the callers file, which somebody else looks at."""
 
-    def __init__(self, watch: CallersWatch, *, looks: bool = False) -> None:
+    def __init__(self, watch: CallersWatch) -> None:
         self._watch = watch
-        self._looks = looks
 
     def describe(self) -> Iterable[Metric]:
         """Name nothing before the first scrape."""
@@ -266,8 +265,6 @@ class CallersState(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Tell whether the file can be used as it is, and how many callers are in force."""
-        if self._looks:
-            self._watch.look(at_once=True)
         yield GaugeMetricFamily(
             "consent_callers_file_usable",
             "1 while the callers file can be used as it is; at 0 the callers of before stay in force.",
@@ -303,7 +300,7 @@ class GateKeeper:
 
     def _run(self) -> None:
         told: Exception | None = None
-        while not self._over.wait(_LOOK_S):
+        while not self._over.wait(LOOK_S):
             try:
                 changes = self._watch.look()
             except Exception as error:  # noqa: BLE001 - a thread that died would keep yesterday's callers for good

@@ -18,8 +18,10 @@ from iyscheck.log import STANDARD_ERROR, LogLines
 from iyscheck.server.app import Server, description, keep_for_good, open_certificates, open_engine
 from iyscheck.server.bounds import lift_descriptors
 from iyscheck.server.fronts.native import ensure_installed
-from iyscheck.server.gate import CallersState
+from iyscheck.server.gate import LOOK_S, CallersState
+from iyscheck.server.last_good import LastGood
 from iyscheck.server.log import end_with_any_thread, open_log, take_over_library_logs
+from iyscheck.server.lookout import Lookout
 from iyscheck.server.metrics import StoreState, expose
 from iyscheck.server.processes.child import Child, private_folder
 from iyscheck.server.processes.cores import usable_cores
@@ -29,7 +31,9 @@ from iyscheck.server.processes.supervisor import Supervisor
 from iyscheck.server.processes.tally import Tally
 from iyscheck.server.refusals import our_frames
 from iyscheck.server.settings import Settings
-from iyscheck.server.tls import CertificateState
+from iyscheck.server.threads import start
+from iyscheck.server.tls import LOOK_S as CERTIFICATES_S
+from iyscheck.server.tls import Certificates, CertificateState
 from iyscheck.signals import Bell
 
 _LOOK_S: Final = 1.0
@@ -108,8 +112,11 @@ def run_workers(
         order = settings.model_copy(
             update={"listen": doors[0].addresses, "native_listen": native, "metrics_listen": ""}
         )
+        _keep_looking(callers, certificates, log, parts)
         supervisor = Supervisor(
-            lambda number, serial: Child(number, order, folder, serial, _sockets(doors, serial)),
+            lambda number, serial: Child(
+                number, order, folder, serial, _sockets(doors, serial), _last_good(callers, certificates)
+            ),
             count=count,
             drain_s=settings.drain_seconds,
             log=log,
@@ -118,7 +125,7 @@ def run_workers(
         )
         registry.register(supervisor.metrics)
         if callers is not None:
-            registry.register(CallersState(callers, looks=True))
+            registry.register(CallersState(callers))
         if certificates is not None:
             registry.register(CertificateState(certificates))
         secure = None if certificates is None else certificates.context
@@ -136,6 +143,31 @@ def run_workers(
             log.info("draining", seconds=settings.drain_seconds)
     log.info("stopped")
     return 0
+
+
+def _keep_looking(
+    callers: CallersWatch | None,
+    certificates: Certificates | None,
+    log: structlog.typing.FilteringBoundLogger,
+    parts: ExitStack,
+) -> None:
+    """Look at the files as the workers do, and as often: what they serve by is what their successors are handed."""
+    lookouts = [] if callers is None else [Lookout(callers.look, LOOK_S, "gate", log)]
+    lookouts += (
+        []
+        if certificates is None
+        else [Lookout(partial(certificates.look, at_once=False), CERTIFICATES_S, "certificates", log)]
+    )
+    for each in lookouts:
+        parts.callback(each.stop)
+        start(each.thread)
+
+
+def _last_good(callers: CallersWatch | None, certificates: Certificates | None) -> LastGood:
+    return LastGood(
+        callers=None if callers is None else callers.content,
+        pair=None if certificates is None else certificates.pair.content,
+    )
 
 
 def _doors(settings: Settings, log: structlog.typing.FilteringBoundLogger) -> Iterator[Doors]:

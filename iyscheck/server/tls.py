@@ -7,7 +7,7 @@ they were opened with.
 import ssl
 import threading
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -21,8 +21,14 @@ from prometheus_client.registry import Collector
 from iyscheck.certificates import certificates_in, chain_in, ensure_pair, is_ca, key_in
 from iyscheck.errors import SettingsError
 from iyscheck.keys import is_private, read_small, why_not
+from iyscheck.server.last_good import PairBytes
+from iyscheck.server.nameless import nameless, path_of
 
 _MOST_BYTES: Final = 1024 * 1024
+LOOK_S: Final = 1.0
+"""How often the files are looked at where no connection comes; a change counts at the second look that sees it."""
+_AGAIN: Final = timedelta(minutes=1)
+"""After how long files that were refused are read again though nobody touched them: they may have been too early."""
 _State = tuple[tuple[int, ...] | None, ...]
 
 
@@ -34,6 +40,16 @@ class Pair:
         self.key = key
         self.client_ca = client_ca
         self.ends = ends
+
+    @classmethod
+    def kept(cls, pair: PairBytes) -> "Pair":
+        """Take a pair that was good once, whether it has ended or not."""
+        return cls(pair.cert, pair.key, pair.client_ca, x509.load_pem_x509_certificate(pair.cert).not_valid_after_utc)
+
+    @property
+    def content(self) -> PairBytes:
+        """What another process needs to make it again."""
+        return PairBytes(cert=self.cert, key=self.key, client_ca=self.client_ca)
 
     @property
     def configuration(self) -> grpc.ServerCertificateConfiguration:
@@ -50,16 +66,24 @@ class Certificates:
         key: Path,
         client_ca: Path | None,
         log: structlog.typing.FilteringBoundLogger | None = None,
+        good: PairBytes | None = None,
     ) -> None:
-        """Read them. Raises SettingsError."""
+        """Read them; where they cannot be used now, `good` is the pair that was last good. Raises SettingsError."""
         self._files = (cert, key, client_ca)
         self._log = log
         self._lock = threading.Lock()
-        self._known = self._state()
-        self.pair = read(cert, key, client_ca)
-        self._context = _context(cert, key, client_ca)
         self.error: SettingsError | None = None
         """Why the files cannot be used as they are now; None if they can."""
+        self._known = self._seen = self._state()
+        self._again: datetime
+        """When to read them though they have not changed: where they end, or may have begun."""
+        try:
+            self._take(read(cert, key, client_ca))
+        except SettingsError as error:
+            if good is None:
+                raise
+            self._take(Pair.kept(good))
+            self._refuse(error, is_new=True)
 
     @property
     def demands_certificates(self) -> bool:
@@ -89,39 +113,55 @@ class Certificates:
         self.look()
         return self._context
 
-    def look(self) -> None:
-        """Read the files if they have changed; what cannot be used is told once and changes nothing."""
+    def look(self, *, at_once: bool = True) -> None:
+        """Read the files if they have changed; what cannot be used is told once and changes nothing.
+
+        `at_once` False waits until two looks in turn have seen the same: files are replaced one after the other.
+        """
         with self._lock:
             state = self._state()
-            if state == self._known:
+            settled, self._seen = at_once or state == self._seen, state
+            is_new = state != self._known
+            if not settled or not (is_new or datetime.now(UTC) >= self._again):
                 return
+            self._known = state
             try:
-                pair = read(*self._files)
-                self._context = _context(*self._files)
-                self.pair = pair
+                self._take(read(*self._files))
             except SettingsError as error:
-                self.error = error
-                if self._log is not None:
-                    self._log.error("certificate_refused", field=error.field, message=str(error))
+                self._refuse(error, is_new=is_new)
             else:
                 self.error = None
                 if self._log is not None:
                     self._log.info("certificate_changed", ends=self.pair.ends.isoformat())
-            self._known = state
+
+    def _take(self, pair: Pair) -> None:
+        """Make a pair that of the moment. Raises SettingsError."""
+        self._context = _context(pair, *self._files[:2])
+        self.pair, self._again = pair, pair.ends
+
+    def _refuse(self, error: SettingsError, *, is_new: bool) -> None:
+        """Note why the files were refused, and tell it unless it has been told of them as they are."""
+        told, self.error = self.error, error
+        self._again = datetime.now(UTC) + _AGAIN
+        if self._log is not None and (is_new or str(told) != str(error)):
+            self._log.error("certificate_refused", field=error.field, message=str(error))
 
     def _state(self) -> _State:
         return tuple(None if file is None else _state_of(file) for file in self._files)
 
 
-def _context(cert: Path, key: Path, client_ca: Path | None) -> ssl.SSLContext:
+def _context(pair: Pair, cert: Path, key: Path) -> ssl.SSLContext:
+    """Make the context of a pair; the paths are what errors call it. It takes files, which may be others by now."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     try:
-        context.load_cert_chain(cert, key)
-        if client_ca is not None:
+        with nameless(pair.cert + b"\n" + pair.key) as descriptor:
+            context.load_cert_chain(path_of(descriptor))
+        if pair.client_ca is not None:
             context.verify_mode = ssl.CERT_REQUIRED
-            context.load_verify_locations(client_ca)
-    except (OSError, ssl.SSLError) as error:  # they changed since they were read
+            with nameless(pair.client_ca) as descriptor:
+                context.load_verify_locations(path_of(descriptor))
+    except (OSError, ssl.SSLError) as error:  # OpenSSL is stricter than who has read them
         raise SettingsError("tls_cert", f"{cert} and {key} cannot be used: {error.strerror or error}.") from None
     return context
 

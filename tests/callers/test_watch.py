@@ -139,6 +139,33 @@ class TestChanges:
         assert looked(watch) == Changes(added=names("b"), changed=names(), gone=names())
 
 
+class TestLastGood:
+    """Who takes the place of another process has what the file last held."""
+
+    @pytest.mark.parametrize("bad", [None, "[caller.acme]\nbrnds = 1\n"])
+    def test_kept(self, write: Callable[[str], Path], tmp_path: Path, bad: str | None) -> None:
+        """It is taken where the file cannot be read, until the file is mended."""
+        good = text("acme", "b").encode()
+        path = tmp_path / "no.toml" if bad is None else write(bad)
+        watch = CallersWatch(path, good)
+        kept, error = set(watch.callers.entries), watch.error
+        nothing = looked(watch)
+        path.write_text(text("acme", "c"))
+        told = looked(watch)
+
+        assert kept == {"acme", "b"}
+        assert nothing is None
+        assert error is not None
+        assert (told, watch.error) == (Changes(added=names("c"), changed=names(), gone=names("b")), None)
+        assert watch.content == path.read_bytes()
+
+    def test_not_needed(self, write: Callable[[str], Path]) -> None:
+        """A file that can be read counts."""
+        watch = CallersWatch(write(text("acme")), text("acme", "b").encode())
+        assert set(watch.callers.entries) == {"acme"}
+        assert watch.error is None
+
+
 class TestInvalid:
     """An edit that cannot be taken changes nothing."""
 
@@ -215,7 +242,7 @@ def test_threads(write: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) 
     reading, start = threading.Semaphore(1), threading.Barrier(4)
     overlapped: list[bool] = []
 
-    def slowly(path: Path) -> tuple[Callers, os.stat_result]:
+    def slowly(path: Path) -> tuple[Callers, os.stat_result, bytes]:
         overlapped.append(not reading.acquire(blocking=False))
         time.sleep(0.05)  # long enough for the others to come in, were they let
         reading.release()

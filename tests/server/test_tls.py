@@ -8,6 +8,7 @@ import json
 import ssl
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -396,6 +397,18 @@ def test_broken_rotation(setup: Setup, site: Site, tmp_path: Path) -> None:
         assert usable().endswith(" 1.0")
 
     assert [event["field"] for event in refused] == ["tls_cert", "tls_cert", "tls_key"]
+
+
+def test_refused_unasked(site: Site, tmp_path: Path) -> None:
+    """A pair that cannot be used is told without a connection, and once."""
+    own = Setup(site, made(tmp_path / "certs"))
+    with serve(site, **own.flags()) as served:
+        (own.certs / "server.pem").write_bytes(b"")
+        eventually(lambda: served.events("certificate_refused"), "it is told")
+        time.sleep(2.5)
+        told = served.events("certificate_refused")
+
+    assert [event["field"] for event in told] == ["tls_cert"]
 
 
 # --- Processes -----------------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from iyscheck.errors import WorkersError
+from iyscheck.server.last_good import NOTHING, LastGood
 from iyscheck.server.processes.counters import VARIABLE
 from iyscheck.server.processes.worker import Order
 from iyscheck.server.settings import Settings
@@ -84,11 +85,18 @@ class Child:
     """A worker as its supervisor sees it: a process, and questions on their way to it."""
 
     def __init__(
-        self, number: int, settings: Settings, folder: Folder, serial: int, sockets: Sequence[Path] = ()
+        self,
+        number: int,
+        settings: Settings,
+        folder: Folder,
+        serial: int,
+        sockets: Sequence[Path] = (),
+        good: LastGood = NOTHING,
     ) -> None:
         """Start it; `serial` tells it from others with its number. Raises OSError, WorkersError.
 
-        `sockets` are where it binds in place of the unix addresses of the settings.
+        `sockets` are where it binds in place of the unix addresses of the settings. `good` is what it serves by where
+        callers file and certificate cannot be used as they are.
         """
         self.number = number
         self.serial = serial
@@ -106,25 +114,28 @@ class Child:
         """How it is asked, once its socket is there."""
         self._asked: Future[object] | None = None
         self._own = f"Bearer {secrets.token_hex(32)}"
-        order = Order(
-            worker=number,
-            settings=settings.plain(),
-            drain_s=settings.drain_seconds,
-            folder=str(folder.path),
-            control=_as_uri(self._control),
-            sockets=[str(path) for path in sockets],
-            own=self._own,
-        )
         # As this process finds its modules, whatever the working directory holds (-P) and however we were started.
         program = PROGRAM.format(path=[path or str(Path.cwd()) for path in sys.path])
         name = f"iyscheck-worker-{number}"  # for people who look at processes
         try:
-            self.process = subprocess.Popen(  # noqa: S603 - our own program
-                [sys.executable, "-P", "-c", program, name],
-                stdin=subprocess.PIPE,
-                bufsize=0,
-                env=os.environ | {VARIABLE: str(folder.counters)},
-            )
+            with good.handed() as handed:
+                order = Order(
+                    worker=number,
+                    settings=settings.plain(),
+                    drain_s=settings.drain_seconds,
+                    folder=str(folder.path),
+                    control=_as_uri(self._control),
+                    sockets=[str(path) for path in sockets],
+                    own=self._own,
+                    good=handed,
+                )
+                self.process = subprocess.Popen(  # noqa: S603 - our own program
+                    [sys.executable, "-P", "-c", program, name],
+                    stdin=subprocess.PIPE,
+                    bufsize=0,
+                    env=os.environ | {VARIABLE: str(folder.counters)},
+                    pass_fds=(handed,),
+                )
         except BaseException:
             self._asker.shutdown()
             raise

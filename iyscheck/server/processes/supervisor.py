@@ -23,9 +23,9 @@ from iyscheck.server.refusals import our_frames
 from iyscheck.signals import Bell
 
 MOST_DEATHS: Final = 5
-"""Quick deaths of one worker in a row after which it is not started again."""
+"""Quick deaths of one worker in a row after which it is tried now and then only, while another one serves."""
 _QUICK_S: Final = 10.0
-_BACK_OFF_S: Final = (0.0, 0.1, 0.3, 1.0)
+_BACK_OFF_S: Final = (0.0, 0.1, 0.3, 1.0, 10.0)
 _BUSY_ROUND_S: Final = 0.05
 IDLE_ROUND_S: Final = 1.0
 _TURN_S: Final = 0.1
@@ -97,6 +97,12 @@ class Place:
     due_s: float = 0.0
     """When it may be filled again."""
     silent_since_s: float | None = None
+
+
+def _may_serve(place: Place) -> bool:
+    """Whether its worker serves, or is on its way and has not failed often."""
+    child = place.child
+    return place.deaths < MOST_DEATHS if child is None or child.answered_s is None else not child.is_silent
 
 
 class WorkersMetrics(Collector):
@@ -203,7 +209,7 @@ class Supervisor:
         return False
 
     def run(self) -> None:
-        """Keep the workers alive until `end` is called. Raises WorkersError if one dies again and again."""
+        """Keep the workers alive until `end` is called. Raises WorkersError if they die again and again."""
         while not self._over:
             self.step()
             self.wait()
@@ -300,22 +306,24 @@ class Supervisor:
             self._kill(child, "worker_hangs")
 
     def _lost(self, place: Place, *, quick: bool) -> None:
-        """Say when a place may be filled again, or that it was tried often enough."""
+        """Say when a place may be filled again, or that it was tried often enough and nobody serves."""
         place.silent_since_s = None
         place.deaths = place.deaths + 1 if quick else 1
         place.due_s = self._clock() + _BACK_OFF_S[min(place.deaths, len(_BACK_OFF_S)) - 1]
-        if place.deaths >= MOST_DEATHS:
+        ends = place.deaths >= MOST_DEATHS and not any(map(_may_serve, self._places))
+        if ends:
             self._failure = WorkersError(
                 f"Worker {place.number} died {place.deaths} times in a row.", fix="The log tells why."
             )
-            self._say(logging.ERROR, "crash_loop", worker=place.number, deaths=place.deaths)
+        if ends or place.deaths == MOST_DEATHS:
+            self._say(logging.ERROR, "crash_loop", worker=place.number, deaths=place.deaths, ends=ends)
 
     def _refused(self, place: Place) -> None:
         """Say when to try again to start a worker, or that this went on for too long with nobody serving.
 
         What the system refuses now it may give in a moment, and those that serve go on meanwhile.
         """
-        place.due_s = self._clock() + _BACK_OFF_S[-1]
+        place.due_s = self._clock() + _AGAIN_S
         if self._clock() - self._served_s > _UNSERVED_S:
             self._failure = WorkersError(
                 f"No worker serves, and for {_UNSERVED_S:.0f} s none could be started.", fix="The log tells why."
@@ -357,13 +365,7 @@ class Supervisor:
         try:
             child = self._start(place.number, self._serial)
         except Exception as error:  # noqa: BLE001 - no memory, processes, threads, or Python itself is being replaced
-            why = (
-                error.strerror
-                if isinstance(error, OSError)
-                else str(error)
-                if isinstance(error, IyscheckError)
-                else None
-            )
+            why = str(error) if isinstance(error, IyscheckError) else getattr(error, "strerror", None)
             name = type(error).__name__
             self._say(logging.WARNING, "worker_not_started", worker=place.number, error=name, why=why)
             return None

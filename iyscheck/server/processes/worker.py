@@ -31,7 +31,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
     Its number, the settings to serve by and of them the seconds for draining, a folder that is private to the
     supervisor, in it a socket for the supervisor's questions, and the authorization that those bring. `sockets` are
-    bound in place of the unix addresses of the settings.
+    bound in place of the unix addresses of the settings. `good` is the descriptor of what was last good of the files
+    that may change.
     """
 
     worker: int
@@ -40,6 +41,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     folder: str
     control: str
     own: str = msgspec.field(default="")
+    good: int | None = None
     sockets: list[str] = msgspec.field(default_factory=list)
 
     def line(self) -> bytes:
@@ -80,7 +82,8 @@ def _serve(order: Order, over: Bell, orphaned: threading.Event, serving: threadi
     # Not at the top: they take most of a second, in which signals and the lifeline already have to be heard.
     from iyscheck.errors import IyscheckError
     from iyscheck.log import STANDARD_ERROR, LogLines
-    from iyscheck.server.app import Server, keep_for_good
+    from iyscheck.server.app import Among, Server, keep_for_good
+    from iyscheck.server.last_good import NOTHING, LastGood
     from iyscheck.server.log import end_with_any_thread, open_log, take_over_library_logs
     from iyscheck.server.processes.deadline import LATE_S, end_within
     from iyscheck.server.refusals import our_frames
@@ -95,13 +98,12 @@ def _serve(order: Order, over: Bell, orphaned: threading.Event, serving: threadi
         log.error("counters_not_kept", why=unkept)
     try:
         settings = Settings.read(**order.settings)
+        good = NOTHING if order.good is None else LastGood.taken(order.good)
         server = Server.start(
             settings,
             log,
             sockets=[Path(each) for each in order.sockets],
-            control=order.control,
-            own=order.own,
-            rates=Path(order.folder) / "rates",
+            among=Among(control=order.control, own=order.own, rates=Path(order.folder) / "rates", good=good),
             lost_lines=lambda: lines.lost,
         )
         serving.set()

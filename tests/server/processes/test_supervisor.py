@@ -249,7 +249,7 @@ class TestDeaths:
         assert served.supervisor.metrics.restarts == 1
 
     def test_backs_off(self, served: Scene) -> None:
-        """After each further quick death a place is filled later, and after the fifth in a row the server ends."""
+        """After each further quick death a place is filled later, after the fifth in a row now and then only."""
         started = []
         while served.supervisor.metrics.restarts < MOST_DEATHS - 1:
             fake = [fake for fake in served.world.alive() if fake.number == 0][-1]
@@ -263,10 +263,52 @@ class TestDeaths:
             served.world.now += 9.9
         assert started == [0.05, 0.1, 0.3, 1.0]
 
-        served.world.alive()[-1].code = 2
-        with pytest.raises(WorkersError, match="Worker 0 died 5 times"):
-            served.supervisor.step()
+        self.fail(served, 0)
         assert served.events()[-3:] == ["worker_answers", "crash_loop", "worker_died"]
+
+    def fail(self, scene: Scene, number: int) -> None:
+        """Let the newest worker of a number end."""
+        [fake for fake in scene.world.alive() if fake.number == number][-1].code = 2
+        scene.supervisor.step()
+
+    def test_harms_nobody(self, served: Scene) -> None:
+        """While another one serves, a worker that cannot start is tried every ten seconds, and ends nothing."""
+        deaths = 0
+        while deaths < 4 * MOST_DEATHS:
+            if [fake for fake in served.world.alive() if fake.number == 0]:
+                self.fail(served, 0)
+                deaths, died = deaths + 1, served.world.now
+            served.world.now += 0.5
+            served.supervisor.step()
+        while not [fake for fake in served.world.alive() if fake.number == 0]:
+            served.world.now += 0.5
+            served.supervisor.step()
+
+        assert served.events().count("crash_loop") == 1
+        assert 10 <= served.world.now - died <= 11
+        assert served.world.spawned[1].done.count("drain") == 0
+
+    @pytest.mark.parametrize("other", ["dead", "silent"])
+    def test_nobody_serves(self, served: Scene, other: str) -> None:
+        """Where no worker serves, and none that has not failed often is on its way, the server ends."""
+        for _ in range(2 * MOST_DEATHS):
+            if [fake for fake in served.world.alive() if fake.number == 0]:
+                self.fail(served, 0)
+            served.world.now += 1.5
+            served.supervisor.step()
+        if other == "silent":
+            served.world.spawned[1].is_silent = True
+        served.world.answering = False
+
+        with pytest.raises(WorkersError, match=r"died \d+ times in a row"):  # noqa: PT012 - rounds until it ends
+            for _ in range(40):
+                for number in (0, 1) if other == "dead" else (0,):
+                    if [fake for fake in served.world.alive() if fake.number == number]:
+                        self.fail(served, number)
+                served.world.now += 0.5
+                served.supervisor.step()
+        dead = [fake for fake in served.world.spawned if fake.number == 1]
+        assert len(dead) == (MOST_DEATHS if other == "dead" else 1)
 
     def test_not_in_a_row(self, served: Scene) -> None:
         """Deaths of who has answered for ten seconds are never too many."""
@@ -560,7 +602,7 @@ class Law(RuleBasedStateMachine):
             fake.answers, fake.is_silent, fake.leaves = True, False, True
             if "drain" in fake.done:
                 fake.code = 0
-        for _ in range(120):
+        for _ in range(400):  # a worker that failed often waits ten seconds
             self.round()
         if self.ended is None:
             assert self.scene.supervisor.metrics.states == {"serving": WORKERS, "draining": 0}
