@@ -1,9 +1,10 @@
 """Serves a registry of metrics over HTTP, as server and loader do."""
 
+import io
 import socket
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from socketserver import TCPServer, ThreadingMixIn
 from typing import Any, Final
@@ -78,9 +79,13 @@ class _Silent(WSGIRequestHandler):
         self.connection.settimeout(SILENT_S)
 
     def handle(self) -> None:
-        """Answer one request; who says none in time is nobody's error."""
-        with suppress(TimeoutError):
+        """Answer one request; who says none in time, speaks no TLS or does not take the answer is nobody's error."""
+        with suppress(OSError):
             super().handle()
+
+    def get_stderr(self) -> io.StringIO:
+        """Keep the traces of connections that broke, which strangers could have as many of as they like, to nobody."""
+        return io.StringIO()
 
     def log_message(self, *_: object) -> None:
         """Do nothing."""
@@ -99,7 +104,21 @@ def serve_metrics(
     kind = _ServerOf6 if family == socket.AF_INET6 else _Server
     server = kind(address[:2], _Silent)  # type: ignore[arg-type] # addresses of the internet
     server.secure = secure
-    server.set_app(make_wsgi_app(registry))
+    server.set_app(_told(make_wsgi_app(registry), server))
     thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
     thread.start()
     return server, thread
+
+
+def _told(app: Callable[..., Iterable[bytes]], server: WSGIServer) -> Callable[..., Iterable[bytes]]:
+    """Have the server's owner told of a page that cannot be made, by `handle_error`, and not by a trace."""
+
+    def answer(environ: dict[str, Any], start_response: Callable[..., object]) -> Iterable[bytes]:
+        try:
+            return app(environ, start_response)
+        except Exception:
+            connection: Any = environ["wsgi.input"]
+            server.handle_error(connection, environ["REMOTE_ADDR"])
+            raise  # the answer is 500
+
+    return answer

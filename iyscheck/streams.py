@@ -1,7 +1,23 @@
-"""The three standard streams, which a process may be started without."""
+"""The three standard streams: which a process may be started without, and which others write to."""
 
 import os
 import sys
+from typing import Final
+
+VERBOSITY: Final = "GRPC_VERBOSITY"
+SILENT: Final = "NONE"
+_TRACE: Final = "GRPC_TRACE"
+
+
+def keep_grpc_silent() -> None:
+    """Have gRPC's core write nothing to standard error, here and in processes that this one starts.
+
+    It writes a line for each handshake that fails, so that strangers decide how much. It writes from the threads that
+    read the sockets, and where nobody reads the log, all of them wait for ever. To be called before gRPC is imported,
+    by programs of ours only. Who has set a variable of gRPC's log wants the lines, and gets them.
+    """
+    if not os.environ.get(VERBOSITY) and not os.environ.get(_TRACE):
+        os.environ[VERBOSITY] = SILENT
 
 
 def open_closed_streams() -> None:

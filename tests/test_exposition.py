@@ -1,12 +1,20 @@
 import socket
+import ssl
+import sys
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
+from socketserver import ThreadingMixIn
 
 import pytest
 from prometheus_client import CollectorRegistry, Gauge
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
 
 from iyscheck import exposition
 from iyscheck.exposition import MOST_SCRAPES, serve_metrics
+from tests.server.test_tls import made
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::1", "localhost"])  # noqa: S104 - for a moment
@@ -71,3 +79,52 @@ def test_many_silent(port: int) -> None:
             scrape.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
             if scrape.recv(100).startswith(b"HTTP/1.0 200 OK"):
                 break
+
+
+def test_broken_off(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """Who speaks no TLS, or goes away before the answer, is not told of: strangers must not fill the error output."""
+    made(tmp_path / "certs")
+    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    context.load_cert_chain(tmp_path / "certs/server.pem", tmp_path / "certs/server.key")
+    trusting = ssl.create_default_context(cafile=str(tmp_path / "certs/ca.pem"))
+    server, thread = serve_metrics(CollectorRegistry(), "127.0.0.1", 0, lambda: context)
+    assert isinstance(server, ThreadingMixIn)
+    server.daemon_threads = False  # so that its end waits for them
+    for _ in range(10):
+        with connected(server.server_port) as plain:
+            plain.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        with trusting.wrap_socket(connected(server.server_port), server_hostname="127.0.0.1") as gone:
+            gone.sendall(b"GET /metrics HTTP/1.0\r\n")
+    url = f"https://127.0.0.1:{server.server_port}/metrics"
+    with urllib.request.urlopen(url, context=trusting) as page:
+        assert page.status == 200
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+    assert capfd.readouterr().err == ""
+
+
+class Failing(Collector):
+    """What is measured cannot be."""
+
+    def collect(self) -> Iterator[Metric]:
+        """Fail."""
+        raise ZeroDivisionError
+
+
+def test_fails(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """A page that cannot be made is told to the server's owner once, and nobody prints a trace."""
+    failures: list[type[BaseException] | None] = []
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(Failing())
+    server, thread = serve_metrics(registry, "127.0.0.1", 0)
+    monkeypatch.setattr(server, "handle_error", lambda *_: failures.append(sys.exc_info()[0]))
+    with pytest.raises(urllib.error.HTTPError, match="500"):
+        urllib.request.urlopen(f"http://127.0.0.1:{server.server_port}/metrics")
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+    assert failures == [ZeroDivisionError]
+    assert capfd.readouterr().err == ""

@@ -12,6 +12,7 @@ import typer
 from iyscheck import output
 from iyscheck.cli import callers, certs, check, info, keys, scrub
 from iyscheck.errors import IyscheckError, SystemRefusedError
+from iyscheck.streams import keep_grpc_silent
 
 FAILED: Final = 2
 INTERRUPTED: Final = 130
@@ -62,6 +63,7 @@ def doctor(context: typer.Context) -> None:
 
 def main() -> None:
     """Run the command line."""
+    keep_grpc_silent()
     output.take_any_letter()
     with_json = "--json" in sys.argv[1:]
     try:

@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import sys
 import threading
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -71,7 +72,7 @@ class _JsonLines(logging.Formatter):
 
 
 def take_over_library_logs(lines: LogLines, **who: object) -> None:
-    """Send what libraries such as gRPC warn of through our form; without this they print stack traces.
+    """Send what libraries such as gRPC warn of, and Python itself, through our form; else they print stack traces.
 
     `who` is written with each line, as a logger's bound values are.
     """
@@ -79,6 +80,15 @@ def take_over_library_logs(lines: LogLines, **who: object) -> None:
     handler.setFormatter(_JsonLines(who))
     logging.basicConfig(handlers=[handler], level=logging.WARNING, force=True)
     logging.raiseExceptions = False  # they would be printed to a standard error that may be gone, stack and all
+    logging.captureWarnings(True)
+    sys.unraisablehook = _log_ignored
+
+
+def _log_ignored(ignored: "sys.UnraisableHookArgs") -> None:
+    """Log an exception that nobody can be given, such as that of a destructor."""
+    error = ignored.exc_value
+    told = None if error is None else (type(error), error, error.__traceback__)
+    logging.getLogger("python").error("An exception was ignored.", exc_info=told)
 
 
 def end_with_any_thread(log: structlog.typing.FilteringBoundLogger) -> None:

@@ -128,11 +128,16 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _plain_text_stays_at_home(self) -> Self:
-        open_to_all = [address for address in self.listen if not is_near(address)]
-        if open_to_all and not self.insecure and self.tls_cert is None:
+        if self.insecure or self.tls_cert is not None:
+            return self
+        metrics = (self.metrics_listen,) if self.metrics_listen else ()
+        for field, given in (("listen", self.listen), ("metrics_listen", metrics)):
+            open_to_all = [address for address in given if not is_near(address)]
+            if not open_to_all:
+                continue
             are = "are not loopback addresses" if len(open_to_all) > 1 else "is not a loopback address"
             raise SettingsError(
-                "listen",
+                field,
                 f"{' and '.join(open_to_all)} {are}, and this server speaks plain text.",
                 fix="Add --tls-cert and --tls-key, listen on 127.0.0.1, or add --insecure in a network that you trust.",
             )

@@ -3,6 +3,7 @@
 import io
 import json
 import logging
+import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
@@ -17,10 +18,12 @@ from tests.server.conftest import Site
 
 @pytest.fixture
 def root() -> Iterator[logging.Logger]:
-    """The root logger, which is left as it was."""
+    """The root logger, which is left as it was, and with it what Python prints by itself."""
     logger = logging.getLogger()
-    handlers, level = logger.handlers[:], logger.level
+    handlers, level, ignored = logger.handlers[:], logger.level, sys.unraisablehook
     yield logger
+    sys.unraisablehook = ignored
+    logging.captureWarnings(False)
     logger.handlers[:] = handlers
     logger.setLevel(level)
 

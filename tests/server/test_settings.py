@@ -121,6 +121,23 @@ def test_plain_text_stays_at_home(listen: str) -> None:
     assert Settings.read(listen=listen, insecure=True).listen == (listen,)
 
 
+@pytest.mark.parametrize("address", ["0.0.0.0:9464", "[::]:9464", "192.0.2.1:1", "example.org:1"])
+def test_metrics_stay_at_home(address: str) -> None:
+    """Metrics in plain text are for this machine, as calls are, unless --insecure is given or a certificate."""
+    with pytest.raises(SettingsError, match="is not a loopback address, and this server speaks plain text") as caught:
+        Settings.read(metrics_listen=address)
+
+    assert caught.value.field == "metrics_listen"
+    assert Settings.read(metrics_listen=address, insecure=True).metrics_listen == address
+    assert Settings.read(metrics_listen=address, tls_cert="c", tls_key="k").metrics_listen == address
+
+
+@pytest.mark.parametrize("address", ["", "127.0.0.1:0", "[::1]:1", "localhost:1"])
+def test_metrics_at_home(address: str) -> None:
+    """Where only this machine reaches them, nothing is asked."""
+    assert Settings.read(metrics_listen=address).metrics_listen == address
+
+
 @pytest.mark.parametrize(
     ("given", "addresses"),
     [

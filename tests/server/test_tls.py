@@ -5,6 +5,7 @@ import contextlib
 import io
 import ipaddress
 import json
+import os
 import ssl
 import sys
 import threading
@@ -39,6 +40,7 @@ def command(*arguments: str) -> tuple[int, str, str]:
     out, err = io.StringIO(), io.StringIO()
     with (
         mock.patch.object(sys, "argv", ["iyscheck", *arguments]),
+        mock.patch.dict(os.environ),
         contextlib.redirect_stdout(out),
         contextlib.redirect_stderr(err),
         pytest.raises(SystemExit) as ended,

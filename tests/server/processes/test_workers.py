@@ -415,6 +415,26 @@ except ValueError:
         assert (line["worker"], line["pid"], line["event"], line["error"]) == (3, 7, "library", "ValueError")
         assert "secret" not in done.stderr
 
+    def test_python(self) -> None:
+        """What Python itself would print, warnings and exceptions that nobody can be given, is in our form too."""
+        code = """
+import warnings
+from iyscheck.log import STANDARD_ERROR, LogLines
+from iyscheck.server.log import take_over_library_logs
+take_over_library_logs(LogLines(STANDARD_ERROR), worker=3, pid=7)
+class Broken:
+    def __del__(self):
+        raise ValueError("secret")
+Broken()
+warnings.warn("secret too")
+"""
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+        lines = [json.loads(line) for line in done.stderr.splitlines()]
+        assert [(line["logger"], line["error"]) for line in lines] == [("python", "ValueError"), ("py.warnings", None)]
+        assert all((line["worker"], line["pid"], line["event"]) == (3, 7, "library") for line in lines)
+        assert "secret" not in done.stderr
+
 
 class TestUnstartable:
     """What cannot be started at all is an error, or a death among others."""
