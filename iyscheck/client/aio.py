@@ -28,8 +28,8 @@ ResponseT = TypeVar("ResponseT")
 class AsyncClient:
     """Asks an iyscheck server whether messages may be sent. Belongs to one event loop; close it when done.
 
-    `tls` encrypts, and `api_key` says who asks, to servers that want to know. A key goes to the named server only: have
-    it over TLS, on the loopback, or by a unix socket.
+    `tls` encrypts, and `api_key` says who asks, to servers that want to know. A key goes to the named server only: over
+    TLS, on the loopback, by a unix socket, or with `insecure` in plain text over a network that you trust.
     With an address key it sends tokens only: plaintext never leaves the process. With `monotonic` no answer is
     older than one this client got before. Every call has a deadline: `timeout_s` for single questions,
     `batch_timeout_s` for each batch and for each frame of a column. Unary calls are tried up to four times where
@@ -43,6 +43,7 @@ class AsyncClient:
         *,
         tls: Tls | None = None,
         api_key: str | None = None,
+        insecure: bool = False,
         address_key: AddressKey | None = None,
         timeout_s: float = calls.UNARY_TIMEOUT_S,
         batch_timeout_s: float = calls.BATCH_TIMEOUT_S,
@@ -52,7 +53,7 @@ class AsyncClient:
         self._timeout_s = timeout_s
         self._batch_timeout_s = batch_timeout_s
         self._conversation = calls.Conversation(address_key=address_key, monotonic=monotonic)
-        self._route = Route(target, tls, api_key)
+        self._route = Route(target, tls, api_key, insecure=insecure)
         self._channel = self._route.tasks_channel(calls.CHANNEL_OPTIONS)
         self._stub = ConsentCheckServiceStub(self._channel)
 

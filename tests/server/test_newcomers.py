@@ -184,7 +184,10 @@ def wrong_files(reason: str, says: tuple[str, str], **files: str) -> Wrongly:
     @contextmanager
     def wrong(setup: Setup, folder: Path) -> Iterator[Wrong]:
         other = issued(folder / "other", "client", x509.DNSName("client.example"))
+        (setup.certs / "other.key").touch(0o600)
         (setup.certs / "other.key").write_bytes((other / "server.key").read_bytes())
+        (setup.certs / "open.key").write_bytes((setup.certs / "client.key").read_bytes())
+        (setup.certs / "open.key").chmod(0o644)
         given = {name: setup.certs / file for name, file in files.items()}
         with serve(setup.site, **setup.flags(mutual=True)) as served:
             yield Wrong(target_of(served), Tls(**given), reason, says)
@@ -215,6 +218,13 @@ WRONGLY: dict[str, Wrongly] = {
         ca="ca.pem",
         cert="client.pem",
         key="client.pem",
+    ),
+    "key that is open": wrong_files(
+        INVALID,
+        ("others can read or write", "Run: chmod 600"),
+        ca="ca.pem",
+        cert="client.pem",
+        key="open.key",
     ),
     "key of another": wrong_files(
         INVALID,
