@@ -112,20 +112,32 @@ def is_near(target: str) -> bool:
     return all(_is_near_host(each.strip()) for each in _SCHEME.sub("", target.strip(), count=1).split(","))
 
 
+def is_one_address(target: str) -> bool:
+    """Whether a target is surely one address, and no name that may have several."""
+    if target.lower().startswith(("unix:", "unix-abstract:")):
+        return True
+    return _ip_of(_host_of(_SCHEME.sub("", target.strip(), count=1))) is not None
+
+
 def _is_near_host(text: str) -> bool:
-    host = text
+    host = _host_of(text)
+    ip = _ip_of(host)
+    return host.lower() == "localhost" or (ip is not None and ip.is_loopback)
+
+
+def _host_of(text: str) -> str:
+    """Cut the port off."""
     if text.startswith("["):
         host, _, port = text[1:].partition("]")
-        if port and not _PORT.fullmatch(port):
-            return False
-    elif text.count(":") == 1:
-        host = text.partition(":")[0]
-    if host.lower() == "localhost":
-        return True
+        return text if port and not _PORT.fullmatch(port) else host
+    return text.partition(":")[0] if text.count(":") == 1 else text
+
+
+def _ip_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address(host)
     except ValueError:
-        return False
+        return None
 
 
 def _read(name: str, path: str | os.PathLike[str] | None) -> bytes | None:

@@ -52,7 +52,7 @@ def test_near(target: str) -> None:
 @pytest.mark.parametrize("target", FAR)
 def test_far(target: str) -> None:
     """To every other it goes only over TLS, or where the caller says that the network is trusted."""
-    with pytest.raises(SettingsError, match="in plain text, and the network could read it. Encrypt") as refused:
+    with pytest.raises(SettingsError, match=r"in plain text, and the network could read it\. Encrypt") as refused:
         Client(target, api_key=KEY)
     assert KEY not in str(refused.value)
     Client(target, api_key=KEY, tls=Tls()).close()
@@ -71,10 +71,14 @@ def test_far_by_tasks() -> None:
     asyncio.run(made(insecure=True))
 
 
-@pytest.mark.parametrize("wrong", ["beta.key", f"Bearer {KEY}", f"{KEY}\n", KEY[:-1], KEY.upper(), "", "iys1_ğ"])
+@pytest.mark.parametrize(
+    "wrong",
+    ["beta.key", f"Bearer {KEY}", f"{KEY}\n", KEY[:-1], KEY.upper(), "", "iys1_ğ"],
+    ids=["path", "Bearer", "line end", "too short", "capitals", "nothing", "not ASCII"],
+)
 def test_form(wrong: str) -> None:
     """What is no key is refused before it goes anywhere, and not shown."""
-    with pytest.raises(SettingsError, match="is not of the form iys1_<id>_<key>. Give the key itself") as refused:
+    with pytest.raises(SettingsError, match=r"is not of the form iys1_<id>_<key>\. Give the key itself") as refused:
         Client("127.0.0.1:1", api_key=wrong)
     assert not wrong or wrong.strip() not in str(refused.value)
     assert KEY.rpartition("_")[2] not in str(refused.value)
