@@ -94,9 +94,12 @@ class Silence:
 
     def look(self) -> ServiceError | None:
         """Find out why nobody answers, at most once in a while. Whoever comes meanwhile waits for what is found."""
-        with self._lock:
-            if self.is_due:
-                self._note(self._looked())
+        if self._lock.acquire(timeout=2 * LOOK_S):  # in a forked child nobody may ever let it go
+            try:
+                if self.is_due:
+                    self._note(self._looked())
+            finally:
+                self._lock.release()
         return self.known()
 
     async def look_by_task(self) -> ServiceError | None:
