@@ -206,7 +206,6 @@ class AsyncClient:
         return AsyncBatching(
             self._conversation,
             self._limits_at_once,
-            route=self._route,
             silence=self._silence,
             timeout_s=self._timeout_s,
             frame_timeout_s=self._batch_timeout_s,

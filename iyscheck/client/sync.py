@@ -204,7 +204,6 @@ class Client:
         return Batching(
             self._conversation,
             self._limits_at_once,
-            route=self._route,
             silence=self._silence,
             timeout_s=self._timeout_s,
             frame_timeout_s=self._batch_timeout_s,

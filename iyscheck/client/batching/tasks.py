@@ -19,7 +19,6 @@ import grpc.aio
 from iyscheck.change import Position
 from iyscheck.client import calls, failures
 from iyscheck.client.batching.ledger import MAX_CONNECTIONS, Frame, Key, Kinds, Ledger, Patience, require
-from iyscheck.client.route import Route
 from iyscheck.client.silence import Silence
 from iyscheck.consent import Channel, MessageClass, RecipientType
 from iyscheck.errors import ServiceError, ServiceUnavailableError
@@ -47,7 +46,6 @@ class AsyncBatching:
         conversation: calls.Conversation,
         limits: Callable[[], Awaitable[ServerInfo]],
         *,
-        route: Route,
         silence: Silence,
         timeout_s: float,
         frame_timeout_s: float,
@@ -58,8 +56,8 @@ class AsyncBatching:
         require("capacity", capacity)
         self._conversation = conversation
         self._limits = limits
-        self._route = route
-        self._target = route.target
+        self._route = silence.route
+        self._target = silence.route.target
         self._silence = silence
         self._timeout_s = timeout_s
         self._frame_timeout_s = frame_timeout_s

@@ -201,7 +201,6 @@ async def batching(
         checks = AsyncBatching(
             conversation,
             limits,
-            route=silence.route,
             silence=silence,
             timeout_s=timeout_s,
             frame_timeout_s=FRAME_TIMEOUT_S,
