@@ -26,7 +26,7 @@ from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext
 from cryptography.hazmat.primitives.ciphers.algorithms import AES256
 from cryptography.hazmat.primitives.ciphers.modes import ECB
 
-from iyscheck.errors import KeyFileError
+from iyscheck.errors import KeyFileError, SettingsError
 
 ADDRESS_FORM: Final = 2
 """Version of the grammar and blocks of `address`; part of every key id, so that two forms never mix."""
@@ -257,6 +257,24 @@ def read_small(path: Path, most: int) -> tuple[os.stat_result, bytes]:
         return found, os.read(descriptor, most + 1) if stat.S_ISREG(found.st_mode) else b""
     finally:
         os.close(descriptor)
+
+
+def read_private(setting: str, path: Path, most: int) -> bytes:
+    """Read the beginning of a key file of others' making, as `read_small` does.
+
+    Raises SettingsError, which names `setting` and the fix, also where others can open the file: see `is_private`.
+    """
+    try:
+        found, content = read_small(path, most)
+    except (OSError, ValueError) as error:
+        raise SettingsError(setting, f"{path} cannot be read: {why_not(error)}.") from None
+    if not is_private(path, found):
+        raise SettingsError(
+            setting,
+            f"others can read or write {path} (mode {stat.S_IMODE(found.st_mode):04o}).",
+            fix=_how_to_close(path, found),
+        )
+    return content
 
 
 def is_private(path: Path, file: os.stat_result) -> bool:

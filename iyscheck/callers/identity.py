@@ -36,6 +36,11 @@ _NAME_A_CERTIFICATE: Final = (
 )
 
 
+def is_key(text: str) -> bool:
+    """Whether a text has the form of a key."""
+    return _KEY.fullmatch(text) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class Key:
     """What the callers file holds of a key: the id, and the SHA-256 of the key's text."""

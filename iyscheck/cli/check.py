@@ -9,7 +9,7 @@ import typer
 
 from iyscheck import output
 from iyscheck.address import why_unreadable
-from iyscheck.cli.reaching import ApiKeyFile, TlsCa, TlsCert, TlsKey, reached
+from iyscheck.cli.reaching import ApiKeyFile, Insecure, TlsCa, TlsCert, TlsKey, reached
 from iyscheck.cli.sentences import WORDS, Language, Words, explain, explain_unreadable
 from iyscheck.cli.starting import asked
 from iyscheck.consent import Channel, MessageClass, Reason, RecipientType
@@ -112,6 +112,7 @@ def check(  # noqa: PLR0913 - one parameter for each option
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
     api_key_file: ApiKeyFile = None,
+    insecure: Insecure = False,
     address_key: KeyOption = None,
     language: Annotated[
         Language, typer.Option("--lang", envvar="IYSCHECK_LANG", case_sensitive=False, help="Language of the answer.")
@@ -124,7 +125,9 @@ def check(  # noqa: PLR0913 - one parameter for each option
 
     key = AddressKey.load(address_key) if address_key else None
     text = _from_input() if address == "-" else address
-    with Client(server, address_key=key, **reached(tls_ca, tls_cert, tls_key, api_key_file)) as client:
+    with Client(
+        server, address_key=key, **reached(tls_ca, tls_cert, tls_key, api_key_file, insecure=insecure)
+    ) as client:
         answer = asked(
             lambda left_s: client.check(
                 brand=brand,

@@ -72,7 +72,13 @@ def doctor(
     **flags: object,
 ) -> None:
     """Examine and tell. The user's help is `_HELP`."""
-    found = list(_findings(flags, lambda: _reach(server, tls_ca, client_cert, client_key, api_key_file, timeout_s)))
+
+    def how() -> asking.Reach:
+        # `--insecure` is the server's flag here, and says the same of the way to it.
+        way = reached(tls_ca, client_cert, client_key, api_key_file, insecure=bool(flags.get("insecure")))
+        return asking.Reach(server, timeout_s=timeout_s, **way)
+
+    found = list(_findings(flags, how))
     worst = max((finding.meaning.state for finding in found), key=list(State).index)
     if as_json:
         output.say(output.as_json({"worst": worst.value, "findings": [_fields(finding) for finding in found]}))
@@ -96,12 +102,6 @@ _commands.command(help=_HELP, context_settings={"help_option_names": ["--help", 
 def run(arguments: Sequence[str]) -> None:
     """Read the command line that follows `iyscheck doctor`, and examine. Ends in SystemExit or one of our errors."""
     _commands(list(arguments), prog_name="iyscheck doctor")
-
-
-def _reach(
-    server: str, ca: Path | None, cert: Path | None, key: Path | None, api_key_file: Path | None, timeout_s: float
-) -> asking.Reach:
-    return asking.Reach(server, timeout_s=timeout_s, **reached(ca, cert, key, api_key_file))
 
 
 def _findings(flags: dict[str, object], reach: Callable[[], asking.Reach]) -> Iterator[Finding]:

@@ -4,7 +4,7 @@ from typing import Final
 
 from iyscheck import output
 from iyscheck.cli.check import DEFAULT_SERVER, DEFAULT_TIMEOUT_S, Json, Server, Timeout, moment
-from iyscheck.cli.reaching import ApiKeyFile, TlsCa, TlsCert, TlsKey, reached
+from iyscheck.cli.reaching import ApiKeyFile, Insecure, TlsCa, TlsCert, TlsKey, reached
 from iyscheck.cli.starting import asked
 from iyscheck.question import ServerInfo
 
@@ -24,13 +24,14 @@ def info(
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
     api_key_file: ApiKeyFile = None,
+    insecure: Insecure = False,
     as_json: Json = False,
     timeout_s: Timeout = DEFAULT_TIMEOUT_S,
 ) -> None:
     """Ask and print. The user's help is `HELP`."""
     from iyscheck.client.sync import Client
 
-    with Client(server, **reached(tls_ca, tls_cert, tls_key, api_key_file)) as client:
+    with Client(server, **reached(tls_ca, tls_cert, tls_key, api_key_file, insecure=insecure)) as client:
         fields = _fields(asked(lambda left_s: client.server_info(timeout_s=left_s), timeout_s))
     if as_json:
         output.say(output.as_json(fields))

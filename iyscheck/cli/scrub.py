@@ -22,7 +22,7 @@ from iyscheck.cli.check import (
     moment,
     recipient_type_named,
 )
-from iyscheck.cli.reaching import ApiKeyFile, TlsCa, TlsCert, TlsKey, reached
+from iyscheck.cli.reaching import ApiKeyFile, Insecure, TlsCa, TlsCert, TlsKey, reached
 from iyscheck.cli.scrubbing.answering import Answering
 from iyscheck.cli.scrubbing.answers import Writer
 from iyscheck.cli.scrubbing.detecting import UTF_8, WINDOWS_1254, Detection, Layout, Survey, delimiter_name, survey
@@ -126,6 +126,7 @@ def scrub(  # noqa: PLR0913 - one parameter for each option
     tls_cert: TlsCert = None,
     tls_key: TlsKey = None,
     api_key_file: ApiKeyFile = None,
+    insecure: Insecure = False,
     address_key: KeyOption = None,
     language: Annotated[
         Language, typer.Option("--lang", envvar="IYSCHECK_LANG", case_sensitive=False, help="Language of sentences.")
@@ -157,7 +158,7 @@ def scrub(  # noqa: PLR0913 - one parameter for each option
         afresh=afresh,
     )
     key = AddressKey.load(address_key) if address_key else None
-    reach = reached(tls_ca, tls_cert, tls_key, api_key_file)
+    reach = reached(tls_ca, tls_cert, tls_key, api_key_file, insecure=insecure)
     with _opened(path) as file, Client(server, address_key=key, batch_timeout_s=timeout_s, **reach) as client:
         _scrub(file, client, order, timeout_s, as_json=as_json)
 

@@ -15,6 +15,7 @@ from iyscheck.client import calls, failures
 from iyscheck.client.batching import CAPACITY, AsyncBatching
 from iyscheck.client.columns import FRAME_SIZE, WINDOW, Flight
 from iyscheck.client.route import Route, Tls
+from iyscheck.client.silence import Silence
 from iyscheck.consent import Channel, MessageClass, RecipientType
 from iyscheck.errors import ServiceError
 from iyscheck.keys import AddressKey
@@ -28,13 +29,14 @@ ResponseT = TypeVar("ResponseT")
 class AsyncClient:
     """Asks an iyscheck server whether messages may be sent. Belongs to one event loop; close it when done.
 
-    `tls` encrypts, and `api_key` says who asks, to servers that want to know. A key goes to the named server only: have
-    it over TLS, on the loopback, or by a unix socket.
+    `tls` encrypts, and `api_key` says who asks, to servers that want to know. A key goes to the named server only: over
+    TLS, on the loopback, by a unix socket, or with `insecure` in plain text over a network that you trust.
     With an address key it sends tokens only: plaintext never leaves the process. With `monotonic` no answer is
     older than one this client got before. Every call has a deadline: `timeout_s` for single questions,
     `batch_timeout_s` for each batch and for each frame of a column. Unary calls are tried up to four times where
-    the server is unavailable. Every call can raise QuestionError, ServiceUnavailableError, ServiceRefusedError
-    and ServiceFailedError; a check that ended in one of them was not answered: do not send.
+    the server is unavailable. While nothing was ever answered, a call that fails has a look why: a second longer at
+    most, and at most once in ten seconds. Every call can raise QuestionError, ServiceUnavailableError,
+    ServiceRefusedError and ServiceFailedError; a check that ended in one of them was not answered: do not send.
     """
 
     def __init__(
@@ -43,6 +45,7 @@ class AsyncClient:
         *,
         tls: Tls | None = None,
         api_key: str | None = None,
+        insecure: bool = False,
         address_key: AddressKey | None = None,
         timeout_s: float = calls.UNARY_TIMEOUT_S,
         batch_timeout_s: float = calls.BATCH_TIMEOUT_S,
@@ -52,7 +55,8 @@ class AsyncClient:
         self._timeout_s = timeout_s
         self._batch_timeout_s = batch_timeout_s
         self._conversation = calls.Conversation(address_key=address_key, monotonic=monotonic)
-        self._route = Route(target, tls, api_key)
+        self._route = Route(target, tls, api_key, insecure=insecure)
+        self._silence = Silence(self._route)
         self._channel = self._route.tasks_channel(calls.CHANNEL_OPTIONS)
         self._stub = ConsentCheckServiceStub(self._channel)
 
@@ -202,7 +206,7 @@ class AsyncClient:
         return AsyncBatching(
             self._conversation,
             self._limits_at_once,
-            route=self._route,
+            silence=self._silence,
             timeout_s=self._timeout_s,
             frame_timeout_s=self._batch_timeout_s,
             connections=connections,
@@ -232,12 +236,20 @@ class AsyncClient:
         arrival = failures.Arrival(timeout_s, patient=patient)
         while True:
             try:
-                return await method(request, timeout=arrival.left_s(), metadata=self._route.metadata)
+                response = await method(request, timeout=arrival.left_s(), metadata=self._route.metadata)
             except grpc.RpcError as error:
                 pause_s = arrival.pause_s(error)
                 if pause_s is None:
-                    raise self._failed(arrival.told(error), timeout_s) from error
+                    raise await self._explained(arrival.told(error), timeout_s) from error
+            else:
+                self._silence.answered = True
+                return response
             await asyncio.sleep(pause_s)
+
+    async def _explained(self, error: grpc.RpcError, timeout_s: float) -> ServiceError:
+        """Say why a call failed; where nobody has ever answered, have a look."""
+        found = await self._silence.look_by_task() if self._silence.may_explain(error) else None
+        return found or self._failed(error, timeout_s)
 
     def _failed(self, error: grpc.RpcError, timeout_s: float) -> ServiceError:
         failed = failures.failure(error, target=self._target, timeout_s=timeout_s)

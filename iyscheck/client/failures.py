@@ -4,6 +4,7 @@ Only texts of an iyscheck server are repeated (they hold no address by contract)
 not. `google.rpc.ErrorInfo` gives the code, `google.rpc.BadRequest` the field.
 """
 
+import re
 from time import monotonic
 from typing import TYPE_CHECKING, Final, TypeVar, cast
 
@@ -25,6 +26,7 @@ HANDSHAKE: Final = "HANDSHAKE_FAILED"
 ARRIVAL_S: Final = 1.0
 _PAUSE_S: Final = 0.1
 _FAILED_WRITE: Final = "Internal error from Core"
+_ADDRESS: Final = re.compile(r"\b(?:ipv[46]|unix):[^ ]+(?=: )")
 _NOT_PERMITTED: Final = "error: Permission denied"
 _STATUS_KEY: Final = "grpc-status-details-bin"
 
@@ -55,6 +57,8 @@ _HANDSHAKES: Final[dict[str, tuple[str, str]]] = {
     ),
 }
 """What gRPC says of a handshake that failed, and what is told of it. The first that fits counts."""
+
+_SILENT: Final = len(_HANDSHAKES) + 1
 
 _CLASSES: Final[dict[grpc.StatusCode, type[ServiceError]]] = {
     grpc.StatusCode.UNAVAILABLE: ServiceUnavailableError,
@@ -95,6 +99,39 @@ def finds_nobody(error: grpc.RpcError) -> bool:
     return error.code() is grpc.StatusCode.UNAVAILABLE and _details(error)[0] is None
 
 
+def tells_cause(error: grpc.RpcError) -> bool:
+    """Say whether a call that found nobody tells why in more words than that nobody is there."""
+    return _telling(error) < _SILENT
+
+
+def _telling(error: grpc.RpcError) -> int:
+    """How telling an error is: the place of its cause, the best one first, or `_SILENT`."""
+    details = error.details() or ""
+    signs = (*_HANDSHAKES, _NOT_PERMITTED)
+    return next((place for place, sign in enumerate(signs) if sign in details), _SILENT)
+
+
+class Heard:
+    """What was heard where nobody answered: the latest of each address, since gRPC tells of one at a time.
+
+    The most telling counts. Of `localhost` one address may refuse while the server listens at the other.
+    """
+
+    def __init__(self) -> None:
+        self._latest: dict[str, grpc.RpcError] = {}
+
+    def hear(self, error: grpc.RpcError) -> None:
+        """Take note of an error; one of no address counts until the next one."""
+        self._latest.pop("", None)
+        found = _ADDRESS.search(error.details() or "")
+        self._latest.pop(address := "" if found is None else found[0], None)
+        self._latest[address] = error
+
+    def told(self) -> grpc.RpcError | None:
+        """Give the most telling error, the last one of equals."""
+        return min(reversed(self._latest.values()), key=_telling, default=None)
+
+
 class Arrival:
     """A call on its way to a server: how long it may try again where it finds nobody, `patient` or not at all.
 
@@ -106,7 +143,7 @@ class Arrival:
         now = monotonic()
         self._deadline = now + timeout_s
         self._until = now + (min(timeout_s, ARRIVAL_S) if patient else 0)
-        self._nobody: grpc.RpcError | None = None
+        self._heard = Heard()
 
     def left_s(self) -> float:
         """How long the next attempt may take."""
@@ -116,13 +153,13 @@ class Arrival:
         """Take note of how an attempt ended; say how long to wait before the next one, None if that was the last."""
         if not finds_nobody(error):
             return None
-        self._nobody = error
+        self._heard.hear(error)
         return _PAUSE_S if monotonic() + _PAUSE_S < self._until else None
 
     def told(self, error: grpc.RpcError) -> grpc.RpcError:
         """Say how the call has ended: who ran out of time while nobody was there learns that nobody was there."""
         late = error.code() is grpc.StatusCode.DEADLINE_EXCEEDED
-        return error if self._nobody is None or not late else self._nobody
+        return (self._heard.told() or error) if late or finds_nobody(error) else error
 
 
 def failure(error: grpc.RpcError, *, target: str, timeout_s: float) -> ServiceError:

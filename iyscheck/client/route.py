@@ -1,14 +1,21 @@
 """How a client reaches its server: where it is, over TLS or not, and what it shows of itself."""
 
+import ipaddress
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 import grpc
 import grpc.aio
 
 from iyscheck.errors import SettingsError
+
+_MOST_BYTES: Final = 1024 * 1024
+_SCHEME: Final = re.compile(r"^(?i:dns:(?:///)?|ipv[46]:)")
+_PORT: Final = re.compile(r":[0-9]*")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,38 +41,56 @@ class Tls:
 
         gRPC says of such a file only that it cannot connect.
         """
-        self._ensure_right()
-        return grpc.ssl_channel_credentials(_read("ca", self.ca), _read("key", self.key), _read("cert", self.cert))
-
-    def _ensure_right(self) -> None:
         from iyscheck.certificates import certificates_in, chain_in, ensure_pair, key_in
+        from iyscheck.keys import read_private
 
+        secret = None
         if self.ca is not None:
             certificates_in("tls.ca", Path(self.ca))
         if self.cert is not None and self.key is not None:
             cert, key = Path(self.cert), Path(self.key)
             leaf = chain_in("tls.cert", cert, "client's")[0]
             ensure_pair("tls.key", key, key_in("tls.key", key, _read("key", key) or b""), cert, leaf)
+            secret = read_private("tls.key", key, _MOST_BYTES)  # last: what is no key may well be open to all
+        return grpc.ssl_channel_credentials(_read("ca", self.ca), secret, _read("cert", self.cert))
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """Where a server is and how it is reached. `metadata` goes with each call; the key in it is in no text of this."""
+    """Where a server is and how it is reached. `metadata` goes with each call; the key in it is in no text of this.
+
+    A key in plain text stays on this machine, unless `insecure` lets it go over a network.
+    """
 
     target: str
     tls: Tls | None = None
     api_key: str | None = field(default=None, repr=False)
+    insecure: bool = field(default=False, kw_only=True)
     metadata: tuple[tuple[str, str], ...] | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.target.strip():
             raise SettingsError("target", "is empty.", fix="Name the server as HOST:PORT or unix:PATH.")
-        if self.api_key is not None and not (self.api_key.isascii() and self.api_key.isprintable() and self.api_key):
-            raise SettingsError(
-                "api_key", "holds what no key can.", fix="It is one line, as `iyscheck callers new-key` printed it."
-            )
+        if self.api_key is not None:
+            self._ensure_key_may_go(self.api_key)
         shown = None if self.api_key is None else (("authorization", f"Bearer {self.api_key}"),)
         object.__setattr__(self, "metadata", shown)
+
+    def _ensure_key_may_go(self, key: str) -> None:
+        from iyscheck.callers.identity import is_key
+
+        if not is_key(key):
+            raise SettingsError(
+                "api_key",
+                "is not of the form iys1_<id>_<key>.",
+                fix="Give the key itself, as `iyscheck callers new-key` printed it: no path, no `Bearer`, no line end.",
+            )
+        if self.tls is None and not self.insecure and not is_near(self.target):
+            raise SettingsError(
+                "api_key",
+                f"would go to {self.target} in plain text, and the network could read it.",
+                fix="Encrypt (Tls(ca=...), --tls-ca), or give insecure=True (--insecure) in a network that you trust.",
+            )
 
     def channel(self, options: Sequence[tuple[str, object]]) -> grpc.Channel:
         """Open a channel for threads. Raises SettingsError."""
@@ -78,6 +103,41 @@ class Route:
         if self.tls is None:
             return grpc.aio.insecure_channel(self.target, options=options)
         return grpc.aio.secure_channel(self.target, self.tls.credentials(), options=options)
+
+
+def is_near(target: str) -> bool:
+    """Whether a target is surely on this machine, in any form that gRPC takes. No name is looked up."""
+    if target.lower().startswith(("unix:", "unix-abstract:")):
+        return True
+    return all(_is_near_host(each.strip()) for each in _SCHEME.sub("", target.strip(), count=1).split(","))
+
+
+def is_one_address(target: str) -> bool:
+    """Whether a target is surely one address, and no name that may have several."""
+    if target.lower().startswith(("unix:", "unix-abstract:")):
+        return True
+    return _ip_of(_host_of(_SCHEME.sub("", target.strip(), count=1))) is not None
+
+
+def _is_near_host(text: str) -> bool:
+    host = _host_of(text)
+    ip = _ip_of(host)
+    return host.lower() == "localhost" or (ip is not None and ip.is_loopback)
+
+
+def _host_of(text: str) -> str:
+    """Cut the port off."""
+    if text.startswith("["):
+        host, _, port = text[1:].partition("]")
+        return text if port and not _PORT.fullmatch(port) else host
+    return text.partition(":")[0] if text.count(":") == 1 else text
+
+
+def _ip_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
+    try:
+        return ipaddress.ip_address(host)
+    except ValueError:
+        return None
 
 
 def _read(name: str, path: str | os.PathLike[str] | None) -> bytes | None:

@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 
 from iyscheck.certificates import certificates_in, chain_in, ensure_pair, is_ca, key_in
 from iyscheck.errors import SettingsError
-from iyscheck.keys import is_private, read_small, why_not
+from iyscheck.keys import read_private
 from iyscheck.server.last_good import PairBytes
 from iyscheck.server.nameless import nameless, path_of
 
@@ -212,7 +212,7 @@ def read(cert: Path, key: Path, client_ca: Path | None) -> Pair:
             f"the certificate in {cert} has no names (SAN), so no client accepts it.",
             fix="Issue it with the host names and addresses that clients connect to.",
         )
-    secret = _private("tls_key", key)
+    secret = read_private("tls_key", key, _MOST_BYTES)
     ensure_pair("tls_key", key, key_in("tls_key", key, secret), cert, leaf)
     ca = None
     if client_ca is not None:
@@ -224,16 +224,6 @@ def read(cert: Path, key: Path, client_ca: Path | None) -> Pair:
             )
         ca = client_ca.read_bytes()
     return Pair(b"".join(each.public_bytes(Encoding.PEM) for each in chain), secret, ca, ends)
-
-
-def _private(setting: str, path: Path) -> bytes:
-    try:
-        found, content = read_small(path, _MOST_BYTES)
-    except (OSError, ValueError) as error:
-        raise SettingsError(setting, f"{path} cannot be read: {why_not(error)}.") from error
-    if not is_private(path, found):
-        raise SettingsError(setting, f"others can read {path}.", fix=f"Run: chmod 600 {path}")
-    return content
 
 
 def _has_names(certificate: x509.Certificate) -> bool:

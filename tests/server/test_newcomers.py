@@ -6,7 +6,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ import pytest
 from cryptography import x509
 
 from iyscheck.client import AsyncClient, Client, Tls
+from iyscheck.consent import Channel, RecipientType
 from iyscheck.errors import IyscheckError, KeyFileError, ServiceError, SettingsError
 from iyscheck.keys import AddressKey
 from tests.server.conftest import CONSENTED, Site, make_site, serve
@@ -58,8 +59,6 @@ def by_thread(target: str, tls: Tls | None) -> Told:
 
 def by_batch(target: str, tls: Tls | None) -> Told:
     """Ask by its batching client."""
-    from iyscheck.consent import Channel, RecipientType
-
     who = {"brand": 1, "channel": Channel.MESAJ, "recipient_type": RecipientType.BIREYSEL, "address": CONSENTED}
     try:
         with Client(target, tls=tls, timeout_s=10) as client, client.batching() as checks:
@@ -91,6 +90,48 @@ def by_command(target: str, tls: Tls | None) -> Told:
     assert code == 2
     assert len(err.splitlines()) == 1
     return Told(json.loads(out)["error"]["reason"], err.strip())
+
+
+QUESTION = {"brand": 1, "channel": Channel.MESAJ, "recipient_type": RecipientType.BIREYSEL, "address": CONSENTED}
+
+
+def at_once(target: str, tls: Tls | None, *, batching: bool) -> list[Told]:
+    """Ask twice with the deadline of a client that says nothing of it."""
+
+    def told(check: Callable[..., object]) -> Told:
+        with pytest.raises(ServiceError) as failed:
+            check(**QUESTION)
+        return of(failed.value)
+
+    with Client(target, tls=tls) as client:
+        if not batching:
+            return [told(client.check), told(client.check)]
+        with client.batching() as checks:
+            return [told(checks.check), told(checks.check)]
+
+
+def at_once_by_task(target: str, tls: Tls | None, *, batching: bool) -> list[Told]:
+    """Do so in asyncio."""
+
+    async def told(check: Callable[..., Awaitable[object]]) -> Told:
+        with pytest.raises(ServiceError) as failed:
+            await check(**QUESTION)
+        return of(failed.value)
+
+    async def ask() -> list[Told]:
+        async with AsyncClient(target, tls=tls) as client:
+            if not batching:
+                return [await told(client.check), await told(client.check)]
+            async with client.batching() as checks:
+                return [await told(checks.check), await told(checks.check)]
+
+    return asyncio.run(ask())
+
+
+def all_at_once(target: str, tls: Tls | None) -> list[Told]:
+    """Ask so in each way, one after the other."""
+    ways = (at_once, at_once_by_task)
+    return [told for way in ways for batching in (False, True) for told in way(target, tls, batching=batching)]
 
 
 @contextmanager
@@ -184,7 +225,10 @@ def wrong_files(reason: str, says: tuple[str, str], **files: str) -> Wrongly:
     @contextmanager
     def wrong(setup: Setup, folder: Path) -> Iterator[Wrong]:
         other = issued(folder / "other", "client", x509.DNSName("client.example"))
+        (setup.certs / "other.key").touch(0o600)
         (setup.certs / "other.key").write_bytes((other / "server.key").read_bytes())
+        (setup.certs / "open.key").write_bytes((setup.certs / "client.key").read_bytes())
+        (setup.certs / "open.key").chmod(0o644)
         given = {name: setup.certs / file for name, file in files.items()}
         with serve(setup.site, **setup.flags(mutual=True)) as served:
             yield Wrong(target_of(served), Tls(**given), reason, says)
@@ -216,6 +260,13 @@ WRONGLY: dict[str, Wrongly] = {
         cert="client.pem",
         key="client.pem",
     ),
+    "key that is open": wrong_files(
+        INVALID,
+        ("others can read or write", "Run: chmod 600"),
+        ca="ca.pem",
+        cert="client.pem",
+        key="open.key",
+    ),
     "key of another": wrong_files(
         INVALID,
         ("is not the key of the certificate in", "Name the two that were made together."),
@@ -233,11 +284,24 @@ def test_clients(setup: Setup, tmp_path: Path, name: str) -> None:
         ways = (by_thread, by_batch, by_task, by_command)
         with ThreadPoolExecutor(len(ways)) as pool:  # each is patient for a second: it might be a server that starts
             told = dict(zip(ways, pool.map(lambda way: way(wrong.target, wrong.tls), ways), strict=True))
+        hasty = all_at_once(wrong.target, wrong.tls) if wrong.reason == "HANDSHAKE_FAILED" else []
 
     assert {each.reason for each in told.values()} == {wrong.reason}, told
     for how, each in told.items():
         assert all(part in each.sentence for part in wrong.says), (how, each)
     assert told[by_thread] == told[by_task]
+    assert {each.sentence for each in hasty} <= {told[by_thread].sentence}, "a short deadline hides the cause"
+
+
+def test_one_of_two_addresses(setup: Setup) -> None:
+    """Of a name with two addresses, one of which refuses, the other one's cause is told."""
+    with serve(setup.site) as served:
+        target = f"localhost:{target_of(served).rpartition(':')[2]}"  # it listens on 127.0.0.1, not on ::1
+        told = all_at_once(target, setup.tls())
+        told += [by_thread(target, setup.tls()), by_task(target, setup.tls()), by_command(target, setup.tls())]
+
+    assert {each.reason for each in told} == {"HANDSHAKE_FAILED"}, told
+    assert all("does not speak TLS." in each.sentence for each in told), told
 
 
 def open_key(site: Site, name: str) -> dict[str, Path]:

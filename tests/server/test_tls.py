@@ -137,8 +137,10 @@ def test_commands(setup: Setup, tmp_path: Path) -> None:
     key = NewKey.create()
     file = tmp_path / "callers.toml"
     file.write_text(f'[caller.acme]\nkeys = ["{key.key.line}"]\nbrands = "all"\naddresses = true\n')
-    (tmp_path / "acme.key").write_text(f"{key.text}\n")
     wrong = NewKey.create().text
+    for name in ("acme", "wrong"):
+        (tmp_path / f"{name}.key").touch(0o600)
+    (tmp_path / "acme.key").write_text(f"{key.text}\n")
     (tmp_path / "wrong.key").write_text(f"{wrong}\n")
     with serve(setup.site, callers=file, **setup.flags()) as served:
         reach = ["--server", target_of(served), "--tls-ca", str(setup.certs / "ca.pem")]

@@ -30,6 +30,7 @@ class Reach(NamedTuple):
     tls: Tls | None
     api_key: str | None
     timeout_s: float
+    insecure: bool = False
 
 
 def reachable(listen: str) -> str:
@@ -62,7 +63,7 @@ def _taken(listen: str) -> str | None:
 
 def _route(target: str, reach: Reach) -> Route:
     """Say how an address is asked: a unix socket speaks no TLS."""
-    return Route(target, None if is_unix(target) else reach.tls, reach.api_key)
+    return Route(target, None if is_unix(target) else reach.tls, reach.api_key, insecure=reach.insecure)
 
 
 def _answers(route: Route, timeout_s: float) -> bool:
@@ -88,7 +89,7 @@ def server(settings: Settings, keys: Keys, reach: Reach) -> Iterator[Finding]:
         return
     yield Finding(outcome=Outcome.SERVER_SERVES if process else Outcome.SERVER_NOT_SERVING, facts={"server": target})
     yield Finding(outcome=Outcome.SERVER_FRESH if fresh else Outcome.SERVER_STALE)
-    with Client(target, tls=route.tls, api_key=reach.api_key) as client:
+    with Client(target, tls=route.tls, api_key=reach.api_key, insecure=reach.insecure) as client:
         try:
             info = client.server_info(timeout_s=reach.timeout_s)
         except ServiceError as error:

@@ -19,7 +19,7 @@ import grpc.aio
 from iyscheck.change import Position
 from iyscheck.client import calls, failures
 from iyscheck.client.batching.ledger import MAX_CONNECTIONS, Frame, Key, Kinds, Ledger, Patience, require
-from iyscheck.client.route import Route
+from iyscheck.client.silence import Silence
 from iyscheck.consent import Channel, MessageClass, RecipientType
 from iyscheck.errors import ServiceError, ServiceUnavailableError
 from iyscheck.question import Answer, ServerInfo
@@ -46,7 +46,7 @@ class AsyncBatching:
         conversation: calls.Conversation,
         limits: Callable[[], Awaitable[ServerInfo]],
         *,
-        route: Route,
+        silence: Silence,
         timeout_s: float,
         frame_timeout_s: float,
         connections: int,
@@ -56,8 +56,9 @@ class AsyncBatching:
         require("capacity", capacity)
         self._conversation = conversation
         self._limits = limits
-        self._route = route
-        self._target = route.target
+        self._route = silence.route
+        self._target = silence.route.target
+        self._silence = silence
         self._timeout_s = timeout_s
         self._frame_timeout_s = frame_timeout_s
         self._connections = connections
@@ -72,6 +73,7 @@ class AsyncBatching:
         self._queue: dict[asyncio.Future[None], None] = {}
         self._open = False
         self._forked = False
+        self._looking: asyncio.Task[None] | None = None
         self._alarm: asyncio.TimerHandle | None = None
         self._alarm_at = float("inf")
         self._alarm_rang: float | None = None
@@ -115,9 +117,10 @@ class AsyncBatching:
             self._fail(self._ledger.alive(), failures.closed())
             if self._alarm is not None:
                 self._alarm.cancel()
-            for task in self._tasks:
+            tasks = self._tasks if self._looking is None else [*self._tasks, self._looking]
+            for task in tasks:
                 task.cancel()
-            ended = await asyncio.gather(*self._tasks, return_exceptions=True)
+            ended = await asyncio.gather(*tasks, return_exceptions=True)
             for channel in self._channels:
                 await channel.close()
         for error in ended:
@@ -190,6 +193,8 @@ class AsyncBatching:
             async with asyncio.timeout(max(deadline - monotonic(), 0)):
                 await turn
         except TimeoutError:
+            if self._trouble is None:
+                await self._silence.look_by_task()
             raise self._late() from None
         finally:
             del self._queue[turn]
@@ -218,7 +223,10 @@ class AsyncBatching:
         """Fail the calls whose time is up, and break lines that owe an answer for too long."""
         self._alarm, self._alarm_at, self._alarm_rang = None, float("inf"), monotonic()
         late, soonest = self._ledger.expired(self._alarm_rang)
-        self._fail(late, self._late())
+        if late and self._looking is None and self._trouble is None and self._silence.is_due:
+            self._looking = self._loop.create_task(self._look())
+        if self._looking is None:
+            self._fail(late, self._late())
         for line in self._ledger.stuck(self._alarm_rang - self._frame_timeout_s):
             if line in self._streams:
                 self._stuck.add(line)
@@ -229,8 +237,17 @@ class AsyncBatching:
             self._set_alarm(sent + self._frame_timeout_s)
         self._settled()
 
+    async def _look(self) -> None:
+        """Find out why nobody answers; then fail the calls whose time is up, for that reason."""
+        try:
+            await self._silence.look_by_task()
+        finally:
+            self._looking = None
+            self._fail(self._ledger.expired(monotonic())[0], self._late())
+            self._settled()
+
     def _late(self) -> ServiceError:
-        return failures.late(target=self._target) if self._trouble is None else self._trouble
+        return self._trouble or self._silence.known() or failures.late(target=self._target)
 
     def _fail(self, waiters: Iterable[Future], error: Exception) -> None:
         for waiter in waiters:

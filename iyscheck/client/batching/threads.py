@@ -19,7 +19,7 @@ from iyscheck.change import Position
 from iyscheck.client import calls, failures
 from iyscheck.client.batching.ledger import MAX_CONNECTIONS, Frame, Key, Kinds, Ledger, Patience, require
 from iyscheck.client.batching.waiter import Waiter, held
-from iyscheck.client.route import Route
+from iyscheck.client.silence import Silence
 from iyscheck.consent import Channel, MessageClass, RecipientType
 from iyscheck.errors import ServiceError, ServiceUnavailableError
 from iyscheck.question import Answer, ServerInfo
@@ -58,7 +58,7 @@ class Batching:
         conversation: calls.Conversation,
         limits: Callable[[], ServerInfo],
         *,
-        route: Route,
+        silence: Silence,
         timeout_s: float,
         frame_timeout_s: float,
         connections: int,
@@ -68,8 +68,7 @@ class Batching:
         require("capacity", capacity)
         self._conversation = conversation
         self._limits = limits
-        self._route = route
-        self._target = route.target
+        self._silence, self._route, self._target = silence, silence.route, silence.route.target
         self._timeout_s = timeout_s
         self._frame_timeout_s = frame_timeout_s
         self._connections = connections
@@ -172,6 +171,8 @@ class Batching:
             with self._lock:
                 self._put(key, recipient, waiter, deadline)
             self._wait(waiter, deadline)
+            if waiter.outcome is None and self._trouble is None:
+                self._silence.look()
         finally:  # also when a signal interrupts the wait
             if waiter.outcome is None:
                 self._give_up(waiter)
@@ -246,7 +247,7 @@ class Batching:
                 line.stream.cancel()
 
     def _late(self) -> ServiceError:
-        return failures.late(target=self._target) if self._trouble is None else failures.again(self._trouble)
+        return failures.again(self._trouble or self._silence.known() or failures.late(target=self._target))
 
     def _fail(self, waiters: Iterable[Waiter], error: Exception) -> None:
         for waiter in waiters:

@@ -15,6 +15,7 @@ from iyscheck.client.batching import tasks
 from iyscheck.client.batching.ledger import WINDOW, Patience
 from iyscheck.client.calls import Conversation
 from iyscheck.client.route import Route
+from iyscheck.client.silence import Silence
 from iyscheck.consent import Channel as Medium
 from iyscheck.consent import RecipientType
 from iyscheck.question import Answer, ServerInfo
@@ -173,6 +174,8 @@ async def batching(
     """
     conversation = Conversation(address_key=None, monotonic=False)
     lines = [Line() for _ in range(connections)]
+    silence = Silence(Route("127.0.0.1:1"))
+    silence.answered = True  # by `limits`
 
     async def limits() -> ServerInfo:
         if limits_end is not None:
@@ -198,7 +201,7 @@ async def batching(
         checks = AsyncBatching(
             conversation,
             limits,
-            route=Route("127.0.0.1:1"),
+            silence=silence,
             timeout_s=timeout_s,
             frame_timeout_s=FRAME_TIMEOUT_S,
             connections=connections,

@@ -15,7 +15,7 @@ import pytest
 from iyscheck.client import Client, Tls
 from iyscheck.consent import Channel, Reason, RecipientType
 from iyscheck.streams import VERBOSITY
-from tests.cli.test_app import as_process
+from tests.cli.commands import as_process
 from tests.server.conftest import CONSENTED, Site
 from tests.server.hostile.conftest import PATIENCE_S, Attacked
 from tests.server.processes.running import Running, eventually, running
