@@ -20,7 +20,7 @@ from iyscheck.client.calls import TARGET
 from tests.examples.conftest import PACKAGES, ROOT, Served, in_environment
 
 SERVICE = "iyscheck.v1.ConsentCheckService"
-METHODS = ("Check", "BatchCheck", "StreamCheck", "GetServerInfo")
+METHODS = ("Check", "BatchCheck", "CheckFrame", "StreamCheck", "GetServerInfo")
 FIELDS = ("brand_code", "channel", "recipient_type", "message_class", "retailer_code")
 
 EXPECTED: dict[str, object] = {
@@ -50,6 +50,7 @@ EXPECTED: dict[str, object] = {
             ],
         }
     ],
+    f"{SERVICE}/CheckFrame": [{"frameId": "1", "reasons": "AUk="}],
     f"{SERVICE}/GetServerInfo": [
         {"takesAddresses": True, "limits": {"maxBatchQuestions": 10_000, "maxFrameRecipients": 65_536}}
     ],

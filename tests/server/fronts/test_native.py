@@ -359,10 +359,12 @@ class TestHealth:
     def test_watch(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
         """Watchers are told the status now, each change, and the drain; those beyond the most are refused."""
         monkeypatch.setattr(native_health, "MOST", 50)
-        with serve(site, front="native", freshness_limit=2, drain_seconds=10) as served:
+        with serve(site, front="native", drain_seconds=10) as served:
             stub = health_stub(served.channel)
             watches = [stub.Watch(health_pb2.HealthCheckRequest(service=FRESH), timeout=60) for _ in range(50)]
-            told = [[next(watch).status, next(watch).status] for watch in watches]
+            before = [next(watch).status for watch in watches]
+            monkeypatch.setattr(served.server.engine, "fresh", lambda: False)
+            told = [[first, next(watch).status] for first, watch in zip(before, watches, strict=True)]
             with pytest.raises(grpc.RpcError) as caught:
                 next(stub.Watch(health_pb2.HealthCheckRequest(), timeout=5))
             for watch in watches[:-1]:
