@@ -59,7 +59,16 @@ def share_of_allowed(results: list[tuple[int, int, int]]) -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sizes", [(1,), (1, 1), (1, 1_000), (1_000, 10_000)], ids=str)
+@pytest.mark.parametrize(
+    "sizes",
+    [
+        (1,),
+        pytest.param((1, 1), marks=pytest.mark.thorough),
+        (1, 1_000),
+        pytest.param((1_000, 10_000), marks=pytest.mark.thorough),
+    ],
+    ids=str,
+)
 def test_together(tmp_path: Path, sizes: tuple[int, ...]) -> None:
     """One or two processes, by singles and by frames, get all of the rate and never more."""
     asking = [Asking(tmp_path, f"count-{at}", seconds=3, size=size) for at, size in enumerate(sizes)]

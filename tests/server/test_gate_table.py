@@ -204,8 +204,7 @@ def right(cell: Cell) -> Ended:
     return expected(who, call, QUESTIONS[question]) if isinstance(who, str) else who
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS)
-def test_answered_or_refused(full: dict[str, Table], transport: str) -> None:
+def ensure_answered_or_refused(full: dict[str, Table], transport: str) -> None:
     """Everybody gets what is in their scope, nobody anything, and the refusal says by code and reason what is wrong."""
     wrong = {cell: found for cell, (found, _) in full[transport].items() if found != right(cell)}
 
@@ -213,8 +212,7 @@ def test_answered_or_refused(full: dict[str, Table], transport: str) -> None:
     assert len(full[transport]) == len(CALLS) * len(QUESTIONS) * len(IDENTITIES if transport == "mutual" else BY_KEYS)
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS)
-def test_same_on_an_empty_store(full: dict[str, Table], empty: dict[str, Table], transport: str) -> None:
+def ensure_same_on_an_empty_store(full: dict[str, Table], empty: dict[str, Table], transport: str) -> None:
     """What is told of a refused call, question or frame is the same to the byte, whatever the store holds."""
     told = [cell for cell, (found, _) in full[transport].items() if found != ("OK", "")]
 
@@ -223,9 +221,16 @@ def test_same_on_an_empty_store(full: dict[str, Table], empty: dict[str, Table],
     assert len(told) > 600
 
 
-@pytest.mark.parametrize("transport", TRANSPORTS[1:])
-def test_same_over_all_transports(full: dict[str, Table], transport: str) -> None:
+def ensure_same_over_all_transports(full: dict[str, Table], transport: str) -> None:
     """A caller with a key is told the same over all transports."""
     by_key = [cell for cell in full["plain"] if cell[0] in CALLERS]
 
     assert {cell: full[transport][cell] for cell in by_key} == {cell: full["plain"][cell] for cell in by_key}
+
+
+def test_every_call_as_everybody_over_every_transport(full: dict[str, Table], empty: dict[str, Table]) -> None:
+    """One test, since what it looks at takes long to make: several would be dealt out, and each make it anew."""
+    for transport in TRANSPORTS:
+        ensure_answered_or_refused(full, transport)
+        ensure_same_on_an_empty_store(full, empty, transport)
+        ensure_same_over_all_transports(full, transport)

@@ -293,6 +293,7 @@ def test_clients(setup: Setup, tmp_path: Path, name: str) -> None:
     assert {each.sentence for each in hasty} <= {told[by_thread].sentence}, "a short deadline hides the cause"
 
 
+@pytest.mark.thorough
 def test_one_of_two_addresses(setup: Setup) -> None:
     """Of a name with two addresses, one of which refuses, the other one's cause is told."""
     with serve(setup.site) as served:

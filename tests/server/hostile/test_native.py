@@ -65,6 +65,7 @@ def test_small_frames(native: Attacked, small: bytes) -> None:
     test_resets.test_floods(native, small)
 
 
+@pytest.mark.thorough
 @as_before(test_silence.test_many)
 def test_many_connections(native: Attacked, greets: bool) -> None:  # noqa: FBT001 - pytest's
     """Five thousand connections hold descriptors and little else, and others are answered."""

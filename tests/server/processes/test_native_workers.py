@@ -17,7 +17,7 @@ from tests.server.processes.test_workers import WHO, Load
 KINDS = ("port", "socket")
 
 
-@pytest.fixture(name="server", scope="module", params=KINDS)
+@pytest.fixture(name="server", scope="module", params=[KINDS[0], pytest.param(KINDS[1], marks=pytest.mark.thorough)])
 def _server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     """Two workers whose native front listens on a port, or on a unix socket."""
     folder = tmp_path_factory.mktemp("native")

@@ -112,6 +112,7 @@ def test_every_way(site: Site, run: Path, workers: int) -> None:
     assert list(run.iterdir()) == []
 
 
+@pytest.mark.thorough
 @pytest.mark.crash
 def test_second(site: Site, run: Path) -> None:
     """A second server on a socket is refused as on a port. It takes over once the first one was killed."""

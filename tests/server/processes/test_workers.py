@@ -544,7 +544,7 @@ class TestEnd:
             assert second.metric("consent_workers", state="serving") == WORKERS
 
     @pytest.mark.crash
-    @pytest.mark.parametrize("workers", [1, WORKERS])
+    @pytest.mark.parametrize("workers", [pytest.param(1, marks=pytest.mark.thorough), WORKERS])
     def test_waits_for_orphans(self, site: Site, workers: int) -> None:
         """A new server waits for the port while a killed supervisor's workers still listen, and says so."""
         with running(site) as first:
