@@ -39,7 +39,7 @@ def measure(session: Session) -> Section:
             caller.call("verify")
             take = partial(caller.call, "closed", window=WINDOW, streams=CONNECTIONS, **session.timing())
             name = _named("StreamCheck", count)
-            sides[name] = partial(_paying, server, lambda take=take: run_of(take()), paid.setdefault(name, []))  # type: ignore[misc] # bound now
+            sides[name] = partial(_paying, server, lambda take=take: run_of(take()), paid.setdefault(name, []))  # type: ignore[misc] # mypy infers no lambda with a default
         if peer(section, "h2load", lambda: _singles(session, servers, sides, paid)):
             kinds.append("Check")
         runs = alternate(session.plan.rounds, sides)
