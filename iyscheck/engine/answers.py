@@ -135,12 +135,7 @@ class Answers:
             standing, table, shared = kind
             place, evidence = 0, None
             if tag != self._nobody:
-                place = _READABLE
-                if value is not None:
-                    facts, evidence = layout.decode_evidence(key, value)
-                    place += facts
-                    if context.retailer is not None and context.retailer in snapshot.retailers(key):
-                        place += _LISTED
+                place, evidence = _place(snapshot, context.retailer, key, value)
             envelope = Envelope(
                 position=shared.position,
                 as_of=standing.watermark,
@@ -284,6 +279,18 @@ class Answers:
         )
 
 
+def _place(snapshot: Snapshot, retailer: int | None, key: bytes, value: bytes | None) -> tuple[int, Evidence | None]:
+    """Find the place in a verdict table of somebody who can be read, whose record is `value`, and what that rests on.
+
+    Raises StoreCorruptError.
+    """
+    if value is None:
+        return _READABLE, None
+    facts, evidence = layout.decode_evidence(key, value)
+    listed = retailer is not None and retailer in snapshot.retailers(key)
+    return _READABLE + facts + (_LISTED if listed else 0), evidence
+
+
 class _Kind:
     """Questions of one kind that are answered at one moment."""
 
@@ -306,11 +313,7 @@ class _Kind:
             if answer is None:
                 answer = self._answers[place] = self._made(place, None)
             return answer
-        facts, evidence = layout.decode_evidence(key, value)
-        place = _READABLE + facts
-        if self._retailer is not None and self._retailer in snapshot.retailers(key):
-            place += _LISTED
-        return self._made(place, evidence)
+        return self._made(*_place(snapshot, self._retailer, key, value))
 
     def _made(self, place: int, evidence: Evidence | None) -> Answer:
         return Answer(
