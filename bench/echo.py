@@ -9,7 +9,6 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -22,6 +21,7 @@ from iyscheck.consent import MessageClass, Reason, Status
 from iyscheck.question import Answer, Envelope, Evidence
 from iyscheck.server.app import OPTIONS, pool_size
 from iyscheck.server.calls import SERVICE
+from iyscheck.server.threads import Pool
 from iyscheck.v1 import consent_check_pb2 as v1
 
 _TOKEN_BYTES: Final = 16
@@ -89,11 +89,19 @@ def question() -> bytes:
     return message.SerializeToString()
 
 
-def serve(listen: str, threads: int, certificate: tuple[Path, Path] | None = None) -> tuple[grpc.Server, int]:
-    """Start the server, with a certificate and its key over TLS; returns it with its port."""
-    server = grpc.server(ThreadPoolExecutor(threads), options=OPTIONS)
+def serve(
+    listen: str, threads: int, certificate: tuple[Path, Path] | None = None, *, unary_apart: int = 0, yielding: int = 0
+) -> tuple[grpc.Server, int]:
+    """Start the server, with a certificate and its key over TLS; returns it with its port.
+
+    `unary_apart` threads are for single checks only, and those of streams are nicer by `yielding`: as ours are.
+    """
+    server = grpc.server(Pool(threads, "stream", yielding=yielding), options=OPTIONS)
+    behaviour = functools.partial(check)
+    if unary_apart:
+        setattr(behaviour, "experimental_thread_pool", Pool(unary_apart, "unary"))  # noqa: B010 - grpc's own
     handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
-        "Check": grpc.unary_unary_rpc_method_handler(check),
+        "Check": grpc.unary_unary_rpc_method_handler(behaviour),
         "StreamCheck": grpc.stream_stream_rpc_method_handler(stream_check),
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
@@ -112,13 +120,18 @@ def main(
     max_streams: Annotated[int, typer.Option(help="As of `iyscheck serve`.", min=1)] = 32,
     tls_cert: Annotated[Path | None, typer.Option(help="As of `iyscheck serve`.")] = None,
     tls_key: Annotated[Path | None, typer.Option(help="As of `iyscheck serve`.")] = None,
+    yielding: Annotated[int, typer.Option(help="How much streams give way to single checks.", min=0)] = 0,
 ) -> None:
     """Serve until SIGTERM or SIGINT; prints the port on a line of its own."""
     over = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: over.set())
     server, port = serve(
-        listen, pool_size(unary_workers, max_streams), (tls_cert, tls_key) if tls_cert and tls_key else None
+        listen,
+        pool_size(unary_workers, max_streams),
+        (tls_cert, tls_key) if tls_cert and tls_key else None,
+        unary_apart=unary_workers if yielding else 0,
+        yielding=yielding,
     )
     sys.stdout.write(f"{port}\n")
     sys.stdout.flush()

@@ -9,6 +9,9 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
+
+from bench.arrivals import percentiles
 from bench.callers import CHECK
 from bench.machine import on_core
 from bench.measures import Run
@@ -42,6 +45,15 @@ def command(
     ]  # fmt: skip - flags and their values
 
 
+def lone(target: str, payload: Path, *, seconds: float, core: int, folder: Path) -> Run:
+    """Ask one at a time for some seconds; with percentiles. Raises AbsentError, and ProcessError where calls fail."""
+    log = folder / "h2load.log"
+    log.unlink(missing_ok=True)
+    run = _asked(command(target, payload, concurrency=1, seconds=seconds), core, f"--log-file={log}")
+    taken_us = np.array([int(line.split("\t")[2]) for line in log.read_text().splitlines()])
+    return Run(run.value, {name: float(value) for name, value in percentiles(taken_us / 1e6).items()})
+
+
 def rate(
     target: str,
     payload: Path,
@@ -52,13 +64,13 @@ def rate(
     connections: int = CONNECTIONS,
 ) -> Run:
     """Ask for some seconds; requests per second. Raises AbsentError, and ProcessError where calls fail."""
+    line = command(target, payload, concurrency=concurrency, seconds=seconds, connections=connections)
+    return _asked(line, core)
+
+
+def _asked(line: Sequence[str], core: int | Sequence[int], *flags: str) -> Run:
     with on_core(*((core,) if isinstance(core, int) else core)):
-        done = subprocess.run(
-            command(target, payload, concurrency=concurrency, seconds=seconds, connections=connections),
-            capture_output=True,
-            text=True,
-            check=False,
-        )  # fmt: skip - what is run, and how
+        done = subprocess.run([line[0], *flags, *line[1:]], capture_output=True, text=True, check=False)
     found = re.search(r"finished in [\d.]+\w+, ([\d.]+) req/s", done.stdout)
     counts = re.search(r"status codes: (\d+) 2xx, (\d+) 3xx, (\d+) 4xx, (\d+) 5xx", done.stdout)
     failed = re.search(r"(\d+) failed, (\d+) errored", done.stdout)

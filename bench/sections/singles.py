@@ -18,6 +18,8 @@ FEW: Final = 32
 MANY: Final = 1_024
 CONNECTIONS: Final = 4
 FRAMES: Final = (1_000, 10_000)
+BARE: Final = "the package alone"
+"""Answers all alike: how fast the native front could be."""
 GET: Final = "Redis GET, {} at once"
 
 
@@ -27,8 +29,10 @@ def measure(session: Session) -> Section:
     consents = session.plan.largest
     store, keys = session.stores.store(consents), session.stores.keys
     command = HERE.command(*product.serve_arguments(store, keys), "--native-listen=127.0.0.1:0")
+    bare = HERE.command("-m", "bench.bare_native")
     with (
         serving(command, core=session.cores[0], log=session.folder / "server-singles.log") as server,
+        serving(bare, core=session.cores[0], log=session.folder / "bare-native.log") as nothing,
         ExitStack() as parts,
     ):
         targets = {"native": server.native, "gRPC": server.target}
@@ -43,7 +47,7 @@ def measure(session: Session) -> Section:
         has_redis = peer(section, "Redis", partial(_fill, session))
         _distinct(session, section, blasters)
         if compiled:
-            _same_again(session, section, targets)
+            _same_again(session, section, targets | {BARE: nothing.target})
         if has_redis:
             _redis(session, section)
     _frames(session, section)
@@ -88,15 +92,19 @@ def _blast(session: Session, blaster: Remote, at_once: int) -> Run:
 
 def _same_again(session: Session, section: Section, targets: Mapping[str, str]) -> None:
     payload = session.folder / "question.grpc"
-    for at_once, fronts in ((FEW, ("native", "gRPC")), (MANY, ("native",))):
+    seconds, core = session.plan.seconds, session.cores[1]
+    lone = partial(h2load.lone, payload=payload, seconds=seconds, core=core, folder=session.folder)
+    sides = {named(front, 1, "one question"): partial(lone, target) for front, target in targets.items()}
+    _keep(session, section, sides, hit_rate="1 question", concurrency=1, client="h2load")
+    for at_once, fronts in ((FEW, ("native", "gRPC", BARE)), (MANY, ("native", BARE))):
         sides = {
             named(front, at_once, "one question"): partial(
                 h2load.rate,
                 targets[front],
                 payload,
                 concurrency=at_once,
-                seconds=session.plan.seconds,
-                core=session.cores[1],
+                seconds=seconds,
+                core=core,
                 connections=CONNECTIONS,
             )
             for front in fronts
@@ -147,8 +155,8 @@ def _rows(section: Section, usual: str) -> None:
         ),
         Row(
             name="p50 of a lone Check, native ÷ gRPC",
-            ours=named("native", 1, "distinct questions"),
-            peer=named("gRPC", 1, "distinct questions"),
+            ours=named("native", 1, usual),
+            peer=named("gRPC", 1, usual),
             of="p50",
             at_most=0.4,
         ),
@@ -170,6 +178,8 @@ def _rows(section: Section, usual: str) -> None:
             peer=named("gRPC", FEW, "distinct questions"),
         ),
     ]
+    if usual == "one question":
+        section.rows += _ceilings(usual)
     for size in FRAMES:
         section.rows.append(
             Row(
@@ -178,3 +188,27 @@ def _rows(section: Section, usual: str) -> None:
                 peer=f"StreamCheck, frames of {size:,}",
             )
         )
+
+
+def _ceilings(usual: str) -> list[Row]:
+    """Say where the package alone would be in the place of the native front."""
+    few = GET.format(FEW)
+    return [
+        Row(
+            name="p50 of a lone Check, the package alone ÷ gRPC",
+            ours=named(BARE, 1, usual),
+            peer=named("gRPC", 1, usual),
+            of="p50",
+        ),
+        Row(name="Check, the package alone ÷ Redis GET, 32 at once", ours=named(BARE, FEW, usual), peer=few),
+        Row(
+            name="Check, the package alone, 1,024 at once ÷ Redis GET, 32 at once",
+            ours=named(BARE, MANY, usual),
+            peer=few,
+        ),
+        Row(
+            name="Check, native ÷ the package alone, 1,024 at once",
+            ours=named("native", MANY, usual),
+            peer=named(BARE, MANY, usual),
+        ),
+    ]
