@@ -249,10 +249,17 @@ class Server:
             "CheckFrame": batches,
         }
         self.calls = Calls(handlers, metrics, self._log, self._gate, max_streams=settings.max_streams)
-        server.add_generic_rpc_handlers((grpc_front.service(self.calls, pools, self._unread, self._requests),))
+        offered = grpc_front.service(
+            self.calls,
+            pools,
+            self._unread,
+            self._requests,
+            certificates=settings.tls_client_ca is not None,
+        )
+        server.add_generic_rpc_handlers((offered,))
         asking = self._parts.enter_context(started_pool(_HEALTH_THREADS, "health-call"))
-        offered = self._health.servicer.offered(self._requests.before(asking))
-        health_pb2_grpc.add_HealthServicer_to_server(offered, server)
+        servicer = self._health.servicer.offered(self._requests.before(asking))
+        health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
         if settings.reflection:
             reflected = _Reflection((SERVICE, HEALTH_SERVICE, reflection.SERVICE_NAME))
             offer = reflection_pb2_grpc.add_ServerReflectionServicer_to_server

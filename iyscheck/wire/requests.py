@@ -73,8 +73,12 @@ def context_of(message: v1.Question | v1.StreamCheckRequest | v1.Group, path: st
     if recipient_type is None:
         raise QuestionError(f"{path}recipient_type", f"{int(message.recipient_type)} is neither BIREYSEL nor TACIR.")
     retailer = message.retailer_code if message.HasField("retailer_code") else None
-    if retailer is not None and retailer > MAX_RETAILER_CODE:
-        raise QuestionError(f"{path}retailer_code", "is too large to be an İYS retailerCode.")
+    if retailer is not None and not 0 < retailer <= MAX_RETAILER_CODE:
+        raise QuestionError(
+            f"{path}retailer_code",
+            f"must be from 1 to {MAX_RETAILER_CODE}.",
+            fix="It is the İYS retailerCode. Leave the field out where the brand itself sends.",
+        )
     return Context(
         brand=message.brand_code,
         channel=channel,
