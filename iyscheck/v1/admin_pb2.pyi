@@ -253,7 +253,7 @@ class ListSourcesResponse(_message.Message):
     def __init__(self, sources: _Optional[_Iterable[_Union[SourceStatus, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class SourceStatus(_message.Message):
-    __slots__ = ("name", "state", "rows", "rows_loaded", "rows_skipped", "rows_rejected", "rejects_accepted", "earliest_registration", "latest_registration", "loaded_at", "held_brands", "brands_held", "rejects")
+    __slots__ = ("name", "state", "rows", "rows_loaded", "rows_skipped", "rows_rejected", "rejects_accepted", "earliest_registration", "latest_registration", "loaded_at", "held_brands", "brands_held", "rejects", "finished")
     NAME_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
@@ -267,6 +267,7 @@ class SourceStatus(_message.Message):
     HELD_BRANDS_FIELD_NUMBER: _ClassVar[int]
     BRANDS_HELD_FIELD_NUMBER: _ClassVar[int]
     REJECTS_FIELD_NUMBER: _ClassVar[int]
+    FINISHED_FIELD_NUMBER: _ClassVar[int]
     name: str
     state: SourceState
     rows: int
@@ -280,7 +281,8 @@ class SourceStatus(_message.Message):
     held_brands: _containers.RepeatedScalarFieldContainer[int]
     brands_held: int
     rejects: _containers.RepeatedCompositeFieldContainer[RejectedRow]
-    def __init__(self, name: _Optional[str] = ..., state: _Optional[_Union[SourceState, str]] = ..., rows: _Optional[int] = ..., rows_loaded: _Optional[int] = ..., rows_skipped: _Optional[int] = ..., rows_rejected: _Optional[int] = ..., rejects_accepted: _Optional[bool] = ..., earliest_registration: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., latest_registration: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., loaded_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., held_brands: _Optional[_Iterable[int]] = ..., brands_held: _Optional[int] = ..., rejects: _Optional[_Iterable[_Union[RejectedRow, _Mapping]]] = ...) -> None: ...
+    finished: bool
+    def __init__(self, name: _Optional[str] = ..., state: _Optional[_Union[SourceState, str]] = ..., rows: _Optional[int] = ..., rows_loaded: _Optional[int] = ..., rows_skipped: _Optional[int] = ..., rows_rejected: _Optional[int] = ..., rejects_accepted: _Optional[bool] = ..., earliest_registration: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., latest_registration: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., loaded_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., held_brands: _Optional[_Iterable[int]] = ..., brands_held: _Optional[int] = ..., rejects: _Optional[_Iterable[_Union[RejectedRow, _Mapping]]] = ..., finished: _Optional[bool] = ...) -> None: ...
 
 class RejectedRow(_message.Message):
     __slots__ = ("line", "field", "reason")
