@@ -22,67 +22,70 @@ _runtime_version.ValidateProtobufRuntimeVersion(
 _sym_db = _symbol_database.Default()
 
 
+from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb2
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 from iyscheck.v1 import consent_check_pb2 as iyscheck_dot_v1_dot_consent__check__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17iyscheck/v1/admin.proto\x12\x0biyscheck.v1\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fiyscheck/v1/consent_check.proto\"\x12\n\x10GetStatusRequest\"\x92\x05\n\x11GetStatusResponse\x12/\n\x0b\x61nswered_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bstore_error\x18\x02 \x01(\t\x12\'\n\x08position\x18\x03 \x01(\x0b\x32\x15.iyscheck.v1.Position\x12+\n\nwatermarks\x18\x04 \x01(\x0b\x32\x17.iyscheck.v1.Watermarks\x12\'\n\x06\x62rands\x18\x05 \x03(\x0b\x32\x17.iyscheck.v1.BrandCount\x12\x17\n\x0fwithheld_brands\x18\x06 \x01(\r\x12\x14\n\x0csources_held\x18\x07 \x01(\r\x12\x1d\n\x15rejected_rows_waiting\x18\x08 \x01(\x04\x12\'\n\x05store\x18\t \x01(\x0b\x32\x18.iyscheck.v1.StoreStatus\x12\'\n\x05index\x18\n \x01(\x0b\x32\x18.iyscheck.v1.IndexStatus\x12+\n\x07serving\x18\x0b \x03(\x0b\x32\x1a.iyscheck.v1.ServingStatus\x12!\n\x05\x62uild\x18\x0c \x01(\x0b\x32\x12.iyscheck.v1.Build\x12#\n\x06policy\x18\r \x01(\x0b\x32\x13.iyscheck.v1.Policy\x12#\n\x06limits\x18\x0e \x01(\x0b\x32\x13.iyscheck.v1.Limits\x12&\n\x08settings\x18\x0f \x03(\x0b\x32\x14.iyscheck.v1.Setting\x12)\n\x06worker\x18\x10 \x01(\x0b\x32\x19.iyscheck.v1.WorkerStatus\x12+\n\x07\x63\x61llers\x18\x11 \x01(\x0b\x32\x1a.iyscheck.v1.CallersStatus\"\x90\x01\n\nWatermarks\x12*\n\x06newest\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x06median\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x06oldest\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"D\n\nBrandCount\x12&\n\x05state\x18\x01 \x01(\x0e\x32\x17.iyscheck.v1.BrandState\x12\x0e\n\x06\x62rands\x18\x02 \x01(\r\"q\n\x0bStoreStatus\x12\x12\n\nsize_bytes\x18\x01 \x01(\x04\x12\x17\n\x0f\x64isk_free_bytes\x18\x02 \x01(\x04\x12\x0f\n\x07records\x18\x03 \x01(\x04\x12\x0f\n\x07readers\x18\x04 \x01(\r\x12\x13\n\x0bmax_readers\x18\x05 \x01(\r\"V\n\x0bIndexStatus\x12\r\n\x05pages\x18\x01 \x01(\r\x12\x17\n\x0fpages_not_taken\x18\x02 \x01(\r\x12\x1f\n\x17recipients_from_records\x18\x03 \x01(\x04\"1\n\rServingStatus\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x0f\n\x07serving\x18\x02 \x01(\x08\"\x98\x01\n\x05\x42uild\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0e\n\x06kernel\x18\x02 \x01(\t\x12\x14\n\x0crule_version\x18\x03 \x01(\r\x12\x14\n\x0c\x61\x64\x64ress_form\x18\x04 \x01(\r\x12\x14\n\x0cstore_format\x18\x05 \x01(\r\x12\x14\n\x0cgrpc_version\x18\x06 \x01(\t\x12\x16\n\x0epython_version\x18\x07 \x01(\t\"&\n\x07Setting\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"_\n\x0cWorkerStatus\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x0f\n\x07workers\x18\x02 \x01(\r\x12.\n\nstarted_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"5\n\rCallersStatus\x12\x0f\n\x07\x63\x61llers\x18\x01 \x01(\r\x12\x13\n\x0b\x66ile_usable\x18\x02 \x01(\x08\"\x8d\x01\n\x11ListBrandsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12&\n\x05state\x18\x03 \x01(\x0e\x32\x17.iyscheck.v1.BrandState\x12)\n\x08order_by\x18\x04 \x01(\x0e\x32\x17.iyscheck.v1.BrandOrder\"\x88\x01\n\x12ListBrandsResponse\x12(\n\x06\x62rands\x18\x01 \x03(\x0b\x32\x18.iyscheck.v1.BrandStatus\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12/\n\x0b\x61nswered_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x82\x03\n\x0b\x42randStatus\x12\x12\n\nbrand_code\x18\x01 \x01(\r\x12\x10\n\x08iys_code\x18\x02 \x01(\x04\x12&\n\x05state\x18\x03 \x01(\x0e\x32\x17.iyscheck.v1.BrandState\x12&\n\x08\x63hannels\x18\x04 \x03(\x0e\x32\x14.iyscheck.v1.Channel\x12-\n\twatermark\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstale_from\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x12withheld_watermark\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07held_by\x18\x08 \x03(\t\x12\x17\n\x0fsources_holding\x18\t \x01(\r\x12\x0f\n\x07records\x18\n \x01(\x04\x12\x14\n\x0cproved_spans\x18\x0b \x01(\r\x12\x15\n\raccepted_gaps\x18\x0c \x01(\r\"d\n\x12ListSourcesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\'\n\x05state\x18\x03 \x01(\x0e\x32\x18.iyscheck.v1.SourceState\"Z\n\x13ListSourcesResponse\x12*\n\x07sources\x18\x01 \x03(\x0b\x32\x19.iyscheck.v1.SourceStatus\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xb9\x03\n\x0cSourceStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x05state\x18\x02 \x01(\x0e\x32\x18.iyscheck.v1.SourceState\x12\x0c\n\x04rows\x18\x03 \x01(\x04\x12\x13\n\x0brows_loaded\x18\x04 \x01(\x04\x12\x14\n\x0crows_skipped\x18\x05 \x01(\x04\x12\x15\n\rrows_rejected\x18\x06 \x01(\x04\x12\x18\n\x10rejects_accepted\x18\x07 \x01(\x08\x12\x39\n\x15\x65\x61rliest_registration\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x37\n\x13latest_registration\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tloaded_at\x18\n \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bheld_brands\x18\x0b \x03(\r\x12\x13\n\x0b\x62rands_held\x18\x0c \x01(\r\x12)\n\x07rejects\x18\r \x03(\x0b\x32\x18.iyscheck.v1.RejectedRow\x12\x10\n\x08\x66inished\x18\x0e \x01(\x08\":\n\x0bRejectedRow\x12\x0c\n\x04line\x18\x01 \x01(\x04\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\";\n\x12ListCallersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"Z\n\x13ListCallersResponse\x12*\n\x07\x63\x61llers\x18\x01 \x03(\x0b\x32\x19.iyscheck.v1.CallerStatus\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xb0\x02\n\x0c\x43\x61llerStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x63\x61lls\x18\x02 \x03(\t\x12\x12\n\nall_brands\x18\x03 \x01(\x08\x12\x13\n\x0b\x62rand_count\x18\x04 \x01(\r\x12\x0e\n\x06\x62rands\x18\x05 \x03(\r\x12&\n\x08\x63hannels\x18\x06 \x03(\x0e\x32\x14.iyscheck.v1.Channel\x12\x11\n\taddresses\x18\x07 \x01(\x08\x12\x11\n\x04rate\x18\x08 \x01(\rH\x00\x88\x01\x01\x12\x14\n\x07streams\x18\t \x01(\rH\x01\x88\x01\x01\x12\x0c\n\x04keys\x18\n \x01(\r\x12\x14\n\x0c\x63\x65rtificates\x18\x0b \x01(\r\x12-\n\x08refusals\x18\x0c \x03(\x0b\x32\x1b.iyscheck.v1.CallerRefusalsB\x07\n\x05_rateB\n\n\x08_streams\"/\n\x0e\x43\x61llerRefusals\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\r\n\x05times\x18\x02 \x01(\x04*\xbb\x01\n\nBrandState\x12\x1b\n\x17\x42RAND_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x42RAND_STATE_FRESH\x10\x01\x12\x14\n\x10\x42RAND_STATE_LATE\x10\x02\x12\x15\n\x11\x42RAND_STATE_STALE\x10\x03\x12\x14\n\x10\x42RAND_STATE_NONE\x10\x04\x12\x18\n\x14\x42RAND_STATE_INACTIVE\x10\x05\x12\x1c\n\x18\x42RAND_STATE_UNREGISTERED\x10\x06*Z\n\nBrandOrder\x12\x1b\n\x17\x42RAND_ORDER_UNSPECIFIED\x10\x00\x12\x14\n\x10\x42RAND_ORDER_CODE\x10\x01\x12\x19\n\x15\x42RAND_ORDER_WATERMARK\x10\x02*z\n\x0bSourceState\x12\x1c\n\x18SOURCE_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15SOURCE_STATE_FINISHED\x10\x01\x12\x1b\n\x17SOURCE_STATE_UNFINISHED\x10\x02\x12\x15\n\x11SOURCE_STATE_HELD\x10\x03\x32\xcd\x02\n\x0c\x41\x64minService\x12J\n\tGetStatus\x12\x1d.iyscheck.v1.GetStatusRequest\x1a\x1e.iyscheck.v1.GetStatusResponse\x12M\n\nListBrands\x12\x1e.iyscheck.v1.ListBrandsRequest\x1a\x1f.iyscheck.v1.ListBrandsResponse\x12P\n\x0bListSources\x12\x1f.iyscheck.v1.ListSourcesRequest\x1a .iyscheck.v1.ListSourcesResponse\x12P\n\x0bListCallers\x12\x1f.iyscheck.v1.ListCallersRequest\x1a .iyscheck.v1.ListCallersResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17iyscheck/v1/admin.proto\x12\x0biyscheck.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fiyscheck/v1/consent_check.proto\"\x12\n\x10GetStatusRequest\"\xba\x05\n\x11GetStatusResponse\x12/\n\x0b\x61nswered_at\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x13\n\x0bstore_error\x18\x02 \x01(\t\x12\'\n\x08position\x18\x03 \x01(\x0b\x32\x15.iyscheck.v1.Position\x12+\n\nwatermarks\x18\x04 \x01(\x0b\x32\x17.iyscheck.v1.Watermarks\x12\'\n\x06\x62rands\x18\x05 \x03(\x0b\x32\x17.iyscheck.v1.BrandCount\x12\x17\n\x0fwithheld_brands\x18\x06 \x01(\r\x12\x14\n\x0csources_held\x18\x07 \x01(\r\x12\x1d\n\x15rejected_rows_waiting\x18\x08 \x01(\x04\x12\'\n\x05store\x18\t \x01(\x0b\x32\x18.iyscheck.v1.StoreStatus\x12\'\n\x05index\x18\n \x01(\x0b\x32\x18.iyscheck.v1.IndexStatus\x12+\n\x07serving\x18\x0b \x03(\x0b\x32\x1a.iyscheck.v1.ServingStatus\x12!\n\x05\x62uild\x18\x0c \x01(\x0b\x32\x12.iyscheck.v1.Build\x12#\n\x06policy\x18\r \x01(\x0b\x32\x13.iyscheck.v1.Policy\x12#\n\x06limits\x18\x0e \x01(\x0b\x32\x13.iyscheck.v1.Limits\x12&\n\x08settings\x18\x0f \x03(\x0b\x32\x14.iyscheck.v1.Setting\x12)\n\x06worker\x18\x10 \x01(\x0b\x32\x19.iyscheck.v1.WorkerStatus\x12+\n\x07\x63\x61llers\x18\x11 \x01(\x0b\x32\x1a.iyscheck.v1.CallersStatus\x12&\n\x05\x66\x65\x65\x64s\x18\x12 \x03(\x0b\x32\x17.iyscheck.v1.FeedStatus\"\xdd\x01\n\nFeedStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x30\n\x0c\x63ommitted_at\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x30\n\x0csucceeded_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x11\x65xpected_interval\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08refusals\x18\x05 \x01(\x04\x12\x15\n\rrefusals_late\x18\x06 \x01(\x04\"\x90\x01\n\nWatermarks\x12*\n\x06newest\x18\x01 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x06median\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x06oldest\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"D\n\nBrandCount\x12&\n\x05state\x18\x01 \x01(\x0e\x32\x17.iyscheck.v1.BrandState\x12\x0e\n\x06\x62rands\x18\x02 \x01(\r\"q\n\x0bStoreStatus\x12\x12\n\nsize_bytes\x18\x01 \x01(\x04\x12\x17\n\x0f\x64isk_free_bytes\x18\x02 \x01(\x04\x12\x0f\n\x07records\x18\x03 \x01(\x04\x12\x0f\n\x07readers\x18\x04 \x01(\r\x12\x13\n\x0bmax_readers\x18\x05 \x01(\r\"V\n\x0bIndexStatus\x12\r\n\x05pages\x18\x01 \x01(\r\x12\x17\n\x0fpages_not_taken\x18\x02 \x01(\r\x12\x1f\n\x17recipients_from_records\x18\x03 \x01(\x04\"1\n\rServingStatus\x12\x0f\n\x07service\x18\x01 \x01(\t\x12\x0f\n\x07serving\x18\x02 \x01(\x08\"\x98\x01\n\x05\x42uild\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0e\n\x06kernel\x18\x02 \x01(\t\x12\x14\n\x0crule_version\x18\x03 \x01(\r\x12\x14\n\x0c\x61\x64\x64ress_form\x18\x04 \x01(\r\x12\x14\n\x0cstore_format\x18\x05 \x01(\r\x12\x14\n\x0cgrpc_version\x18\x06 \x01(\t\x12\x16\n\x0epython_version\x18\x07 \x01(\t\"&\n\x07Setting\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t\"_\n\x0cWorkerStatus\x12\x0e\n\x06number\x18\x01 \x01(\r\x12\x0f\n\x07workers\x18\x02 \x01(\r\x12.\n\nstarted_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"5\n\rCallersStatus\x12\x0f\n\x07\x63\x61llers\x18\x01 \x01(\r\x12\x13\n\x0b\x66ile_usable\x18\x02 \x01(\x08\"\x8d\x01\n\x11ListBrandsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12&\n\x05state\x18\x03 \x01(\x0e\x32\x17.iyscheck.v1.BrandState\x12)\n\x08order_by\x18\x04 \x01(\x0e\x32\x17.iyscheck.v1.BrandOrder\"\x88\x01\n\x12ListBrandsResponse\x12(\n\x06\x62rands\x18\x01 \x03(\x0b\x32\x18.iyscheck.v1.BrandStatus\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12/\n\x0b\x61nswered_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x82\x03\n\x0b\x42randStatus\x12\x12\n\nbrand_code\x18\x01 \x01(\r\x12\x10\n\x08iys_code\x18\x02 \x01(\x04\x12&\n\x05state\x18\x03 \x01(\x0e\x32\x17.iyscheck.v1.BrandState\x12&\n\x08\x63hannels\x18\x04 \x03(\x0e\x32\x14.iyscheck.v1.Channel\x12-\n\twatermark\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstale_from\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x36\n\x12withheld_watermark\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07held_by\x18\x08 \x03(\t\x12\x17\n\x0fsources_holding\x18\t \x01(\r\x12\x0f\n\x07records\x18\n \x01(\x04\x12\x14\n\x0cproved_spans\x18\x0b \x01(\r\x12\x15\n\raccepted_gaps\x18\x0c \x01(\r\"d\n\x12ListSourcesRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\'\n\x05state\x18\x03 \x01(\x0e\x32\x18.iyscheck.v1.SourceState\"Z\n\x13ListSourcesResponse\x12*\n\x07sources\x18\x01 \x03(\x0b\x32\x19.iyscheck.v1.SourceStatus\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xd2\x02\n\x0cSourceStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\'\n\x05state\x18\x02 \x01(\x0e\x32\x18.iyscheck.v1.SourceState\x12\x0c\n\x04rows\x18\x03 \x01(\x04\x12\x13\n\x0brows_loaded\x18\x04 \x01(\x04\x12\x14\n\x0crows_skipped\x18\x05 \x01(\x04\x12\x15\n\rrows_rejected\x18\x06 \x01(\x04\x12\x18\n\x10rejects_accepted\x18\x07 \x01(\x08\x12\x1d\n\x15\x65\x61rliest_registration\x18\x08 \x01(\t\x12\x1b\n\x13latest_registration\x18\t \x01(\t\x12\x13\n\x0bheld_brands\x18\n \x03(\r\x12\x13\n\x0b\x62rands_held\x18\x0b \x01(\r\x12)\n\x07rejects\x18\x0c \x03(\x0b\x32\x18.iyscheck.v1.RejectedRow\x12\x10\n\x08\x66inished\x18\r \x01(\x08\":\n\x0bRejectedRow\x12\x0c\n\x04line\x18\x01 \x01(\x04\x12\r\n\x05\x66ield\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\";\n\x12ListCallersRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"Z\n\x13ListCallersResponse\x12*\n\x07\x63\x61llers\x18\x01 \x03(\x0b\x32\x19.iyscheck.v1.CallerStatus\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\xb0\x02\n\x0c\x43\x61llerStatus\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05\x63\x61lls\x18\x02 \x03(\t\x12\x12\n\nall_brands\x18\x03 \x01(\x08\x12\x13\n\x0b\x62rand_count\x18\x04 \x01(\r\x12\x0e\n\x06\x62rands\x18\x05 \x03(\r\x12&\n\x08\x63hannels\x18\x06 \x03(\x0e\x32\x14.iyscheck.v1.Channel\x12\x11\n\taddresses\x18\x07 \x01(\x08\x12\x11\n\x04rate\x18\x08 \x01(\rH\x00\x88\x01\x01\x12\x14\n\x07streams\x18\t \x01(\rH\x01\x88\x01\x01\x12\x0c\n\x04keys\x18\n \x01(\r\x12\x14\n\x0c\x63\x65rtificates\x18\x0b \x01(\r\x12-\n\x08refusals\x18\x0c \x03(\x0b\x32\x1b.iyscheck.v1.CallerRefusalsB\x07\n\x05_rateB\n\n\x08_streams\"/\n\x0e\x43\x61llerRefusals\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\r\n\x05times\x18\x02 \x01(\x04*\xbb\x01\n\nBrandState\x12\x1b\n\x17\x42RAND_STATE_UNSPECIFIED\x10\x00\x12\x15\n\x11\x42RAND_STATE_FRESH\x10\x01\x12\x14\n\x10\x42RAND_STATE_LATE\x10\x02\x12\x15\n\x11\x42RAND_STATE_STALE\x10\x03\x12\x14\n\x10\x42RAND_STATE_NONE\x10\x04\x12\x18\n\x14\x42RAND_STATE_INACTIVE\x10\x05\x12\x1c\n\x18\x42RAND_STATE_UNREGISTERED\x10\x06*Z\n\nBrandOrder\x12\x1b\n\x17\x42RAND_ORDER_UNSPECIFIED\x10\x00\x12\x14\n\x10\x42RAND_ORDER_CODE\x10\x01\x12\x19\n\x15\x42RAND_ORDER_WATERMARK\x10\x02*z\n\x0bSourceState\x12\x1c\n\x18SOURCE_STATE_UNSPECIFIED\x10\x00\x12\x19\n\x15SOURCE_STATE_FINISHED\x10\x01\x12\x1b\n\x17SOURCE_STATE_UNFINISHED\x10\x02\x12\x15\n\x11SOURCE_STATE_HELD\x10\x03\x32\xcd\x02\n\x0c\x41\x64minService\x12J\n\tGetStatus\x12\x1d.iyscheck.v1.GetStatusRequest\x1a\x1e.iyscheck.v1.GetStatusResponse\x12M\n\nListBrands\x12\x1e.iyscheck.v1.ListBrandsRequest\x1a\x1f.iyscheck.v1.ListBrandsResponse\x12P\n\x0bListSources\x12\x1f.iyscheck.v1.ListSourcesRequest\x1a .iyscheck.v1.ListSourcesResponse\x12P\n\x0bListCallers\x12\x1f.iyscheck.v1.ListCallersRequest\x1a .iyscheck.v1.ListCallersResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'iyscheck.v1.admin_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_BRANDSTATE']._serialized_start=3485
-  _globals['_BRANDSTATE']._serialized_end=3672
-  _globals['_BRANDORDER']._serialized_start=3674
-  _globals['_BRANDORDER']._serialized_end=3764
-  _globals['_SOURCESTATE']._serialized_start=3766
-  _globals['_SOURCESTATE']._serialized_end=3888
-  _globals['_GETSTATUSREQUEST']._serialized_start=106
-  _globals['_GETSTATUSREQUEST']._serialized_end=124
-  _globals['_GETSTATUSRESPONSE']._serialized_start=127
-  _globals['_GETSTATUSRESPONSE']._serialized_end=785
-  _globals['_WATERMARKS']._serialized_start=788
-  _globals['_WATERMARKS']._serialized_end=932
-  _globals['_BRANDCOUNT']._serialized_start=934
-  _globals['_BRANDCOUNT']._serialized_end=1002
-  _globals['_STORESTATUS']._serialized_start=1004
-  _globals['_STORESTATUS']._serialized_end=1117
-  _globals['_INDEXSTATUS']._serialized_start=1119
-  _globals['_INDEXSTATUS']._serialized_end=1205
-  _globals['_SERVINGSTATUS']._serialized_start=1207
-  _globals['_SERVINGSTATUS']._serialized_end=1256
-  _globals['_BUILD']._serialized_start=1259
-  _globals['_BUILD']._serialized_end=1411
-  _globals['_SETTING']._serialized_start=1413
-  _globals['_SETTING']._serialized_end=1451
-  _globals['_WORKERSTATUS']._serialized_start=1453
-  _globals['_WORKERSTATUS']._serialized_end=1548
-  _globals['_CALLERSSTATUS']._serialized_start=1550
-  _globals['_CALLERSSTATUS']._serialized_end=1603
-  _globals['_LISTBRANDSREQUEST']._serialized_start=1606
-  _globals['_LISTBRANDSREQUEST']._serialized_end=1747
-  _globals['_LISTBRANDSRESPONSE']._serialized_start=1750
-  _globals['_LISTBRANDSRESPONSE']._serialized_end=1886
-  _globals['_BRANDSTATUS']._serialized_start=1889
-  _globals['_BRANDSTATUS']._serialized_end=2275
-  _globals['_LISTSOURCESREQUEST']._serialized_start=2277
-  _globals['_LISTSOURCESREQUEST']._serialized_end=2377
-  _globals['_LISTSOURCESRESPONSE']._serialized_start=2379
-  _globals['_LISTSOURCESRESPONSE']._serialized_end=2469
-  _globals['_SOURCESTATUS']._serialized_start=2472
-  _globals['_SOURCESTATUS']._serialized_end=2913
-  _globals['_REJECTEDROW']._serialized_start=2915
-  _globals['_REJECTEDROW']._serialized_end=2973
-  _globals['_LISTCALLERSREQUEST']._serialized_start=2975
-  _globals['_LISTCALLERSREQUEST']._serialized_end=3034
-  _globals['_LISTCALLERSRESPONSE']._serialized_start=3036
-  _globals['_LISTCALLERSRESPONSE']._serialized_end=3126
-  _globals['_CALLERSTATUS']._serialized_start=3129
-  _globals['_CALLERSTATUS']._serialized_end=3433
-  _globals['_CALLERREFUSALS']._serialized_start=3435
-  _globals['_CALLERREFUSALS']._serialized_end=3482
-  _globals['_ADMINSERVICE']._serialized_start=3891
-  _globals['_ADMINSERVICE']._serialized_end=4224
+  _globals['_BRANDSTATE']._serialized_start=3678
+  _globals['_BRANDSTATE']._serialized_end=3865
+  _globals['_BRANDORDER']._serialized_start=3867
+  _globals['_BRANDORDER']._serialized_end=3957
+  _globals['_SOURCESTATE']._serialized_start=3959
+  _globals['_SOURCESTATE']._serialized_end=4081
+  _globals['_GETSTATUSREQUEST']._serialized_start=138
+  _globals['_GETSTATUSREQUEST']._serialized_end=156
+  _globals['_GETSTATUSRESPONSE']._serialized_start=159
+  _globals['_GETSTATUSRESPONSE']._serialized_end=857
+  _globals['_FEEDSTATUS']._serialized_start=860
+  _globals['_FEEDSTATUS']._serialized_end=1081
+  _globals['_WATERMARKS']._serialized_start=1084
+  _globals['_WATERMARKS']._serialized_end=1228
+  _globals['_BRANDCOUNT']._serialized_start=1230
+  _globals['_BRANDCOUNT']._serialized_end=1298
+  _globals['_STORESTATUS']._serialized_start=1300
+  _globals['_STORESTATUS']._serialized_end=1413
+  _globals['_INDEXSTATUS']._serialized_start=1415
+  _globals['_INDEXSTATUS']._serialized_end=1501
+  _globals['_SERVINGSTATUS']._serialized_start=1503
+  _globals['_SERVINGSTATUS']._serialized_end=1552
+  _globals['_BUILD']._serialized_start=1555
+  _globals['_BUILD']._serialized_end=1707
+  _globals['_SETTING']._serialized_start=1709
+  _globals['_SETTING']._serialized_end=1747
+  _globals['_WORKERSTATUS']._serialized_start=1749
+  _globals['_WORKERSTATUS']._serialized_end=1844
+  _globals['_CALLERSSTATUS']._serialized_start=1846
+  _globals['_CALLERSSTATUS']._serialized_end=1899
+  _globals['_LISTBRANDSREQUEST']._serialized_start=1902
+  _globals['_LISTBRANDSREQUEST']._serialized_end=2043
+  _globals['_LISTBRANDSRESPONSE']._serialized_start=2046
+  _globals['_LISTBRANDSRESPONSE']._serialized_end=2182
+  _globals['_BRANDSTATUS']._serialized_start=2185
+  _globals['_BRANDSTATUS']._serialized_end=2571
+  _globals['_LISTSOURCESREQUEST']._serialized_start=2573
+  _globals['_LISTSOURCESREQUEST']._serialized_end=2673
+  _globals['_LISTSOURCESRESPONSE']._serialized_start=2675
+  _globals['_LISTSOURCESRESPONSE']._serialized_end=2765
+  _globals['_SOURCESTATUS']._serialized_start=2768
+  _globals['_SOURCESTATUS']._serialized_end=3106
+  _globals['_REJECTEDROW']._serialized_start=3108
+  _globals['_REJECTEDROW']._serialized_end=3166
+  _globals['_LISTCALLERSREQUEST']._serialized_start=3168
+  _globals['_LISTCALLERSREQUEST']._serialized_end=3227
+  _globals['_LISTCALLERSRESPONSE']._serialized_start=3229
+  _globals['_LISTCALLERSRESPONSE']._serialized_end=3319
+  _globals['_CALLERSTATUS']._serialized_start=3322
+  _globals['_CALLERSTATUS']._serialized_end=3626
+  _globals['_CALLERREFUSALS']._serialized_start=3628
+  _globals['_CALLERREFUSALS']._serialized_end=3675
+  _globals['_ADMINSERVICE']._serialized_start=4084
+  _globals['_ADMINSERVICE']._serialized_end=4417
 # @@protoc_insertion_point(module_scope)

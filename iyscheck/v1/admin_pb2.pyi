@@ -1,5 +1,6 @@
 import datetime
 
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from iyscheck.v1 import consent_check_pb2 as _consent_check_pb2
 from google.protobuf.internal import containers as _containers
@@ -53,7 +54,7 @@ class GetStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("answered_at", "store_error", "position", "watermarks", "brands", "withheld_brands", "sources_held", "rejected_rows_waiting", "store", "index", "serving", "build", "policy", "limits", "settings", "worker", "callers")
+    __slots__ = ("answered_at", "store_error", "position", "watermarks", "brands", "withheld_brands", "sources_held", "rejected_rows_waiting", "store", "index", "serving", "build", "policy", "limits", "settings", "worker", "callers", "feeds")
     ANSWERED_AT_FIELD_NUMBER: _ClassVar[int]
     STORE_ERROR_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
@@ -71,6 +72,7 @@ class GetStatusResponse(_message.Message):
     SETTINGS_FIELD_NUMBER: _ClassVar[int]
     WORKER_FIELD_NUMBER: _ClassVar[int]
     CALLERS_FIELD_NUMBER: _ClassVar[int]
+    FEEDS_FIELD_NUMBER: _ClassVar[int]
     answered_at: _timestamp_pb2.Timestamp
     store_error: str
     position: _consent_check_pb2.Position
@@ -88,7 +90,24 @@ class GetStatusResponse(_message.Message):
     settings: _containers.RepeatedCompositeFieldContainer[Setting]
     worker: WorkerStatus
     callers: CallersStatus
-    def __init__(self, answered_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., store_error: _Optional[str] = ..., position: _Optional[_Union[_consent_check_pb2.Position, _Mapping]] = ..., watermarks: _Optional[_Union[Watermarks, _Mapping]] = ..., brands: _Optional[_Iterable[_Union[BrandCount, _Mapping]]] = ..., withheld_brands: _Optional[int] = ..., sources_held: _Optional[int] = ..., rejected_rows_waiting: _Optional[int] = ..., store: _Optional[_Union[StoreStatus, _Mapping]] = ..., index: _Optional[_Union[IndexStatus, _Mapping]] = ..., serving: _Optional[_Iterable[_Union[ServingStatus, _Mapping]]] = ..., build: _Optional[_Union[Build, _Mapping]] = ..., policy: _Optional[_Union[_consent_check_pb2.Policy, _Mapping]] = ..., limits: _Optional[_Union[_consent_check_pb2.Limits, _Mapping]] = ..., settings: _Optional[_Iterable[_Union[Setting, _Mapping]]] = ..., worker: _Optional[_Union[WorkerStatus, _Mapping]] = ..., callers: _Optional[_Union[CallersStatus, _Mapping]] = ...) -> None: ...
+    feeds: _containers.RepeatedCompositeFieldContainer[FeedStatus]
+    def __init__(self, answered_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., store_error: _Optional[str] = ..., position: _Optional[_Union[_consent_check_pb2.Position, _Mapping]] = ..., watermarks: _Optional[_Union[Watermarks, _Mapping]] = ..., brands: _Optional[_Iterable[_Union[BrandCount, _Mapping]]] = ..., withheld_brands: _Optional[int] = ..., sources_held: _Optional[int] = ..., rejected_rows_waiting: _Optional[int] = ..., store: _Optional[_Union[StoreStatus, _Mapping]] = ..., index: _Optional[_Union[IndexStatus, _Mapping]] = ..., serving: _Optional[_Iterable[_Union[ServingStatus, _Mapping]]] = ..., build: _Optional[_Union[Build, _Mapping]] = ..., policy: _Optional[_Union[_consent_check_pb2.Policy, _Mapping]] = ..., limits: _Optional[_Union[_consent_check_pb2.Limits, _Mapping]] = ..., settings: _Optional[_Iterable[_Union[Setting, _Mapping]]] = ..., worker: _Optional[_Union[WorkerStatus, _Mapping]] = ..., callers: _Optional[_Union[CallersStatus, _Mapping]] = ..., feeds: _Optional[_Iterable[_Union[FeedStatus, _Mapping]]] = ...) -> None: ...
+
+class FeedStatus(_message.Message):
+    __slots__ = ("name", "committed_at", "succeeded_at", "expected_interval", "refusals", "refusals_late")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    COMMITTED_AT_FIELD_NUMBER: _ClassVar[int]
+    SUCCEEDED_AT_FIELD_NUMBER: _ClassVar[int]
+    EXPECTED_INTERVAL_FIELD_NUMBER: _ClassVar[int]
+    REFUSALS_FIELD_NUMBER: _ClassVar[int]
+    REFUSALS_LATE_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    committed_at: _timestamp_pb2.Timestamp
+    succeeded_at: _timestamp_pb2.Timestamp
+    expected_interval: _duration_pb2.Duration
+    refusals: int
+    refusals_late: int
+    def __init__(self, name: _Optional[str] = ..., committed_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., succeeded_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., expected_interval: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., refusals: _Optional[int] = ..., refusals_late: _Optional[int] = ...) -> None: ...
 
 class Watermarks(_message.Message):
     __slots__ = ("newest", "median", "oldest")
@@ -253,7 +272,7 @@ class ListSourcesResponse(_message.Message):
     def __init__(self, sources: _Optional[_Iterable[_Union[SourceStatus, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class SourceStatus(_message.Message):
-    __slots__ = ("name", "state", "rows", "rows_loaded", "rows_skipped", "rows_rejected", "rejects_accepted", "earliest_registration", "latest_registration", "loaded_at", "held_brands", "brands_held", "rejects", "finished")
+    __slots__ = ("name", "state", "rows", "rows_loaded", "rows_skipped", "rows_rejected", "rejects_accepted", "earliest_registration", "latest_registration", "held_brands", "brands_held", "rejects", "finished")
     NAME_FIELD_NUMBER: _ClassVar[int]
     STATE_FIELD_NUMBER: _ClassVar[int]
     ROWS_FIELD_NUMBER: _ClassVar[int]
@@ -263,7 +282,6 @@ class SourceStatus(_message.Message):
     REJECTS_ACCEPTED_FIELD_NUMBER: _ClassVar[int]
     EARLIEST_REGISTRATION_FIELD_NUMBER: _ClassVar[int]
     LATEST_REGISTRATION_FIELD_NUMBER: _ClassVar[int]
-    LOADED_AT_FIELD_NUMBER: _ClassVar[int]
     HELD_BRANDS_FIELD_NUMBER: _ClassVar[int]
     BRANDS_HELD_FIELD_NUMBER: _ClassVar[int]
     REJECTS_FIELD_NUMBER: _ClassVar[int]
@@ -275,14 +293,13 @@ class SourceStatus(_message.Message):
     rows_skipped: int
     rows_rejected: int
     rejects_accepted: bool
-    earliest_registration: _timestamp_pb2.Timestamp
-    latest_registration: _timestamp_pb2.Timestamp
-    loaded_at: _timestamp_pb2.Timestamp
+    earliest_registration: str
+    latest_registration: str
     held_brands: _containers.RepeatedScalarFieldContainer[int]
     brands_held: int
     rejects: _containers.RepeatedCompositeFieldContainer[RejectedRow]
     finished: bool
-    def __init__(self, name: _Optional[str] = ..., state: _Optional[_Union[SourceState, str]] = ..., rows: _Optional[int] = ..., rows_loaded: _Optional[int] = ..., rows_skipped: _Optional[int] = ..., rows_rejected: _Optional[int] = ..., rejects_accepted: _Optional[bool] = ..., earliest_registration: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., latest_registration: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., loaded_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., held_brands: _Optional[_Iterable[int]] = ..., brands_held: _Optional[int] = ..., rejects: _Optional[_Iterable[_Union[RejectedRow, _Mapping]]] = ..., finished: _Optional[bool] = ...) -> None: ...
+    def __init__(self, name: _Optional[str] = ..., state: _Optional[_Union[SourceState, str]] = ..., rows: _Optional[int] = ..., rows_loaded: _Optional[int] = ..., rows_skipped: _Optional[int] = ..., rows_rejected: _Optional[int] = ..., rejects_accepted: _Optional[bool] = ..., earliest_registration: _Optional[str] = ..., latest_registration: _Optional[str] = ..., held_brands: _Optional[_Iterable[int]] = ..., brands_held: _Optional[int] = ..., rejects: _Optional[_Iterable[_Union[RejectedRow, _Mapping]]] = ..., finished: _Optional[bool] = ...) -> None: ...
 
 class RejectedRow(_message.Message):
     __slots__ = ("line", "field", "reason")
