@@ -96,6 +96,7 @@ class Inspection:
             states = Counter(brands.states(self._clock(), self._policy).tolist())
             waiting = [snapshot.source(name) for name in snapshot.holds()]
             withheld = snapshot.withheld()
+            records = snapshot.entries(layout.RECORDS)
         return StoreOverview(
             position=brands.position,
             watermarks=_watermarks(brands.watermarks),
@@ -103,7 +104,7 @@ class Inspection:
             withheld_brands=len(withheld),
             sources_held=len(waiting),
             rejected_rows_waiting=sum(source.rejected for source in waiting if source is not None),
-            size=self._size(),
+            size=self._size(records),
         )
 
     def brands(
@@ -162,7 +163,7 @@ class Inspection:
             kept = self._kept = _Brands(snapshot)
         return kept
 
-    def _size(self) -> StoreSize:
+    def _size(self, records: int) -> StoreSize:
         store = self._opened.store
         stats = store.stats()
         path = store.environment.path
@@ -171,7 +172,7 @@ class Inspection:
         return StoreSize(
             size_bytes=stats.size_bytes,
             disk_free_bytes=disk.f_bavail * disk.f_frsize,
-            records=stats.records,
+            records=records,
             readers=stats.readers,
             max_readers=stats.max_readers,
         )

@@ -201,6 +201,10 @@ class Snapshot(msgspec.Struct, eq=False, gc=False):  # a struct: each check make
         value = read(self._txn, key, self._databases[layout.SOURCES])
         return None if value is None else layout.decode_source(key, value)
 
+    def entries(self, database: bytes) -> int:
+        """Count the keys of one named database."""
+        return int(self._txn.stat(self._databases[database])["entries"])
+
     def records_of(self, brand: int) -> int:
         """Count the records of a brand."""
         first = layout.encode_code(brand)
