@@ -452,4 +452,4 @@ def _channels_of(numbers: Sequence[int]) -> tuple[Channel, ...]:
 
 
 def _seconds(message: admin.Watermarks | admin.FeedStatus | admin.BrandStatus, field: str) -> int | None:
-    return int(getattr(message, field).seconds) if message.HasField(field) else None  # type: ignore[arg-type] # of ours
+    return int(getattr(message, field).seconds) if message.HasField(field) else None

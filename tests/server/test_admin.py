@@ -23,10 +23,11 @@ from iyscheck.v1 import admin_pb2 as admin
 from iyscheck.v1.admin_pb2_grpc import AdminServiceStub
 from tests.builders import SECRETS, StoreBuilder, a_batch
 from tests.server.conftest import CONSENTED, STALE_BRAND, Served, Site, make_site, serve
-from tests.server.gated import QUESTIONS, bearer, ending, write
+from tests.server.gated import COMMERCIAL, QUESTIONS, Asked, bearer, context, ending, write
 from tests.server.processes.running import eventually
 
 OPS, ACME = NewKey.create(), NewKey.create()
+BRANDS = range(600_001, 600_151)
 FILE = f"""
 [caller.ops]
 keys = ["{OPS.key.line}"]
@@ -36,7 +37,7 @@ calls = ["admin"]
 
 [caller.acme]
 keys = ["{ACME.key.line}"]
-brands = [{", ".join(str(code) for code in range(1, 151))}]
+brands = [{", ".join(map(str, BRANDS))}]
 channels = ["MESAJ"]
 rate = 50
 streams = 2
@@ -133,7 +134,7 @@ class TestStatus:
         """Numbers and switches are told as they are set; paths, addresses and whatever is secret are not."""
         settings = client.admin.status().settings
 
-        assert (settings["max_streams"], settings["insecure"], settings["log_level"]) == ("7", "false", "debug")
+        assert (settings["max_streams"], settings["insecure"], settings["log_level"]) == ("7", "false", "info")
         assert not set(settings) & {
             "store",
             "store_key",
@@ -156,11 +157,11 @@ class TestStatus:
 
             overview = client.admin.status()
 
-            assert (overview.store, overview.store_error) == (None, "STORE_REPLACED")
+            assert (overview.store, overview.store_error) == (None, "STORE_MISSING")
             assert overview.serving == dict.fromkeys(HEALTH, False)
             with pytest.raises(grpc.RpcError) as caught:
                 AdminServiceStub(served.channel).ListBrands(admin.ListBrandsRequest(), timeout=5)
-            assert ending(caught.value) == ("INTERNAL", "STORE_REPLACED")
+            assert ending(caught.value) == ("UNAVAILABLE", "STORE_MISSING")
             assert str(site.path) not in str(caught.value.details())
 
     def test_callers(self, ops: Client) -> None:
@@ -221,7 +222,7 @@ class TestLists:
         """Each caller with its scope, and how many keys and certificates name it, but none of them."""
         acme, ours, everything = ops.admin.all_callers()
 
-        assert (acme.name, acme.brand_count, acme.brands) == ("acme", 150, tuple(range(1, 101)))
+        assert (acme.name, acme.brand_count, acme.brands) == ("acme", 150, tuple(BRANDS[:100]))
         assert (acme.channels, acme.rate, acme.streams, acme.addresses) == ((Channel.MESAJ,), 50, 2, False)
         assert acme.calls == ("batch", "check", "frame", "info", "stream")
         assert (acme.keys, acme.certificates) == (1, 0)
@@ -248,14 +249,19 @@ class TestLists:
             return dict(next(caller for caller in ops.admin.all_callers() if caller.name == "acme").refusals)
 
         before = refusals()
-        for name in ("2 ARAMA COMMERCIAL token", "2 MESAJ COMMERCIAL plaintext"):
+        for asked in (
+            Asked(context(1, Channel.MESAJ, COMMERCIAL), plaintext=False),
+            Asked(context(BRANDS[0], Channel.ARAMA, COMMERCIAL), plaintext=False),
+            Asked(context(BRANDS[0], Channel.MESAJ, COMMERCIAL), plaintext=True),
+        ):
             with pytest.raises(grpc.RpcError):
-                gated.stub.Check(wire.check_request(QUESTIONS[name].question), timeout=5, metadata=bearer(ACME.text))
+                gated.stub.Check(wire.check_request(asked.question), timeout=5, metadata=bearer(ACME.text))
         with pytest.raises(grpc.RpcError):
             AdminServiceStub(gated.channel).GetStatus(admin.GetStatusRequest(), timeout=5, metadata=bearer(ACME.text))
 
         after = refusals()
         assert {reason: times - before.get(reason, 0) for reason, times in after.items()} == {
+            "BRAND_NOT_IN_SCOPE": 1,
             "CHANNEL_NOT_IN_SCOPE": 1,
             "ADDRESSES_NOT_ALLOWED": 1,
             "CALL_NOT_ALLOWED": 1,
@@ -357,7 +363,7 @@ class TestApart:
         try:
             assert entered.wait(20)
             who = QUESTIONS["1 MESAJ COMMERCIAL token"].question.context
-            asked = {"brand": who.brand, "channel": who.channel, "recipient_type": who.recipient_type}
+            asked: dict[str, Any] = {"brand": who.brand, "channel": who.channel, "recipient_type": who.recipient_type}
             assert client.check(**asked, address=CONSENTED, timeout_s=20).permitted
             assert client.check_column(**asked, recipients=[CONSENTED], timeout_s=20).permitted.all()
             assert client.check_many([QUESTIONS["1 MESAJ COMMERCIAL token"].question], timeout_s=20)
