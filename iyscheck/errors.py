@@ -6,6 +6,7 @@ IyscheckError                     never raised itself
 │   ├── BatchTooLargeError        more recipients than one message may carry
 │   ├── MalformedError            bytes that are not the message they should be
 │   │   └── MalformedFrameError   the same inside a stream, which ends
+│   ├── PageError                 a page of a list: its size, its token, what is listed
 │   ├── SettingsError             a flag, an environment variable, an option
 │   └── CallersFileError          the callers file, a line of it, or its mode
 ├── CallersError                  who calls, and what they may ask
@@ -124,6 +125,12 @@ class MalformedFrameError(MalformedError):
     """Bytes inside a stream that are not a frame: the stream cannot go on."""
 
     reason: ClassVar[str] = "MALFORMED_FRAME"
+
+
+class PageError(InputError):
+    """A page of a list that cannot be given: its size, its token, or what is to be listed."""
+
+    reason: ClassVar[str] = "INVALID_PAGE"
 
 
 class SettingsError(InputError):

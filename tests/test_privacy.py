@@ -73,6 +73,14 @@ def _ask_everything(site: Site, target: str) -> list[str]:
     return errors
 
 
+def _told_to_operators(target: str) -> str:
+    """Ask for everything that a server tells whoever operates it."""
+    with Client(target) as client:
+        admin = client.admin
+        listed = [*admin.all_brands(), *admin.all_sources(), *admin.all_callers()]
+        return f"{admin.status(timeout_s=20)} {listed}"
+
+
 @pytest.mark.slow
 def test_no_plaintext_remains(tmp_path: Path) -> None:
     """After a load with rejects and every RPC no store file, log, error, metric or printed line has an address."""
@@ -82,11 +90,12 @@ def test_no_plaintext_remains(tmp_path: Path) -> None:
     exit_code = site.load(str(feed))
     with site.serving() as server:
         errors = _ask_everything(site, server["listen"])
+        told = _told_to_operators(server["listen"])
         with urllib.request.urlopen(f"http://{server['metrics_listen']}/metrics") as response:
             metrics = response.read().decode()
 
     stored = {path.name: path.read_bytes() for path in site.store.rglob("*") if path.is_file()}
-    outputs = {"errors": "\n".join(errors), "metrics": metrics, "printed": "\n".join(site.printed)}
+    outputs = {"errors": "\n".join(errors), "metrics": metrics, "printed": "\n".join(site.printed), "told": told}
     for searched in SEARCHED:
         for name, text in outputs.items():
             assert searched not in text, f"found in {name}"
@@ -96,6 +105,8 @@ def test_no_plaintext_remains(tmp_path: Path) -> None:
     assert "data.mdb" in stored
     assert errors
     assert "consent_check_decisions_total" in metrics
+    assert told.count("Rejected(line=") == 3
+    assert all(reason in told for reason in ("INVALID_ADDRESS", "AHEAD_OF_CLOCK", "MALFORMED"))
     rejects = [path for path in tmp_path.rglob("*.jsonl") if "rejects" in str(path.parent)]
     assert [UNREADABLE in path.read_text() for path in rejects] == [True]
     assert rejects[0].stat().st_mode & 0o077 == 0

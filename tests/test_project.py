@@ -14,8 +14,9 @@ from grpc_tools import protoc
 from iyscheck import errors
 
 ROOT = Path(__file__).parent.parent
-PROTO = "proto/iyscheck/v1/consent_check.proto"
-GENERATED = ("consent_check_pb2.py", "consent_check_pb2.pyi", "consent_check_pb2_grpc.py")
+NAMES = ("admin", "consent_check")
+PROTOS = [f"proto/iyscheck/v1/{name}.proto" for name in NAMES]
+GENERATED = [f"{name}_pb2{ending}" for name in NAMES for ending in (".py", ".pyi", "_grpc.py")]
 
 
 class TestGeneratedCode:
@@ -27,7 +28,7 @@ class TestGeneratedCode:
         include = files("grpc_tools") / "_proto"
         outputs = [f"--{kind}_out={tmp_path}" for kind in ("python", "pyi", "grpc_python")]
 
-        failed = protoc.main(["protoc", "-Iproto", f"-I{include}", *outputs, PROTO])
+        failed = protoc.main(["protoc", "-Iproto", f"-I{include}", *outputs, *PROTOS])
 
         made = tmp_path / "iyscheck" / "v1"
         assert not failed

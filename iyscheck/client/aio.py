@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from iyscheck.change import Position
 from iyscheck.client import calls, failures
+from iyscheck.client.admin import AsyncAdmin
 from iyscheck.client.batching import CAPACITY, AsyncBatching
 from iyscheck.client.columns import FRAME_SIZE, WINDOW, Flight
 from iyscheck.client.route import Route, Tls
@@ -59,6 +60,8 @@ class AsyncClient:
         self._silence = Silence(self._route)
         self._channel = self._route.tasks_channel(calls.CHANNEL_OPTIONS)
         self._stub = ConsentCheckServiceStub(self._channel)
+        self.admin = AsyncAdmin(self._channel, self._call)
+        """What whoever operates the server asks of it."""
 
     async def __aenter__(self) -> Self:
         return self

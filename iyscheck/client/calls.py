@@ -44,6 +44,7 @@ UNARY_TIMEOUT_S: Final = 0.25
 BATCH_TIMEOUT_S: Final = 5.0
 
 _SERVICE: Final = "iyscheck.v1.ConsentCheckService"
+_ADMIN_SERVICE: Final = "iyscheck.v1.AdminService"
 _RECEIVE_BYTES: Final = 64 * 1024 * 1024
 """Far above any reply to a request of 8 MiB; gRPC's own 4 MiB would refuse a large batch with evidence."""
 _KEEPALIVE_MS: Final = 60_000
@@ -63,7 +64,10 @@ SERVICE_CONFIG: Final = json.dumps(
         # is what gRPC makes of calls that reach one while it shuts down: nobody looked at them.
         "methodConfig": [
             {
-                "name": [{"service": _SERVICE, "method": name} for name in ("Check", "BatchCheck", "GetServerInfo")],
+                "name": [
+                    *({"service": _SERVICE, "method": name} for name in ("Check", "BatchCheck", "GetServerInfo")),
+                    {"service": _ADMIN_SERVICE},
+                ],
                 "retryPolicy": {
                     "maxAttempts": 4,
                     "initialBackoff": "0.05s",

@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from iyscheck.change import Position
 from iyscheck.client import calls, failures
+from iyscheck.client.admin import Admin
 from iyscheck.client.batching import CAPACITY, Batching
 from iyscheck.client.columns import FRAME_SIZE, WINDOW, Flight
 from iyscheck.client.route import Route, Tls
@@ -60,6 +61,8 @@ class Client:
         self._silence = Silence(self._route)
         self._channel = self._route.channel(calls.CHANNEL_OPTIONS)
         self._stub = ConsentCheckServiceStub(self._channel)
+        self.admin = Admin(self._channel, self._call)
+        """What whoever operates the server asks of it."""
 
     def __enter__(self) -> Self:
         return self

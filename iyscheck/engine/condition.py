@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import iyscheck
 from iyscheck.consent import RULE_VERSION, Policy
+from iyscheck.engine.inspection import Inspection
 from iyscheck.engine.opened import Freshness, OpenedStore
 from iyscheck.engine.standing import fresh_between
 from iyscheck.kernel import Kernel
@@ -81,6 +82,10 @@ class Condition:
             policy=self.policy,
             answer_ttl_s=self._answer_ttl_s,
         )
+
+    def inspection(self) -> Inspection:
+        """Make what tells of brands and sources, for whoever operates this."""
+        return Inspection(self._opened, self.policy, self._clock)
 
     def stats(self) -> StoreStats:
         """Return how full the store is."""

@@ -28,8 +28,9 @@ from iyscheck.keys import AddressKey, StoreKey
 from iyscheck.log import STANDARD_ERROR, LogLines
 from iyscheck.question import MAX_MESSAGE_BYTES
 from iyscheck.server.addresses import is_unix
+from iyscheck.server.administration import AdminHandlers
 from iyscheck.server.bounds import BOUNDS, Bounds, milliseconds, room_for
-from iyscheck.server.calls import SERVICE, Calls
+from iyscheck.server.calls import ADMIN_SERVICE, SERVICE, Calls
 from iyscheck.server.fronts import grpc as grpc_front
 from iyscheck.server.fronts import native as native_front
 from iyscheck.server.fronts.health import Health
@@ -48,6 +49,7 @@ from iyscheck.server.unread import Unread
 
 _REFLECTION_STREAMS: Final = 2
 _HEALTH_THREADS: Final = 2  # of their own, beside those; watchers need none once they are there
+_ADMIN_THREADS: Final = 1  # of their own: whoever operates a server takes at most one from its checks, and the nicest
 _QUEUED_CALLS: Final = 1_000  # beyond this many calls without a thread, gRPC refuses at once
 _WAITING_CALLS: Final = 6_000
 _MOST_WAITING_CALLS: Final = 8_000  # each takes some 25 KB: whoever opens calls and resets them at once takes 200 MB
@@ -101,6 +103,8 @@ class Among:
     """The authorization of who asks there; empty where nobody does."""
     rates: Path
     """The file by which all of them share the callers' rates."""
+    number: int = 0
+    """Which of the workers it is, from 0; the settings say how many there are."""
     good: LastGood = NOTHING
     """What it serves by where callers file and certificate cannot be used as they are."""
 
@@ -135,7 +139,7 @@ class Server:
         self._health.beside.append(self._requests.end_late)
         self._unread = Unread(metrics.ended, most_s=bounds.unread_s, most_bytes=bounds.unread_bytes)
         self._native: native_front.NativeFront | None = None
-        self._grpc = self._build(bounds, shares_port=among is not None)
+        self._grpc = self._build(bounds, among)
 
     @classmethod
     def start(
@@ -222,12 +226,12 @@ class Server:
         """Say where the server listens and how fresh its store is."""
         return description(self.engine, self.address, self.native_address, self.metrics_address)
 
-    def _build(self, bounds: Bounds, *, shares_port: bool) -> grpc.Server:
+    def _build(self, bounds: Bounds, among: Among | None) -> grpc.Server:
         settings, metrics = self.settings, self._metrics
         threads = pool_size(settings.unary_workers, settings.max_streams)
         pool = self._parts.enter_context(started_pool(threads, "rpc", yielding=_YIELDING))
         own = {
-            "grpc.so_reuseport": int(shares_port),
+            "grpc.so_reuseport": int(among is not None),
             # What one connection has open beyond that waits in its client, where it costs us nothing.
             "grpc.http2.max_concurrent_streams": threads + _WAITING_IN_CLIENT,
         }
@@ -257,11 +261,24 @@ class Server:
             certificates=settings.tls_client_ca is not None,
         )
         server.add_generic_rpc_handlers((offered,))
+        operators = self._parts.enter_context(started_pool(_ADMIN_THREADS, "admin", yielding=_YIELDING))
+        administration = AdminHandlers(
+            self.engine,
+            self._gate,
+            settings,
+            serving=self._health.serving,
+            worker=0 if among is None else among.number,
+            workers=1 if among is None else settings.workers,
+        )
+        offered_admin = grpc_front.admin_service(
+            self.calls, administration.calls, operators, self._unread, self._requests
+        )
+        server.add_generic_rpc_handlers((offered_admin,))
         asking = self._parts.enter_context(started_pool(_HEALTH_THREADS, "health-call"))
         servicer = self._health.servicer.offered(self._requests.before(asking))
         health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
         if settings.reflection:
-            reflected = _Reflection((SERVICE, HEALTH_SERVICE, reflection.SERVICE_NAME))
+            reflected = _Reflection((SERVICE, ADMIN_SERVICE, HEALTH_SERVICE, reflection.SERVICE_NAME))
             offer = reflection_pb2_grpc.add_ServerReflectionServicer_to_server
             offer(reflected, server)  # type: ignore[no-untyped-call] # the stubs forget its annotations
         return server

@@ -22,6 +22,7 @@ from iyscheck.server.refusals import Code, Refusal, is_callers, our_frames
 from iyscheck.server.shedding import STANDING_S, Shedding
 
 SERVICE: Final = "iyscheck.v1.ConsentCheckService"
+ADMIN_SERVICE: Final = "iyscheck.v1.AdminService"
 
 _MAX_WAIT_S: Final = 1.0
 _WAIT_SHARE: Final = 0.8  # of the caller's deadline; the rest is for the answer to travel
@@ -115,6 +116,9 @@ class Handlers(Protocol):
         """Answer each frame with exactly one reply."""
 
 
+AdminCall: TypeAlias = Callable[[bytes], Message]
+"""Answers one request of whoever operates the server: bytes in, a message out, our errors raised."""
+
 UnaryCall: TypeAlias = Callable[[bytes, Arriving], bytes]
 """Answers one request. Raises Refusal and nothing else."""
 
@@ -173,6 +177,28 @@ class Calls:
             gathered=self._gathered("Check", handlers.check_gathered, metrics["Check"]),
             refused=lambda method, error: self._refused(method, error, metrics[method]),
         )
+
+    def of_admin(self, handlers: Mapping[str, AdminCall]) -> Mapping[str, UnaryCall]:
+        """Give the calls of whoever operates this server, by their names. No metric counts them."""
+        return {name: self._admin(name, handle) for name, handle in handlers.items()}
+
+    def _admin(self, method: str, handle: AdminCall) -> UnaryCall:
+        shedding = Shedding()
+
+        def answered(data: bytes, arriving: Arriving) -> bytes:
+            started, admission = time.perf_counter(), None
+            try:
+                if arriving.waited_s > STANDING_S:
+                    shedding.ensure_in_time(arriving.waited_s, arriving.time_remaining())
+                admission = self.gate.admit(arriving.presented)
+                admission.ensure_call("admin")
+                reply = handle(data).SerializeToString()
+                shedding.took(time.perf_counter() - started)
+            except Exception as error:
+                raise self._refusal(error, method, admission) from error
+            return reply
+
+        return answered
 
     def _unary(self, method: str, handle: Callable[[bytes, Call], Message], metrics: MethodMetrics) -> UnaryCall:
         name = _NAMES[method]

@@ -157,6 +157,7 @@ class Gate:
         self._quotas = quotas
         self._open = Admission(ANONYMOUS, self, None, None)
         self._streams: Counter[str] = Counter()
+        self._refusals: dict[str, Counter[str]] = {}
         self._counting = threading.Lock()
 
     @property
@@ -168,6 +169,11 @@ class Gate:
     def callers(self) -> Callers | None:
         """The callers of the moment; None without a callers file."""
         return None if self._watch is None else self._watch.callers
+
+    @property
+    def file_usable(self) -> bool:
+        """Whether the callers file, if there is one, can be used as it is."""
+        return self._watch is None or self._watch.error is None
 
     def admit(self, presented: Presented) -> Admission:
         """Let a call in. Raises CallerUnknownError, CallersDisagreeError."""
@@ -188,6 +194,21 @@ class Gate:
         """Count what a caller was refused for being who it is; `admission` is None where nobody was let in."""
         if self._counts is not None and isinstance(error, CallersError):
             self._counts.refused("" if admission is None else admission.label, error.reason)
+            if admission is not None:
+                self._note(admission.caller.name, error.reason)
+
+    def _note(self, name: str, reason: str) -> None:
+        """Keep a refusal of a caller for whoever asks; of callers that are gone only while they are few."""
+        callers = self.callers
+        with self._counting:
+            self._refusals.setdefault(name, Counter())[reason] += 1
+            if callers is not None and len(self._refusals) > 2 * len(callers.entries) + 1:  # one is the supervisor
+                self._refusals = {each: found for each, found in self._refusals.items() if each in callers.entries}
+
+    def refusals(self, name: str) -> dict[str, int]:
+        """Say how often this process has refused a caller since it started, by reason."""
+        with self._counting:
+            return dict(self._refusals.get(name, ()))
 
     def take(self, caller: Caller, recipients: int, *, exempt: bool) -> None:
         """Take recipients from a caller's rate. Raises RateLimitedError."""

@@ -47,6 +47,7 @@ CODES: Final[dict[type[errors.IyscheckError], Code]] = {
     errors.IyscheckError: Code.INTERNAL,
     errors.QuestionError: Code.INVALID_ARGUMENT,
     errors.BatchTooLargeError: Code.INVALID_ARGUMENT,
+    errors.PageError: Code.INVALID_ARGUMENT,
     errors.MalformedError: Code.INVALID_ARGUMENT,
     errors.MalformedFrameError: Code.INVALID_ARGUMENT,
     errors.AddressKeyNotHeldError: Code.FAILED_PRECONDITION,

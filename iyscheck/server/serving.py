@@ -110,7 +110,7 @@ def run_workers(
         registry.register(tally)
         native = ",".join(address for each in doors[1:] for address in each.addresses)
         order = settings.model_copy(
-            update={"listen": doors[0].addresses, "native_listen": native, "metrics_listen": ""}
+            update={"listen": doors[0].addresses, "native_listen": native, "metrics_listen": "", "workers": count}
         )
         _keep_looking(callers, certificates, log, parts)
         supervisor = Supervisor(

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from iyscheck.change import Brand, Position
 from iyscheck.consent import states
-from iyscheck.question import Evidence
+from iyscheck.question import MAX_BRAND_CODE, Evidence
 from iyscheck.store import layout
 from iyscheck.store.environment import (
     SYSTEM_ERRORS,
@@ -194,6 +194,32 @@ class Snapshot(msgspec.Struct, eq=False, gc=False):  # a struct: each check make
         """Walk all sources ever loaded."""
         for key, value in self.items(layout.SOURCES):
             yield layout.decode_source(key, value)
+
+    def source(self, name: str) -> SourceState | None:
+        """Return how far a source was loaded; None if it never was."""
+        key = layout.source_key(name)
+        value = read(self._txn, key, self._databases[layout.SOURCES])
+        return None if value is None else layout.decode_source(key, value)
+
+    def entries(self, database: bytes) -> int:
+        """Count the keys of one named database."""
+        return int(self._txn.stat(self._databases[database])["entries"])
+
+    def records_of(self, brand: int) -> int:
+        """Count the records of a brand."""
+        first = layout.encode_code(brand)
+        own = takewhile(lambda item: item[0].startswith(first), self.items(layout.COUNTS, first))
+        return sum(layout.decode_number(value) for _, value in own)
+
+    def recorded_brands(self) -> Iterator[int]:
+        """Walk the brands that have records, registered or not, by code; the time is that of their number."""
+        first = layout.encode_code(0)
+        while (found := next(self.items(layout.COUNTS, first), None)) is not None:
+            brand = layout.decode_count_key(found[0])[0]
+            yield brand
+            if brand == MAX_BRAND_CODE:
+                return
+            first = layout.encode_code(brand + 1)
 
     def index_state(self) -> IndexState | None:
         """Return what the decision index consists of; None if there is none. Raises StoreCorruptError."""

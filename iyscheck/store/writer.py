@@ -402,4 +402,4 @@ def _finished(source: SourceState) -> SourceState:
 
 
 def _accepted(source: SourceState) -> SourceState:
-    return msgspec.structs.replace(source, accepted=True, rejected_brands=(), rejected_unknown=False)
+    return msgspec.structs.replace(source, accepted=True, rejected_brands=(), rejected_unknown=False, first_rejects=())

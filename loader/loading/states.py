@@ -1,16 +1,20 @@
 """How far a source is loaded, as it grows from piece to piece: all of it but the source's own point."""
 
+from collections.abc import Iterator
+from itertools import chain, islice
 from typing import Final
 
 import msgspec
 
-from iyscheck.store.layout import SourceState
+from iyscheck.store.layout import RejectedRow, SourceState
 from loader.reading.feed import Parsed
 
 _FROM_THE_BEGINNING: Final = (
     *("rows", "lines", "bytes", "sha256", "skipped", "watermarks", "finished"),
     *("earliest", "latest", "ends_whole"),
 )
+_FIRST_REJECTS: Final = 20
+"""Of so many it is kept in the store where they stand and what is wrong: what a server can tell without the file."""
 
 
 def from_the_beginning(state: SourceState) -> SourceState:
@@ -44,7 +48,14 @@ def advanced(state: SourceState, parsed: Parsed, given: int | None) -> SourceSta
         earliest=min(filter(None, (state.earliest, parsed.registered[0])), default=0),
         latest=max(state.latest, parsed.registered[1]),
         accepted=state.accepted and not new,
+        first_rejects=tuple(islice(chain(state.first_rejects, _rows(parsed, state)), _FIRST_REJECTS)),
     )
+
+
+def _rows(parsed: Parsed, state: SourceState) -> Iterator[RejectedRow]:
+    """Say where the rejected rows of a piece stand in their source."""
+    for reject in parsed.rejects:
+        yield RejectedRow(state.lines + reject.line + 1, reject.fault.field, reject.fault.reason.value)
 
 
 def _latest(watermarks: tuple[tuple[int, int], ...]) -> tuple[tuple[int, int], ...]:

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import os
 import stat
@@ -5,14 +6,22 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from string import Formatter
 
 import grpc
+import msgspec
 import pytest
 
+from iyscheck.cli.sentences import Language
+from iyscheck.cli.status_sentences import BRAND_STATES, LOADED, STATUS_WORDS
 from iyscheck.keys import AddressKey, StoreKey
+from iyscheck.overview import BrandState, Loaded
+from iyscheck.store.layout import RejectedRow, SourceState
 from iyscheck.v1 import consent_check_pb2 as pb
+from tests.builders import StoreBuilder, a_batch
 from tests.cli.commands import MAIN, as_process, iyscheck
 from tests.client.fake_server import Service, abort, envelope, serving, serving_later
+from tests.server.conftest import make_site, serve
 
 YES, NO = "+905000000002", "+905000000003"
 NOBODY = ("--server", "127.0.0.1:1", "--timeout", "1.5")
@@ -232,7 +241,7 @@ class TestErrors:
 class TestHelp:
     """Each command explains itself."""
 
-    @pytest.mark.parametrize("command", ["check", "info", "keys create", "keys show"])
+    @pytest.mark.parametrize("command", ["check", "info", "keys create", "keys show", "status"])
     def test_examples(self, command: str) -> None:
         """The help of a command shows how to call it."""
         done = iyscheck(*command.split(), "--help")
@@ -244,7 +253,7 @@ class TestHelp:
         """The command names its subcommands, and `serve` lists its settings."""
         done, serve = iyscheck("--help"), iyscheck("serve", "--help")
 
-        assert all(name in done.stdout for name in ("check", "info", "keys", "serve"))
+        assert all(name in done.stdout for name in ("check", "info", "keys", "serve", "status"))
         assert "--store-key" in serve.stdout
 
 
@@ -279,6 +288,90 @@ class TestKeys:
         assert done.returncode == 2
         assert "store.key exists already" in done.stderr
         assert not (tmp_path / "address.key").exists()
+
+
+class TestStatus:
+    """`iyscheck status` shows how a server and its data are."""
+
+    @pytest.fixture(name="target", scope="class")
+    @staticmethod
+    def _target(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+        """A server over brands in several states and a source with rejected rows, without a callers file."""
+        site = make_site(tmp_path_factory.mktemp("status"))
+        with StoreBuilder(site.path / "store") as store:
+            store.brand(3, watermark=1).brand(4, active=False).commit("more")
+            rows = tuple(RejectedRow(line, "recipient", "INVALID_ADDRESS") for line in (3, 8))
+            state = SourceState(name="/feeds/today.jsonl", rows=9, rejected=2, rejected_brands=(1,), first_rejects=rows)
+            store.writer.apply(a_batch(rows=9), msgspec.structs.replace(state, watermarks=((1, 2**31),)), finished=True)
+        with serve(site) as served:
+            yield served.server.address
+
+    @pytest.mark.parametrize(
+        ("language", "sentences"),
+        [
+            (
+                "en",
+                [
+                    "SERVING",
+                    "4 brands: 1 fresh, 1 stale, 1 without watermark, 1 inactive",
+                    "2 rejected row(s) of 1 source(s) wait, and hold back 1 brand(s).",
+                    "brand 3: stale, complete to 1970-01-01T00:00:01Z",
+                    "brand 2: without watermark, complete to never",
+                    "A brand's data may be 26 h old.",
+                    "There is no callers file",
+                ],
+            ),
+            (
+                "tr",
+                [
+                    "HİZMET VERİYOR",
+                    "4 marka: 1 güncel, 1 eskimiş, 1 tamlık bilgisi yok, 1 etkin değil",
+                    "1 kaynağın 2 reddedilmiş satırı bekliyor ve 1 markayı tutuyor.",
+                    "marka 3: eskimiş, tam olduğu an 1970-01-01T00:00:01Z",
+                    "Çağıranlar dosyası yok",
+                ],
+            ),
+        ],
+    )
+    def test_text(self, target: str, language: str, sentences: list[str]) -> None:
+        """What a glance shows is there in both languages, and of what waits where it is."""
+        done = iyscheck("status", "--server", target, "--lang", language)
+
+        assert done.returncode == 0
+        for sentence in (*sentences, "/feeds/today.jsonl", "3: INVALID_ADDRESS recipient", "accept-rejects"):
+            assert sentence in done.stdout
+
+    def test_json(self, target: str) -> None:
+        """Programs get all of it."""
+        done = iyscheck("status", "--server", target, "--json")
+
+        fields = json.loads(done.stdout)
+        assert (done.returncode, fields["store_error"], fields["callers"]) == (0, "", None)
+        assert fields["store"]["brands"] == {
+            "fresh": 1,
+            "late": 0,
+            "stale": 1,
+            "none": 1,
+            "inactive": 1,
+            "unregistered": 0,
+        }
+        assert [brand["brand_code"] for brand in fields["troubled_brands"]] == [3, 2]
+        (source,) = fields["held_sources"]
+        assert source["rejects"][1] == {"line": 8, "field": "recipient", "reason": "INVALID_ADDRESS"}
+        assert fields["worker"]["workers"] == 1
+
+    def test_words(self) -> None:
+        """Both languages say everything, with the same facts."""
+        english, turkish = (STATUS_WORDS[language] for language in Language)
+        for field in dataclasses.fields(english):
+            ours, theirs = getattr(english, field.name), getattr(turkish, field.name)
+            facts = [{name for _, name, _, _ in Formatter().parse(text) if name} for text in (ours, theirs)]
+            assert facts[0] == facts[1], field.name
+        for table in (BRAND_STATES, LOADED):
+            assert all(len(set(words.values())) == len(words) for words in table.values())
+            assert set(table[Language.ENGLISH]) == set(table[Language.TURKISH])
+        assert set(BRAND_STATES[Language.ENGLISH]) == set(BrandState)
+        assert set(LOADED[Language.ENGLISH]) == set(Loaded)
 
 
 class TestInfo:

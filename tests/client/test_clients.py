@@ -18,6 +18,7 @@ from iyscheck import address as addresses
 from iyscheck import client as client_package
 from iyscheck.change import Position
 from iyscheck.client import AsyncBatching, AsyncClient, Batching, Client, ColumnResult, FrameResult, columns
+from iyscheck.client.admin import Admin, AsyncAdmin
 from iyscheck.consent import Channel, Reason, RecipientType
 from iyscheck.errors import (
     QuestionError,
@@ -105,6 +106,18 @@ class TestShape:
         for name in sync:
             ours, theirs = (inspect.signature(methods[name]) for methods in (sync, aio))
             assert ours.parameters == theirs.parameters, name
+
+    def test_same_signatures_for_operators(self) -> None:
+        """The same of what whoever operates a server asks, and none of it names a type of gRPC or protobuf."""
+        sync, aio = self._public(Admin), self._public(AsyncAdmin)
+
+        assert sync.keys() == aio.keys()
+        for name in sync.keys() - {"__init__"}:
+            ours, theirs = (inspect.signature(methods[name]) for methods in (sync, aio))
+            assert ours.parameters == theirs.parameters, name
+            for method in (sync[name], aio[name]):
+                hints = get_type_hints(method).values()
+                assert not [hint for hint in hints if any(w in repr(hint) for w in ("grpc", "pb2", "protobuf"))]
 
     @pytest.mark.parametrize("kind", [Client, AsyncClient, Batching, AsyncBatching, ColumnResult, FrameResult])
     def test_no_transport_types(self, kind: type) -> None:

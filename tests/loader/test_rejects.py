@@ -1,4 +1,5 @@
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -6,9 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iyscheck.errors import SourceUnreadableError
+from iyscheck.store.layout import RejectedRow
+from iyscheck.store.snapshot import Store
 from loader.loading.rejects import RejectsFile, entry, rejects_name
 from loader.reading.faults import MALFORMED_JSON
 from tests.dice import often
+from tests.loader.feeds import Desk, brand_row, consent, watermark_row
 from tests.strategies import any_text
 
 
@@ -86,3 +90,52 @@ class TestEntry:
 
         assert shown.count(b"\n") == 1
         assert json.loads(shown)["line"] == 1
+
+
+class TestKept:
+    """What the store itself knows of rejected rows: where they stand and what is wrong, for who has no rejects file."""
+
+    FEED: tuple[Mapping[str, object] | bytes, ...] = (
+        brand_row(),
+        consent(),
+        b"{",
+        *(consent(recipient=f"+9053210{at:05} dahili") for at in range(25)),
+        consent(creationDate="2099-01-01 00:00:00"),
+        watermark_row(),
+    )
+
+    @staticmethod
+    def kept(desk: Desk) -> tuple[RejectedRow, ...]:
+        """Read what the store knows of the only source."""
+        with Store.open(desk.store) as store, store.snapshot() as snapshot:
+            (source,) = snapshot.sources()
+            return source.first_rejects
+
+    @pytest.mark.parametrize("commit_rows", [1, 4, 1000])
+    def test_first(self, tmp_path: Path, commit_rows: int) -> None:
+        """The first twenty are kept, as the rejects file tells them, whatever the size of the commits."""
+        desk = Desk(tmp_path)
+
+        desk.load(desk.file("a", *self.FEED), commit_rows=commit_rows)
+
+        entries = [(entry["line"], entry["field"], entry["reason"]) for entry in desk.rejected()]
+        assert len(entries) == 27
+        assert [(row.line, row.field, row.reason) for row in self.kept(desk)] == entries[:20]
+
+    def test_accepted(self, tmp_path: Path) -> None:
+        """Those that were accepted are forgotten."""
+        desk = Desk(tmp_path)
+        path = desk.file("a", *self.FEED)
+        desk.load(path)
+        with desk.writer() as writer:
+            writer.accept_rejects(path)
+
+        assert self.kept(desk) == ()
+
+    def test_no_content(self, tmp_path: Path) -> None:
+        """Nothing that a rejected row says is in the store."""
+        desk = Desk(tmp_path)
+        desk.load(desk.file("a", *self.FEED, b'{"recipient":"ayse@example.com","brandcode":7}'))
+
+        stored = (desk.store / "data.mdb").read_bytes()
+        assert not [text for text in (b"53210000", b"dahili", b"ayse", b"brandcode") if text in stored]

@@ -8,7 +8,7 @@ import pytest
 
 from iyscheck.errors import SourceChangedError
 from iyscheck.store import layout
-from iyscheck.store.layout import SourceState
+from iyscheck.store.layout import RejectedRow, SourceState
 from iyscheck.store.snapshot import Store
 from iyscheck.store.verification import verify
 from tests.builders import NOW
@@ -83,12 +83,14 @@ STATE = SourceState(
     earliest=5,
     latest=6,
     ends_whole=False,
+    first_rejects=(RejectedRow(7, "recipient", "INVALID_ADDRESS"),),
 )
 STORED = (
     b'{"name":"/var/spool/iys/a.jsonl","rows":9,"lines":10,"bytes":2000,"sha256":"' + b"ab" * 32 + b'",'
     b'"rejects_bytes":300,"rejected":2,"skipped":1,"brands":[1,7],"rejected_brands":[7],"rejected_unknown":true,'
     b'"watermarks":[[0,1767225600]],"finished":true,"accepted":true,"file_size":2100,"file_mtime_ns":1,'
-    b'"file_ctime_ns":2,"file_device":3,"file_inode":4,"earliest":5,"latest":6,"ends_whole":false}'
+    b'"file_ctime_ns":2,"file_device":3,"file_inode":4,"earliest":5,"latest":6,"ends_whole":false,'
+    b'"first_rejects":[[7,"recipient","INVALID_ADDRESS"]]}'
 )
 
 

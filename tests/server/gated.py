@@ -14,12 +14,14 @@ from iyscheck import address, wire
 from iyscheck.callers.identity import NewKey
 from iyscheck.consent import Channel, MessageClass, RecipientType
 from iyscheck.question import Context, Question
+from iyscheck.v1 import admin_pb2 as admin_v1
 from iyscheck.v1 import consent_check_pb2 as v1
+from iyscheck.v1.admin_pb2_grpc import AdminServiceStub
 from iyscheck.v1.consent_check_pb2_grpc import ConsentCheckServiceStub
 from tests.builders import ADDRESS_KEY
 from tests.server.conftest import CONSENTED
 
-ACME, ROBOT, TOKENS, LIMITED, FREE, GONE = (NewKey.create() for _ in range(6))
+ACME, ROBOT, TOKENS, LIMITED, FREE, GONE, OPS = (NewKey.create() for _ in range(7))
 UNKNOWN_KEY = NewKey.create()
 FILE = f"""
 [caller.acme]
@@ -45,6 +47,13 @@ brands = "all"
 certificates = ["dns:free.example"]
 keys = ["{FREE.key.line}"]
 brands = "all"
+addresses = true
+
+[caller.ops]
+certificates = ["dns:ops.example"]
+keys = ["{OPS.key.line}"]
+brands = "all"
+calls = ["admin"]
 addresses = true
 
 [caller.limited]
@@ -88,7 +97,7 @@ NO_ONES: dict[str, tuple[tuple[str, str], ...]] = {
     "two callers": (*bearer(ACME.text), *bearer(FREE.text)),
     "huge": bearer("iys1_" + "a" * 4_000),
 }
-CALLERS = {"acme": ACME, "robot": ROBOT, "tokens": TOKENS, "free": FREE}
+CALLERS = {"acme": ACME, "robot": ROBOT, "tokens": TOKENS, "free": FREE, "ops": OPS}
 
 
 def context(brand: int, channel: Channel, message_class: MessageClass) -> Context:
@@ -227,6 +236,18 @@ CALLS: Mapping[str, Call] = {
 }
 
 
+def administer(stub: AdminServiceStub, _: Reached, __: Asked, shown: Shown) -> None:
+    """Ask how the server is, by every call of the admin service."""
+    for ask, request in (
+        (stub.GetStatus, admin_v1.GetStatusRequest()),
+        (stub.ListBrands, admin_v1.ListBrandsRequest()),
+        (stub.ListSources, admin_v1.ListSourcesRequest()),
+        (stub.ListCallers, admin_v1.ListCallersRequest()),
+    ):
+        call: Any = ask
+        call(request, timeout=10, metadata=shown)
+
+
 def outcome(call: Call, reached: Reached, asked: Asked, shown: Shown) -> tuple[Ended, bytes]:
     """Make a call, and say how it ended, and all that was told of its refusal."""
     try:
@@ -244,8 +265,10 @@ def ended(call: Call, reached: Reached, asked: Asked, shown: Shown) -> Ended:
 
 def expected(caller: str, call: str, asked: Asked) -> Ended:
     """Say by the rules, written down once more, how a caller's call ends."""
-    if caller == "robot" and call != "batch":
+    if caller in ("robot", "ops") and call != {"robot": "batch", "ops": "admin"}[caller]:
         return NOT_ALLOWED
+    if call == "admin":
+        return OK if caller == "ops" else NOT_ALLOWED
     if call == "info" or asked.context.message_class is not COMMERCIAL:
         return OK
     reason = ""

@@ -322,7 +322,7 @@ def test_metrics(site: Site, front: str) -> None:
 
     assert asked == 1 + 2 + 2
     assert (of_acme, of_robot, of_nobody) == (2, 1, 1)
-    assert (before, after) == ((1, 5), (0, 5))
+    assert (before, after) == ((1, 6), (0, 6))
 
 
 def test_many_callers(site: Site) -> None:

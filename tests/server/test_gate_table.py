@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -19,6 +20,7 @@ from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from iyscheck.cli.issuing import Issuer, pem
+from iyscheck.v1.admin_pb2_grpc import AdminServiceStub
 from iyscheck.v1.consent_check_pb2_grpc import ConsentCheckServiceStub
 from tests.builders import StoreBuilder
 from tests.server.conftest import ByKind, Served, Site, make_site, serve
@@ -35,6 +37,7 @@ from tests.server.gated import (
     UNKNOWN_KEY,
     Ended,
     Shown,
+    administer,
     bearer,
     expected,
     outcome,
@@ -43,6 +46,8 @@ from tests.server.gated import (
 from tests.server.processes.running import eventually
 
 TRANSPORTS = ("plain", "unix", "native", "tls", "mutual")
+ABOUT_NOBODY = next(iter(QUESTIONS))
+"""What stands for the question of a call that has none."""
 DISAGREE: Ended = ("UNAUTHENTICATED", "CALLERS_DISAGREE")
 
 
@@ -78,6 +83,7 @@ class Reach:
     """A server over one transport, as one identity."""
 
     stub: ConsentCheckServiceStub
+    admin: AdminServiceStub
 
 
 class Files:
@@ -126,9 +132,10 @@ def reached(target: str, credentials: grpc.ChannelCredentials | None, parts: Exi
         grpc.insecure_channel(target, own) if credentials is None else grpc.secure_channel(target, credentials, own)
     )
     opened: Any = parts.enter_context(channel)
+    admin = AdminServiceStub(opened)  # which the native front does not have
     if unary != target:
         opened = ByKind(parts.enter_context(grpc.insecure_channel(unary, own)), opened)
-    return Reach(ConsentCheckServiceStub(opened))
+    return Reach(ConsentCheckServiceStub(opened), admin)
 
 
 @contextmanager
@@ -160,6 +167,8 @@ def fill(target: str, transport: str, files: Files, unary: str = "") -> Table:
             reach = reaches[identity.names]
             for (call, ask), (question, asked) in product(CALLS.items(), QUESTIONS.items()):
                 table[name, call, question] = outcome(ask, reach, asked, identity.shown)
+            ask_all = partial(administer, reach.admin)
+            table[name, "admin", ABOUT_NOBODY] = outcome(ask_all, reach, QUESTIONS[ABOUT_NOBODY], identity.shown)
     return table
 
 
@@ -209,7 +218,8 @@ def ensure_answered_or_refused(full: dict[str, Table], transport: str) -> None:
     wrong = {cell: found for cell, (found, _) in full[transport].items() if found != right(cell)}
 
     assert wrong == {}
-    assert len(full[transport]) == len(CALLS) * len(QUESTIONS) * len(IDENTITIES if transport == "mutual" else BY_KEYS)
+    asked = len(CALLS) * len(QUESTIONS) + 1
+    assert len(full[transport]) == asked * len(IDENTITIES if transport == "mutual" else BY_KEYS)
 
 
 def ensure_same_on_an_empty_store(full: dict[str, Table], empty: dict[str, Table], transport: str) -> None:

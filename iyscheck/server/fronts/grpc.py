@@ -9,7 +9,16 @@ import grpc
 from grpc_status import rpc_status
 
 from iyscheck.callers.names import PeerNames
-from iyscheck.server.calls import SERVICE, Arriving, CallEndedError, Calls, StreamCall, UnaryCall
+from iyscheck.server.calls import (
+    ADMIN_SERVICE,
+    SERVICE,
+    AdminCall,
+    Arriving,
+    CallEndedError,
+    Calls,
+    StreamCall,
+    UnaryCall,
+)
 from iyscheck.server.fronts.ending import Ending, Metadata
 from iyscheck.server.fronts.requests import Requests
 from iyscheck.server.gate import NOTHING, Presented, only_key
@@ -49,6 +58,17 @@ def service(
     }
     streams = {name: _stream(call, shown, unread) for name, call in offered.streams.items()}
     return grpc.method_handlers_generic_handler(SERVICE, unary | streams)
+
+
+def admin_service(
+    calls: Calls, handlers: Mapping[str, AdminCall], pool: Pool, unread: Unread, requests: Requests | None = None
+) -> grpc.GenericRpcHandler:
+    """Offer the calls of whoever operates the server, each in `pool`, as `service` does the others."""
+    shown: _Shown = partial(_presented, PeerNames()) if calls.gate.asks else _nothing
+    door = pool if requests is None else requests.before(pool)
+    offered = calls.of_admin(handlers)
+    unary = {name: _unary(call, pool, door, shown, unread) for name, call in offered.items()}
+    return grpc.method_handlers_generic_handler(ADMIN_SERVICE, unary)
 
 
 _Shown: TypeAlias = Callable[[grpc.ServicerContext], Presented]

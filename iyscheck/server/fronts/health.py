@@ -91,6 +91,10 @@ class Health:
             return None
         return _Status.SERVING if serving and not self._draining else _Status.NOT_SERVING
 
+    def serving(self) -> dict[str, bool]:
+        """Say of each name whether it serves, as was last told."""
+        return {name: serves and not self._draining for name, serves in self._told.copy().items()}
+
     def refresh(self) -> None:
         """Look at the store once and tell what changed."""
         try:

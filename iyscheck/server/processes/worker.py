@@ -103,7 +103,13 @@ def _serve(order: Order, over: Bell, orphaned: threading.Event, serving: threadi
             settings,
             log,
             sockets=[Path(each) for each in order.sockets],
-            among=Among(control=order.control, own=order.own, rates=Path(order.folder) / "rates", good=good),
+            among=Among(
+                control=order.control,
+                own=order.own,
+                rates=Path(order.folder) / "rates",
+                number=order.worker,
+                good=good,
+            ),
             lost_lines=lambda: lines.lost,
         )
         serving.set()

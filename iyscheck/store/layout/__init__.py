@@ -69,6 +69,7 @@ from iyscheck.store.layout.registries import (
 from iyscheck.store.layout.rows import rows_bytes
 from iyscheck.store.layout.sources import (
     Gap,
+    RejectedRow,
     SourceState,
     Span,
     decode_gap,
@@ -152,6 +153,7 @@ __all__ = [
     "WITHHELD",
     "Gap",
     "IndexState",
+    "RejectedRow",
     "RetailerList",
     "SourceState",
     "Span",

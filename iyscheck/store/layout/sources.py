@@ -83,6 +83,17 @@ def decode_gap(key: bytes, value: bytes) -> Gap:
     )
 
 
+class RejectedRow(msgspec.Struct, frozen=True, array_like=True):
+    """Where a rejected row stands in its source, from 1, and what is wrong with it: never what it says.
+
+    `field` is a name that feeds have, empty for the whole line; `reason` is for programs.
+    """
+
+    line: int
+    field: str
+    reason: str
+
+
 class SourceState(msgspec.Struct, frozen=True, kw_only=True):
     """How far one feed source has been loaded: written with the data, in the same transaction.
 
@@ -90,7 +101,7 @@ class SourceState(msgspec.Struct, frozen=True, kw_only=True):
     file that belongs to them. `watermarks` are asked for but not moved yet: (brand, or 0 for all, seconds UTC).
     `earliest` and `latest` are the local seconds between which its rows were registered, 0 where none was readable;
     `ends_whole` says whether what was consumed ends in a line end. What begins with `file_` tells whether a file is
-    still the same.
+    still the same. `first_rejects` are those of the rejected rows that wait to be accepted, a few of them.
     """
 
     name: str
@@ -115,6 +126,7 @@ class SourceState(msgspec.Struct, frozen=True, kw_only=True):
     earliest: int = 0
     latest: int = 0
     ends_whole: bool = True
+    first_rejects: tuple[RejectedRow, ...] = ()
 
     @property
     def held_brands(self) -> tuple[int, ...]:

@@ -116,6 +116,16 @@ class TestComponents:
         health.refresh()
 
         assert {told(health, name) for name in NAMES} == {NOT_SERVING}
+        assert health.serving() == dict.fromkeys(NAMES, False)
+
+    def test_serving(self) -> None:
+        """Whoever operates the server is told of each name what was told last."""
+        health = Health(FakeEngine(), Histogram("t", "t", registry=None), open_log("error", io.StringIO()))
+        before = health.serving()
+        health.refresh()
+
+        assert before == {}
+        assert health.serving() == {name: told(health, name) == SERVING for name in NAMES}
 
 
 class TestOnTheWire:

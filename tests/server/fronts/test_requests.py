@@ -24,6 +24,7 @@ CALLS: Final = "/iyscheck.v1.ConsentCheckService/"
 HEALTH: Final = "/grpc.health.v1.Health/"
 PATHS: Final = [
     *(CALLS + method for method in ("Check", "BatchCheck", "GetServerInfo")),
+    "/iyscheck.v1.AdminService/GetStatus",
     *(HEALTH + method for method in ("Check", "Watch", "List")),
 ]
 

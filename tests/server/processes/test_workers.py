@@ -362,6 +362,25 @@ class TestStart:
         for event in (event for event in events if event["event"] == "worker_serving"):
             assert event["pid"] in {started["pid"] for started in server.events("worker_started")}
 
+    def test_status(self, shared: tuple[Site, Running], monkeypatch: pytest.MonkeyPatch) -> None:
+        """Whichever worker answers tells which one it is, of how many, since when, and the same of the store."""
+        _, server = shared
+        monkeypatch.setattr(calls, "CHANNEL_OPTIONS", (*calls.CHANNEL_OPTIONS, OWN_CONNECTION))
+        found: dict[int, Any] = {}
+
+        def both_answer() -> bool:
+            with Client(server.target) as client:
+                overview = client.admin.status(timeout_s=20)
+            found[overview.worker.number] = overview
+            return set(found) == set(range(WORKERS))
+
+        eventually(both_answer, "one of the workers never answers")
+
+        assert {overview.worker.workers for overview in found.values()} == {WORKERS}
+        assert all(overview.worker.started_at <= overview.answered_at for overview in found.values())
+        first, *others = ((overview.store.position, overview.store.brands) for overview in found.values())
+        assert others == [first] * (WORKERS - 1)
+
     @pytest.mark.parametrize("fault", ["os._exit(3)", "time.sleep(1000)"], ids=["dead", "silent"])
     def test_one_worker_fails(self, site: Site, fault: str) -> None:
         """While one worker is silent the server does not serve; if it is dead the server ends and says which."""
