@@ -149,14 +149,16 @@ class Server:
         *,
         sockets: Sequence[Path] = (),
         among: Among | None = None,
+        control: str = "",
         lost_lines: Callable[[], int] = lambda: 0,
         bounds: Bounds = BOUNDS,
     ) -> Self:
         """Open keys, callers and store, and serve. Raises KeyFileError, CallersFileError, StoreError, SettingsError.
 
         `sockets` are where it binds in place of the unix addresses of the settings, in a folder that nobody else can
-        enter: whoever holds those addresses shows them there. `among` is there for one of several servers.
-        `lost_lines` says how many lines `log` has lost.
+        enter: whoever holds those addresses shows them there. `among` is there for one of several servers; `control` is
+        an address for a server alone that nobody else knows, by which it is asked whether it answers. `lost_lines`
+        says how many lines `log` has lost.
         """
         with ExitStack() as parts:
             engine = parts.enter_context(open_engine(settings))
@@ -171,10 +173,10 @@ class Server:
             # Last of all: from here on the kernel gives us connections, which should not have to wait.
             server.address = server.listen(sockets)
             server._listen_natively(sockets, shares_port=among is not None)
-            if among is not None:
-                server.bind(among.control)
-            else:
+            if among is None:
                 server._serve_metrics()
+            if control := among.control if among is not None else control:
+                server.bind(control)
             server._keep_looking()
             server._health.start()  # which says SERVING: not before calls can be taken
             if server._native is not None:

@@ -27,6 +27,7 @@ from iyscheck.server.processes.child import Child, private_folder
 from iyscheck.server.processes.cores import usable_cores
 from iyscheck.server.processes.deadline import LATE_S, end_within
 from iyscheck.server.processes.doors import PATIENCE_S, Doors
+from iyscheck.server.processes.notices import ALONE, DRAINING, Notices, OwnCheck
 from iyscheck.server.processes.supervisor import Supervisor
 from iyscheck.server.processes.tally import Tally
 from iyscheck.server.refusals import our_frames
@@ -34,6 +35,7 @@ from iyscheck.server.settings import Settings
 from iyscheck.server.threads import start
 from iyscheck.server.tls import LOOK_S as CERTIFICATES_S
 from iyscheck.server.tls import Certificates, CertificateState
+from iyscheck.service_manager import ServiceManager
 from iyscheck.signals import Bell
 
 _LOOK_S: Final = 1.0
@@ -65,23 +67,28 @@ def run_alone(
     announce: Callable[[str], None] | None,
 ) -> int:
     """Serve in this process."""
-    over = Bell()
+    over, manager = Bell(), ServiceManager.of_this_process()
     with ExitStack() as parts:
         doors = [parts.enter_context(each) for each in _doors(settings, log)]
         for each in doors:
             each.leave_ports()
         # What rolls several workers over must not kill a server that has only one.
         signal.signal(signal.SIGHUP, lambda *_: log.warning("rolling_restart_refused", workers=1))
-        sockets = _sockets(doors, 0)
-        server = parts.enter_context(Server.start(settings, log, sockets=sockets, lost_lines=lambda: lines.lost))
+        sockets, own = _sockets(doors, 0), OwnCheck(manager, parts)
+        server = parts.enter_context(
+            Server.start(settings, log, sockets=sockets, control=own.control, lost_lines=lambda: lines.lost)
+        )
         _show(doors, [0])
         # Until here there was nothing to drain, and a signal ended the process at once.
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: over.ring())
         keep_for_good()
+        own.begin(log)
         _tell(server.describe(), settings, log, announce)
+        _ready(manager, ALONE, log)
         while not over.wait(_LOOK_S):
             pass  # a signal that another thread got is handled when the main thread moves
+        manager.stopping(DRAINING)
         log.info("draining", seconds=settings.drain_seconds)
         end_within(settings.drain_seconds + LATE_S, log)
         server.stop(settings.drain_seconds)
@@ -134,12 +141,16 @@ def run_workers(
             signal.signal(number, lambda *_: supervisor.end())
         signal.signal(signal.SIGHUP, lambda *_: supervisor.roll())
         signal.signal(signal.SIGCHLD, lambda *_: supervisor.wake())
+        manager = ServiceManager.of_this_process()
+        notices = Notices(manager, supervisor, count)
         with supervisor:
             if supervisor.start():
                 engine.kernel = Kernel(supervisor.kernel())  # they have tried it, we never do
                 described = description(engine, ",".join(doors[0].addresses), native, metrics_address)
                 _tell(described | {"workers": supervisor.pids()}, settings, log, announce)
-                supervisor.run()
+                _ready(manager, notices.status, log)
+                supervisor.run(notices.tell)
+            manager.stopping(DRAINING)
             log.info("draining", seconds=settings.drain_seconds)
     log.info("stopped")
     return 0
@@ -214,6 +225,11 @@ def _tell(
     if announce is not None:
         with suppress(OSError):  # nobody reads it
             announce(sentence(described))
+
+
+def _ready(manager: ServiceManager, status: str, log: structlog.typing.FilteringBoundLogger) -> None:
+    if not manager.ready(status):
+        log.error("service_manager_not_told")
 
 
 def sentence(described: dict[str, object]) -> str:

@@ -1,6 +1,6 @@
 """`follow`: whatever appears in a directory, into a store."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, TextIO, cast
@@ -11,6 +11,7 @@ from iyscheck.errors import SettingsError
 from iyscheck.kernel import Kernel
 from iyscheck.keys import AddressKey, StoreKey
 from iyscheck.log import STANDARD_ERROR, LogLines
+from iyscheck.service_manager import ServiceManager
 from iyscheck.store.snapshot import Store
 from loader.cli.failures import errors
 from loader.cli.options import (
@@ -26,6 +27,7 @@ from loader.cli.stopping import stop_on_signals
 from loader.cli.stores import loader_of, opened, rejects_directory
 from loader.loading.memory import memory_left
 from loader.loading.options import COMMIT_ROWS, Options
+from loader.loading.progress import Progress
 from loader.reports.metrics import FeedMetrics
 from loader.reports.summary import print_report
 from loader.sources.directory import POLL_S, SETTLE_S, Follower
@@ -71,19 +73,23 @@ def follow(  # noqa: PLR0913, PLR0917 - each parameter is a flag of the command
         lines = LogLines(STANDARD_ERROR)
         _log_json(lines)
         metrics = FeedMetrics(lost_lines=lambda: lines.lost)
+        manager = ServiceManager.of_this_process()
         with opened(store, keys, options.kernel) as writer, _listening(metrics, metrics_listen):
             reader = Store(writer.environment)
+            _ready(manager, f"following {directory}")
             report = Follower(
                 str(directory),
                 source_of=FileSource,
-                loader=loader_of(writer, keys, options, stop=stop, watch=metrics.committed, tell=_warn),
+                loader=loader_of(writer, keys, options, stop=stop, watch=_watch(metrics, manager), tell=_warn),
                 writer=writer,
                 metrics=metrics,
                 watermarks=lambda: _watermarks(reader),
                 stop=stop,
+                tell=manager.alive,
                 poll_s=poll_seconds,
                 settle_s=settle_seconds,
             ).run()
+            manager.stopping("closing the store")
         print_report(report, as_json=as_json)
 
 
@@ -104,6 +110,23 @@ def _warn(text: str) -> None:
     import structlog
 
     structlog.get_logger("loader").warning("memory_short", message=text)
+
+
+def _ready(manager: ServiceManager, status: str) -> None:
+    import structlog
+
+    if not manager.ready(status):
+        structlog.get_logger("loader").error("service_manager_not_told")
+
+
+def _watch(metrics: FeedMetrics, manager: ServiceManager) -> Callable[[Progress], None]:
+    """Count each step of a load, and give a sign of life with it."""
+
+    def watch(step: Progress) -> None:
+        metrics.committed(step)
+        manager.alive(f"loading, at {step.position.sequence:,} rows")
+
+    return watch
 
 
 @contextmanager

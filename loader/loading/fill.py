@@ -43,6 +43,7 @@ def fill(run: SourceRun, pieces: Iterator[Piece]) -> bool:
         with ahead(runs.merged()) as merged:
             for changes in merged:
                 filling.append(changes)
+                run.progressed(0, began)  # for who waits for a sign of life: this part may take minutes
         proof = run.proof() if finished else None
         span = None if proof is None else proof.span
         applied = filling.finish(run.state, rows=totals.rows, taken=runs.rows, finished=finished, proved=span)

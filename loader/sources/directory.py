@@ -22,6 +22,8 @@ SETTLE_S: Final = 5.0
 class Follower:
     """Loads each new file once, as the source that `source_of` makes of its path.
 
+    `tell` gets its state after each look through the directory.
+
     A file that cannot be loaded is logged and counted, and the rest goes on.
     While one is bad, later files that ask for watermarks are loaded but not finished: to say "everything up to here
     is in" would be wrong while something earlier is not.
@@ -37,6 +39,7 @@ class Follower:
         metrics: FeedMetrics,
         watermarks: Callable[[], dict[int, int]],
         stop: threading.Event,
+        tell: Callable[[str], object] = lambda _: None,
         poll_s: float = POLL_S,
         settle_s: float = SETTLE_S,
         clock: Callable[[], float] = time.time,
@@ -48,6 +51,7 @@ class Follower:
         self._metrics = metrics
         self._watermarks = watermarks
         self._stop = stop
+        self._tell = tell
         self._poll_s = poll_s
         self._settle_s = settle_s
         self._clock = clock
@@ -65,7 +69,9 @@ class Follower:
         self._metrics.at(self._writer.position, self._watermarks())
         while not self._stop.is_set():
             self.poll(total)
-            self._metrics.state("failing" if self._bad else "waiting")
+            state = "failing" if self._bad else "waiting"
+            self._metrics.state(state)
+            self._tell(state)
             self._stop.wait(self._poll_s)
         total.stopped = True
         self._metrics.state("stopped")

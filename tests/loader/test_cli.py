@@ -14,6 +14,7 @@ from iyscheck.store import layout
 from iyscheck.store.environment import open_writer
 from iyscheck.store.snapshot import Store
 from tests.loader.feeds import Command, brand_row, consent, lines, position, watermark_row
+from tests.notified import notified
 
 FAILING = 'consent_feed_state{consent_feed_state="failing"} 1.0'
 """A line of the metrics."""
@@ -234,7 +235,23 @@ class TestFollow:
     """`follow` and its metrics."""
 
     def test_bad_file_between(self, command: Command) -> None:
-        """A bad file stops neither the rest nor the process, but holds back later watermarks until it is gone."""
+        """A bad file stops neither the rest nor the process, but holds back later watermarks until it is gone.
+
+        A service manager is told of all of it.
+        """
+        with notified(command.path) as told:
+            command.environment |= {"NOTIFY_SOCKET": told.address, "WATCHDOG_USEC": "400000"}
+            self.follow_bad_file(command)
+
+        assert told.said[0] == {"READY": "1", "STATUS": "following inbox"}
+        states = {message["STATUS"].partition(",")[0] for message in told.said[1:-1] if "STATUS" in message}
+        assert states == {"waiting", "failing", "loading"}
+        assert {"STATUS": "loading, at 3 rows"} in told.said
+        assert told.count("WATCHDOG") > 3
+        assert told.order == ["READY", "STOPPING"]
+
+    def follow_bad_file(self, command: Command) -> None:
+        """Let a bad file come between two good ones, and go."""
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
         (command.path / "inbox").mkdir()

@@ -334,8 +334,14 @@ class TestLoading:
         with desk.writer() as writer:
             a_loader(writer, options, watch=seen.append).load(sources_of([path]))
 
-        assert [(step.rows, step.durable) for step in seen] == [(10, False), (10, False), (6, False), (0, True)]
-        assert [step.position.sequence for step in seen] == [0, 0, 0, 26]
+        assert [(step.rows, step.durable) for step in seen] == [
+            (10, False),
+            (10, False),
+            (6, False),
+            (0, False),
+            (0, True),
+        ]
+        assert [step.position.sequence for step in seen] == [0, 0, 0, 0, 26]
         assert seen[-1].outcomes == {"applied": 7, "superseded": 18, "skipped": 0, "rejected": 1}
         assert seen[-1].bytes == Path(path).stat().st_size
 

@@ -134,7 +134,7 @@ def test_which_way(tmp_path: Path) -> None:
     unknown_told, unknown_steps, _ = load(tmp_path / "unknown", None)
 
     assert (sorted_told, unknown_told) == ([], [])
-    assert sorted_steps == unknown_steps == [False] * 5 + [True]
+    assert sorted_steps == unknown_steps == [False] * 6 + [True]
     assert " ".join(told) == (
         "749 MiB of memory are left. Sorting a first source may take 750, so it is loaded in commits, "
         "which takes about four times as long."

@@ -59,7 +59,8 @@ def private_folder() -> Iterator[Folder]:
     except OSError as error:
         raise WorkersError(
             f"There is no temporary directory for the workers' sockets and counters: {error.strerror or error}.",
-            fix="Mount a small one for writing and name it in TMPDIR, or use --workers 1, which needs none.",
+            fix="Mount a small one for writing and name it in TMPDIR, or use --workers 1, which needs none "
+            "without --callers and a watchdog.",
         ) from None
     with made as name:
         if len(name) > _LONGEST_NAME:
@@ -76,7 +77,7 @@ def private_folder() -> Iterator[Folder]:
             os.close(descriptor)
 
 
-def _as_uri(socket: Path) -> str:
+def as_uri(socket: Path) -> str:
     """Name a socket as gRPC reads it, where `?`, `#` and `%` mean something."""
     return f"unix:{quote(os.fsencode(socket))}"
 
@@ -102,6 +103,8 @@ class Child:
         self.serial = serial
         self.started_s = time.monotonic()
         self.answered_s: float | None = None
+        self.heard_s: float | None = None
+        """When it last answered."""
         self.kernel = ""
         """What runs the inner loops in it, as its first answer says."""
         self.is_silent = False
@@ -124,7 +127,7 @@ class Child:
                     settings=settings.plain(),
                     drain_s=settings.drain_seconds,
                     folder=str(folder.path),
-                    control=_as_uri(self._control),
+                    control=as_uri(self._control),
                     sockets=[str(path) for path in sockets],
                     own=self._own,
                     good=handed,
@@ -165,8 +168,10 @@ class Child:
         elif self._asked.done():
             asked, self._asked = self._asked, None
             error = asked.exception()
+            if error is None:
+                self.heard_s = time.monotonic()
             if error is None and self.answered_s is None:
-                self.answered_s = time.monotonic()
+                self.answered_s = self.heard_s
                 self.kernel = cast("v1.GetServerInfoResponse", asked.result()).kernel
             self.is_silent = error is not None and self.answered_s is not None
 
@@ -192,7 +197,7 @@ class Child:
         if self.channel is None:
             if not self._control.exists():
                 return None
-            self.channel = grpc.insecure_channel(_as_uri(self._control), options=_CHANNEL)
+            self.channel = grpc.insecure_channel(as_uri(self._control), options=_CHANNEL)
         if self.answered_s is None:
             stub, own = ConsentCheckServiceStub(self.channel), (("authorization", self._own),)
             return self._asker.submit(stub.GetServerInfo, v1.GetServerInfoRequest(), timeout=ANSWER_S, metadata=own)

@@ -32,6 +32,8 @@ _TURN_S: Final = 0.1
 _HANGS_S: Final = 30.0
 """A worker that was silent for that long is ended: the connections that it holds get no answer otherwise."""
 _UNSERVED_S: Final = 30.0
+_HEARD_S: Final = 5.0
+"""A worker that has answered so lately answers: it is asked every second, and waited for two."""
 _AGAIN_S: Final = 1.0
 _LAST_S: Final = 15.0
 """After the drain's time nobody is waited for longer, not even for who cannot be killed."""
@@ -58,6 +60,8 @@ class Worker(Protocol):
     started_s: float
     answered_s: float | None
     """When it first answered."""
+    heard_s: float | None
+    """When it last answered."""
     is_silent: bool
     """Whether it has answered before and does not now."""
     kernel: str
@@ -208,9 +212,14 @@ class Supervisor:
             self.wait()
         return False
 
-    def run(self) -> None:
-        """Keep the workers alive until `end` is called. Raises WorkersError if they die again and again."""
+    def run(self, tell: Callable[[], object] | None = None) -> None:
+        """Keep the workers alive until `end` is called. Raises WorkersError if they die again and again.
+
+        `tell` is called before each round.
+        """
         while not self._over:
+            if tell is not None:
+                self._attempt("tell", tell)
             self.step()
             self.wait()
 
@@ -238,6 +247,17 @@ class Supervisor:
     def pids(self) -> list[int]:
         """Return the process ids of the workers, by number."""
         return [place.child.pid for place in self._places if place.child is not None]
+
+    @property
+    def is_rolling(self) -> bool:
+        """Whether workers are being replaced, or are about to be."""
+        return self._roll or bool(self._rolling)
+
+    @property
+    def is_answering(self) -> bool:
+        """Whether a worker has answered a moment ago. Nothing is assumed: where nobody can be asked, nobody answers."""
+        heard = [place.child.heard_s for place in self._places if place.child is not None]
+        return any(each is not None and self._clock() - each <= _HEARD_S for each in heard)
 
     @property
     def pause_s(self) -> float:

@@ -105,6 +105,9 @@ class TestQuestions:
         assert asked == [INFO, HEALTH, HEALTH, HEALTH]
         assert worker.answered_s == answered_s
         assert not worker.is_silent
+        assert worker.answered_s is not None
+        assert worker.heard_s is not None
+        assert worker.heard_s > worker.answered_s
 
     def test_health_is_no_proof(self, begin: Callable[[], Child], folder: Folder) -> None:
         """A worker that only says that it is healthy has not answered, and is not silent before it has."""
@@ -115,7 +118,7 @@ class TestQuestions:
                 refused += not worker.is_asked
                 time.sleep(0.01)
 
-        assert (worker.answered_s, worker.is_silent, asked) == (None, False, [])
+        assert (worker.answered_s, worker.heard_s, worker.is_silent, asked) == (None, None, False, [])
 
     def test_lost_question(self, begin: Callable[[], Child], folder: Folder, monkeypatch: pytest.MonkeyPatch) -> None:
         """A question that nobody answers is given up after its time, and asked again."""

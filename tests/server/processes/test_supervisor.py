@@ -78,6 +78,7 @@ class Fake:
     answers: bool = True
     is_silent: bool = False
     answered_s: float | None = None
+    heard_s: float | None = None
     kernel: str = "numpy"
     code: int | None = None
     leaves: bool = True
@@ -104,6 +105,8 @@ class Fake:
     def ask(self) -> None:
         """Answer if it does."""
         self._do("ask")
+        if self.answers and not self.is_silent:
+            self.heard_s = self.world.now
         if self.answers and self.answered_s is None:
             self.answered_s = self.world.now
 
@@ -359,6 +362,68 @@ class TestDeaths:
         served.rounds(35)
         assert (stopped.code, served.events().count("worker_hangs")) == (-9, 1)
         assert served.supervisor.metrics.states == {"serving": 2, "draining": 0}
+
+
+def is_answering(scene: Scene) -> bool:
+    """What the supervisor says in this moment."""
+    return scene.supervisor.is_answering
+
+
+class TestAnswering:
+    """Whether somebody answers: what a watchdog is told."""
+
+    def test_one_is_enough(self, served: Scene) -> None:
+        """One worker that answers is enough; where none does, nobody answers some seconds later, until one does."""
+        served.world.spawned[0].is_silent = True
+        served.rounds(20)
+        assert is_answering(served)
+        served.world.spawned[1].is_silent = True
+        served.rounds(4)
+        assert is_answering(served)  # it may just be late
+        served.rounds(2)
+        assert not is_answering(served)
+        served.world.spawned[1].is_silent = False
+        served.rounds(1)
+        assert is_answering(served)
+
+    def test_nobody_can_be_asked(self, served: Scene) -> None:
+        """Where nobody can be asked, nobody is taken for one who answers."""
+        served.world.failing = {"ask"}
+        served.rounds(6)
+
+        assert not is_answering(served)
+        assert served.supervisor.metrics.states["serving"] == WORKERS  # as they were last seen
+
+    def test_dead(self, served: Scene) -> None:
+        """Nobody answers in the place of who died, until a successor does."""
+        served.world.answering = False
+        for fake in served.world.spawned:
+            fake.code = -9
+        served.supervisor.step()
+        assert not is_answering(served)
+        served.rounds(1)
+        assert not is_answering(served)
+        for fake in served.world.alive():
+            fake.answers = True
+        served.rounds(1)
+        assert is_answering(served)
+
+    def test_told(self, served: Scene) -> None:
+        """Whoever is to be told is so before each round; what fails there is logged, and ends nothing."""
+        rolling: list[bool] = []
+
+        def tell() -> None:
+            rolling.append(served.supervisor.is_rolling)
+            if not rolling[-1]:
+                served.supervisor.end()
+            raise ValueError
+
+        served.supervisor.roll()  # nobody is replaced before it is told
+        served.supervisor.run(tell)
+
+        assert rolling[0]
+        assert served.events().count("supervision_failed") == 1
+        assert "rolled" in served.events()
 
 
 class TestRolling:

@@ -1,0 +1,155 @@
+"""The units of systemd: what they name is there, their times are ours, and systemd's own tools have nothing to say."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from iyscheck.client import Client
+from iyscheck.consent import Channel, RecipientType
+from iyscheck.server.processes import child, supervisor
+from iyscheck.server.settings import PREFIX, Settings
+from tests.deploy.conftest import DEPLOY, LOADER_PORT, ROOT, assert_follows, directives, loader_flags, program, ran
+from tests.processes import Site, turkish_now
+
+UNITS = ("iyscheck.service", "iyscheck-loader.service")
+SERVER, LOADER = (directives(DEPLOY / "systemd" / name) for name in UNITS)
+OURS = re.compile(rf"^{PREFIX}\w+")
+
+
+def seconds(unit: dict[str, list[str]], name: str) -> float:
+    """Read a time, which stands in seconds."""
+    (value,) = unit[name]
+    return float(value)
+
+
+def variables(unit: dict[str, list[str]]) -> dict[str, str]:
+    """Read what a unit sets."""
+    return dict(each.split("=", 1) for line in unit["Environment"] for each in line.split())
+
+
+def test_server() -> None:
+    """The server's command has no flag that there is not, and each variable of ours is a setting."""
+    (command,) = SERVER["ExecStart"]
+    flags = {f"--{name.replace('_', '-')}" for name in Settings.model_fields}
+
+    assert command.split()[:2] == ["/opt/iyscheck/bin/iyscheck", "serve"]
+    assert {each.partition("=")[0] for each in command.split()[2:] if each.startswith("--")} <= flags
+    assert {name for name in variables(SERVER) if OURS.match(name)} <= {
+        PREFIX + name.upper() for name in Settings.model_fields
+    }
+
+
+def test_loader() -> None:
+    """So it is with the loader's; both open the same store, and both keep compiled loops."""
+    (command,) = LOADER["ExecStart"]
+    where, *arguments = command.split()
+    assert where == "/opt/iyscheck/bin/iyscheck-loader"
+    assert_follows(arguments)
+    assert f"127.0.0.1:{LOADER_PORT}" in arguments
+    ours = {name: value for name, value in variables(LOADER).items() if OURS.match(name)}
+    assert ours.keys() <= loader_flags()[1]
+    for name in ("IYSCHECK_STORE", "IYSCHECK_STORE_KEY", "NUMBA_CACHE_DIR"):
+        assert variables(SERVER)[name] == variables(LOADER)[name]
+    for unit in (SERVER, LOADER):
+        assert variables(unit)["IYSCHECK_STORE"].startswith(f"/var/lib/{unit['StateDirectory'][0]}/")
+        assert variables(unit)["NUMBA_CACHE_DIR"] == f"/var/cache/{unit['CacheDirectory'][0]}"
+
+
+def test_patience() -> None:
+    """The manager waits longer than the supervisor does: for the start, for the drain, and for a worker that hangs."""
+    drains = float(Settings.model_fields["drain_seconds"].default)
+
+    assert seconds(SERVER, "TimeoutStartSec") > child._START_S
+    assert seconds(SERVER, "TimeoutStopSec") > drains + supervisor._LAST_S
+    assert seconds(SERVER, "WatchdogSec") > supervisor._HANGS_S + 10
+    assert (SERVER["KillMode"], SERVER["Type"], LOADER["Type"]) == (["mixed"], ["notify"], ["notify"])
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_verified(name: str, tmp_path: Path) -> None:
+    """Its own tool understands every line, where the programs are in their places; and says so where it does not."""
+    analyze = program("systemd-analyze")
+    text = (DEPLOY / "systemd" / name).read_text().replace("/opt/iyscheck/bin/", f"{Path(sys.executable).parent}/")
+    unit = tmp_path / name
+    unit.write_text(text)
+    said = ran(analyze, "verify", unit)
+    assert (said.returncode, said.stdout + said.stderr) == (0, "")
+
+    unit.write_text(text.replace("WatchdogSec=", "WatchdogSecs="))
+    assert "WatchdogSecs" in ran(analyze, "verify", unit).stderr
+
+
+@pytest.mark.parametrize(("name", "most"), [*zip(UNITS, (13, 10), strict=True)])
+def test_exposure(name: str, most: int) -> None:
+    """What a process could do that was taken over, as systemd rates it (in tenths), stays little."""
+    said = ran(
+        program("systemd-analyze"), "security", "--offline=true", f"--threshold={most}", DEPLOY / "systemd" / name
+    )
+
+    assert said.returncode == 0, said.stdout[-300:] + said.stderr
+
+
+ROWS: list[dict[str, object]] = [
+    {"kind": "brand", "brandCode": 1, "iysCode": 1, "active": True, "creationDate": "2024-01-01 09:00:00"},
+    {
+        "brandCode": 1,
+        "recipient": "+905321000001",
+        "recipientType": "BIREYSEL",
+        "type": "MESAJ",
+        "status": "ONAY",
+        "source": "HS_WEB",
+        "consentDate": "2024-05-02 10:00:00",
+        "creationDate": "2024-05-02 10:05:00",
+    },
+]
+CONFINED = str(Path(__file__).parent / "confined.py")
+
+
+@pytest.mark.thorough
+def test_filters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under the filters of the units the loader follows, and two workers serve, are replaced, and drain."""
+    program("systemd-analyze")
+    pytest.importorskip("pyseccomp", reason="NOT TESTED: there is no pyseccomp here; scripts/test-deploy installs it")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    site = Site.make(tmp_path)
+    (tmp_path / "in").mkdir()
+    loader = [sys.executable, CONFINED, str(DEPLOY / "systemd" / UNITS[1]), sys.executable, "-m", "loader", "follow"]
+    loader += [str(tmp_path / "in"), "--metrics-listen=127.0.0.1:0", "--settle-seconds=0", *site.flags]
+    with subprocess.Popen(loader, stderr=subprocess.PIPE, text=True) as following:
+        site.feed("in/.rows", [*ROWS, {"kind": "watermark", "completeUntil": turkish_now()}])
+        (tmp_path / "in" / ".rows").rename(tmp_path / "in" / "rows.jsonl")
+        assert following.stderr is not None
+        while '"source loaded"' not in (line := following.stderr.readline()):
+            assert line, "the loader has ended"
+        following.send_signal(signal.SIGTERM)
+        assert following.wait(60) == 0
+
+    log = tmp_path / "log"
+    server = [sys.executable, CONFINED, str(DEPLOY / "systemd" / UNITS[0]), sys.executable, "-m", "iyscheck", "serve"]
+    server += [*site.flags, "--listen=127.0.0.1:0", "--metrics-listen=127.0.0.1:0", "--workers=2"]
+    server += [f"--listen=unix:{tmp_path / 'socket'}"]
+    with log.open("w") as stderr, subprocess.Popen(server, stderr=stderr) as serving:
+        try:
+            target = site.ready(serving, log)["listen"].partition(",")[0]
+            who: dict[str, Any] = {"brand": 1, "channel": Channel.MESAJ, "recipient_type": RecipientType.BIREYSEL}
+            with Client(target, timeout_s=20) as client:
+                assert client.check(**who, address="+905321000001").permitted
+                column = client.check_column(**who, recipients=["+905321000001"] * 50, frame_size=10)
+                assert column.permitted.all()
+            os.kill(serving.pid, signal.SIGHUP)
+            until = time.monotonic() + 60
+            while '"rolled"' not in log.read_text():
+                assert time.monotonic() < until, log.read_text()
+                time.sleep(0.1)
+            serving.send_signal(signal.SIGTERM)
+            assert serving.wait(60) == 0, log.read_text()
+        finally:
+            serving.kill()
+    assert '"level": "error"' not in log.read_text()
