@@ -44,7 +44,7 @@ contexts = st.builds(
     channel=st.sampled_from(Channel),
     recipient_type=st.sampled_from(RecipientType),
     message_class=st.sampled_from(MessageClass),
-    retailer=st.none() | st.integers(0, MAX_RETAILER_CODE),
+    retailer=st.none() | st.integers(1, MAX_RETAILER_CODE),
 )
 encodable = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 questions = st.builds(Question, context=contexts, address=encodable) | st.builds(

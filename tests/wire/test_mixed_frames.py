@@ -34,7 +34,7 @@ contexts = st.builds(
     channel=st.sampled_from(Channel),
     recipient_type=st.sampled_from(RecipientType),
     message_class=st.sampled_from(MessageClass),
-    retailer=st.none() | st.integers(0, MAX_RETAILER_CODE),
+    retailer=st.none() | st.integers(1, MAX_RETAILER_CODE),
 )
 counts = st.integers(1, 5) | st.sampled_from([127, 128, 300])
 envelopes = st.builds(
