@@ -20,6 +20,7 @@ from tests.dice import often
 LIMIT = 1_000
 POLICY = Policy(freshness_limit_s=LIMIT)
 MANY = 60
+MOST_PAGES = 200
 
 
 @pytest.fixture(name="builder")
@@ -60,6 +61,7 @@ def all_brands(
     while True:
         page, after = looked.brands(state=state, order=order, after=after, most=most)
         pages.append(page)
+        assert len(pages) < MOST_PAGES, "it never ends"
         if after is None:
             return pages
 
@@ -70,6 +72,7 @@ def all_sources(looked: Inspection, most: int, state: Loaded | None = None) -> l
     while True:
         page, after = looked.sources(state=state, after=after, most=most)
         pages.append(page)
+        assert len(pages) < MOST_PAGES, "it never ends"
         if after is None:
             return pages
 
