@@ -69,8 +69,9 @@ class Pauses:
     counted by `show`.
     """
 
-    def __init__(self, seconds: Histogram) -> None:
+    def __init__(self, seconds: Histogram, clock: Callable[[], float] = time.perf_counter) -> None:
         self._seconds = seconds
+        self._clock = clock
         self._began_s = 0.0
         self._short = 0
         self._short_s = 0.0
@@ -97,7 +98,7 @@ class Pauses:
             self._seconds.observe(self._long.pop())
 
     def _note(self, phase: str, _: Mapping[str, Any]) -> None:
-        now_s = time.perf_counter()
+        now_s = self._clock()
         if phase == "start":
             self._began_s = now_s
             return

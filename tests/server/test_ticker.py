@@ -102,6 +102,22 @@ class TestPauses:
         assert ticking.shown("p_count") == 5
         assert 0 < ticking.shown("p_sum") < 60
 
+    def test_times(self) -> None:
+        """Short ones, which are counted together, and long ones have their own times, each once."""
+        now_s, registry = 0.0, CollectorRegistry()
+        pauses = Pauses(Histogram("p", "p", buckets=PAUSE_BUCKETS_S, registry=registry), clock=lambda: now_s)
+        for took_s in (20e-6, 40e-6, 0.5, 60e-6):
+            pauses._note("start", {})  # as Python calls it
+            now_s += took_s
+            pauses._note("stop", {})
+            pauses.show()
+        pauses.show()
+
+        assert registry.get_sample_value("p_count") == 4
+        assert registry.get_sample_value("p_sum") == pytest.approx(0.50012)
+        assert registry.get_sample_value("p_bucket", {"le": "0.0001"}) == 3
+        assert registry.get_sample_value("p_bucket", {"le": "0.1"}) == 3
+
     def test_in_the_middle_of_counting(self) -> None:
         """A collection that comes while something is counted does not wait for that: it would for ever."""
         ticking = Ticking()

@@ -22,7 +22,7 @@ from iyscheck.v1 import consent_check_pb2 as v1
 from tests.http2 import Http2
 from tests.server.conftest import CONSENTED, Served, Site, serve
 from tests.server.gated import ACME, FILE, LIMITED, bearer, write
-from tests.server.processes.running import eventually
+from tests.server.processes.running import PATIENCE_S, eventually
 
 CONTEXT = Context(brand=1, channel=Channel.MESAJ, recipient_type=RecipientType.BIREYSEL)
 ASKED = Question(context=CONTEXT, address=CONSENTED)
@@ -62,7 +62,7 @@ class Held:
 
         def wait(engine: Engine, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - whatever it is called with
             self.entered.release()
-            self.leave.wait(20)
+            self.leave.wait(PATIENCE_S)
             return check(engine, *args, **options)
 
         monkeypatch.setattr(Engine, "check", wait)
@@ -177,7 +177,7 @@ class TestUnits:
         """Open streams and their limit are shown; a stream beyond it is the server's fault."""
         with serve(site, metrics_listen="127.0.0.1:0", max_streams=1) as served:
             frames: SimpleQueue[v1.StreamCheckRequest | None] = SimpleQueue()
-            stream = served.stub.StreamCheck(iter(frames.get, None), timeout=20)
+            stream = served.stub.StreamCheck(iter(frames.get, None), timeout=PATIENCE_S)
             frames.put(wire.frame(CONTEXT, addresses=[CONSENTED]))
             next(stream)
             opened = served.metric("consent_streams_open"), served.metric("consent_streams_limit")
@@ -234,13 +234,13 @@ class TestWhoLeft:
         """Callers that only cancel, running calls, waiting ones and streams, move no series of the server's fault."""
         with serve(site, metrics_listen="127.0.0.1:0", unary_workers=1) as served:
             before, held = counted(served), Held(monkeypatch)
-            running = served.stub.Check.future(REQUEST, timeout=20)
-            assert held.entered.acquire(timeout=20)
-            waiting = [served.stub.Check.future(REQUEST, timeout=20) for _ in range(3)]
+            running = served.stub.Check.future(REQUEST, timeout=PATIENCE_S)
+            assert held.entered.acquire(timeout=PATIENCE_S)
+            waiting = [served.stub.Check.future(REQUEST, timeout=PATIENCE_S) for _ in range(3)]
             pool = served.server._pools["Check"]
             eventually(lambda: pool._work_queue.qsize() == 3, "they do not wait")
             frames: SimpleQueue[v1.StreamCheckRequest | None] = SimpleQueue()
-            stream = served.stub.StreamCheck(iter(frames.get, None), timeout=20)
+            stream = served.stub.StreamCheck(iter(frames.get, None), timeout=PATIENCE_S)
             frames.put(wire.frame(CONTEXT, addresses=[CONSENTED]))
             next(stream)
             for call in (running, *waiting, stream):
@@ -258,9 +258,9 @@ class TestWhoLeft:
         with serve(site, metrics_listen="127.0.0.1:0", unary_workers=1) as served:
             before, held = counted(served), Held(monkeypatch)
             calls = [served.stub.Check.future(REQUEST, timeout=0.5)]
-            assert held.entered.acquire(timeout=20)
+            assert held.entered.acquire(timeout=PATIENCE_S)
             calls += [served.stub.Check.future(REQUEST, timeout=0.5) for _ in range(3)]
-            codes = {call.exception(timeout=20).code() for call in calls}
+            codes = {call.exception(timeout=PATIENCE_S).code() for call in calls}
             held.leave.set()
             eventually(lambda: sum(grown(served, before).values()) == 4, lambda: str(grown(served, before)))
 
@@ -284,7 +284,7 @@ class TestWhoLeft:
             before = counted(served)
             watch: Any = served.channel.unary_stream("/grpc.health.v1.Health/Watch")
             for _ in range(3):
-                call = watch(b"", timeout=20)
+                call = watch(b"", timeout=PATIENCE_S)
                 next(call)
                 call.cancel()
 
