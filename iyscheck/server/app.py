@@ -35,11 +35,13 @@ from iyscheck.server.fronts import native as native_front
 from iyscheck.server.fronts.health import Health
 from iyscheck.server.fronts.requests import Requests
 from iyscheck.server.gate import CallersState, Gate
+from iyscheck.server.gauges.scrapes import expose
+from iyscheck.server.gauges.store import StoreState
 from iyscheck.server.handlers import CheckHandlers
 from iyscheck.server.last_good import NOTHING, LastGood
 from iyscheck.server.log import open_log
 from iyscheck.server.lookout import Lookout
-from iyscheck.server.metrics import Metrics, expose
+from iyscheck.server.metrics import Metrics
 from iyscheck.server.refusals import our_frames
 from iyscheck.server.settings import Settings
 from iyscheck.server.threads import no_threads, start, started_pool
@@ -342,7 +344,8 @@ class Server:
             start(keeper.thread)
 
     def _serve_metrics(self) -> None:
-        self._metrics.observe_store(self.engine)
+        self._metrics.registry.register(StoreState(self.engine))
+        self._metrics.observe_index(self.engine)
         if self._certificates is not None:
             self._metrics.registry.register(CertificateState(self._certificates))
         if self.settings.metrics_listen:

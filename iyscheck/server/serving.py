@@ -19,10 +19,11 @@ from iyscheck.server.app import Server, description, keep_for_good, open_certifi
 from iyscheck.server.bounds import lift_descriptors
 from iyscheck.server.fronts.native import ensure_installed
 from iyscheck.server.gate import LOOK_S, CallersState
+from iyscheck.server.gauges.scrapes import expose
+from iyscheck.server.gauges.store import StoreState
 from iyscheck.server.last_good import LastGood
 from iyscheck.server.log import end_with_any_thread, open_log, take_over_library_logs
 from iyscheck.server.lookout import Lookout
-from iyscheck.server.metrics import StoreState, expose
 from iyscheck.server.processes.child import Child, private_folder
 from iyscheck.server.processes.cores import usable_cores
 from iyscheck.server.processes.deadline import LATE_S, end_within

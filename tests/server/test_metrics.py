@@ -15,7 +15,8 @@ from iyscheck.consent import Channel, RecipientType
 from iyscheck.errors import StoreUnreadableError
 from iyscheck.kernel import Kernel
 from iyscheck.question import Context, Question
-from iyscheck.server.metrics import Decisions, Metrics, StoreState
+from iyscheck.server.gauges.store import StoreState
+from iyscheck.server.metrics import Decisions, Metrics
 from iyscheck.server.refusals import Code
 from iyscheck.store import layout
 from iyscheck.store.environment import open_writer
