@@ -7,6 +7,7 @@ not known is an error, since a misspelt setting that is silently ignored is how 
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
@@ -16,6 +17,7 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from iyscheck.consent import DEFAULT_ANSWER_TTL_S, DEFAULT_FRESHNESS_LIMIT_S, LegacyDeadline, Policy
 from iyscheck.errors import SettingsError
 from iyscheck.server.addresses import addresses, host_and_port, is_near, is_unix
+from iyscheck.times import DURATION_UNITS, duration_s
 
 PREFIX: Final = "IYSCHECK_"
 OTHER_VARIABLES: Final = frozenset(
@@ -30,8 +32,6 @@ OTHER_VARIABLES: Final = frozenset(
 )
 """Variables of ours that the server does not read: they belong to the client's command line."""
 
-_UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
-_DURATION: Final = re.compile(r"([0-9]{1,9})([smhd]?)")
 _HOST: Final = r"(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|\[?[0-9a-f:]+\]?)"
 _SERVICE_VARIABLES: Final = {
     re.compile(name): re.compile(value)
@@ -50,8 +50,9 @@ _SERVICE: Final = re.compile(r"(IYSCHECK(?:_[A-Z0-9_]+)?)_SERVICE_HOST")
 
 def _duration(value: object) -> object:
     """Read `26h`, `5m`, `300s` or `300` as seconds; anything else is for the validation to refuse."""
-    found = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    return int(found[1]) * _UNITS[found[2]] if found else value
+    with suppress(ValueError):
+        return duration_s(value) if isinstance(value, str) else value
+    return value
 
 
 def _deadline(value: object) -> object:
@@ -216,7 +217,7 @@ def default_text(name: str) -> str:
     if isinstance(default, LegacyDeadline):
         return default.name.lower()
     if any(isinstance(each, BeforeValidator) and each.func is _duration for each in field.metadata):
-        units = [(unit, seconds) for unit, seconds in _UNITS.items() if seconds > 1 and unit != "d"]
+        units = [(unit, seconds) for unit, seconds in DURATION_UNITS.items() if seconds > 1 and unit != "d"]
         unit, seconds = next(((unit, each) for unit, each in reversed(units) if default % each == 0), ("s", 1))
         return f"{default // seconds}{unit}"
     return "" if default is None else f"{default:g}" if isinstance(default, float) else str(default)
