@@ -344,7 +344,7 @@ class Server:
             start(keeper.thread)
 
     def _serve_metrics(self) -> None:
-        self._metrics.registry.register(StoreState(self.engine))
+        self._metrics.registry.register(StoreState(self.engine, self.settings.metrics_brands))
         self._metrics.observe_index(self.engine)
         if self._certificates is not None:
             self._metrics.registry.register(CertificateState(self._certificates))

@@ -107,7 +107,7 @@ def run_workers(
         folder = parts.enter_context(private_folder())
         tally = Tally(folder.counters, lambda: lines.lost)
         registry = CollectorRegistry()
-        registry.register(StoreState(engine))
+        registry.register(StoreState(engine, settings.metrics_brands))
         registry.register(tally)
         native = ",".join(address for each in doors[1:] for address in each.addresses)
         order = settings.model_copy(

@@ -20,6 +20,7 @@ from iyscheck.server.addresses import addresses, host_and_port, is_near, is_unix
 from iyscheck.times import DURATION_UNITS, duration_s
 
 PREFIX: Final = "IYSCHECK_"
+MOST_NAMED_BRANDS: Final = 50
 OTHER_VARIABLES: Final = frozenset(
     {
         "IYSCHECK_SERVER",
@@ -75,9 +76,23 @@ def _native_address(value: str) -> str:
     return found[0]
 
 
+def _brands(value: object) -> object:
+    """Read brand codes between commas, or several such texts. Raises ValueError."""
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list | tuple):
+        return value
+    codes = [code.strip() for text in texts for code in str(text).split(",") if code.strip()]
+    if not all(code.isascii() and code.isdigit() and 0 < int(code) < 2**32 for code in codes):
+        raise ValueError("are not brand codes between commas, such as 600123,600124")
+    if len(codes) > MOST_NAMED_BRANDS:
+        raise ValueError(f"are more than {MOST_NAMED_BRANDS} brands; a metric for each of very many helps nobody")
+    return tuple(dict.fromkeys(map(int, codes)))
+
+
 Seconds = Annotated[int, BeforeValidator(_duration)]
 Address = Annotated[str, BeforeValidator(_native_address)]
 Addresses = Annotated[tuple[str, ...], NoDecode, BeforeValidator(addresses)]
+Brands = Annotated[tuple[int, ...], NoDecode, BeforeValidator(_brands)]
 Deadline = Annotated[
     LegacyDeadline, BeforeValidator(_deadline), PlainSerializer(lambda deadline: deadline.name.lower(), str)
 ]
@@ -96,6 +111,9 @@ class Settings(BaseSettings):
     )
     metrics_listen: Annotated[str, BeforeValidator(_host_and_port_or_off)] = Field(
         "127.0.0.1:9464", description="HOST:PORT for Prometheus; empty = off."
+    )
+    metrics_brands: Brands = Field(
+        (), description="Brand codes, at most 50, whose watermarks are metrics of their own; between commas."
     )
     insecure: bool = Field(default=False, description="Allow plain text on an address that is not loopback.")
     native_listen: Address = Field(
@@ -202,7 +220,7 @@ class Settings(BaseSettings):
 
 def _plain(value: object) -> object:
     if isinstance(value, tuple):
-        return ",".join(value)
+        return ",".join(map(str, value))
     return str(value) if isinstance(value, Path) else value
 
 
@@ -213,7 +231,7 @@ def default_text(name: str) -> str:
     if isinstance(default, bool):
         return "on" if default else "off"
     if isinstance(default, tuple):
-        return ",".join(default)
+        return ",".join(map(str, default))
     if isinstance(default, LegacyDeadline):
         return default.name.lower()
     if any(isinstance(each, BeforeValidator) and each.func is _duration for each in field.metadata):

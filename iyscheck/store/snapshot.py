@@ -5,6 +5,7 @@ nobody asks, so old pages are free to be reused. Brands and watermarks are kept 
 """
 
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -47,10 +48,10 @@ class BrandView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreStats:
-    """How full a store is: bytes, reader slots, consents."""
+    """How full a store is: bytes of its file and free ones of its disk, reader slots, consents."""
 
     size_bytes: int
-    map_bytes: int
+    free_bytes: int
     readers: int
     max_readers: int
     records: int
@@ -310,7 +311,7 @@ class Store:
             info = environment.lmdb.info()
             return StoreStats(
                 size_bytes=environment.size_bytes(),
-                map_bytes=info["map_size"],
+                free_bytes=shutil.disk_usage(environment.path).free,
                 readers=info["num_readers"],
                 max_readers=info["max_readers"],
                 records=txn.stat(environment.databases[layout.RECORDS])["entries"],

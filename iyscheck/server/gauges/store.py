@@ -1,16 +1,25 @@
-"""The store's state, read when a scrape comes. Nothing here ever holds an address, token or brand."""
+"""The store's state, read when a scrape comes. Nothing here ever holds an address or token.
 
-from collections.abc import Iterable, Iterator
+A brand code is a label only where the operator has named the brand.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
 from time import time
-from typing import Protocol
+from typing import Final, Protocol
 
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from iyscheck.change import Position
+from iyscheck.consent import Policy
+from iyscheck.engine.inventory import Holdings
 from iyscheck.errors import StoreError
 from iyscheck.kernel import Kernel
+from iyscheck.server.gauges.brands import BrandGauges
 from iyscheck.server.gauges.build import build_info
+from iyscheck.server.gauges.feeds import feed_gauges
+
+_READABLE: Final = "consent_store_readable"
 
 
 class _Freshness(Protocol):
@@ -18,10 +27,6 @@ class _Freshness(Protocol):
 
     @property
     def position(self) -> Position: ...
-    @property
-    def newest_watermark(self) -> int | None: ...
-    @property
-    def oldest_watermark(self) -> int | None: ...
 
 
 class _StoreStats(Protocol):
@@ -30,7 +35,7 @@ class _StoreStats(Protocol):
     @property
     def size_bytes(self) -> int: ...
     @property
-    def map_bytes(self) -> int: ...
+    def free_bytes(self) -> int: ...
     @property
     def readers(self) -> int: ...
     @property
@@ -40,51 +45,60 @@ class _StoreStats(Protocol):
 
 
 class Observed(Protocol):
-    """What a scrape asks of the engine; `freshness` and `stats` raise StoreError where the store cannot be read."""
+    """What a scrape asks of the engine; what reads the store raises StoreError where it cannot be read."""
 
     @property
     def kernel(self) -> Kernel:
         """What runs the inner loops."""
 
+    @property
+    def policy(self) -> Policy:
+        """The choices that are part of the rule."""
+
     def freshness(self) -> _Freshness:
-        """Position and watermarks from one snapshot."""
+        """Where the log stands; what health asks, too."""
 
     def stats(self) -> _StoreStats:
         """How full the store is."""
+
+    def holdings(self) -> Holdings:
+        """Brands, watermarks, sources and feeds from one snapshot."""
 
 
 class StoreState(Collector):
     """Reads the store when a scrape comes; a store that cannot be read is itself a metric."""
 
-    def __init__(self, engine: Observed) -> None:
+    def __init__(self, engine: Observed, named: Sequence[int] = ()) -> None:
+        """`named` are the brands whose watermarks have a metric each."""
         self._engine = engine
+        self._brands = BrandGauges(limit_s=engine.policy.freshness_limit_s, named=named, clock=time)
+
+    def describe(self) -> Iterable[Metric]:
+        """Name nothing before the first scrape."""
+        return ()
 
     def collect(self) -> Iterator[Metric]:
-        """Show versions, position, watermarks and size."""
+        """Show versions, position, size, brands and feeds."""
         yield build_info(self._engine.kernel)
         try:
-            freshness, stats = self._engine.freshness(), self._engine.stats()
+            position = self._engine.freshness().position  # which health asks, too: the two must say the same
         except StoreError:
-            yield GaugeMetricFamily("consent_store_readable", "Whether the store can be read.", 0)
+            yield GaugeMetricFamily(_READABLE, "Whether the store can be read.", 0)
             return
-        yield GaugeMetricFamily("consent_store_readable", "Whether the store can be read.", 1)
-        yield GaugeMetricFamily("consent_feed_applied_sequence", "Feed rows consumed.", freshness.position.sequence)
-        ages = GaugeMetricFamily(
-            "consent_feed_watermark_age_seconds", "Age of the newest and oldest watermark.", labels=("agg",)
-        )
-        for agg, watermark in (("newest", freshness.newest_watermark), ("oldest", freshness.oldest_watermark)):
-            if watermark is not None:
-                ages.add_metric([agg], time() - watermark)
-        yield ages
-        yield from _store_gauges(stats)
+        yield GaugeMetricFamily(_READABLE, "Whether the store can be read.", 1)
+        yield GaugeMetricFamily("consent_store_sequence", "Feed rows that the store has consumed.", position.sequence)
+        try:
+            yield from _store_gauges(self._engine.stats())
+            holdings = self._engine.holdings()
+        except StoreError:
+            return  # what is missing here no check needs: `verify` tells of damage
+        yield from self._brands.of(holdings)
+        yield from feed_gauges(holdings)
 
 
 def _store_gauges(stats: _StoreStats) -> Iterable[Metric]:
     yield GaugeMetricFamily("consent_store_size_bytes", "Size of the store's file.", stats.size_bytes)
-    used = stats.size_bytes / stats.map_bytes
-    yield GaugeMetricFamily("consent_store_map_used_ratio", "Share of the map that is in use.", used)
+    yield GaugeMetricFamily("consent_store_disk_free_bytes", "Free space of the store's disk.", stats.free_bytes)
     yield GaugeMetricFamily("consent_store_records", "Consents in the store.", stats.records)
-    slots = GaugeMetricFamily("consent_store_reader_slots", "Reader slots of the store.", labels=("kind",))
-    slots.add_metric(["used"], stats.readers)
-    slots.add_metric(["max"], stats.max_readers)
-    yield slots
+    yield GaugeMetricFamily("consent_store_readers", "Places of reading transactions in use.", stats.readers)
+    yield GaugeMetricFamily("consent_store_readers_max", "Places of reading transactions.", stats.max_readers)
