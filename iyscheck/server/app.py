@@ -37,6 +37,7 @@ from iyscheck.server.fronts.requests import Requests
 from iyscheck.server.gate import CallersState, Gate
 from iyscheck.server.gauges.scrapes import expose
 from iyscheck.server.gauges.store import StoreState
+from iyscheck.server.gauges.usage import Processes
 from iyscheck.server.handlers import CheckHandlers
 from iyscheck.server.last_good import NOTHING, LastGood
 from iyscheck.server.log import open_log
@@ -345,6 +346,7 @@ class Server:
 
     def _serve_metrics(self) -> None:
         self._metrics.registry.register(StoreState(self.engine, self.settings.metrics_brands))
+        self._metrics.registry.register(Processes(lambda: {"0": os.getpid()}))
         self._metrics.observe_index(self.engine)
         if self._certificates is not None:
             self._metrics.registry.register(CertificateState(self._certificates))

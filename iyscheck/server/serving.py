@@ -1,5 +1,6 @@
 """Runs the server as a command: one process that does everything, or a supervisor with workers on the same ports."""
 
+import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
@@ -21,6 +22,7 @@ from iyscheck.server.fronts.native import ensure_installed
 from iyscheck.server.gate import LOOK_S, CallersState
 from iyscheck.server.gauges.scrapes import expose
 from iyscheck.server.gauges.store import StoreState
+from iyscheck.server.gauges.usage import SUPERVISOR, Processes
 from iyscheck.server.last_good import LastGood
 from iyscheck.server.log import end_with_any_thread, open_log, take_over_library_logs
 from iyscheck.server.lookout import Lookout
@@ -125,6 +127,7 @@ def run_workers(
             show=partial(_show, doors) if any(each.has_sockets for each in doors) else None,
         )
         registry.register(supervisor.metrics)
+        registry.register(Processes(partial(_processes, supervisor)))
         if callers is not None:
             registry.register(CallersState(callers))
         if certificates is not None:
@@ -203,6 +206,10 @@ def settle(pid: int, tally: Tally, engine: Engine, log: structlog.typing.Filteri
             clean()
         except Exception as error:  # noqa: BLE001 - whatever it is: a full disk, a damaged file or store
             log.error("not_cleaned_up", what=name, pid=pid, error=type(error).__name__, at=our_frames(error))  # noqa: TRY400 - our form
+
+
+def _processes(supervisor: Supervisor) -> dict[str, int]:
+    return {SUPERVISOR: os.getpid()} | {str(number): pid for number, pid in supervisor.running().items()}
 
 
 def _tell(
