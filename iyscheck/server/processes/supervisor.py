@@ -250,6 +250,11 @@ class Supervisor:
         """Return the process ids of the workers, by number."""
         return [place.child.pid for place in self._places if place.child is not None]
 
+    def running(self) -> dict[int, int]:
+        """Return the process id of each worker's number, of those whose place is filled."""
+        children = [(place.number, place.child) for place in self._places]
+        return {number: child.pid for number, child in children if child is not None}
+
     @property
     def is_rolling(self) -> bool:
         """Whether workers are being replaced, or are about to be."""
