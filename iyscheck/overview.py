@@ -8,9 +8,11 @@ from enum import IntEnum
 from typing import Final, Generic, NamedTuple, TypeVar
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from iyscheck.change import Position
-from iyscheck.consent import Channel, Policy
+from iyscheck.consent import CLOCK_TOLERANCE_S, Channel, Policy
 
 MAX_PAGE_SIZE: Final = 1_000
 DEFAULT_PAGE_SIZE: Final = 100
@@ -44,6 +46,18 @@ class BrandOrder(IntEnum):
 
 NEVER: Final = -1
 """Stands for no watermark in the order of watermarks: before all there are."""
+
+
+def states_of_data(watermarks: npt.NDArray[np.int64], now_s: float, limit_s: int) -> npt.NDArray[np.uint8]:
+    """Say for watermarks, `NEVER` where there is none, whether the data is FRESH, LATE, STALE or NONE: shape (N,).
+
+    Ahead of the clock a watermark is as good as none (decision 12).
+    """
+    age = now_s - watermarks
+    stale = (age > limit_s) | (age < -CLOCK_TOLERANCE_S)
+    late = age > LATE_SHARE * limit_s
+    given = [np.uint8(state) for state in (BrandState.NONE, BrandState.STALE, BrandState.LATE)]
+    return np.select([watermarks == NEVER, stale, late], given, np.uint8(BrandState.FRESH))
 
 
 class AfterBrand(NamedTuple):

@@ -7,6 +7,8 @@ import pytest
 
 from iyscheck.engine import inventory
 from iyscheck.errors import StoreError
+from iyscheck.overview import NEVER, BrandState
+from iyscheck.server.gauges.brands import BrandGauges
 from iyscheck.store import layout
 from iyscheck.store.layout import SourceState
 from tests.builders import NOW, StoreBuilder, a_batch, a_brand
@@ -25,7 +27,7 @@ def test_holdings(store: StoreBuilder) -> None:
     store.writer.apply(a_batch(), SourceState(name='a,"finished":true,b'))
     found = store.engine().holdings()
 
-    assert found.complete_until.tolist() == [NOW, 0]
+    assert found.complete_until.tolist() == [NOW, NEVER]
     assert found.inactive == 1
     assert found.watermarks == {1: NOW, 3: NOW - 60}
     assert (found.sources, found.unfinished, found.held) == (2, 1, 0)
@@ -57,6 +59,27 @@ def test_read_once(store: StoreBuilder) -> None:
     store.writer.apply(a_batch(brands=[a_brand(4)]), SourceState(name="b"))
     assert engine.holdings() is not first
     assert len(engine.holdings().complete_until) == 3
+
+
+def test_told_alike(store: StoreBuilder) -> None:
+    """Operators are told the same brands, waiting rows and feeds by call and by metric."""
+    store.writer.expect("daily", 3_600)
+    store.writer.apply(a_batch(), SourceState(name="bad", rejected=2, rejected_brands=(1,)))
+    engine = store.engine()
+    found, told = engine.holdings(), engine.inspection().store()
+    gauges = BrandGauges(limit_s=engine.policy.freshness_limit_s, named=(), clock=lambda: NOW)
+
+    counts = {state.name.lower(): brands for state, brands in told.brands.items()}
+    assert counts.pop(BrandState.UNREGISTERED.name.lower()) == 0
+    assert gauges.states(found) == counts
+    assert (found.withheld, found.rejected_rows, found.held) == (
+        told.withheld_brands,
+        told.rejected_rows_waiting,
+        told.sources_held,
+    )
+    (feed,) = told.feeds
+    assert (feed.name, feed.expected_interval_s, feed.succeeded_at) == ("daily", 3_600, None)
+    assert [each.name for each in found.feeds] == ["daily"]
 
 
 def test_unfinished_sources(store: StoreBuilder, monkeypatch: pytest.MonkeyPatch) -> None:

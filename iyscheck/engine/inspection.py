@@ -12,26 +12,27 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from iyscheck.consent import CLOCK_TOLERANCE_S, Policy
+from iyscheck.consent import Policy
 from iyscheck.engine.opened import OpenedStore
 from iyscheck.overview import (
     BRAND_STATES,
-    LATE_SHARE,
     NEVER,
     AfterBrand,
     BrandOrder,
     BrandOverview,
     BrandState,
+    Feed,
     Loaded,
     Rejected,
     SourceOverview,
     StoreOverview,
     StoreSize,
     Watermarks,
+    states_of_data,
 )
 from iyscheck.store import layout
 from iyscheck.store.environment import files_translated
-from iyscheck.store.layout import SourceState
+from iyscheck.store.layout import FeedState, SourceState
 from iyscheck.store.snapshot import Snapshot
 from iyscheck.times import local_text
 
@@ -57,16 +58,10 @@ class _Brands:
 
     def states(self, now_s: float, policy: Policy) -> npt.NDArray[np.uint8]:
         """Say how each stands at a moment."""
-        age, limit_s = now_s - self.watermarks, policy.freshness_limit_s
-        conditions = (
-            (~self.registered, BrandState.UNREGISTERED),
-            (~self.active, BrandState.INACTIVE),
-            (self.watermarks == NEVER, BrandState.NONE),
-            ((age > limit_s) | (age < -CLOCK_TOLERANCE_S), BrandState.STALE),
-            (age > LATE_SHARE * limit_s, BrandState.LATE),
-        )
-        given = [np.uint8(state) for _, state in conditions]
-        return np.select([condition for condition, _ in conditions], given, np.uint8(BrandState.FRESH))
+        states = states_of_data(self.watermarks, now_s, policy.freshness_limit_s)
+        states[~self.active] = BrandState.INACTIVE
+        states[~self.registered] = BrandState.UNREGISTERED
+        return states
 
     def behind(self, places: npt.NDArray[np.intp], order: BrandOrder, after: AfterBrand | None) -> npt.NDArray[np.intp]:
         """Say which of some places, which rise, lie behind a brand, in the order that is asked for."""
@@ -97,6 +92,7 @@ class Inspection:
             waiting = [snapshot.source(name) for name in snapshot.holds()]
             withheld = snapshot.withheld()
             records = snapshot.entries(layout.RECORDS)
+            feeds = tuple(map(_feed, snapshot.feeds()))
         return StoreOverview(
             position=brands.position,
             watermarks=_watermarks(brands.watermarks),
@@ -105,6 +101,7 @@ class Inspection:
             sources_held=len(waiting),
             rejected_rows_waiting=sum(source.rejected for source in waiting if source is not None),
             size=self._size(records),
+            feeds=feeds,
         )
 
     def brands(
@@ -176,6 +173,18 @@ class Inspection:
             readers=stats.readers,
             max_readers=stats.max_readers,
         )
+
+
+def _feed(feed: FeedState) -> Feed:
+    """Tell of a feed; what is 0 in the store is not known."""
+    return Feed(
+        name=feed.name,
+        committed_at=feed.committed or None,
+        succeeded_at=feed.succeeded or None,
+        expected_interval_s=feed.interval or None,
+        refusals=feed.refusals,
+        late=feed.late,
+    )
 
 
 def _watermarks(column: npt.NDArray[np.int64]) -> Watermarks:

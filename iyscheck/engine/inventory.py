@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from iyscheck.change import Position
 from iyscheck.engine.opened import OpenedStore
+from iyscheck.overview import NEVER
 from iyscheck.store import layout
 from iyscheck.store.layout import FeedState
 from iyscheck.store.snapshot import Snapshot
@@ -26,9 +27,9 @@ SOURCES_S: Final = 30.0
 class Holdings:
     """What one transaction shows. `watermarks` are those of all brands that have one, seconds UTC by brand code.
 
-    `complete_until` is, for each active brand, its watermark or 0: int64 (N,). `withheld` brands have a watermark that
-    waits for rejects to be accepted, which are `rejected_rows` of the `held` sources. Of the others `unfinished` ones
-    were not loaded to their end; `sources` are all.
+    `complete_until` is, for each active brand, its watermark or `NEVER`: int64 (N,). `withheld` brands have a watermark
+    that waits for rejects to be accepted, which are `rejected_rows` of the `held` sources. Of the others `unfinished`
+    ones were not loaded to their end; `sources` are all.
     """
 
     position: Position
@@ -77,7 +78,7 @@ class Inventory:
         return Holdings(
             position=snapshot.position,
             watermarks=watermarks,
-            complete_until=np.fromiter((watermarks.get(brand, 0) for brand in active), np.int64, len(active)),
+            complete_until=np.fromiter((watermarks.get(brand, NEVER) for brand in active), np.int64, len(active)),
             inactive=len(brands) - len(active),
             withheld=len(snapshot.withheld()),
             rejected_rows=sum(source.rejected for source in held),

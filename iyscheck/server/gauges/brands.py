@@ -1,18 +1,17 @@
 """Brands and their watermarks: how many are fresh, and until when each is complete that was named."""
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import numpy as np
 from prometheus_client.core import GaugeMetricFamily, Metric
 
-from iyscheck.consent import CLOCK_TOLERANCE_S
 from iyscheck.engine.inventory import Holdings
+from iyscheck.overview import BRAND_STATES, BrandState, states_of_data
 
-LATE_SHARE: Final = 0.8
-"""A brand is late whose watermark is older than so much of the limit: it answers, but not for long."""
-STATES: Final = ("fresh", "late", "stale", "none", "inactive")
+STATES: Final = tuple(state for state in BRAND_STATES if state is not BrandState.UNREGISTERED)
+"""Of registered brands."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,9 +41,9 @@ class BrandGauges:
             "consent_watermark_timestamp_seconds", "Until when the brands are complete, UTC.", labels=("agg",)
         )
         if watermarks:
-            found = np.fromiter(watermarks.values(), np.int64, len(watermarks))
-            for agg, value in (("newest", found.max()), ("median", np.median(found)), ("oldest", found.min())):
-                all_of_them.add_metric([agg], float(value))
+            found = sorted(watermarks.values())  # of an even number the median is the older of the middle two
+            for agg, value in (("newest", found[-1]), ("median", found[(len(found) - 1) // 2]), ("oldest", found[0])):
+                all_of_them.add_metric([agg], value)
         yield all_of_them
         each = GaugeMetricFamily(
             "consent_brand_watermark_timestamp_seconds", "Until when a brand is complete, UTC.", labels=("brand",)
@@ -55,12 +54,7 @@ class BrandGauges:
         yield each
 
     def states(self, holdings: Holdings) -> dict[str, int]:
-        """Count the registered brands by state; ahead of the clock a watermark is as good as none (decision 12)."""
-        until = holdings.complete_until
-        age = self.clock() - until
-        none = until == 0
-        stale = ~none & ((age > self.limit_s) | (age < -CLOCK_TOLERANCE_S))
-        late = ~none & ~stale & (age > LATE_SHARE * self.limit_s)
-        counts = {"late": int(late.sum()), "stale": int(stale.sum()), "none": int(none.sum())}
-        counts |= {"inactive": holdings.inactive, "fresh": len(until) - sum(counts.values())}
-        return {state: counts[state] for state in STATES}
+        """Count the registered brands by state."""
+        active = Counter(states_of_data(holdings.complete_until, self.clock(), self.limit_s).tolist())
+        active[BrandState.INACTIVE] = holdings.inactive
+        return {state.name.lower(): active[state] for state in STATES}

@@ -7,6 +7,7 @@ import pytest
 
 from iyscheck.change import Position
 from iyscheck.engine.inventory import Holdings
+from iyscheck.overview import NEVER
 from iyscheck.server.gauges.brands import BrandGauges
 from tests.builders import NOW
 
@@ -44,7 +45,7 @@ def gauges(named: Sequence[int] = ()) -> BrandGauges:
         (801, "late"),
         (1_000, "late"),
         (1_001, "stale"),
-        (NOW, "none"),
+        (NOW + 1, "none"),
     ],
 )
 def test_states(age_s: int, state: str) -> None:
@@ -56,7 +57,7 @@ def test_states(age_s: int, state: str) -> None:
 
 def test_sum() -> None:
     """Each registered brand is in one state."""
-    counts = gauges().states(holdings([0, NOW, NOW - 900, NOW - 5_000, NOW + 5_000]))
+    counts = gauges().states(holdings([NEVER, NOW, NOW - 900, NOW - 5_000, NOW + 5_000]))
 
     assert counts == {"fresh": 1, "late": 1, "stale": 2, "none": 1, "inactive": 2}
 
