@@ -278,17 +278,25 @@ class TestWhoLeft:
 
             assert grown(served, before) == {}
 
-    def test_health(self, site: Site) -> None:
-        """A call of health that is cancelled is none of these."""
+    @pytest.mark.parametrize(
+        ("path", "expected"),
+        [
+            ("/iyscheck.v1.ConsentCheckService/Check", {("call", "REQUEST_LATE", "caller"): 1}),
+            ("/grpc.health.v1.Health/Check", {}),
+        ],
+    )
+    def test_request_late(
+        self, site: Site, monkeypatch: pytest.MonkeyPatch, path: str, expected: dict[tuple[str, str, str], float]
+    ) -> None:
+        """Who does not send the request in time is at fault; of calls of health none is counted here."""
         with serve(site, metrics_listen="127.0.0.1:0") as served:
             before = counted(served)
-            watch: Any = served.channel.unary_stream("/grpc.health.v1.Health/Watch")
-            for _ in range(3):
-                call = watch(b"", timeout=PATIENCE_S)
-                next(call)
-                call.cancel()
+            monkeypatch.setattr("iyscheck.server.fronts.requests.PATIENCE_S", 0)
+            with Http2(int(served.server.address.rpartition(":")[2])) as rude:
+                rude.open(path)
+                eventually(lambda: served.metric("consent_requests_given_up_total") == 1, "it is not ended")
 
-            assert grown(served, before) == {}
+            assert grown(served, before) == expected
 
 
 def test_labels() -> None:
