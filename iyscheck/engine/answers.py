@@ -39,9 +39,6 @@ _NO_PREFIX: Final = layout.key_prefix(0, 0, 0)
 """Begins the key of no record."""
 _NO_ID: Final = "-" * 36
 """Stands for a decision id where each answer has its own."""
-_COUNTER_FROM: Final = len("01234567-89ab-7")
-_COUNTER_DIGITS: Final = 3
-_COUNTS: Final = tuple(f"{count:0{_COUNTER_DIGITS}x}" for count in range(16**_COUNTER_DIGITS))
 _NOWHERE: Final = (bytes(16), _NO_PREFIX)
 _NO_VERDICTS: Final = np.full((2, 256), Reason.UNSPECIFIED, np.uint8)
 
@@ -142,15 +139,14 @@ class Answers:
                 known[place] = self._asked(snapshot, context, now)
             asked.append(known[place])
         keys = [(_NO_PREFIX if each is None else each.prefix) + tag for each, tag in zip(asked, tags, strict=True)]
-        values, decision_ids = snapshot.values(keys), new_decision_ids(len(keys))
         nobody, findings = self._nobody, list[Finding | None]()
-        for each, key, tag, value, decision_id in zip(asked, keys, tags, values, decision_ids, strict=True):
+        for each, key, tag, value in zip(asked, keys, tags, snapshot.values(keys), strict=True):
             if each is None:
                 findings.append(None)
                 continue
             place, facts = (0, None) if tag == nobody else _place(snapshot, each.retailer, key, value)
             reason = _REASONS[each.table[place]]
-            findings.append(Finding(reason, each.message_class, facts, each.envelope, decision_id))
+            findings.append(Finding(reason, each.message_class, facts, each.envelope, new_decision_id()))
         return findings
 
     def _asked(self, snapshot: Snapshot, context: Context, now: float) -> "_Asked | None":
@@ -165,10 +161,9 @@ class Answers:
     def exempt_each(self, contexts: Sequence[Context]) -> list[Finding]:
         """Answer N exempt questions, each as `exempt` does."""
         envelope = self._envelope(self._opened.seen, None, self._clock(), _NO_ID)
-        ids = new_decision_ids(len(contexts))
         return [
-            Finding(Reason.EXEMPT_MESSAGE, context.message_class, None, envelope, decision_id)
-            for context, decision_id in zip(contexts, ids, strict=True)
+            Finding(Reason.EXEMPT_MESSAGE, context.message_class, None, envelope, new_decision_id())
+            for context in contexts
         ]
 
     def exempt(self, context: Context) -> Answer:
@@ -361,18 +356,3 @@ class _Fault:
 def new_decision_id() -> str:
     """Make what an answer is referred to by."""
     return str(uuid_utils.uuid7())
-
-
-def new_decision_ids(answers: int) -> list[str]:
-    """Make them for N answers: UUIDv7 of one moment and one chance, which differ in their counter (RFC 9562, 6.2).
-
-    The counter are the twelve bits behind the version.
-    """
-    if answers == 1:
-        return [new_decision_id()]
-    ids: list[str] = []
-    while answers > len(ids):
-        made = new_decision_id()
-        begun, rest = made[:_COUNTER_FROM], made[_COUNTER_FROM + _COUNTER_DIGITS :]
-        ids += [begun + count + rest for count in _COUNTS[: answers - len(ids)]]
-    return ids

@@ -34,8 +34,7 @@ class Recipients:
         if (address is None) == (token is None):
             raise QuestionError("recipient", "exactly one of address and token must be given.")
         if token is not None:
-            if address_key_id != self._key_id:
-                self._check_key_id(address_key_id)
+            self._check_key_id(address_key_id)
             if not isinstance(token, bytes):  # a batch would look for another
                 raise QuestionError("token", f"must have {TOKEN_BYTES} bytes.")
             if len(token) != TOKEN_BYTES:

@@ -116,7 +116,7 @@ class Snapshot(msgspec.Struct, eq=False, gc=False):  # a struct: each check make
         They are read as they come: tags are as good as random, and to put thousands in order gains nothing.
         """
         database, get = self._databases[layout.RECORDS], self._txn.get
-        return [get(key, None, database) for key in keys]  # type: ignore[arg-type, misc] # as in `read`
+        return [get(key, None, database) for key in keys]  # type: ignore[misc] # as in `read`
 
     def states(
         self, brand: int, channel: int, recipient_type: int, tags: npt.NDArray[np.uint8]

@@ -52,16 +52,14 @@ class QuestionReader:
 
         Raises MalformedError and QuestionError, as reading it by protobuf does.
         """
-        known = self._tokens.get(data[:-_AFTER_HEAD] + data[-_TAIL:])
-        if known is not None:  # as nearly always: a token, and no reference behind it
-            return Question(context=known[0], token=data[-_AFTER_HEAD:-_TAIL], address_key_id=known[1]), ""
         size = len(data)
         if size > _LEAST and data[0] == _QUESTION and data[1] < _MORE:
             end = 2 + data[1]
             reference: str | None = "" if end == size else _reference(data, end)
             if reference is not None and end <= size:
-                if end > _AFTER_HEAD:
-                    known = self._tokens.get(data[: end - _AFTER_HEAD] + data[end - _TAIL : end])
+                known = None
+                if end > 2 + _AFTER_HEAD:
+                    known = self._tokens.get(data[2 : end - _AFTER_HEAD] + data[end - _TAIL : end])
                 if known is not None:
                     token = data[end - _AFTER_HEAD : end - _TAIL]
                     return Question(context=known[0], token=token, address_key_id=known[1]), reference
@@ -94,11 +92,9 @@ class QuestionReader:
         written = _plain(message).SerializeToString(deterministic=True)
         if question.token is not None and question.address_key_id is not None:
             key = written[:-_AFTER_HEAD] + written[-_TAIL:]
-            if len(written) < _MORE and key.endswith(_TOKEN + _KEY_ID + question.address_key_id):
+            if key.endswith(_TOKEN + _KEY_ID + question.address_key_id):
                 if len(self._tokens) >= MOST_KNOWN:
                     self._tokens.clear()
-                # With its tag and length, which say where it ends: nothing of that size can be anything else.
-                key = bytes((_QUESTION, len(written))) + key
                 self._tokens[key] = (question.context, question.address_key_id)
             return
         address = (question.address or "").encode()

@@ -161,7 +161,6 @@ class TestGathered:
         """One to three hundred questions of any kind get the bytes, codes and details that each gets alone."""
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(answers, "new_decision_id", lambda: "-" * 36)
-            patch.setattr(answers, "new_decision_ids", lambda many: ["-" * 36] * many)
             each = [alone(calls, data) for data in batch]
             together = calls.of("together").gathered(gathered(batch))
             again = [
