@@ -19,6 +19,7 @@ from iyscheck.change import Position
 from iyscheck.consent import PERMITTING, Channel, MessageClass, Policy, Reason, RecipientType, Status, permits
 from iyscheck.errors import InputError, IyscheckError, QuestionError
 from iyscheck.keys import KEY_ID_BYTES, TOKEN_BYTES
+from iyscheck.times import local_text
 
 MAX_BATCH_QUESTIONS = 10_000
 MAX_FRAME_RECIPIENTS = 65_536
@@ -64,6 +65,23 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     transaction_id: str
 
 
+Facts: TypeAlias = tuple[Status, int, int, str, str, int]
+"""What a record says: status, registration and consent time in local seconds (0: absent), source, transaction id, and
+the position of its row."""
+
+
+def evidence_of(facts: Facts) -> Evidence:
+    """Say what a record says as callers are told."""
+    status, registered, consented, source, transaction_id, _ = facts
+    return Evidence(
+        status=status,
+        source=source,
+        consent_time=local_text(consented),
+        registration_time=local_text(registered),
+        transaction_id=transaction_id,
+    )
+
+
 class Envelope(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """How fresh an answer is and how to refer to it.
 
@@ -90,6 +108,36 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     def permitted(self) -> bool:
         """Whether the message may be sent."""
         return permits(self.reason)
+
+
+class Finding(msgspec.Struct, frozen=True, gc=False):
+    """An answer before it is put into words, for those who write it as bytes.
+
+    `envelope` is shared by all that are alike in it; `decision_id` is this answer's own, and counts instead of that in
+    the envelope.
+    """
+
+    reason: Reason
+    message_class: MessageClass
+    facts: Facts | None
+    envelope: Envelope
+    decision_id: str
+
+    def answer(self) -> Answer:
+        """Put it into words."""
+        shared = self.envelope
+        return Answer(
+            reason=self.reason,
+            message_class=self.message_class,
+            evidence=None if self.facts is None else evidence_of(self.facts),
+            envelope=Envelope(
+                position=shared.position,
+                as_of=shared.as_of,
+                valid_until=shared.valid_until,
+                decision_id=self.decision_id,
+                policy_id=shared.policy_id,
+            ),
+        )
 
 
 class ItemError(msgspec.Struct, frozen=True, kw_only=True, gc=False):

@@ -5,6 +5,7 @@ import itertools
 import multiprocessing
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -32,7 +33,7 @@ from iyscheck.errors import (
     QuestionError,
 )
 from iyscheck.kernel import Kernel
-from iyscheck.question import MAX_BATCH_QUESTIONS, MAX_FRAME_RECIPIENTS, Answer, Context, ItemError, Question
+from iyscheck.question import MAX_BATCH_QUESTIONS, MAX_FRAME_RECIPIENTS, Answer, Context, Finding, ItemError, Question
 from iyscheck.store.snapshot import Store
 from tests.builders import ADDRESS_KEY, CONSENTED, NOW, REGISTERED, STORE_KEY, StoreBuilder
 from tests.strategies import addresses as any_addresses
@@ -156,6 +157,37 @@ class TestManyIsOne:
         assert answer.envelope.as_of == min((each for each in moments if each is not None), default=None)
         valid = [item.envelope.valid_until for item in answer.items if isinstance(item, Answer)]
         assert answer.envelope.valid_until == min(valid, default=NOW + 300)
+
+    @settings(max_examples=60, deadline=None)
+    @given(st.lists(questions(), max_size=12), policies)
+    def test_check_each(self, builder: StoreBuilder, asked: list[Question], policy: Policy) -> None:
+        """Questions that are answered together are answered each as alone; those with an error are left open."""
+        engine = builder.engine(policy=policy)
+
+        found = engine.check_each(asked, [""] * len(asked))
+
+        alone = [single(engine, question) for question in asked]
+        assert [each is None for each in found] == [isinstance(item, ItemError) for item in alone]
+        assert [facts(each.answer()) for each in found if isinstance(each, Finding)] == [
+            item for item in alone if not isinstance(item, ItemError)
+        ]
+
+    def test_decisions(self, builder: StoreBuilder) -> None:
+        """Each of thousands that are answered together has a UUIDv7 of its own, and the next thousands have others."""
+        engine = builder.engine()
+        asked = [
+            Question(context=replace(MESAJ, message_class=kind), token=bytes(16), address_key_id=ADDRESS_KEY.key_id)
+            for kind in (MessageClass.COMMERCIAL, MessageClass.DELIVERY)
+        ] * 2_500
+        before = time.time_ns() // 1_000_000
+
+        found = [each for _ in range(2) for each in engine.check_each(asked, [""] * len(asked))]
+
+        ids = [uuid.UUID(each.decision_id) for each in found if isinstance(each, Finding)]
+        assert len(set(ids)) == len(asked) * 2
+        assert {(each.version, each.variant) for each in ids} == {(7, uuid.RFC_4122)}
+        assert all(before <= each.int >> 80 <= time.time_ns() // 1_000_000 for each in ids)
+        assert [str(each) for each in ids] == [each.decision_id for each in found if isinstance(each, Finding)]
 
     @pytest.mark.parametrize("kernel", Kernel)
     @settings(max_examples=80, deadline=None)

@@ -114,6 +114,14 @@ class TestColumns:
         assert [store_key.tag(block) for block in blocks] == [bytes(row) for row in store_key.tags(rows)]
         assert address_key.token(bytes(16)) == bytes(16)
 
+    @given(secret=secrets, rows=columns)
+    @settings(max_examples=often(100), deadline=None)
+    def test_packed(self, secret: bytes, rows: Rows) -> None:
+        """Tokens that follow each other in bytes give the tags that they give as a column."""
+        store_key = StoreKey(secret)
+
+        assert store_key.packed_tags(rows.tobytes()) == store_key.tags(rows).tobytes()
+
     @pytest.mark.parametrize("size", [0, 1, 15, 17, 32])
     def test_wrong_length(self, size: int) -> None:
         """Bytes that are no block are refused, and leave nothing behind that would shift the next one."""
@@ -123,6 +131,9 @@ class TestColumns:
             address_key.token(b"\1" * size)
         with pytest.raises(ValueError, match="16 bytes"):
             store_key.tag(b"\1" * size)
+        if size % 16:
+            with pytest.raises(ValueError, match="16 bytes"):
+                store_key.packed_tags(b"\1" * size)
 
         assert store_key.tag(b"\1" * 16) == encrypted(STORE_SECRET, b"\1" * 16)
 

@@ -30,7 +30,7 @@ from iyscheck.errors import (
     StoreUnreadableError,
 )
 from iyscheck.keys import AddressKey, StoreKey
-from iyscheck.question import Context, ItemError, Question
+from iyscheck.question import Context, Finding, ItemError, Question
 from iyscheck.store import layout, registries, snapshot, view
 from iyscheck.store.index import page_table, pages
 from iyscheck.store.layout import checks
@@ -77,7 +77,15 @@ def in_token_column(engine: Engine, context: Context) -> int:
     return int(engine.check_column(context, tokens=tokens, address_key_id=KEY_ID).reasons[0])
 
 
-WAYS: tuple[Way, ...] = (by_address, by_token, in_batch, in_column, in_token_column)
+def gathered(engine: Engine, context: Context) -> int:
+    """Ask as one of several callers who are answered together; what cannot be is asked alone, as a server does."""
+    token = address.token(RECIPIENT, Channel.MESAJ, ADDRESS_KEY)
+    question = Question(context=context, token=token, address_key_id=KEY_ID)
+    (found,) = engine.check_each([question], [""])
+    return found.reason if isinstance(found, Finding) else engine.check(question).reason
+
+
+WAYS: tuple[Way, ...] = (by_address, by_token, gathered, in_batch, in_column, in_token_column)
 
 
 def in_every_way(engine: Engine, context: Context) -> int:
@@ -159,7 +167,7 @@ DAMAGES: dict[str, Callable[[bytes], bytes]] = {
 }
 ON_THE_WAY = (layout.BRANDS, layout.WATERMARKS, layout.ACCESS, layout.LISTS)
 IN_THE_INDEX = (layout.INDEX, layout.INDEX_CHANGES)
-SINGLES: tuple[Way, ...] = (by_address, by_token, in_batch)
+SINGLES: tuple[Way, ...] = (by_address, by_token, gathered, in_batch)
 COLUMNS: tuple[Way, ...] = (in_column, in_token_column)
 
 
@@ -362,6 +370,7 @@ STEPS: tuple[tuple[object, str], ...] = (
 
 STEPS_OF_SOME: tuple[tuple[object, str, tuple[Way, ...]], ...] = (
     (StoreKey, "tag", (by_address, by_token)),
+    (StoreKey, "packed_tags", (gathered,)),
     (Store, "snapshot", SINGLES),
     (page_table, "read_state", COLUMNS),
     (view, "_pair", COLUMNS),
@@ -370,8 +379,8 @@ STEPS_OF_SOME: tuple[tuple[object, str, tuple[Way, ...]], ...] = (
     (pages, "meanings", COLUMNS),
     (pages, "salts", COLUMNS),
     (StoreKey, "tags", (in_batch, in_column, in_token_column)),
-    (layout, "decode_evidence", (by_address, by_token, in_batch)),
-    (layout_records, "record_check", (by_address, by_token, in_batch)),
+    (layout, "decode_facts", SINGLES),
+    (layout_records, "record_check", SINGLES),
     (layout, "key_prefix", WAYS),
     (Snapshot, "retailer_listed", (in_column, in_token_column)),
 )
@@ -511,6 +520,7 @@ class TestZeros:
         """Zero-filled tags are taken for those of no address."""
         monkeypatch.setattr(StoreKey, "tag", lambda _, token: bytes(len(token)))
         monkeypatch.setattr(StoreKey, "tags", lambda _, tokens: np.zeros_like(tokens))
+        monkeypatch.setattr(StoreKey, "packed_tags", lambda _, tokens: bytes(len(tokens)))
 
         assert {way(builder.engine(), ASKED) for way in WAYS} == {Reason.INVALID_ADDRESS}
 

@@ -3,17 +3,27 @@
 from collections.abc import Callable, Sequence
 from typing import Final, Protocol
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 import uuid_utils
 
 from iyscheck.change import TAG_BYTES, Position
-from iyscheck.consent import RETAILER_BIT, STATES, STATUS_BITS, Policy, Reason, Status
+from iyscheck.consent import RETAILER_BIT, STATES, STATUS_BITS, MessageClass, Policy, Reason, Status
 from iyscheck.engine.opened import OpenedStore
 from iyscheck.engine.standing import Standing, Standings
 from iyscheck.errors import QuestionError
 from iyscheck.kernel import Kernel
-from iyscheck.question import Answer, ColumnAnswer, Context, Envelope, Evidence, ItemError
+from iyscheck.question import (
+    Answer,
+    ColumnAnswer,
+    Context,
+    Envelope,
+    Facts,
+    Finding,
+    ItemError,
+    evidence_of,
+)
 from iyscheck.store import layout
 from iyscheck.store.snapshot import Snapshot
 from iyscheck.store.view import View
@@ -27,6 +37,8 @@ _READABLE: Final = 2 * STATES
 _LISTED: Final = STATES
 _NO_PREFIX: Final = layout.key_prefix(0, 0, 0)
 """Begins the key of no record."""
+_NO_ID: Final = "-" * 36
+"""Stands for a decision id where each answer has its own."""
 _NOWHERE: Final = (bytes(16), _NO_PREFIX)
 _NO_VERDICTS: Final = np.full((2, 256), Reason.UNSPECIFIED, np.uint8)
 
@@ -67,20 +79,20 @@ class Answers:
         standing = self._standings.of(snapshot, context)
         now = self._clock()
         table = standing.verdicts[self._is_fresh(standing, now)]
-        place, evidence = 0, None  # unreadable, unlisted, no record
+        place, facts = 0, None  # unreadable, unlisted, no record
         if tag != self._nobody:
             place = _READABLE
             key = standing.prefix + tag
             record = snapshot.record(key)
             if record is not None:
-                facts, evidence = record
-                place += facts
+                state, facts = record
+                place += state
                 if context.retailer is not None and context.retailer in snapshot.retailers(key):
                     place += _LISTED
         return Answer(
             reason=_REASONS[table[place]],
             message_class=context.message_class,
-            evidence=evidence,
+            evidence=None if facts is None else evidence_of(facts),
             envelope=self._envelope(snapshot.position, standing.watermark, now),
         )
 
@@ -89,7 +101,7 @@ class Answers:
     ) -> list[Answer | ItemError]:
         """Answer N commercial questions of any contexts at one moment: what `single` answers to each, or its error.
 
-        Tags are uint8, shape (N, 16). Records are read in the order of their keys. Raises StoreError.
+        Tags are uint8, shape (N, 16). Raises StoreError.
         """
         now, packed = self._clock(), tags.tobytes()
         known: dict[int, _Kind | _Fault] = {}  # by what a context is, not equals: each is checked by itself
@@ -113,53 +125,46 @@ class Answers:
         each = zip(kinds, keys, snapshot.values(keys), strict=True)
         return [kind.answer(snapshot, key, value) for kind, key, value in each]
 
-    def each(self, snapshot: Snapshot, contexts: Sequence[Context], tags: Sequence[bytes]) -> list[Answer | None]:
+    def each(self, snapshot: Snapshot, contexts: Sequence[Context], tags: Sequence[bytes]) -> list[Finding | None]:
         """Answer N commercial questions at one moment, each as `single` does; None where that raises QuestionError.
 
-        Records are read in the order of their keys. Raises StoreError.
+        Raises StoreError.
         """
         now = self._clock()
-        known: dict[int, tuple[Standing, bytes, Envelope] | None] = {}  # by what a context is, not equals
-        kinds = []
+        known: dict[int, _Asked | None] = {}  # by what a context is, not equals
+        asked: list[_Asked | None] = []
         for context in contexts:
             place = id(context)
             if place not in known:
-                known[place] = self._kind(snapshot, context, now)
-            kinds.append(known[place])
-        keys = [(_NO_PREFIX if kind is None else kind[0].prefix) + tag for kind, tag in zip(kinds, tags, strict=True)]
-        answers: list[Answer | None] = []
-        for kind, context, key, tag, value in zip(kinds, contexts, keys, tags, snapshot.values(keys), strict=True):
-            if kind is None:
-                answers.append(None)
+                known[place] = self._asked(snapshot, context, now)
+            asked.append(known[place])
+        keys = [(_NO_PREFIX if each is None else each.prefix) + tag for each, tag in zip(asked, tags, strict=True)]
+        nobody, findings = self._nobody, list[Finding | None]()
+        for each, key, tag, value in zip(asked, keys, tags, snapshot.values(keys), strict=True):
+            if each is None:
+                findings.append(None)
                 continue
-            standing, table, shared = kind
-            place, evidence = 0, None
-            if tag != self._nobody:
-                place, evidence = _place(snapshot, context.retailer, key, value)
-            envelope = Envelope(
-                position=shared.position,
-                as_of=standing.watermark,
-                valid_until=shared.valid_until,
-                decision_id=new_decision_id(),
-                policy_id=shared.policy_id,
-            )
-            answers.append(
-                Answer(
-                    reason=_REASONS[table[place]],
-                    message_class=context.message_class,
-                    evidence=evidence,
-                    envelope=envelope,
-                )
-            )
-        return answers
+            place, facts = (0, None) if tag == nobody else _place(snapshot, each.retailer, key, value)
+            reason = _REASONS[each.table[place]]
+            findings.append(Finding(reason, each.message_class, facts, each.envelope, new_decision_id()))
+        return findings
 
-    def _kind(self, snapshot: Snapshot, context: Context, now: float) -> tuple[Standing, bytes, Envelope] | None:
+    def _asked(self, snapshot: Snapshot, context: Context, now: float) -> "_Asked | None":
         try:
             standing = self._standings.of(snapshot, context)
         except QuestionError:
             return None
+        envelope = self._envelope(snapshot.position, standing.watermark, now, _NO_ID)
         table = standing.verdicts[self._is_fresh(standing, now)]
-        return standing, table, self._envelope(snapshot.position, standing.watermark, now)
+        return _Asked(standing.prefix, table, context.retailer, context.message_class, envelope)
+
+    def exempt_each(self, contexts: Sequence[Context]) -> list[Finding]:
+        """Answer N exempt questions, each as `exempt` does."""
+        envelope = self._envelope(self._opened.seen, None, self._clock(), _NO_ID)
+        return [
+            Finding(Reason.EXEMPT_MESSAGE, context.message_class, None, envelope, new_decision_id())
+            for context in contexts
+        ]
 
     def exempt(self, context: Context) -> Answer:
         """Answer an exempt question: the store is not read, so that nothing can block a one-time password."""
@@ -279,16 +284,26 @@ class Answers:
         )
 
 
-def _place(snapshot: Snapshot, retailer: int | None, key: bytes, value: bytes | None) -> tuple[int, Evidence | None]:
-    """Find the place in a verdict table of somebody who can be read, whose record is `value`, and what that rests on.
+def _place(snapshot: Snapshot, retailer: int | None, key: bytes, value: bytes | None) -> tuple[int, Facts | None]:
+    """Find the place in a verdict table of somebody who can be read, whose record is `value`, and what that says.
 
     Raises StoreCorruptError.
     """
     if value is None:
         return _READABLE, None
-    facts, evidence = layout.decode_evidence(key, value)
+    state, facts = layout.decode_facts(key, value)
     listed = retailer is not None and retailer in snapshot.retailers(key)
-    return _READABLE + facts + (_LISTED if listed else 0), evidence
+    return _READABLE + state + (_LISTED if listed else 0), facts
+
+
+class _Asked(msgspec.Struct, frozen=True, gc=False):
+    """What questions of one context have in common at one moment."""
+
+    prefix: bytes
+    table: bytes
+    retailer: int | None
+    message_class: MessageClass
+    envelope: Envelope
 
 
 class _Kind:
@@ -315,11 +330,11 @@ class _Kind:
             return answer
         return self._made(*_place(snapshot, self._retailer, key, value))
 
-    def _made(self, place: int, evidence: Evidence | None) -> Answer:
+    def _made(self, place: int, facts: Facts | None) -> Answer:
         return Answer(
             reason=_REASONS[self._table[place]],
             message_class=self._standing.context.message_class,
-            evidence=evidence,
+            evidence=None if facts is None else evidence_of(facts),
             envelope=self._envelope,
         )
 

@@ -2,15 +2,18 @@
 
 from collections.abc import Sequence
 from time import monotonic
+from typing import Final
 
-import numpy as np
-
+from iyscheck.consent import MessageClass
 from iyscheck.engine.answers import Answered, Answers
 from iyscheck.engine.condition import Condition
 from iyscheck.engine.recipients import Recipients
 from iyscheck.errors import InputError, KeysError
 from iyscheck.keys import TOKEN_BYTES, StoreKey
-from iyscheck.question import Answer, Question
+from iyscheck.question import Finding, Question
+
+_COMMERCIAL: Final = MessageClass.COMMERCIAL
+"""A name for each check, as in `asking`."""
 
 
 class Singles(Condition):
@@ -21,20 +24,21 @@ class Singles(Condition):
     _answers: Answers
     _answered: Answered | None
 
-    def check_each(self, questions: Sequence[Question], callers: Sequence[str]) -> list[Answer | Exception | None]:
+    def check_each(self, questions: Sequence[Question], callers: Sequence[str]) -> list[Finding | Exception | None]:
         """Answer N questions from one snapshot: what `check` answers to each, with a decision of its own.
 
         None stands for a question that cannot be answered: `check` says why. An exception is what `answered` raised,
         who is told of each question's caller. Raises StoreError.
         """
-        answers: list[Answer | Exception | None] = [None] * len(questions)
+        found: list[Finding | Exception | None] = [None] * len(questions)
         tags = [b""] * len(questions)
+        exempt: list[int] = []
         places: list[int] = []
         tokens: list[bytes] = []
         for place, question in enumerate(questions):
             context = question.context
-            if context.message_class.exempt:
-                answers[place] = self._answers.exempt(context)
+            if context.message_class is not _COMMERCIAL and context.message_class.exempt:
+                exempt.append(place)
                 continue
             try:
                 token = self._recipients.token(
@@ -44,28 +48,35 @@ class Singles(Condition):
                 continue
             places.append(place)
             tokens.append(token)
+        if exempt:
+            free = self._answers.exempt_each([questions[place].context for place in exempt])
+            for place, finding in zip(exempt, free, strict=True):
+                found[place] = finding
         if places:
-            packed = self._store_key.tags(np.frombuffer(b"".join(tokens), np.uint8).reshape(-1, TOKEN_BYTES)).tobytes()
+            packed = self._store_key.packed_tags(b"".join(tokens))
             cut = [packed[at : at + TOKEN_BYTES] for at in range(0, len(packed), TOKEN_BYTES)]
             if monotonic() >= self._opened.look_again_s:
                 self._opened.look()
             with self._opened.store.snapshot() as snapshot:
-                found = self._answers.each(snapshot, [questions[place].context for place in places], cut)
-            for place, tag, answer in zip(places, cut, found, strict=True):
-                answers[place], tags[place] = answer, tag
+                read = self._answers.each(snapshot, [questions[place].context for place in places], cut)
+            for place, tag, each in zip(places, cut, read, strict=True):
+                found[place], tags[place] = each, tag
         if self._answered is not None:
-            for place, (question, caller, tag) in enumerate(zip(questions, callers, tags, strict=True)):
-                answers[place] = _told(self._answered, caller, question, tag, answers[place])
-        return answers
+            _tell(self._answered, questions, callers, tags, found)
+        return found
 
 
-def _told(
-    answered: Answered, caller: str, question: Question, tag: bytes, answer: Answer | Exception | None
-) -> Answer | Exception | None:
-    """Tell of one answer; what is raised then stands in its place."""
-    if isinstance(answer, Answer):
-        try:
-            answered(caller, question.context, tag, answer)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is the end of this question alone
-            return error
-    return answer
+def _tell(
+    answered: Answered,
+    questions: Sequence[Question],
+    callers: Sequence[str],
+    tags: Sequence[bytes],
+    found: list[Finding | Exception | None],
+) -> None:
+    """Tell of each answer; what is raised then stands in its place."""
+    for place, each in enumerate(found):
+        if isinstance(each, Finding):
+            try:
+                answered(callers[place], questions[place].context, tags[place], each.answer())
+            except Exception as error:  # noqa: BLE001 - whatever it is, it is the end of this question alone
+                found[place] = error

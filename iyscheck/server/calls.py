@@ -273,19 +273,21 @@ class Calls:
             codes: dict[Code, int] = {}
             answers = 0
             late = calls.waited_s > STANDING_S
+            admitted: tuple[Presented, Admission] | None = None
             for place, presented in enumerate(calls.presented):
                 admission = None
                 try:
                     if late and (remaining_s := calls.remaining_s[place]) is not None:
                         shedding.ensure_in_time(calls.waited_s, remaining_s - calls.waited_s)
-                    admission = self.gate.admit(presented)
-                    admission.ensure_call(name)
+                    if admitted is None or admitted[0] is not presented:  # without a callers file all show the same
+                        admission = self.gate.admit(presented)
+                        admission.ensure_call(name)
+                        admitted = presented, admission
+                    admissions.append(admitted[1])
+                    places.append(place)
                 except Exception as error:  # noqa: BLE001 - whatever it is, it is the end of this call alone
                     outcomes[place] = refusal = self._refusal(error, method, admission)
                     codes[refusal.code] = codes.get(refusal.code, 0) + 1
-                else:
-                    admissions.append(admission)
-                    places.append(place)
             data = calls.data if len(places) == len(outcomes) else [calls.data[place] for place in places]
             for place, admission, outcome in zip(places, admissions, handle(data, admissions), strict=True):
                 if isinstance(outcome, bytes):

@@ -73,13 +73,15 @@ def only_key(authorizations: Sequence[str]) -> str | None:
 class Admission:
     """A caller who was let in with a call, until that call ends."""
 
-    __slots__ = ("_callers", "_gate", "_identity", "caller")
+    __slots__ = ("_callers", "_gate", "_identity", "caller", "is_open")
 
     def __init__(self, caller: Caller, gate: "Gate", identity: Identity | None, callers: Callers | None) -> None:
         self.caller = caller
         self._gate = gate
         self._identity = identity
         self._callers = callers
+        self.is_open = callers is None and caller is ANONYMOUS
+        """Whether the caller may ask everything, and any number of it: there is no callers file."""
 
     @property
     def label(self) -> str:
@@ -88,11 +90,6 @@ class Admission:
         if callers is None:
             return ""
         return self.caller.name if len(callers.entries) < MOST_LABELS else MANY
-
-    @property
-    def is_open(self) -> bool:
-        """Whether the caller may ask everything, and any number of it: there is no callers file."""
-        return self._callers is None and self.caller is ANONYMOUS
 
     def ensure_call(self, call: str) -> None:
         """Hold a call to the caller's scope; nobody knows how many it asks about, so it counts as one.

@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Final, Protocol
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -22,16 +22,13 @@ from iyscheck.errors import (
     PositionError,
     RateLimitedError,
 )
-from iyscheck.question import Answer, BatchAnswer, Context, Group, ItemError, MixedAnswer, Question
+from iyscheck.question import Answer, BatchAnswer, Context, Finding, Group, ItemError, MixedAnswer, Question
 from iyscheck.server.calls import Call
 from iyscheck.server.gate import Admission
 from iyscheck.server.metrics import Decisions
 from iyscheck.server.unanswered import NotAnswered, Unit
 from iyscheck.v1 import consent_check_pb2 as v1
 from iyscheck.wire.cut import Cut
-
-_ALONE_IS_FASTER: Final = 2
-"""Up to so many questions are answered sooner one after the other than in one pass."""
 
 
 class _Take(Protocol):
@@ -82,44 +79,59 @@ class CheckHandlers:
     def check_gathered(self, data: Sequence[bytes], admissions: Sequence[Admission]) -> list[bytes | Exception | None]:
         """Answer many single questions; one that names a position may have to wait, and is left to `check`."""
         outcomes: list[bytes | Exception | None] = [None] * len(data)
-        asked: list[tuple[int, Question, str]] = []
+        places: list[int] = []
+        questions: list[Question] = []
+        references: list[str] = []
+        read = self._reader.read
         for place, admission in enumerate(admissions):
             try:
-                found = self._reader.read(data[place])
+                found = read(data[place])
                 if found is not None:
                     _hold(found[0], admission)
-                    asked.append((place, *found))
+                    places.append(place)
+                    questions.append(found[0])
+                    references.append(found[1])
             except Exception as error:  # noqa: BLE001 - whatever it is, it is the end of this question alone
                 outcomes[place] = error
-        callers = [admissions[place].caller.name for place, _, _ in asked]
-        tally: dict[int, int] = {}
-        answers = self._together([question for _, question, _ in asked], callers)
-        for (place, question, reference), answer in zip(asked, answers, strict=True):
-            if isinstance(answer, Exception):
-                outcomes[place] = answer
-            else:
-                outcomes[place] = self._writer.write(answer, reference)
+        written = self._together(questions, references, [admissions[place].caller.name for place in places])
+        for place, outcome in zip(places, written, strict=True):
+            outcomes[place] = outcome
+            if isinstance(outcome, bytes):
                 admissions[place].answered(1)
-                number = question.context.channel << 8 | answer.reason
-                tally[number] = tally.get(number, 0) + 1
-        for number, recipients in tally.items():
-            self._decisions.count(Channel(number >> 8), Reason(number & 255), recipients)
         return outcomes
 
-    def _together(self, questions: Sequence[Question], callers: Sequence[str]) -> list[Answer | Exception]:
+    def _together(
+        self, questions: Sequence[Question], references: Sequence[str], callers: Sequence[str]
+    ) -> list[bytes | Exception]:
         """Answer questions in one pass; those that cannot be are asked alone, which says what is wrong."""
-        found: Sequence[Answer | Exception | None] = [None] * len(questions)
-        if len(questions) > _ALONE_IS_FASTER:
+        found: Sequence[Finding | Exception | None] = [None] * len(questions)
+        if len(questions) > 1:  # one is answered sooner alone
             with suppress(Exception):  # whatever it is, each is asked alone and meets it again
                 found = self._engine.check_each(questions, callers)
-        each = zip(found, questions, callers, strict=True)
-        return [self._alone(question, caller) if answer is None else answer for answer, question, caller in each]
+        outcomes: list[bytes | Exception] = []
+        envelopes: wire.Envelopes = {}
+        given: dict[tuple[Channel, Reason], int] = {}
+        write = self._writer.write
+        for question, reference, caller, finding in zip(questions, references, callers, found, strict=True):
+            if isinstance(finding, Finding):
+                outcomes.append(write(finding, reference, envelopes))
+                kind = question.context.channel, finding.reason
+                given[kind] = given.get(kind, 0) + 1
+            elif finding is not None:
+                outcomes.append(finding)
+            else:
+                outcomes.append(self._alone(question, reference, caller))
+        for kind, recipients in given.items():
+            self._decisions.count(*kind, recipients)
+        return outcomes
 
-    def _alone(self, question: Question, caller: str) -> Answer | Exception:
+    def _alone(self, question: Question, reference: str, caller: str) -> bytes | Exception:
         try:
-            return self._engine.check(question, caller=caller)
+            answer = self._engine.check(question, caller=caller)
         except Exception as error:  # noqa: BLE001 - the same: it is the end of this question alone
             return error
+        self._decisions.count(question.context.channel, answer.reason)
+        return wire.check_response(answer, reference).SerializeToString()
 
     def batch_check(self, data: bytes, call: Call) -> v1.BatchCheckResponse:
         """Answer a batch; a bad question harms only itself."""

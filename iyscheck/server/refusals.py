@@ -23,6 +23,8 @@ _PACKAGE: Final = Path(errors.__file__).parent
 class Code(Enum):
     """How a call ended. Names and numbers are those of google.rpc.Code, which gRPC and its gateways share."""
 
+    __hash__ = object.__hash__  # each is there once; Enum's own is written in Python, and a check takes it twice
+
     OK = 0
     CANCELLED = 1
     UNKNOWN = 2

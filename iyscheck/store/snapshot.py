@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from iyscheck.change import Brand, Position
 from iyscheck.consent import states
-from iyscheck.question import MAX_BRAND_CODE, Evidence
+from iyscheck.question import MAX_BRAND_CODE, Facts
 from iyscheck.store import layout
 from iyscheck.store.environment import (
     SYSTEM_ERRORS,
@@ -106,18 +106,18 @@ class Snapshot(msgspec.Struct, eq=False, gc=False):  # a struct: each check make
                 self._decoded.brands[code] = view
         return view
 
-    def record(self, key: bytes) -> tuple[int, Evidence] | None:
-        """Return state byte and evidence of the consent at `key`; None without one. Raises StoreCorruptError."""
+    def record(self, key: bytes) -> tuple[int, Facts] | None:
+        """Return state byte and facts of the consent at `key`; None without one. Raises StoreCorruptError."""
         value = read(self._txn, key, self._databases[layout.RECORDS])
-        return None if value is None else layout.decode_evidence(key, value)
+        return None if value is None else layout.decode_facts(key, value)
 
     def values(self, keys: Sequence[bytes]) -> list[bytes | None]:
-        """Return the raw records at N keys, None where there is none. Read in key order: neighbours share pages."""
+        """Return the raw records at N keys, None where there is none.
+
+        They are read as they come: tags are as good as random, and to put thousands in order gains nothing.
+        """
         database, get = self._databases[layout.RECORDS], self._txn.get
-        values: list[bytes | None] = [None] * len(keys)
-        for at in sorted(range(len(keys)), key=keys.__getitem__):
-            values[at] = cast("bytes | None", get(keys[at], db=database))
-        return values
+        return [get(key, None, database) for key in keys]  # type: ignore[misc] # as in `read`
 
     def states(
         self, brand: int, channel: int, recipient_type: int, tags: npt.NDArray[np.uint8]

@@ -57,12 +57,13 @@ from iyscheck.wire.requests import (
     question_of,
     questions_of,
 )
-from iyscheck.wire.singles import AnswerWriter, QuestionReader
+from iyscheck.wire.singles import AnswerWriter, Envelopes, QuestionReader
 
 __all__ = [
     "KEY_ID_BYTES",
     "TOKEN_BYTES",
     "AnswerWriter",
+    "Envelopes",
     "Frame",
     "KnownGroups",
     "MixedFrame",

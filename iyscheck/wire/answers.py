@@ -41,7 +41,7 @@ def check_response(answer: Answer, client_reference: str = "") -> v1.CheckRespon
     if client_reference:
         message.client_reference = client_reference
     if answer.evidence is not None:
-        _write_evidence(message.evidence, answer.evidence)
+        write_evidence(message.evidence, answer.evidence)
     write_envelope(message.envelope, answer.envelope)
     return message
 
@@ -81,13 +81,14 @@ def _write_item(message: v1.BatchCheckItem, item: Answer | ItemError) -> None:
     result.permitted = item.permitted
     result.message_class = cast("v1.MessageClass", item.message_class)
     if item.evidence is not None:
-        _write_evidence(result.evidence, item.evidence)
+        write_evidence(result.evidence, item.evidence)
     if item.envelope.as_of is not None:
         result.as_of.seconds = item.envelope.as_of
     write_timestamp(result.valid_until, item.envelope.valid_until)
 
 
-def _write_evidence(message: v1.Evidence, evidence: Evidence) -> None:
+def write_evidence(message: v1.Evidence, evidence: Evidence) -> None:
+    """Write evidence where it stands in its message."""
     message.status = cast("v1.ConsentStatus", evidence.status)
     message.source = evidence.source
     message.consent_time = evidence.consent_time

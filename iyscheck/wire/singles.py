@@ -4,14 +4,16 @@ What is read in place and what is written is what protobuf would make of it, byt
 protobuf.
 """
 
-from typing import Final
+from typing import Final, TypeAlias
 
-from iyscheck.consent import MessageClass, Reason, permits
+from iyscheck.change import Position
+from iyscheck.consent import MessageClass, Reason, Status, permits
 from iyscheck.keys import KEY_ID_BYTES, TOKEN_BYTES
-from iyscheck.question import Answer, Context, Envelope, Evidence, Question
+from iyscheck.question import Context, Envelope, Facts, Finding, Question, evidence_of
+from iyscheck.times import local_text
 from iyscheck.v1 import consent_check_pb2 as v1
-from iyscheck.wire.answers import write_envelope
-from iyscheck.wire.fields import parse, whole_and_nanos
+from iyscheck.wire.answers import write_evidence
+from iyscheck.wire.fields import parse, position_message, timestamp, write_timestamp
 from iyscheck.wire.requests import client_reference_of, question_of
 
 MOST_KNOWN: Final = 4_096
@@ -25,8 +27,11 @@ _MORE: Final = 0x80
 _TAIL: Final = len(_KEY_ID) + KEY_ID_BYTES
 _AFTER_HEAD: Final = TOKEN_BYTES + _TAIL
 _LEAST: Final = 2
-_TIME: Final = 19
 _SHORT: Final = 128
+
+
+Envelopes: TypeAlias = dict[int, tuple[bytes, bytes]]
+"""What is before and behind the decision id in envelopes as they are written, by their `id`."""
 
 
 class QuestionReader:
@@ -107,61 +112,70 @@ class AnswerWriter:
 
     def __init__(self) -> None:
         self._heads = {
-            (message_class << 8) + reason: _head(reason, message_class)
-            for message_class in MessageClass
-            for reason in Reason
+            (message_class, reason): _head(reason, message_class) for message_class in MessageClass for reason in Reason
         }
-        self._envelopes: dict[tuple[object, int | None], bytes] = {}
-        self._moments: dict[float, bytes] = {}
-        self._sources: dict[str, bytes] = {}
+        self._begun: dict[tuple[Status, str, int], bytes] = {}
+        self._places: dict[tuple[bytes, int, int | None], bytes] = {}
+        self._moment: tuple[float | None, bytes] = (None, b"")
 
-    def write(self, answer: Answer, reference: str) -> bytes:
-        """Write the answer to one question."""
-        written = self._heads[(answer.message_class << 8) + answer.reason]
-        if answer.evidence is not None:
-            written += _sized(b"\x22", self._evidence(answer.evidence))
-        written += _sized(b"\x2a", self._envelope(answer.envelope))
+    def write(self, finding: Finding, reference: str, envelopes: Envelopes) -> bytes:
+        """Write the answer to one question.
+
+        `envelopes` holds what was written of those that live as long as it does. All decision ids have one length.
+        """
+        envelope = finding.envelope
+        around = envelopes.get(id(envelope))
+        if around is None:
+            around = envelopes[id(envelope)] = self._around_id(envelope, len(finding.decision_id))
+        evidence = b"" if finding.facts is None else self._evidence(finding.facts)
+        head = self._heads[finding.message_class, finding.reason]
+        written = head + evidence + around[0] + finding.decision_id.encode() + around[1]
         return written + _sized(b"\x32", reference.encode()) if reference else written
 
-    def _evidence(self, evidence: Evidence) -> bytes:
-        consented, registered, transaction_id = (
-            evidence.consent_time,
-            evidence.registration_time,
-            evidence.transaction_id,
-        )
-        begun = bytes((0x08, evidence.status)) + self._source(evidence.source)
-        if len(consented) == len(registered) == _TIME and len(transaction_id) < _SHORT and transaction_id.isascii():
-            last = f"\x2a{chr(len(transaction_id))}{transaction_id}" if transaction_id else ""
-            return begun + f"\x1a\x13{consented}\x22\x13{registered}{last}".encode()
-        texts = ((b"\x1a", consented), (b"\x22", registered), (b"\x2a", transaction_id))
-        return begun + b"".join(_sized(tag, text.encode()) for tag, text in texts if text)
-
-    def _source(self, source: str) -> bytes:
-        written = self._sources.get(source)
-        if written is None:
-            written = _sized(b"\x12", source.encode()) if source else b""
-            if len(self._sources) >= _MOST_PARTS:
-                self._sources.clear()
-            self._sources[source] = written
-        return written
-
-    def _envelope(self, envelope: Envelope) -> bytes:
-        shared, valid_until = (envelope.position, envelope.as_of), envelope.valid_until
-        begun, until = self._envelopes.get(shared), self._moments.get(valid_until)
+    def _evidence(self, facts: Facts) -> bytes:
+        """Write evidence as it stands in a reply. Records differ in times and numbers: the rest is remembered."""
+        status, registered, consented, source, transaction_id, _ = facts
+        size = len(transaction_id)
+        if not (consented and registered and 0 < size < _SHORT and transaction_id.isascii()):
+            return _by_protobuf(facts)
+        last = f"{local_text(consented)}\x22\x13{local_text(registered)}\x2a{chr(size)}{transaction_id}".encode()
+        begun = self._begun.get((status, source, size))
         if begun is None:
+            if len(self._begun) >= _MOST_PARTS:
+                self._begun.clear()
+            begun = self._begun[status, source, size] = _by_protobuf(facts).removesuffix(last)
+        return begun + last
+
+    def _around_id(self, envelope: Envelope, size: int) -> tuple[bytes, bytes]:
+        """Write an envelope as it stands in a reply: what is before and what is behind a decision id of a size."""
+        behind = _sized(b"\x2a", envelope.policy_id.encode())
+        before = self._place(envelope.position, envelope.as_of) + self._until(envelope.valid_until)
+        before += b"\x22" + _number(size)
+        return b"\x2a" + _number(len(before) + size + len(behind)) + before, behind
+
+    def _place(self, position: Position, as_of: int | None) -> bytes:
+        key = (position.log_id, position.sequence, as_of)
+        place = self._places.get(key)
+        if place is None:
+            if len(self._places) >= _MOST_PARTS:
+                self._places.clear()
+            message = v1.Envelope(position=position_message(position), as_of=timestamp(as_of))
+            place = self._places[key] = message.SerializeToString()
+        return place
+
+    def _until(self, valid_until: float) -> bytes:
+        moment = self._moment
+        if moment[0] != valid_until:  # those that gathered have nearly always the same one
             message = v1.Envelope()
-            write_envelope(message, envelope)
-            for field in ("valid_until", "decision_id", "policy_id"):
-                message.ClearField(field)
-            if len(self._envelopes) >= _MOST_PARTS:
-                self._envelopes.clear()
-            begun = self._envelopes[shared] = message.SerializeToString()
-        if until is None:
-            if len(self._moments) >= _MOST_PARTS:
-                self._moments.clear()
-            until = self._moments[valid_until] = _sized(b"\x1a", _moment(valid_until))
-        decision_id, policy_id = envelope.decision_id, envelope.policy_id
-        return begun + until + f"\x22{chr(len(decision_id))}{decision_id}\x2a{chr(len(policy_id))}{policy_id}".encode()
+            write_timestamp(message.valid_until, valid_until)
+            moment = self._moment = valid_until, message.SerializeToString()
+        return moment[1]
+
+
+def _by_protobuf(facts: Facts) -> bytes:
+    message = v1.Evidence()
+    write_evidence(message, evidence_of(facts))
+    return _sized(b"\x22", message.SerializeToString())
 
 
 def _reference(data: bytes, at: int) -> str | None:
@@ -185,12 +199,6 @@ def _plain(message: v1.Question) -> v1.Question:
 def _head(reason: Reason, message_class: MessageClass) -> bytes:
     message = v1.CheckResponse(reason=int(reason), permitted=permits(reason), message_class=int(message_class))  # type: ignore[arg-type] # numbers
     return message.SerializeToString()
-
-
-def _moment(seconds: float) -> bytes:
-    """Write seconds since 1970 UTC as a Timestamp."""
-    whole, nanos = whole_and_nanos(seconds)
-    return (b"\x08" + _number(whole) if whole else b"") + (b"\x10" + _number(nanos) if nanos else b"")
 
 
 def _sized(tag: bytes, content: bytes) -> bytes:

@@ -16,7 +16,7 @@ from iyscheck.change import KNOWN_SOURCES, Brand, ConsentChange, ConsentColumns
 from iyscheck.consent import LEGACY_CONSENTS_BEFORE, Channel, RecipientType, Status, states
 from iyscheck.errors import StoreCorruptError
 from iyscheck.kernel import Kernel
-from iyscheck.question import Evidence
+from iyscheck.question import Evidence, evidence_of
 from iyscheck.store import layout
 from iyscheck.store.encoded import EncodedChanges
 from iyscheck.store.index import pages
@@ -34,7 +34,7 @@ ROUND_TRIP = settings(max_examples=often(150), deadline=None)
 Decoder = Callable[[bytes, bytes], object]
 BIND: dict[str, Decoder] = {
     "record": layout.decode_record,
-    "evidence": layout.decode_evidence,
+    "facts": layout.decode_facts,
     "brand": layout.decode_brand,
     "watermark": layout.decode_watermark,
     "hold": layout.decode_hold,
@@ -58,8 +58,8 @@ def checked(key: bytes, body: bytes) -> bytes:
 VALUES = {
     "record": (KEY, record(CHANGE)),
     "record with tail": (KEY, record(UNNUMBERED)),
-    "evidence": (KEY, record(CHANGE)),
-    "evidence with tail": (KEY, record(UNNUMBERED)),
+    "facts": (KEY, record(CHANGE)),
+    "facts with tail": (KEY, record(UNNUMBERED)),
     "brand": (layout.encode_code(600_123), layout.encode_brand(a_brand(600_123, legacy_deadline=1))),
     "watermark": (layout.encode_code(600_123), layout.encode_watermark(600_123, NOW)),
     "hold": (layout.source_key("a.jsonl"), layout.encode_hold("a.jsonl", (2, 600_123))),
@@ -237,11 +237,11 @@ class TestRoundTrips:
         key = layout.encode_key(change.brand, change.channel, change.recipient_type, change.tag)
         consented, registered = np.array([change.consented], np.int64), np.array([change.registered], np.int64)
 
-        facts, evidence = layout.decode_evidence(key, record(change))
+        state, facts = layout.decode_facts(key, record(change))
 
         by_citizen, no_list = np.array([change.source.startswith("IYS_")]), np.zeros(1, np.bool_)
-        assert facts == states(np.array([change.status], np.uint8), consented, registered, by_citizen, no_list)[0]
-        assert evidence == Evidence(
+        assert state == states(np.array([change.status], np.uint8), consented, registered, by_citizen, no_list)[0]
+        assert evidence_of(facts) == Evidence(
             status=change.status,
             source=change.source,
             consent_time=local_text(change.consented),
@@ -384,7 +384,7 @@ class TestDamage:
         with pytest.raises(StoreCorruptError):
             layout.decode_record(KEY, checked(KEY, bytes(body)))
 
-    @pytest.mark.parametrize("decode", [layout.decode_record, layout.decode_evidence])
+    @pytest.mark.parametrize("decode", [layout.decode_record, layout.decode_facts])
     @pytest.mark.parametrize("change", [CHANGE, UNNUMBERED], ids=["no tail", "tail"])
     def test_wrong_tail(self, change: ConsentChange, decode: Decoder) -> None:
         """A text too many or too few behind the fixed part is damage, even where the check is right."""

@@ -10,7 +10,7 @@ from iyscheck import wire
 from iyscheck.change import Position
 from iyscheck.consent import Channel, MessageClass, Reason, RecipientType, Status
 from iyscheck.errors import InputError
-from iyscheck.question import Answer, Context, Envelope, Evidence, Question
+from iyscheck.question import Context, Envelope, Finding, Question
 from iyscheck.v1 import consent_check_pb2 as v1
 from iyscheck.wire.singles import MOST_KNOWN
 from tests.dice import often, thrown
@@ -190,29 +190,35 @@ def _context(data: bytes) -> Context:
     return found[0].context
 
 
-times = st.sampled_from(["", "2024-05-02 10:00:00", "0001-01-01 00:00:00"])
+seconds = st.just(0) | st.integers(1, 2**32 - 1)
 envelopes = st.builds(
     Envelope,
     position=st.builds(Position, st.just(LOG_ID) | st.binary(min_size=16, max_size=16), st.integers(0, 2**63)),
     as_of=st.none() | st.integers(0, 2**33),
     valid_until=st.floats(0, 2**33) | st.integers(0, 2**33).map(float),
-    decision_id=st.uuids().map(str),
+    decision_id=st.just("-" * 36),
     policy_id=st.sampled_from(["0123456789abcdef", "fedcba9876543210"]),
 )
-answers = st.builds(
-    Answer,
-    reason=st.sampled_from(Reason),
-    message_class=st.sampled_from(MessageClass),
-    evidence=st.none()
-    | st.builds(
-        Evidence,
-        status=st.sampled_from([Status.ONAY, Status.RET, Status.UNKNOWN]),
-        source=st.sampled_from(["", "HS_WEB", "İYS_ş", "s" * 255]),
-        consent_time=times,
-        registration_time=times,
-        transaction_id=texts,
-    ),
-    envelope=envelopes,
+facts = st.tuples(
+    st.sampled_from([Status.ONAY, Status.RET, Status.UNKNOWN]),
+    seconds,
+    seconds,
+    st.sampled_from(["", "HS_WEB", "İYS_ş", "s" * 255]),
+    texts,
+    st.integers(0, 2**63),
+)
+findings = st.lists(envelopes, min_size=1, max_size=3).flatmap(
+    lambda few: st.lists(
+        st.builds(
+            Finding,
+            st.sampled_from(Reason),
+            st.sampled_from(MessageClass),
+            st.none() | facts,
+            st.sampled_from(few),
+            st.uuids().map(str),
+        ),
+        max_size=6,
+    )
 )
 WRITER = wire.AnswerWriter()
 
@@ -220,11 +226,18 @@ WRITER = wire.AnswerWriter()
 class TestWriting:
     """Answers are the bytes that protobuf would write."""
 
-    @given(answers, texts)
+    @given(findings, texts)
     @settings(max_examples=often(900), deadline=None)
-    def test_same(self, answer: Answer, reference: str) -> None:
-        """Every part of an answer, present, absent, long or not ASCII, is written as protobuf writes it."""
-        assert WRITER.write(answer, reference) == wire.check_response(answer, reference).SerializeToString()
+    def test_same(self, found: list[Finding], reference: str) -> None:
+        """Every part of an answer, present, absent, long or not ASCII, is written as protobuf writes it.
+
+        So it is where several answers have one envelope, and others beside them another.
+        """
+        written: wire.Envelopes = {}
+
+        assert [WRITER.write(each, reference, written) for each in found] == [
+            wire.check_response(each.answer(), reference).SerializeToString() for each in found
+        ]
 
     def test_threads(self) -> None:
         """Several threads that write of different positions with one writer get each the bytes of its own."""
@@ -233,19 +246,15 @@ class TestWriting:
 
         def write(sequence: int, numbers: list[int]) -> None:
             for number in numbers:
-                answer = Answer(
-                    reason=Reason.CONSENTED,
-                    message_class=MessageClass.COMMERCIAL,
-                    evidence=None,
-                    envelope=Envelope(
-                        position=Position(LOG_ID, sequence),
-                        as_of=number,
-                        valid_until=float(number),
-                        decision_id="-" * 36,
-                        policy_id=policy,
-                    ),
+                envelope = Envelope(
+                    position=Position(LOG_ID, sequence),
+                    as_of=number,
+                    valid_until=float(number),
+                    decision_id="-" * 36,
+                    policy_id=policy,
                 )
-                if writer.write(answer, "") != wire.check_response(answer).SerializeToString():
+                finding = Finding(Reason.CONSENTED, MessageClass.COMMERCIAL, None, envelope, "-" * 36)
+                if writer.write(finding, "", {}) != wire.check_response(finding.answer()).SerializeToString():
                     wrong.append(b"")
 
         threads = [

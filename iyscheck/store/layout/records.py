@@ -19,11 +19,10 @@ from iyscheck.change import (
 )
 from iyscheck.consent import LEGACY_CONSENTS_BEFORE, Status, is_citizens_own, state
 from iyscheck.kernel import Kernel
-from iyscheck.question import Evidence
+from iyscheck.question import Facts
 from iyscheck.store.layout.checks import CHECK, CHECKED_FROM, corrupt, record_check
 from iyscheck.store.layout.keys import KEY_BYTES, decode_key
 from iyscheck.store.layout.rows import copy_bytes
-from iyscheck.times import local_text
 
 _RECORD: Final = struct.Struct(f">IBBIIQB{TRANSACTION_BYTES}s")
 RECORD_BYTES: Final = _RECORD.size
@@ -152,20 +151,14 @@ def decode_record(key: bytes, value: bytes) -> ConsentChange:
     )
 
 
-def decode_evidence(key: bytes, value: bytes) -> tuple[int, Evidence]:
-    """Read what a check needs of the record at a key that it made itself: state byte and evidence."""
-    status, registered, consented, source, transaction_id, _ = _facts(key, value)
-    return state(status, consented, registered, source), Evidence(
-        status=status,
-        source=source,
-        consent_time=local_text(consented),
-        registration_time=local_text(registered),
-        transaction_id=transaction_id,
-    )
+def decode_facts(key: bytes, value: bytes) -> tuple[int, Facts]:
+    """Read what a check needs of the record at a key that it made itself: state byte and facts."""
+    facts = _facts(key, value)
+    return state(facts[0], facts[2], facts[1], facts[3]), facts
 
 
-def _facts(key: bytes, value: bytes) -> tuple[Status, int, int, str, str, int]:
-    """Read a record's status, registration and consent time, source, transaction id and position."""
+def _facts(key: bytes, value: bytes) -> Facts:
+    """Read a record but for its key."""
     if len(value) < RECORD_BYTES:
         corrupt("consent record")
     check, number, source_number, registered, consented, sequence, form, transaction = _RECORD.unpack_from(value)

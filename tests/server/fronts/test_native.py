@@ -17,15 +17,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from iyscheck import address, wire
+from iyscheck.callers.scopes import Caller
 from iyscheck.change import Position
 from iyscheck.consent import Channel, MessageClass, RecipientType, Status
 from iyscheck.engine import Engine, answers
-from iyscheck.errors import SettingsError
+from iyscheck.errors import CallerUnknownError, SettingsError
 from iyscheck.question import MAX_MESSAGE_BYTES, Context, Question
 from iyscheck.server.calls import SERVICE, Arriving, Calls, Gathered
 from iyscheck.server.fronts import native, native_health
 from iyscheck.server.fronts.health import FRESH
-from iyscheck.server.gate import NOTHING, Gate
+from iyscheck.server.gate import NOTHING, Admission, Gate, Presented
 from iyscheck.server.handlers import CheckHandlers
 from iyscheck.server.metrics import Metrics
 from iyscheck.server.refusals import Refusal
@@ -62,9 +63,30 @@ def _engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 @pytest.fixture(name="calls", scope="module")
 def _calls(engine: Engine) -> Calls:
     """The calls of a server with that engine."""
+    return calls_of(engine, Gate())
+
+
+def calls_of(engine: Engine, gate: Gate) -> Calls:
+    """Make the calls of a server that has no front yet."""
     metrics = Metrics()
     handlers = CheckHandlers(engine, metrics.decisions, metrics.not_answered, max_waiters=2)
-    return Calls(handlers, metrics, structlog.wrap_logger(structlog.PrintLogger(sys.stderr)), Gate(), max_streams=1)
+    return Calls(handlers, metrics, structlog.wrap_logger(structlog.PrintLogger(sys.stderr)), gate, max_streams=1)
+
+
+class Listed(Gate):
+    """A door whose callers show the one brand that they may ask about."""
+
+    def admit(self, presented: Presented) -> Admission:
+        """Let in who shows a brand."""
+        if presented.authorization is None:
+            raise CallerUnknownError("Nobody.")
+        brand = int(presented.authorization)
+        return Admission(Caller(name="x", brands=frozenset({brand}), addresses=True), self, None, None)
+
+
+SHOWN = [Presented(authorization=text) for text in ("1", "1", "2", None)]
+ENDS = {"1": "OK", "2": "PERMISSION_DENIED", None: "UNAUTHENTICATED"}
+"""How calls about brand 1 end."""
 
 
 recipients = st.sampled_from([CONSENTED, REFUSED, UNKNOWN, LATE, SHARED, NOBODY, MAIL, "", "call me", "0532 100 00 01"])
@@ -138,8 +160,7 @@ class TestGathered:
     def test_same(self, calls: Calls, batch: list[bytes]) -> None:
         """One to three hundred questions of any kind get the bytes, codes and details that each gets alone."""
         with pytest.MonkeyPatch.context() as patch:
-            for module in (answers, sys.modules["iyscheck.engine.singles"]):
-                patch.setattr(module, "new_decision_id", lambda: "-" * 36, raising=False)
+            patch.setattr(answers, "new_decision_id", lambda: "-" * 36)
             each = [alone(calls, data) for data in batch]
             together = calls.of("together").gathered(gathered(batch))
             again = [
@@ -163,6 +184,19 @@ class TestGathered:
 
         assert all(isinstance(outcome, bytes) for outcome in calls.of("pass").gathered(gathered(batch)))
 
+    @given(st.lists(st.sampled_from(SHOWN), min_size=1, max_size=12))
+    @settings(deadline=None)
+    def test_callers(self, engine: Engine, shown: list[Presented]) -> None:
+        """Each call is let in as who has shown it, whoever gathered with it; those that show the same are the same."""
+        calls = calls_of(engine, Listed())
+        data = [wire.check_request(Question(context=CONTEXT, address=CONSENTED)).SerializeToString()] * len(shown)
+        found = calls.of("x").gathered(
+            Gathered(data=data, presented=shown, remaining_s=[None] * len(shown), waited_s=0.0)
+        )
+
+        ends = [outcome.code.name if isinstance(outcome, Refusal) else "OK" for outcome in found]
+        assert ends == [ENDS[each.authorization] for each in shown]
+
     def test_damaged_record(self, tmp_path: Path) -> None:
         """A record that is damaged fails the one call that needs it; exempt messages need none."""
         with StoreBuilder(tmp_path / "store") as store:
@@ -170,14 +204,7 @@ class TestGathered:
             store.commit()
             engine = store.engine()
             _damage(store, REFUSED)
-            metrics = Metrics()
-            calls = Calls(
-                CheckHandlers(engine, metrics.decisions, metrics.not_answered, max_waiters=1),
-                metrics,
-                structlog.wrap_logger(structlog.PrintLogger(sys.stderr)),
-                Gate(),
-                max_streams=1,
-            )
+            calls = calls_of(engine, Gate())
             exempt = Context(brand=1, channel=MESAJ, recipient_type=BIREYSEL, message_class=MessageClass.SECURITY_CODE)
             asked = [
                 wire.check_request(Question(context=context, address=recipient)).SerializeToString()
