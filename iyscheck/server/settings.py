@@ -26,9 +26,14 @@ OTHER_VARIABLES: Final = frozenset(
         "IYSCHECK_CLIENT_CERT",
         "IYSCHECK_CLIENT_KEY",
         "IYSCHECK_API_KEY_FILE",
+        "IYSCHECK_CONSOLE_LISTEN",
+        "IYSCHECK_CONSOLE_METRICS",
+        "IYSCHECK_CONSOLE_TLS_CERT",
+        "IYSCHECK_CONSOLE_TLS_KEY",
+        "IYSCHECK_CONSOLE_EXPLAINS_PER_MINUTE",
     }
 )
-"""Variables of ours that the server does not read: they belong to the client's command line."""
+"""Variables of ours that the server does not read: they belong to the commands that ask, and to the console."""
 
 _UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
 _DURATION: Final = re.compile(r"([0-9]{1,9})([smhd]?)")
