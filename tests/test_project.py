@@ -102,7 +102,9 @@ class TestImports:
 class TestScripts:
     """The scripts can be started as they are."""
 
-    @pytest.mark.parametrize("script", ["scripts/demo", "scripts/test", "scripts/check", "scripts/bench", ".ci/run"])
+    @pytest.mark.parametrize(
+        "script", ["scripts/demo", "scripts/test", "scripts/test-console", "scripts/check", "scripts/bench", ".ci/run"]
+    )
     def test_executable(self, script: str) -> None:
         """Each script is executable and valid bash."""
         path, bash = ROOT / script, shutil.which("bash") or "bash"
