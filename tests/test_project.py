@@ -103,7 +103,16 @@ class TestScripts:
     """The scripts can be started as they are."""
 
     @pytest.mark.parametrize(
-        "script", ["scripts/demo", "scripts/test", "scripts/test-deploy", "scripts/check", "scripts/bench", ".ci/run"]
+        "script",
+        [
+            "scripts/demo",
+            "scripts/test",
+            "scripts/test-console",
+            "scripts/test-deploy",
+            "scripts/check",
+            "scripts/bench",
+            ".ci/run",
+        ],
     )
     def test_executable(self, script: str) -> None:
         """Each script is executable and valid bash."""

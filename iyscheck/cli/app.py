@@ -10,7 +10,7 @@ from typing import Final
 import typer
 
 from iyscheck import output
-from iyscheck.cli import callers, certs, check, info, keys, scrub, status
+from iyscheck.cli import callers, certs, check, console, info, keys, scrub, status
 from iyscheck.errors import IyscheckError, SystemRefusedError
 from iyscheck.streams import keep_grpc_silent
 
@@ -28,6 +28,7 @@ app.command("check", help=check.HELP)(check.check)
 app.command("info", help=info.HELP)(info.info)
 app.command("status", help=status.HELP)(status.status)
 app.command("scrub", help=scrub.HELP)(scrub.scrub)
+app.command("console", help=console.HELP)(console.console)
 app.add_typer(keys.app, name="keys")
 app.add_typer(callers.app, name="callers")
 app.add_typer(certs.app, name="certs")

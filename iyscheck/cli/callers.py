@@ -13,9 +13,9 @@ from iyscheck.callers.identity import Callers, Entry, NewKey, bearer_of
 from iyscheck.callers.scopes import CALL_NAMES, ensure_call, ensure_question
 from iyscheck.cli.callers_sentences import CALLER_WORDS, VERDICTS, CallerWords, Verdict
 from iyscheck.cli.check import ClassOption, Json, channel_named
-from iyscheck.cli.sentences import Language
 from iyscheck.consent import Channel, MessageClass
 from iyscheck.errors import CallerUnknownError, ScopeError, SettingsError
+from iyscheck.sentences import Language
 
 HELP: Final = "Make keys for callers, and see what the callers file lets them do."
 NEW_KEY_HELP: Final = """Make a key for the caller NAME, and print it once, with its line for the callers file.

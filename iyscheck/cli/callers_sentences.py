@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
 
-from iyscheck.cli.sentences import Explanation, Language
+from iyscheck.sentences import Explanation, Language
 
 
 class Verdict(StrEnum):

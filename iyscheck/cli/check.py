@@ -10,12 +10,12 @@ import typer
 from iyscheck import output
 from iyscheck.address import why_unreadable
 from iyscheck.cli.reaching import ApiKeyFile, Insecure, TlsCa, TlsCert, TlsKey, reached
-from iyscheck.cli.sentences import WORDS, Language, Words, explain, explain_unreadable
 from iyscheck.cli.starting import asked
 from iyscheck.consent import Channel, MessageClass, Reason, RecipientType
 from iyscheck.errors import SettingsError
 from iyscheck.keys import AddressKey
 from iyscheck.question import Answer, Evidence
+from iyscheck.sentences import WORDS, Language, Words, explain, explain_unreadable
 from iyscheck.times import rfc3339
 
 HELP: Final = """Ask whether a message may be sent to ADDRESS, and why.

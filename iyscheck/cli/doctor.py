@@ -14,9 +14,9 @@ from iyscheck.cli.examining.outcomes import Finding, Group, Outcome, State
 from iyscheck.cli.examining.sentences import GROUPS, SENTENCES, SUMMARY
 from iyscheck.cli.flags import settings_flags
 from iyscheck.cli.reaching import ApiKeyFile, TlsCa, reached
-from iyscheck.cli.sentences import Language
 from iyscheck.client.route import Tls
 from iyscheck.errors import SettingsError
+from iyscheck.sentences import Language
 from iyscheck.server.settings import Settings
 
 _commands = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)

@@ -30,12 +30,12 @@ from iyscheck.cli.scrubbing.lists import RowFault
 from iyscheck.cli.scrubbing.text import TextList
 from iyscheck.cli.scrubbing.washing import Kept, Places, Washed, Washing
 from iyscheck.cli.scrubbing.words import SCRUB_WORDS, explain_fault
-from iyscheck.cli.sentences import Language, explain
 from iyscheck.cli.starting import asked
 from iyscheck.consent import Channel, MessageClass, Reason, RecipientType
 from iyscheck.errors import InputError, SettingsError
 from iyscheck.keys import AddressKey
 from iyscheck.question import Context, FrameResult
+from iyscheck.sentences import Language, explain
 
 if TYPE_CHECKING:
     from iyscheck.client.sync import Client

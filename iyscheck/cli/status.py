@@ -9,7 +9,6 @@ import typer
 from iyscheck import output
 from iyscheck.cli.check import DEFAULT_SERVER, DEFAULT_TIMEOUT_S, Json, Server, Timeout, moment
 from iyscheck.cli.reaching import ApiKeyFile, Insecure, TlsCa, TlsCert, TlsKey, reached
-from iyscheck.cli.sentences import Language
 from iyscheck.cli.starting import asked
 from iyscheck.cli.status_sentences import BRAND_STATES, LOADED, STATUS_WORDS, StatusWords
 from iyscheck.overview import (
@@ -21,6 +20,7 @@ from iyscheck.overview import (
     SourceOverview,
     StoreOverview,
 )
+from iyscheck.sentences import Language
 from iyscheck.times import rfc3339
 
 if TYPE_CHECKING:

@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from iyscheck.cli.sentences import Language
 from iyscheck.overview import BrandState, Loaded
+from iyscheck.sentences import Language
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

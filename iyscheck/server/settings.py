@@ -29,9 +29,14 @@ OTHER_VARIABLES: Final = frozenset(
         "IYSCHECK_CLIENT_CERT",
         "IYSCHECK_CLIENT_KEY",
         "IYSCHECK_API_KEY_FILE",
+        "IYSCHECK_CONSOLE_LISTEN",
+        "IYSCHECK_CONSOLE_METRICS",
+        "IYSCHECK_CONSOLE_TLS_CERT",
+        "IYSCHECK_CONSOLE_TLS_KEY",
+        "IYSCHECK_CONSOLE_EXPLAINS_PER_MINUTE",
     }
 )
-"""Variables of ours that the server does not read: they belong to the client's command line."""
+"""Variables of ours that the server does not read: they belong to the commands that ask, and to the console."""
 
 _HOST: Final = r"(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|\[?[0-9a-f:]+\]?)"
 _SERVICE_VARIABLES: Final = {

@@ -12,10 +12,10 @@ import grpc
 import msgspec
 import pytest
 
-from iyscheck.cli.sentences import Language
 from iyscheck.cli.status_sentences import BRAND_STATES, LOADED, STATUS_WORDS
 from iyscheck.keys import AddressKey, StoreKey
 from iyscheck.overview import BrandState, Loaded
+from iyscheck.sentences import Language
 from iyscheck.store.layout import RejectedRow, SourceState
 from iyscheck.v1 import consent_check_pb2 as pb
 from tests.builders import StoreBuilder, a_batch

@@ -9,8 +9,8 @@ import pytest
 
 from iyscheck.callers.scopes import CALL_NAMES
 from iyscheck.cli.callers_sentences import CALLER_WORDS, VERDICTS, Verdict
-from iyscheck.cli.sentences import Language
 from iyscheck.errors import CallerUnknownError, ScopeError
+from iyscheck.sentences import Language
 from tests.cli.commands import iyscheck
 
 ASK = ("--caller", "acme", "--brand", "600123", "--channel", "mesaj")

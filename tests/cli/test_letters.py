@@ -12,8 +12,8 @@ from typer.main import get_command
 
 from iyscheck import output
 from iyscheck.cli.app import app as iyscheck_app
-from iyscheck.cli.sentences import Language, explain
 from iyscheck.consent import Reason
+from iyscheck.sentences import Language, explain
 from loader.cli.app import app as loader_app
 
 ENCODINGS = ["ascii", "iso-8859-1", "iso-8859-9", "cp437", "utf-8"]

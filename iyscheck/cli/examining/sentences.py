@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Final, NamedTuple
 
 from iyscheck.cli.examining.outcomes import Group, Outcome
-from iyscheck.cli.sentences import Language
+from iyscheck.sentences import Language
 
 
 class Sentences(NamedTuple):

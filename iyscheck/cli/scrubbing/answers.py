@@ -10,9 +10,9 @@ from iyscheck.cli.scrubbing.detecting import ANSWER_COLUMN
 from iyscheck.cli.scrubbing.lists import RowFault
 from iyscheck.cli.scrubbing.text import PERMITTED_CELL
 from iyscheck.cli.scrubbing.words import explain_fault
-from iyscheck.cli.sentences import Language, explain, explain_unreadable
 from iyscheck.consent import Channel, Reason, permits
 from iyscheck.question import Envelope, FrameResult
+from iyscheck.sentences import Language, explain, explain_unreadable
 
 DENIED_CELL: Final = "HAYIR"
 COLUMNS: Final = (ANSWER_COLUMN, "iyscheck_neden", "iyscheck_açıklama", "iyscheck_veri_tarihi", "iyscheck_karar_no")

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from iyscheck.cli.scrubbing.lists import RowFault
-from iyscheck.cli.sentences import Language
+from iyscheck.sentences import Language
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -13,8 +13,8 @@ import pytest
 from iyscheck.cli.examining import here
 from iyscheck.cli.examining.outcomes import MEANINGS, Group, Outcome, State
 from iyscheck.cli.examining.sentences import GROUPS, SENTENCES, SUMMARY
-from iyscheck.cli.sentences import Language
 from iyscheck.keys import AddressKey
+from iyscheck.sentences import Language
 from iyscheck.store import layout
 from iyscheck.store.layout import SourceState
 from tests.builders import NOW, StoreBuilder, a_batch

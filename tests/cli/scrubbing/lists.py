@@ -15,9 +15,9 @@ from iyscheck.cli.scrubbing.lists import Head, Point
 from iyscheck.cli.scrubbing.resuming import Tally
 from iyscheck.cli.scrubbing.text import TextList
 from iyscheck.cli.scrubbing.washing import Kept, Places, Washing
-from iyscheck.cli.sentences import Language
 from iyscheck.consent import Channel, Reason
 from iyscheck.question import Envelope, FrameResult
+from iyscheck.sentences import Language
 
 FRAME = 7
 

@@ -11,9 +11,9 @@ import pytest
 from iyscheck.address import Unreadable
 from iyscheck.cli.scrubbing.lists import RowFault
 from iyscheck.cli.scrubbing.words import SCRUB_WORDS, explain_fault
-from iyscheck.cli.sentences import Language, explain, explain_unreadable
 from iyscheck.consent import Reason
 from iyscheck.keys import AddressKey
+from iyscheck.sentences import Language, explain, explain_unreadable
 from iyscheck.v1 import consent_check_pb2 as pb
 from tests.cli.commands import Done, as_process, iyscheck
 from tests.client.fake_server import Service, frame_reply

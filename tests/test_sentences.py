@@ -3,8 +3,8 @@ from dataclasses import fields
 import pytest
 
 from iyscheck.address import Unreadable
-from iyscheck.cli.sentences import EXPLANATIONS, WORDS, Language, explain, explain_unreadable
 from iyscheck.consent import Reason, permits
+from iyscheck.sentences import EXPLANATIONS, WORDS, Language, explain, explain_unreadable
 
 
 @pytest.mark.parametrize("language", Language)

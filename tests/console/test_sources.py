@@ -1,0 +1,258 @@
+"""What the console knows and from where: servers that come and go, pages of metrics that break off."""
+
+import asyncio
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from iyscheck.console import sources
+from iyscheck.console.readings import Reading
+from iyscheck.console.sources import MetricsPage, Server, Trouble, Watch
+from iyscheck.errors import ServiceFailedError, ServiceRefusedError, ServiceUnavailableError, SettingsError
+from tests.console.world import FakeServer, brand, overview
+
+
+class Pages:
+    """A page of metrics that says what a test has put into it; None breaks the connection off."""
+
+    def __init__(self) -> None:
+        self.status = 200
+        self.counted: float | None = 0.0
+        self.port = 0
+        self.free = threading.Event()
+        """Until it is set, a page is waited for."""
+        self.free.set()
+
+    @property
+    def url(self) -> str:
+        """Where it is."""
+        return f"http://127.0.0.1:{self.port}/metrics"
+
+
+@contextmanager
+def served() -> Iterator[Pages]:
+    """Serve a page of metrics."""
+    pages = Pages()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            pages.free.wait(30)
+            if pages.counted is None:
+                self.connection.close()
+                return
+            body = f'consent_check_decisions_total{{reason="REFUSED"}} {pages.counted}\n'.encode()
+            self.send_response(pages.status)
+            self.send_header("location", "http://127.0.0.1:1/")
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    pages.port = server.server_address[1]
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    try:
+        yield pages
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+class TestServer:
+    """One server: what it said last, and what is the matter with it."""
+
+    def test_comes_and_goes(self) -> None:
+        """What it said last is kept with its time while it does not answer, and its trouble is told."""
+        fake, clock = FakeServer(), iter([10.0, 20.0])
+        server = Server("a:1", fake, lambda: next(clock))
+        assert (server.trouble, server.answers) == (Trouble.NOT_ASKED_YET, False)
+
+        asyncio.run(server.look())
+        assert (server.trouble, server.heard_at, server.overview) == (None, 10.0, fake.said)
+
+        fake.said = ServiceRefusedError("x", code="CALL_NOT_ALLOWED")
+        asyncio.run(server.look())
+        assert (server.trouble, server.code, server.heard_at) == (Trouble.REFUSED, "CALL_NOT_ALLOWED", 10.0)
+        assert server.overview is not None
+
+        fake.said = overview()
+        asyncio.run(server.look())
+        assert (server.trouble, server.code, server.heard_at) == (None, "", 20.0)
+
+    @pytest.mark.parametrize(
+        ("error", "trouble"),
+        [(ServiceUnavailableError("x"), Trouble.UNREACHABLE), (ServiceFailedError("x"), Trouble.FAILED)],
+    )
+    def test_troubles(self, error: ServiceUnavailableError, trouble: Trouble) -> None:
+        """Each kind of error is a state."""
+        server = Server("a:1", FakeServer(said=error))
+        asyncio.run(server.look())
+
+        assert server.trouble is trouble
+
+    def test_lists_are_kept(self) -> None:
+        """A list is asked for again only after some seconds, so that clicks cost the server nothing."""
+        now = [100.0]
+        fake = FakeServer(listed_brands=[brand(1)])
+        server = Server("a:1", fake, lambda: now[0])
+
+        first = asyncio.run(server.brands())
+        fake.listed_brands = [brand(1), brand(2)]
+        second = asyncio.run(server.brands())
+        now[0] += 6
+        third = asyncio.run(server.brands())
+
+        assert [len(each.items) for each in (first, second, third)] == [1, 1, 2]
+        assert not third.more
+
+    def test_lists_are_bounded(self) -> None:
+        """Of a list without end so many are taken, and it is said that there are more."""
+        listed = asyncio.run(Server("a:1", FakeServer(listed_brands=[brand(1)] * 20_001)).brands())
+
+        assert (len(listed.items), listed.more) == (20_000, True)
+
+
+class TestMetrics:
+    """Pages of metrics."""
+
+    @pytest.mark.parametrize("url", ["", "x", "ftp://a/", "http://", "http://a:x/", "http://u:p@a/", "file:///etc/x"])
+    def test_no_url(self, url: str) -> None:
+        """What is no URL of such a page is refused at the start."""
+        with pytest.raises(SettingsError):
+            MetricsPage.at(url, None)
+
+    def test_path(self) -> None:
+        """Without a path it is the usual one."""
+        assert MetricsPage.at("http://a:1", None).url.path == "/metrics"
+
+    def test_counted(self) -> None:
+        """From one look to the next so many were counted; after a gap counting begins anew, without a rush."""
+        with served() as pages:
+            page = MetricsPage.at(pages.url, None)
+
+            async def looked(counted: float | None) -> dict[str, float] | None:
+                pages.counted = counted
+                return await page.look(threads)
+
+            async def all_looks() -> list[dict[str, float] | None]:
+                return [await looked(counted) for counted in (5, 9, None, 1_000, 1_003)]
+
+            with ThreadPoolExecutor(1) as threads:
+                found = asyncio.run(all_looks())
+
+        assert found == [None, {"REFUSED": 4.0}, None, None, {"REFUSED": 3.0}]
+
+    def test_late(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """What a late page brings is shared out among the looks that it was waited for, and nothing is lost."""
+        monkeypatch.setattr(sources, "PATIENCE_S", 0.02)
+        with served() as pages, ThreadPoolExecutor(1) as threads:
+            page = MetricsPage.at(pages.url, None)
+
+            async def until_told() -> list[dict[str, float] | None]:
+                page.reading, pages.counted = Reading.of('consent_check_decisions_total{reason="REFUSED"} 4'), 16.0
+                pages.free.clear()
+                waited = [await page.look(threads) for _ in range(2)]
+                assert page.trouble is Trouble.SLOW
+                pages.free.set()
+                while (told := await page.look(threads)) is None:
+                    waited.append(None)
+                return [*waited, told]
+
+            found = asyncio.run(until_told())
+
+        assert found[-1] == {"REFUSED": 12.0 / len(found)}
+        assert found[:-1] == [None] * (len(found) - 1)
+        assert (page.trouble, page.late) == (None, 0)
+
+    @pytest.mark.parametrize(("status", "trouble"), [(404, Trouble.NO_METRICS), (302, Trouble.NO_METRICS)])
+    def test_no_metrics(self, status: int, trouble: Trouble) -> None:
+        """Another answer than a page is a state; nobody is followed elsewhere."""
+        with served() as pages:
+            pages.status = status
+            watch = Watch([], [MetricsPage.at(pages.url, None)])
+            asyncio.run(_one_look(watch))
+
+        assert watch.metrics[0].trouble is trouble
+
+    def test_nobody(self) -> None:
+        """Where nobody listens the page is unreachable, and looking goes on."""
+        watch = Watch([], [MetricsPage.at("http://127.0.0.1:1/metrics", None)])
+        asyncio.run(_one_look(watch))
+
+        assert watch.metrics[0].trouble is Trouble.UNREACHABLE
+        assert watch.looks == 1
+
+
+class TestWatch:
+    """Looking, again and again."""
+
+    def test_rows(self) -> None:
+        """What was counted at one look is one row, over all pages that could be read."""
+        with served() as one, served() as other:
+            watch = Watch(
+                [], [MetricsPage.at(one.url, None), MetricsPage.at(other.url, None)], clock=lambda: 100.0, every_s=0.01
+            )
+
+            async def looks() -> None:
+                running = asyncio.ensure_future(watch.run())
+                await watch.after(0, 30)
+                one.counted, other.counted = 10.0, 4.0
+                looked = watch.looks
+                while watch.looks < looked + 2:
+                    await watch.after(watch.looks, 30)
+                running.cancel()
+                await asyncio.wait([running])
+
+            asyncio.run(looks())
+
+        assert watch.ring.sums(100.0, 60)["REFUSED"] == 14.0
+
+    def test_goes_on(self) -> None:
+        """A look that breaks off is told, and the next one comes."""
+        told: list[Exception] = []
+        again = asyncio.Event()
+
+        def broken() -> None:
+            raise RuntimeError
+
+        def failed(error: Exception) -> None:
+            told.append(error)
+            if len(told) > 1:
+                again.set()
+
+        watch = Watch([], [], every_s=0.01, each_look=broken, failed=failed)
+
+        async def looks() -> None:
+            running = asyncio.ensure_future(watch.run())
+            await asyncio.wait_for(again.wait(), 30)
+            running.cancel()
+            await asyncio.wait([running])
+
+        asyncio.run(looks())
+        assert isinstance(told[0], RuntimeError)
+
+    def test_end(self) -> None:
+        """Whoever waits for a look is let go at the end."""
+
+        async def waited() -> bool:
+            watch = Watch([], [])
+            waiting = asyncio.ensure_future(watch.after(0, 30))
+            await asyncio.sleep(0)
+            await watch.end()
+            return await waiting
+
+        assert asyncio.run(waited()) is False
+
+
+async def _one_look(watch: Watch) -> None:
+    running = asyncio.ensure_future(watch.run())
+    await watch.after(0, 30)
+    running.cancel()
+    await asyncio.wait([running])
