@@ -355,16 +355,19 @@ def _store_and_build() -> Row:
                 none="one process",
             ),
             Panel(
-                title="Workers started again",
-                says="After one died. The log says why (worker_died).",
+                title="Started again, and refused to load",
+                says="Workers after one died, and new files that could not be used: the log says why.",
                 unit="none",
                 queries=(
                     Query(
                         expr=f"increase(consent_worker_restarts_total{{{_SERVER}}}[$__rate_interval])",
-                        legend="{{instance}}",
+                        legend="workers, {{instance}}",
+                    ),
+                    Query(
+                        expr=f"sum by (what) (increase(consent_reload_failures_total{{{_SERVER}}}[$__rate_interval]))",
+                        legend="{{what}}",
                     ),
                 ),
-                none="one process",
             ),
             Panel(
                 title="Certificates end in",

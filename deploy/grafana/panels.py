@@ -223,7 +223,8 @@ class Dashboard:
         top = 0
         for row in self.rows:
             place = {"x": 0, "y": top, "w": COLUMNS, "h": 1}
-            panels.append({"id": len(panels) + 1, "type": "row", "title": row.title, "gridPos": place, "panels": []})
+            head: dict[str, Json] = {"id": len(panels) + 1, "type": "row", "title": row.title, "gridPos": place}
+            panels.append(head | {"collapsed": False, "panels": []})
             top += 1
             left = 0
             for panel in row.panels:
