@@ -317,7 +317,7 @@ def _callers() -> Row:
 
 
 def _store_and_build() -> Row:
-    ends = f"min by (instance, use) (consent_tls_expiry_timestamp_seconds{{{_SERVER}}})"
+    ends = f"min by (instance) (consent_tls_expiry_timestamp_seconds{{{_SERVER}}})"
     versions = "instance, version, kernel, rule_version, address_form, python_version"
     return Row(
         title="Store and build",
@@ -373,7 +373,7 @@ def _store_and_build() -> Row:
                 title="Certificates end in",
                 says="Below seven days somebody should renew them; the files are read again when they change.",
                 unit="d",
-                queries=(Query(expr=f"({ends} - time()) / 86400", legend="{{use}}, {{instance}}"),),
+                queries=(Query(expr=f"({ends} - time()) / 86400", legend="{{instance}}"),),
                 steps=good_above(7, 14),
                 none="no certificate",
             ),

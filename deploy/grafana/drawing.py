@@ -28,6 +28,9 @@ _INCHES_WIDE: Final = 16.0
 _INCHES_A_LINE: Final = 0.34
 _DOTS: Final = 80
 _MOST_SERIES: Final = 12
+_NARROW: Final = 60
+"""Letters of a table that need not fill its panel."""
+_LETTERS_AN_INCH: Final = 21
 _PAPER, _CARD, _INK, _FAINT = "#f4f5f5", "#ffffff", "#24292e", "#8e8e8e"
 _COLOURS: Final = {"green": "#56a64b", "orange": "#ff9830", "red": "#e02f44", "blue": "#3274d9"}
 _STYLE: Final = {
@@ -122,13 +125,15 @@ def _draw_stat(card: "Axes", panel: Mapping[str, Any], series: Series) -> str:
 
 
 def _draw_table(card: "Axes", rows: Sequence[Series], lines: float) -> None:
-    """Draw labels as columns."""
+    """Draw labels as columns, each as wide as its longest word."""
     names = list(dict.fromkeys(name for row in rows for name in row.labels))
-    for column, name in enumerate(names):
-        at = 0.02 + column * 0.96 / len(names)
+    longest = [2 + max(len(name), *(len(row.labels.get(name, "")) for row in rows)) for name in names]
+    at = 0.02
+    for name, letters in zip(names, longest, strict=True):
         card.text(at, 1 - 1.9 / lines, name, color=_FAINT, va="center")
         for line, row in enumerate(rows[: int(lines) - 3]):
             card.text(at, 1 - (2.9 + line) / lines, row.labels.get(name, ""), color=_INK, va="center")
+        at += 0.96 * letters / max(sum(longest), _NARROW)
 
 
 def _draw_lines(axes: "Axes", panel: Mapping[str, Any], found: Sequence[tuple[str, Series]], span: Span) -> None:
@@ -147,16 +152,22 @@ def _draw_lines(axes: "Axes", panel: Mapping[str, Any], found: Sequence[tuple[st
     if defaults["custom"]["thresholdsStyle"]["mode"] != "off":
         for step in defaults["thresholds"]["steps"][1:]:
             axes.axhline(step["value"], color=_COLOURS[step["color"]], linestyle="--", linewidth=0.8)
-    axes.set_ylim(bottom=0, top=defaults.get("max"))
-    if axes.get_ylim()[1] <= 0:
-        axes.set_ylim(top=1)
+    nothing = all(not value > 0 for _, series in shown for _, value in series.points)
+    axes.set_ylim(bottom=0, top=defaults.get("max") or (1 if nothing else None))
     _scales(axes, span)
     axes.yaxis.set_major_formatter(lambda value, _: in_unit(value, defaults["unit"]))
     axes.grid(axis="y", alpha=0.25)
     more = len(found) - len(shown)
-    title = f"and {more} more" if more else None
-    below = (-0.12, -0.11)
-    axes.legend(loc="upper left", bbox_to_anchor=below, ncols=4, frameon=False, fontsize=6.5, title=title)
+    letters = axes.get_position().width * _INCHES_WIDE * _LETTERS_AN_INCH
+    columns = max(int(letters / (6 + max(len(name) for name, _ in shown))), 1)
+    axes.legend(
+        loc="upper left",
+        bbox_to_anchor=(-0.12, -0.11),
+        ncols=min(columns, 5),
+        frameon=False,
+        fontsize=6.5,
+        title=f"and {more} more" if more else None,
+    )
 
 
 def _draw_heat(axes: "Axes", panel: Mapping[str, Any], found: Sequence[tuple[str, Series]], span: Span) -> None:

@@ -178,11 +178,13 @@ class TestAnswering:
             frames(watched, recipients=65_000, seconds_between=0.02),
         ):
             watched.feed.stop()
-            watched.loader.end()
+            for process in (watched.loader, watched.server):  # a view that is open keeps its pages
+                process.end()
             environment = open_writer(watched.site.store)
             with environment.lmdb.begin(write=True) as txn:
                 txn.drop(environment.databases[layout.INDEX], delete=False)
             environment.close()
+            watched.server.start()
             watched.prometheus.wait_firing(*CAUSED["index damaged"])
             command(watched, "rebuild-index")
             watched.loader.start()
@@ -194,7 +196,8 @@ class TestAnswering:
         folder.mkdir()
         files = certificate(tmp_path, days_ago=25)
         with Watched.running(folder, divisor=600, certificate=files) as watched, clears(watched, "certificate"):
-            assert watched.prometheus.ask(dict(queries(certificates=True))["ops.json: Certificates end in"])
+            ends = dict(queries(certificates=True))["ops.json: Certificates end in"]
+            eventually(lambda: watched.prometheus.ask(ends), f"no data: {ends}")
             watched.prometheus.wait_firing(*CAUSED["certificate"])
             certificate(tmp_path, days_ago=0)
 

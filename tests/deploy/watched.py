@@ -43,13 +43,13 @@ BRANDS: Final = range(1, 21)
 NAMED_BRAND: Final = 1
 """The brand that the server shows by itself."""
 PEOPLE: Final = [f"+90532{number:07d}" for number in range(2_000)]
-SCRAPE_S: Final = 0.5
+SCRAPE_S: Final = 1.0
 PATIENCE_S: Final = 240.0
 """How long an alert may take; a machine may be busy. It is never waited for in vain but in a failing test."""
 
 _WORKERS: Final = 2
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0, "d": 86_400.0}
-_DURATION: Final = re.compile(r"(?<=\[)(\d+)([smhd])(?=\])")
+_DURATION: Final = re.compile(r"(?:(?<=\[)|(?<=offset ))(\d+)([smhd])\b")
 ACME, _SMALL, _NOBODY = (NewKey.create() for _ in range(3))
 _CALLERS: Final = f"""
 [caller.acme]
@@ -414,7 +414,7 @@ class Watched:
         cls,
         folder: Path,
         *flags: str,
-        divisor: int = 60,
+        divisor: int = 30,
         every: str = "1h",
         promise: str = "1h",
         certificate: tuple[Path, Path] | None = None,
