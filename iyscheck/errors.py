@@ -323,9 +323,13 @@ class NotYetAtPositionError(PositionError):
 
 
 class OverloadedError(IyscheckError):
-    """A limit on concurrent work is reached; try again in a moment."""
+    """A limit on concurrent work is reached; try again in a moment. `of_caller`: a limit of that caller alone."""
 
     reason: ClassVar[str] = "OVERLOADED"
+
+    def __init__(self, message: str, *, of_caller: bool = False, fix: str = "") -> None:
+        super().__init__(message, fix=fix)
+        self.of_caller = of_caller
 
 
 class MemoryShortError(IyscheckError):

@@ -10,7 +10,7 @@ from socketserver import TCPServer, ThreadingMixIn
 from typing import Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer
 
-from prometheus_client import CollectorRegistry, make_wsgi_app
+from prometheus_client import CollectorRegistry, disable_created_metrics, make_wsgi_app
 
 MOST_SCRAPES: Final = 16
 """Connections at once, each with a thread. Beyond them a connection is ended at once."""
@@ -100,6 +100,7 @@ def serve_metrics(
     """
     if not 0 <= port < 2**16:  # getaddrinfo would take the remainder
         raise OverflowError(f"port {port} is not between 0 and 65535")
+    disable_created_metrics()  # a gauge for each counter and bucket, which several workers do not have either
     family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     kind = _ServerOf6 if family == socket.AF_INET6 else _Server
     server = kind(address[:2], _Silent)  # type: ignore[arg-type] # addresses of the internet

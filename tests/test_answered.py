@@ -227,7 +227,8 @@ def test_front(builder: StoreBuilder) -> None:
     """Whom a front names as its caller is named in every kind of call, also where a position was waited for."""
     recorder = Recorder()
     engine = engine_of(builder, recorder)
-    handlers = CheckHandlers(engine, Metrics(lambda: 0).decisions, max_waiters=1)
+    metrics = Metrics(lambda: 0)
+    handlers = CheckHandlers(engine, metrics.decisions, metrics.not_answered, max_waiters=1)
     gateway = Admission(Caller(name="gateway-7", brands=None, addresses=True), Gate(), None, None)
     call = Call(admission=gateway, time_remaining=lambda: None)
     position = engine.freshness().position

@@ -39,6 +39,8 @@ class CallersWatch:
         """How many readings there were whose callers differ from those before them."""
         self.error: CallersFileError | None = None
         """Why the file's present state was not taken; None if it was."""
+        self.failures = 0
+        """How many states of the file were not taken."""
         self.callers: Callers
         self.content: bytes
         """What the file held when the callers were read from it."""
@@ -50,6 +52,7 @@ class CallersWatch:
             if good is None:
                 raise
             self.callers, self.content, self.error = parsed(good, str(self._path)), good, error
+            self.failures = 1
         self._seen: _State = self._known
 
     def look(self, *, at_once: bool = False) -> Changes | None:
@@ -69,6 +72,7 @@ class CallersWatch:
             callers, found, content = read_with_stat(self._path)
         except CallersFileError as error:
             self.error = error
+            self.failures += 1
             self._known = self._seen  # said once, and looked at again when it changes
             return None
         if _state(found) != _state_of(self._path):

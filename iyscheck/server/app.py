@@ -41,8 +41,10 @@ from iyscheck.server.log import open_log
 from iyscheck.server.lookout import Lookout
 from iyscheck.server.metrics import Metrics, expose
 from iyscheck.server.refusals import our_frames
+from iyscheck.server.reloads import ReloadFailures
 from iyscheck.server.settings import Settings
 from iyscheck.server.threads import no_threads, start, started_pool
+from iyscheck.server.ticker import Pauses, Ticker
 from iyscheck.server.tls import LOOK_S, Certificates, CertificateState
 from iyscheck.server.unread import Unread
 
@@ -129,8 +131,10 @@ class Server:
         self._gate = gate
         self._certificates = open_certificates(settings, log, NOTHING if among is None else among.good)
         self._samples = True
+        self._is_among = among is not None
         self._metrics = metrics
-        self._health = Health(engine, metrics.refresh_seconds, log, metrics.watchers.set)
+        self._health = Health(engine, metrics.refresh_seconds, log, metrics.watchers.set, metrics.serving.tell)
+        self._ticker = Ticker(metrics.ticker_delay_seconds, Pauses(metrics.pause_seconds))
         self._requests = Requests(metrics.given_up, log)
         self._health.beside.append(self._requests.end_late)
         self._unread = Unread(metrics.ended, most_s=bounds.unread_s, most_bytes=bounds.unread_bytes)
@@ -163,6 +167,7 @@ class Server:
             parts.callback(server._health.stop)
             parts.callback(server._unread.stop)
             start(server._unread.thread)
+            parts.enter_context(server._ticker)
             server._handlers.rehearse()
             # Last of all: from here on the kernel gives us connections, which should not have to wait.
             server.address = server.listen(sockets)
@@ -194,6 +199,8 @@ class Server:
     def stop(self, grace_s: float) -> None:
         """Say NOT_SERVING, take no new calls, give those that run `grace_s` seconds, and close everything."""
         self._health.drain()
+        if not self._is_among:
+            self._metrics.serving.drain()
         time.sleep(min(_NOTICE_S, _NOTICE_SHARE * grace_s))
         self._health.end_watches()
         try:
@@ -237,6 +244,7 @@ class Server:
         self._handlers = handlers = CheckHandlers(
             self.engine,
             metrics.decisions,
+            metrics.not_answered,
             max_waiters=max(1, settings.unary_workers // 2),
             fronts=(grpc_front.NAME, native_front.NAME) if settings.native_listen else (grpc_front.NAME,),
         )
@@ -343,6 +351,7 @@ class Server:
 
     def _serve_metrics(self) -> None:
         self._metrics.observe_store(self.engine)
+        self._metrics.registry.register(reload_failures(self._gate.watch, self._certificates))
         if self._certificates is not None:
             self._metrics.registry.register(CertificateState(self._certificates))
         if self.settings.metrics_listen:
@@ -410,6 +419,16 @@ def open_gate(settings: Settings, metrics: Metrics, parts: ExitStack, among: Amo
     if own is None:  # else the supervisor tells it
         metrics.registry.register(CallersState(watch))
     return Gate(watch, quotas, metrics.callers, own=own)
+
+
+def reload_failures(callers: CallersWatch | None, certificates: Certificates | None) -> ReloadFailures:
+    """Show how often the files that may change could not be used."""
+    failures = ReloadFailures()
+    if callers is not None:
+        failures.of("callers", lambda: callers.failures)
+    if certificates is not None:
+        failures.of("certificate", lambda: certificates.failures)
+    return failures
 
 
 def keep_for_good() -> None:

@@ -17,9 +17,11 @@ from google.protobuf.message import Message
 
 from iyscheck.errors import OverloadedError
 from iyscheck.server.gate import NOTHING, Admission, Gate, Presented
-from iyscheck.server.metrics import MethodMetrics, Metrics
-from iyscheck.server.refusals import Code, Refusal, is_callers, our_frames
+from iyscheck.server.metrics import MethodMetrics, Metrics, StreamMetrics
+from iyscheck.server.refusals import CANCELED, Code, Ending, Refusal, is_callers, our_frames
 from iyscheck.server.shedding import STANDING_S, Shedding
+from iyscheck.server.slow import SLOW_S, SlowCalls
+from iyscheck.server.unanswered import Unit
 
 SERVICE: Final = "iyscheck.v1.ConsentCheckService"
 
@@ -41,8 +43,8 @@ class Arriving(msgspec.Struct, frozen=True, kw_only=True):
     """What a front knows of a call: what its caller has presented, and how long it waits.
 
     `time_remaining` gives the seconds until the caller's deadline, None where there is none. `waited_s` is how long the
-    call waited here for its turn. `end` ends the call at once, from any thread, and says why if it can; only streams
-    need it.
+    call waited here for its turn; how long it took has that in it. `end` ends the call at once, from any thread, and
+    says why if it can; only streams need it.
     """
 
     time_remaining: Callable[[], float | None]
@@ -126,16 +128,25 @@ GatheredCall: TypeAlias = Callable[["Gathered"], Sequence[bytes | Refusal | None
 counted: it is to be asked alone, as a unary call."""
 
 
+class Left(Protocol):
+    """Counts a call that was over before it was answered; `late` says that its deadline had passed."""
+
+    def __call__(self, *, late: bool) -> None:
+        """Count it."""
+
+
 class FrontCalls(msgspec.Struct, frozen=True, kw_only=True):
     """All calls as one front makes them, by their names; its metrics bear the front's name.
 
-    `refused` counts a call that is refused before anything else is done for it, and says how it ends.
+    `refused` counts a call that is refused before anything else is done for it, and says how it ends. `left` counts a
+    unary call that was over when its answer was there; `late` says that its deadline had passed.
     """
 
     unary: Mapping[str, UnaryCall]
     streams: Mapping[str, StreamCall]
     gathered: GatheredCall
     refused: Callable[[str, Exception], Refusal]
+    left: Left
 
 
 class Calls:
@@ -156,6 +167,7 @@ class Calls:
         self._metrics = metrics
         self._log = log
         self._streams = threading.BoundedSemaphore(max_streams)
+        metrics.streams_limit.set(max_streams)
 
     def of(self, front: str) -> FrontCalls:
         """Give all calls to a front; its name is a label of their metrics."""
@@ -166,30 +178,32 @@ class Calls:
             "CheckFrame": handlers.check_frame,
             "GetServerInfo": handlers.get_server_info,
         }
-        metrics = {name: self._metrics.method("unary", SERVICE, name, front) for name in unary}
+        metrics = {name: self._metrics.method(SERVICE, name, front) for name in unary}
         return FrontCalls(
             unary={name: self._unary(name, handle, metrics[name]) for name, handle in unary.items()},
             streams={"StreamCheck": self._stream("StreamCheck", handlers.stream_check, front)},
             gathered=self._gathered("Check", handlers.check_gathered, metrics["Check"]),
             refused=lambda method, error: self._refused(method, error, metrics[method]),
+            left=self._metrics.not_answered.left,
         )
 
     def _unary(self, method: str, handle: Callable[[bytes, Call], Message], metrics: MethodMetrics) -> UnaryCall:
         name = _NAMES[method]
-        shedding = Shedding()
+        shedding, slow = Shedding(), SlowCalls(method, self._log)
 
         def answered(data: bytes, arriving: Arriving) -> bytes:
             started = time.perf_counter()
             metrics.started.inc()
             metrics.received.inc()
-            code, admission = Code.OK, None
+            code, admission, call, answer = Code.OK, None, None, None
             try:
                 if arriving.waited_s > STANDING_S:
                     shedding.ensure_in_time(arriving.waited_s, arriving.time_remaining())
                 admission = self.gate.admit(arriving.presented)
                 admission.ensure_call(name)
                 call = Call(admission=admission, time_remaining=arriving.time_remaining)
-                reply = handle(data, call).SerializeToString()
+                answer = handle(data, call)
+                reply = answer.SerializeToString()
                 metrics.sent.inc()
                 if not call.waits:
                     shedding.took(time.perf_counter() - started)
@@ -198,7 +212,11 @@ class Calls:
                 code = refusal.code
                 raise refusal from error
             finally:
-                metrics.handled(code, time.perf_counter() - started)
+                waited_s = arriving.waited_s
+                seconds = time.perf_counter() - started + waited_s
+                metrics.handled(code, seconds, waited_s)
+                if seconds > SLOW_S and not (call is not None and call.waits):
+                    slow.took(seconds, waited_s, _caller_of(admission), code.name, answer)
             return reply
 
         return answered
@@ -209,7 +227,7 @@ class Calls:
         handle: Callable[[Sequence[bytes], Sequence[Admission]], Sequence[bytes | Exception | None]],
         metrics: MethodMetrics,
     ) -> GatheredCall:
-        name, shedding = _NAMES[method], Shedding()
+        name, shedding, slow = _NAMES[method], Shedding(), SlowCalls(method, self._log)
 
         def answered(calls: Gathered) -> Sequence[bytes | Refusal | None]:
             started = time.perf_counter()
@@ -240,14 +258,16 @@ class Calls:
                 elif outcome is not None:
                     outcomes[place] = refusal = self._refusal(outcome, method, admission)
                     codes[refusal.code] = codes.get(refusal.code, 0) + 1
-            shedding.took(time.perf_counter() - started)
+            took_s = time.perf_counter() - started
+            shedding.took(took_s)
             if answers:
                 codes[Code.OK] = answers
             counted = sum(codes.values())
             metrics.started.inc(counted)
             metrics.received.inc(counted)
             metrics.sent.inc(answers)
-            metrics.handled_together(codes, time.perf_counter() - started)
+            metrics.handled_together(codes, took_s + calls.waited_s, calls.waited_s)
+            _tell_together(slow, took_s + calls.waited_s, calls.waited_s, outcomes, counted)
             return outcomes
 
         return answered
@@ -262,20 +282,26 @@ class Calls:
     def _stream(
         self, method: str, handle: Callable[[Iterator[bytes], Call], Iterator[Message]], front: str
     ) -> StreamCall:
-        metrics, name = self._metrics.method("bidi_stream", SERVICE, method, front), _NAMES[method]
+        metrics, name = self._metrics.stream(SERVICE, method, front), _NAMES[method]
+        not_answered, slow = self._metrics.not_answered, SlowCalls(method, self._log)
 
         def answered(frames: Iterator[bytes], arriving: Arriving) -> Iterator[bytes]:
-            started = time.perf_counter()
             metrics.started.inc()
             code = Code.CANCELLED  # which it stays when the caller goes away in the middle
-            admission = None
+            admission, frame = None, _Frame()
             try:
                 admission = self.gate.admit(arriving.presented)
                 admission.ensure_call(name)
                 call = Call(admission=admission, time_remaining=arriving.time_remaining)
-                with self._slot(), self.gate.stream(admission.caller), self._listed(admission, arriving):
-                    for reply in handle(_taken(frames, admission, metrics), call):
-                        yield reply.SerializeToString()
+                with self._slot(metrics), self.gate.stream(admission.caller), self._listed(admission, arriving):
+                    for reply in handle(_taken(frames, frame, admission, metrics), call):
+                        data = reply.SerializeToString()
+                        seconds, frame.is_taken = time.perf_counter() - frame.since_s, False
+                        if not reply.HasField("error"):
+                            metrics.frame_seconds.observe(seconds)
+                            if seconds > SLOW_S and not call.waits:
+                                slow.took(seconds, 0.0, admission.caller.name, Code.OK.name, reply)
+                        yield data
                         metrics.sent.inc()
                     admission.ensure_stands()  # else its frames have come to an end because it was ended for that
                 code = Code.OK
@@ -284,21 +310,27 @@ class Calls:
             except Exception as error:
                 refusal = self._refusal(error, method, admission)
                 code = refusal.code
+                if frame.is_taken:
+                    not_answered.error(Unit.FRAME, error)
                 raise refusal from error
             finally:
-                metrics.handled(code, time.perf_counter() - started)
+                metrics.handled(code)
+                if code is Code.CANCELLED:
+                    not_answered.count(Unit.CALL, CANCELED)
 
         return answered
 
     @contextmanager
-    def _slot(self) -> Iterator[None]:
+    def _slot(self, metrics: StreamMetrics) -> Iterator[None]:
         if not self._streams.acquire(blocking=False):
             raise OverloadedError(
                 "As many streams as allowed are open.", fix="Try again in a moment, or send frames in an open stream."
             )
+        metrics.open.inc()
         try:
             yield
         finally:
+            metrics.open.dec()
             self._streams.release()
 
     @contextmanager
@@ -326,10 +358,10 @@ class Calls:
     def _refusal(self, error: Exception, method: str, admission: Admission | None) -> Refusal:
         """Make an error what the caller is told, and tell the log what is ours to mend."""
         refusal = Refusal.of(error)
-        self.gate.refused(admission, error)
+        self._metrics.not_answered.count(Unit.CALL, Ending.of(error))
         if not is_callers(error, refusal.code):
             kind, at = type(error).__name__, our_frames(error)
-            caller = "" if admission is None else admission.caller.name
+            caller = _caller_of(admission)
             self._log.error("call_failed", method=method, caller=caller, code=refusal.code.name, error=kind, at=at)
         return refusal
 
@@ -342,9 +374,33 @@ class _Stream:
         self.arriving = arriving
 
 
-def _taken(frames: Iterator[bytes], admission: Admission, metrics: MethodMetrics) -> Iterator[bytes]:
+class _Frame:
+    """The frame of a stream that was taken last: since when, and whether it still waits for its reply."""
+
+    __slots__ = ("is_taken", "since_s")
+
+    def __init__(self) -> None:
+        self.since_s = 0.0
+        self.is_taken = False
+
+
+def _taken(frames: Iterator[bytes], frame: _Frame, admission: Admission, metrics: StreamMetrics) -> Iterator[bytes]:
     """Count the frames of a stream, as long as its caller is what it was."""
-    for frame in frames:
+    for data in frames:
+        frame.since_s, frame.is_taken = time.perf_counter(), True
         metrics.received.inc()
         admission.ensure_stands()
-        yield frame
+        yield data
+
+
+def _tell_together(
+    slow: SlowCalls, seconds: float, waited_s: float, outcomes: Sequence[bytes | Refusal | None], counted: int
+) -> None:
+    """Tell of calls that were answered together, if they were slow, by the first one that has an answer."""
+    first = next((outcome for outcome in outcomes if isinstance(outcome, bytes)), None) if seconds > SLOW_S else None
+    if first is not None:
+        slow.took(seconds, waited_s, "", Code.OK.name, first, counted)
+
+
+def _caller_of(admission: Admission | None) -> str:
+    return "" if admission is None else admission.caller.name

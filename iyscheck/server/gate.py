@@ -22,9 +22,16 @@ from iyscheck.callers.identity import Callers, Identity, bearer_of
 from iyscheck.callers.quotas import Quotas
 from iyscheck.callers.scopes import Caller
 from iyscheck.callers.watch import CallersWatch
-from iyscheck.errors import CallerRevokedError, CallersError, OverloadedError, RateLimitedError
+from iyscheck.errors import (
+    CallerRevokedError,
+    CallersDisagreeError,
+    CallerUnknownError,
+    OverloadedError,
+    RateLimitedError,
+    ScopeError,
+)
 from iyscheck.question import Context
-from iyscheck.server.metrics import CallerCounts
+from iyscheck.server.metrics import CallerCounts, Outcome, Stranger
 from iyscheck.server.refusals import our_frames
 
 ANONYMOUS: Final = Caller.unlimited("anonymous")
@@ -35,6 +42,8 @@ SUPERVISOR: Final = Caller(name="supervisor", brands=frozenset(), calls=frozense
 
 MOST_LABELS: Final = 200
 """From so many callers on metrics do not tell them apart."""
+MANY: Final = "many"
+"""What metrics call each of them then."""
 
 FRAME_WAIT_S: Final = 0.2
 """How long a frame waits for its caller's rate, and before it is refused: smooths bursts, and keeps the order."""
@@ -74,11 +83,11 @@ class Admission:
 
     @property
     def label(self) -> str:
-        """What metrics call the caller; empty without a callers file. Of a file with very many each is `many`."""
+        """What metrics call the caller; empty without a callers file. Of a file with very many each is MANY."""
         callers = self._callers
         if callers is None:
             return ""
-        return self.caller.name if len(callers.entries) < MOST_LABELS else "many"
+        return self.caller.name if len(callers.entries) < MOST_LABELS else MANY
 
     @property
     def is_open(self) -> bool:
@@ -86,30 +95,53 @@ class Admission:
         return self._callers is None and self.caller is ANONYMOUS
 
     def ensure_call(self, call: str) -> None:
-        """Hold a call to the caller's scope. Raises CallNotAllowedError."""
-        scopes.ensure_call(self.caller, call)
+        """Hold a call to the caller's scope; nobody knows how many it asks about, so it counts as one.
 
-    def ensure_question(self, context: Context, *, plaintext: bool) -> None:
-        """Hold a question or frame to the caller's scope. Raises ScopeError."""
+        Raises CallNotAllowedError.
+        """
+        try:
+            scopes.ensure_call(self.caller, call)
+        except ScopeError:
+            self._refused(Outcome.SCOPE, 1)
+            raise
+
+    def ensure_question(self, context: Context, *, plaintext: bool, recipients: int = 1) -> None:
+        """Hold a question, frame or group to the caller's scope. Raises ScopeError."""
         caller = self.caller
-        if caller is not ANONYMOUS:
+        if caller is ANONYMOUS:
+            return
+        try:
             scopes.ensure_question(caller, context.brand, context.channel, context.message_class, plaintext=plaintext)
+        except ScopeError:
+            self._refused(Outcome.SCOPE, recipients)
+            raise
 
     def take(self, recipients: int, *, exempt: bool) -> None:
-        """Take recipients from the caller's rate, and count them. Raises RateLimitedError."""
+        """Take recipients from the caller's rate. Raises RateLimitedError."""
         if self._callers is not None and recipients:
-            self._gate.take(self.caller, recipients, exempt=exempt)
-            self._gate.asked(self, recipients)
+            try:
+                self._gate.take(self.caller, recipients, exempt=exempt)
+            except RateLimitedError:
+                self._refused(Outcome.QUOTA, recipients)
+                raise
 
     def wait(self, recipients: int, *, exempt: bool) -> None:
         """Do as `take`, but wait a moment for them. Raises RateLimitedError."""
         if self._callers is not None and recipients:
-            self._gate.wait(self.caller, recipients, exempt=exempt)
-            self._gate.asked(self, recipients)
+            try:
+                self._gate.wait(self.caller, recipients, exempt=exempt)
+            except RateLimitedError:
+                self._refused(Outcome.QUOTA, recipients)
+                raise
 
-    def refused(self, error: Exception) -> None:
-        """Count what the caller was refused for being who it is."""
-        self._gate.refused(self, error)
+    def answered(self, recipients: int) -> None:
+        """Count recipients that the caller got answers for."""
+        if self._callers is not None:
+            self._gate.answered(self.label, recipients)
+
+    def _refused(self, outcome: Outcome, recipients: int) -> None:
+        if self._callers is not None:
+            self._gate.refused(self.label, outcome, recipients)
 
     @property
     def stands(self) -> bool:
@@ -150,7 +182,8 @@ class Gate:
         *,
         own: str | None = None,
     ) -> None:
-        self._watch = watch
+        self.watch = watch
+        """The callers file; None without one."""
         self._counts = counts
         self._own = own
         self._supervisor = Admission(SUPERVISOR, self, None, None)
@@ -158,16 +191,17 @@ class Gate:
         self._open = Admission(ANONYMOUS, self, None, None)
         self._streams: Counter[str] = Counter()
         self._counting = threading.Lock()
+        self._expect_callers()
 
     @property
     def asks(self) -> bool:
         """Whether callers must show who they are."""
-        return self._watch is not None
+        return self.watch is not None
 
     @property
     def callers(self) -> Callers | None:
         """The callers of the moment; None without a callers file."""
-        return None if self._watch is None else self._watch.callers
+        return None if self.watch is None else self.watch.callers
 
     def admit(self, presented: Presented) -> Admission:
         """Let a call in. Raises CallerUnknownError, CallersDisagreeError."""
@@ -176,18 +210,23 @@ class Gate:
             return self._open
         if self._own is not None and _same(presented.authorization, self._own):
             return self._supervisor
-        identity = callers.identify(bearer_of(presented.authorization), presented.names)
+        try:
+            identity = callers.identify(bearer_of(presented.authorization), presented.names)
+        except CallerUnknownError as error:
+            if self._counts is not None:
+                self._counts.stranger(_stranger(presented, error))
+            raise
         return Admission(identity.caller, self, identity, callers)
 
-    def asked(self, admission: Admission, recipients: int) -> None:
-        """Count what a caller asked."""
+    def answered(self, label: str, recipients: int) -> None:
+        """Count what a caller got answers for."""
         if self._counts is not None:
-            self._counts.asked(admission.label, recipients)
+            self._counts.answered(label, recipients)
 
-    def refused(self, admission: Admission | None, error: Exception) -> None:
-        """Count what a caller was refused for being who it is; `admission` is None where nobody was let in."""
-        if self._counts is not None and isinstance(error, CallersError):
-            self._counts.refused("" if admission is None else admission.label, error.reason)
+    def refused(self, label: str, outcome: Outcome, recipients: int) -> None:
+        """Count what a caller was refused for being who it is."""
+        if self._counts is not None:
+            self._counts.refused(label, outcome, recipients)
 
     def take(self, caller: Caller, recipients: int, *, exempt: bool) -> None:
         """Take recipients from a caller's rate. Raises RateLimitedError."""
@@ -223,6 +262,7 @@ class Gate:
             if self._streams[caller.name] >= caller.streams:
                 raise OverloadedError(
                     f"Caller {caller.name} has as many streams open as it may ({caller.streams}).",
+                    of_caller=True,
                     fix="Send frames in an open stream, or ask the operator for more `streams`.",
                 )
             self._streams[caller.name] += 1
@@ -238,7 +278,28 @@ class Gate:
         self, log: structlog.typing.FilteringBoundLogger, changed: Callable[[threading.Event], None]
     ) -> "GateKeeper | None":
         """Make who looks at the callers file, if there is one."""
-        return None if self._watch is None else GateKeeper(self._watch, log, changed)
+
+        def all_changed(over: threading.Event) -> None:
+            self._expect_callers()
+            changed(over)
+
+        return None if self.watch is None else GateKeeper(self.watch, log, all_changed)
+
+    def _expect_callers(self) -> None:
+        """Have all callers of the moment shown before they ask."""
+        callers = self.callers
+        if callers is not None and self._counts is not None:
+            names = callers.entries
+            self._counts.expect(names if len(names) < MOST_LABELS else (MANY,))
+
+
+def _stranger(presented: Presented, error: CallerUnknownError) -> Stranger:
+    """Say what somebody presented who was not let in."""
+    if isinstance(error, CallersDisagreeError):
+        return Stranger.TWO_CALLERS
+    if presented.authorization is not None:
+        return Stranger.KEY
+    return Stranger.NOTHING if presented.names is None else Stranger.CERTIFICATE
 
 
 def _same(given: str | None, own: str) -> bool:

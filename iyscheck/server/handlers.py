@@ -26,6 +26,7 @@ from iyscheck.question import Answer, BatchAnswer, Context, Group, ItemError, Mi
 from iyscheck.server.calls import Call
 from iyscheck.server.gate import Admission
 from iyscheck.server.metrics import Decisions
+from iyscheck.server.unanswered import NotAnswered, Unit
 from iyscheck.v1 import consent_check_pb2 as v1
 from iyscheck.wire.cut import Cut
 
@@ -45,9 +46,18 @@ class CheckHandlers:
     `fronts` are the names of what brings the calls, for who asks for them.
     """
 
-    def __init__(self, engine: Engine, decisions: Decisions, *, max_waiters: int, fronts: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        decisions: Decisions,
+        not_answered: NotAnswered,
+        *,
+        max_waiters: int,
+        fronts: tuple[str, ...] = (),
+    ) -> None:
         self._engine = engine
         self._decisions = decisions
+        self._not_answered = not_answered
         self._known = wire.KnownGroups()
         self._waiters = threading.BoundedSemaphore(max_waiters)
         self._fronts = fronts
@@ -66,6 +76,7 @@ class CheckHandlers:
             with self._patience(call, position) as seconds:
                 answer = self._engine.check(question, min_position=position, timeout_s=seconds, caller=call.caller)
         self._decisions.count(question.context.channel, answer.reason)
+        call.admission.answered(1)
         return wire.check_response(answer, reference)
 
     def check_gathered(self, data: Sequence[bytes], admissions: Sequence[Admission]) -> list[bytes | Exception | None]:
@@ -88,6 +99,7 @@ class CheckHandlers:
                 outcomes[place] = answer
             else:
                 outcomes[place] = self._writer.write(answer, reference)
+                admissions[place].answered(1)
                 number = question.context.channel << 8 | answer.reason
                 tally[number] = tally.get(number, 0) + 1
         for number, recipients in tally.items():
@@ -117,7 +129,7 @@ class CheckHandlers:
         questions = _within_rate(questions, call.admission)
         with self._patience(call, position) as seconds:
             answer = self._engine.check_many(questions, min_position=position, timeout_s=seconds, caller=call.caller)
-        self._count_batch(questions, answer)
+        self._count_batch(questions, answer, call.admission)
         return wire.batch_response(answer, reference)
 
     def stream_check(self, frames: Iterator[bytes], call: Call) -> Iterator[v1.StreamCheckResponse]:
@@ -167,7 +179,7 @@ class CheckHandlers:
         if wire.is_mixed(request, cut):
             return self._mixed(request, cut, call, call.admission.take)
         frame = wire.frame_of(request, cut)
-        call.admission.ensure_question(frame.context, plaintext=frame.tokens is None)
+        call.admission.ensure_question(frame.context, plaintext=frame.tokens is None, recipients=len(frame))
         # No waiting for the rate: that would hold one of the few threads of unary calls.
         call.admission.take(len(frame), exempt=frame.context.message_class.exempt)
         return self._answered(frame, call)
@@ -175,11 +187,11 @@ class CheckHandlers:
     def _frame(self, request: v1.StreamCheckRequest, cut: Cut, call: Call) -> v1.StreamCheckResponse:
         try:
             frame = wire.frame_of(request, cut)
-            call.admission.ensure_question(frame.context, plaintext=frame.tokens is None)
+            call.admission.ensure_question(frame.context, plaintext=frame.tokens is None, recipients=len(frame))
             call.admission.wait(len(frame), exempt=frame.context.message_class.exempt)
             return self._answered(frame, call)
         except (InputError, KeysError, PositionError, CallersError) as error:
-            call.admission.refused(error)
+            self._not_answered.error(Unit.FRAME, error)
             return wire.frame_error(request.frame_id, error)
 
     def _answered(self, frame: wire.Frame, call: Call) -> v1.StreamCheckResponse:
@@ -194,6 +206,7 @@ class CheckHandlers:
                 caller=call.caller,
             )
         self._decisions.count_column(frame.context.channel, answer.tally())
+        call.admission.answered(len(frame))
         return wire.frame_response(frame.frame_id, answer)
 
     def _mixed_frame(self, request: v1.StreamCheckRequest, cut: Cut, call: Call) -> v1.StreamCheckResponse:
@@ -203,6 +216,7 @@ class CheckHandlers:
         except MalformedFrameError:
             raise  # the stream ends, as where protobuf says it
         except InputError as error:
+            self._not_answered.error(Unit.FRAME, error)
             return wire.frame_error(request.frame_id, error)
 
     def _mixed(self, request: v1.StreamCheckRequest, cut: Cut, call: Call, take: _Take) -> v1.StreamCheckResponse:
@@ -220,10 +234,10 @@ class CheckHandlers:
                 timeout_s=seconds,
                 caller=call.caller,
             )
-        self._count_groups(groups, answer)
+        self._count_groups(groups, answer, call.admission)
         return wire.mixed_response(request.frame_id, answer)
 
-    def _count_groups(self, groups: Sequence[Group], answer: MixedAnswer) -> None:
+    def _count_groups(self, groups: Sequence[Group], answer: MixedAnswer, admission: Admission) -> None:
         self._decisions.observe_size(len(answer.reasons))
         answered = [
             0 if isinstance(group.context, ItemError) or isinstance(slot, ItemError) else group.context.channel
@@ -232,10 +246,13 @@ class CheckHandlers:
         channels = set(answered)
         if len(channels) == 1 and 0 not in channels:  # as nearly always
             self._count_reasons(Channel(answered[0]), answer.reasons)
+            admission.answered(len(answer.reasons))
             return
+        self._not_answered.items(slot.reason for slot in answer.groups if isinstance(slot, ItemError))
         of_recipients = np.array(answered).repeat([group.recipients for group in groups])
         for channel in channels - {0}:
             self._count_reasons(Channel(channel), answer.reasons[of_recipients == channel])
+        admission.answered(int(np.count_nonzero(of_recipients)))
 
     def _count_reasons(self, channel: Channel, reasons: npt.NDArray[np.uint8]) -> None:
         given = np.bincount(reasons)
@@ -253,11 +270,18 @@ class CheckHandlers:
             if waits:
                 self._waiters.release()
 
-    def _count_batch(self, questions: Sequence[Question | ItemError], answer: BatchAnswer) -> None:
+    def _count_batch(
+        self, questions: Sequence[Question | ItemError], answer: BatchAnswer, admission: Admission
+    ) -> None:
         self._decisions.observe_size(len(questions))
+        answered = 0
         for question, item in zip(questions, answer.items, strict=True):
             if isinstance(question, Question) and isinstance(item, Answer):
                 self._decisions.count(question.context.channel, item.reason)
+                answered += 1
+        admission.answered(answered)
+        if answered < len(questions):
+            self._not_answered.items(item.reason for item in answer.items if isinstance(item, ItemError))
 
 
 def _hold(question: Question, admission: Admission) -> None:
@@ -276,7 +300,6 @@ def _in_scope(question: Question | ItemError, admission: Admission) -> Question 
     try:
         admission.ensure_question(question.context, plaintext=question.address is not None)
     except CallersError as error:
-        admission.refused(error)
         return ItemError.of(error)
     return question
 
@@ -292,9 +315,8 @@ def _admitted(groups: Sequence[Group], admission: Admission, take: _Take, *, pla
         if isinstance(group.context, ItemError):
             continue
         try:
-            admission.ensure_question(group.context, plaintext=plaintext)
+            admission.ensure_question(group.context, plaintext=plaintext, recipients=group.recipients)
         except CallersError as error:
-            admission.refused(error)
             found[place] = replace(group, context=ItemError.of(error))
         else:
             asked[group.context.message_class.exempt] += group.recipients
@@ -302,7 +324,6 @@ def _admitted(groups: Sequence[Group], admission: Admission, take: _Take, *, pla
         try:
             take(recipients, exempt=exempt)
         except CallersError as error:
-            admission.refused(error)
             refused = ItemError.of(error)
             for place, group in enumerate(found):
                 if isinstance(group.context, Context) and group.context.message_class.exempt is exempt:
@@ -325,7 +346,6 @@ def _within_rate(questions: list[Question | ItemError], admission: Admission) ->
         except RateLimitedError as error:
             if not places[not exempt]:
                 raise
-            admission.refused(error)
             for place in own:
                 questions[place] = ItemError.of(error)
     return questions

@@ -11,6 +11,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from enum import Enum
 from importlib.metadata import version
 from platform import python_version
 from time import time
@@ -27,7 +28,8 @@ from iyscheck.errors import SettingsError, StoreError
 from iyscheck.exposition import serve_metrics
 from iyscheck.kernel import Kernel
 from iyscheck.keys import ADDRESS_FORM
-from iyscheck.server.refusals import Code
+from iyscheck.server.refusals import CODES, Code
+from iyscheck.server.unanswered import CallsGivenUp, NotAnswered
 
 LATENCY_BUCKETS_S: Final = (
     # gRFC A66 below a millisecond, where our answers are; the usual defaults begin at 5 ms and show nothing.
@@ -35,10 +37,20 @@ LATENCY_BUCKETS_S: Final = (
     *(1e-3, 2e-3, 5e-3, 10e-3, 20e-3, 50e-3, 100e-3, 200e-3, 500e-3),
     *(1.0, 2.0, 5.0, 10.0),
 )
+WAITING_BUCKETS_S: Final = (
+    # Of waiting nobody asks for less than it takes to wake a thread.
+    *(100e-6, 300e-6, 1e-3, 2e-3, 5e-3, 10e-3, 20e-3, 50e-3, 100e-3, 200e-3, 500e-3),
+    *(1.0, 2.0, 5.0, 10.0),
+)
+PAUSE_BUCKETS_S: Final = (100e-6, 1e-3, 10e-3, 100e-3, 1.0)
 BATCH_BUCKETS: Final = (1, 10, 100, 1_000, 2_000, 5_000, 10_000, 20_000, 40_000, 65_536)
 LOST_LINES: Final = "consent_log_lines_lost"
 LOST_LINES_HELP: Final = "Lines of the log that could not be written."
+SERVING: Final = "consent_serving"
+SERVING_HELP: Final = "1 where health says SERVING of the name."
 _METHOD_LABELS: Final = ("grpc_type", "grpc_service", "grpc_method", "front")
+_CODES: Final = (Code.OK, *sorted(set(CODES.values()), key=lambda code: code.value))
+"""How calls end. A series of each is there from the start, and none of what cannot be."""
 
 
 class _Freshness(Protocol):
@@ -97,24 +109,44 @@ class Observed(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class MethodMetrics:
-    """The metrics of one RPC with its labels resolved, since resolving costs more than counting."""
+    """The metrics of one RPC of one request, with its labels resolved, since resolving costs more than counting."""
 
     started: Counter
     received: Counter
     sent: Counter
     _seconds: Histogram
+    _waited: Histogram
     _handled: dict[Code, Counter]
 
-    def handled(self, code: Code, seconds: float) -> None:
-        """Count a finished call."""
+    def handled(self, code: Code, seconds: float, waited_s: float = 0.0) -> None:
+        """Count a finished call, which took so long since it was given to us, of which it waited for its turn."""
         self._handled[code].inc()
         self._seconds.observe(seconds)
+        self._waited.observe(waited_s)
 
-    def handled_together(self, codes: Mapping[Code, int], seconds: float) -> None:
+    def handled_together(self, codes: Mapping[Code, int], seconds: float, waited_s: float = 0.0) -> None:
         """Count calls that finished together."""
         for code, calls in codes.items():
             self._handled[code].inc(calls)
-        _observe_often(self._seconds, seconds, sum(codes.values()))
+        calls = sum(codes.values())
+        observe_often(self._seconds, seconds, calls)
+        observe_often(self._waited, waited_s, calls)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamMetrics:
+    """The metrics of one RPC of many requests. How long it is open says nothing; how long its frames take does."""
+
+    started: Counter
+    received: Counter
+    sent: Counter
+    frame_seconds: Histogram
+    open: Gauge
+    _handled: dict[Code, Counter]
+
+    def handled(self, code: Code) -> None:
+        """Count a stream that has ended."""
+        self._handled[code].inc()
 
 
 class Metrics:
@@ -129,9 +161,37 @@ class Metrics:
         self._sent = Counter("grpc_server_msg_sent", "Messages sent.", _METHOD_LABELS, registry=registry)
         self._seconds = Histogram(
             "grpc_server_handling_seconds",
-            "Time from the first byte of a call in our hands to its last.",
+            "Time from when a call's request was given to us until its answer.",
             _METHOD_LABELS,
             buckets=LATENCY_BUCKETS_S,
+            registry=registry,
+        )
+        self._waited = Histogram(
+            "consent_queue_seconds",
+            "How long calls waited for their turn.",
+            buckets=WAITING_BUCKETS_S,
+            registry=registry,
+        )
+        self._frame_seconds = Histogram(
+            "consent_frame_seconds",
+            "Time from when a frame was given to us until its answer.",
+            buckets=LATENCY_BUCKETS_S,
+            registry=registry,
+        )
+        self._streams = Gauge("consent_streams_open", "Open streams.", registry=registry, multiprocess_mode="livesum")
+        self.streams_limit = Gauge(
+            "consent_streams_limit", "Streams that may be open.", registry=registry, multiprocess_mode="livesum"
+        )
+        self.ticker_delay_seconds = Histogram(
+            "consent_ticker_delay_seconds",
+            "How late a thread runs that is due twenty times a second.",
+            buckets=WAITING_BUCKETS_S,
+            registry=registry,
+        )
+        self.pause_seconds = Histogram(
+            "consent_gc_pause_seconds",
+            "How long collections of garbage stopped everything.",
+            buckets=PAUSE_BUCKETS_S,
             registry=registry,
         )
         self.refresh_seconds = Histogram(
@@ -143,24 +203,37 @@ class Metrics:
         self.watchers = Gauge(
             "consent_health_watchers", "Open watches of the health.", registry=registry, multiprocess_mode="livesum"
         )
-        self.given_up = Counter(
-            "consent_requests_given_up", "Calls that ended before they had a thread.", ("reason",), registry=registry
-        )
+        self.not_answered = NotAnswered(registry)
+        self.serving = Serving(registry)
+        self.given_up = CallsGivenUp(registry, self.not_answered)
         self.decisions = Decisions(registry)
         self.callers = CallerCounts(registry)
         self.ended = EndedCalls(registry)
         self.index = IndexUse()
         self.log = LostLines(lost_lines)
 
-    def method(self, kind: str, service: str, method: str, front: str) -> MethodMetrics:
-        """Resolve the metrics of one RPC of one front; `kind` is unary or bidi_stream."""
-        labels = (kind, service, method, front)
+    def method(self, service: str, method: str, front: str) -> MethodMetrics:
+        """Resolve the metrics of one unary RPC of one front."""
+        labels = ("unary", service, method, front)
         return MethodMetrics(
             self._started.labels(*labels),
             self._received.labels(*labels),
             self._sent.labels(*labels),
             self._seconds.labels(*labels),
-            {code: self._handled.labels(*labels, _code_name(code)) for code in Code},
+            self._waited,
+            {code: self._handled.labels(*labels, _code_name(code)) for code in _CODES},
+        )
+
+    def stream(self, service: str, method: str, front: str) -> StreamMetrics:
+        """Resolve the metrics of one RPC of frames of one front."""
+        labels = ("bidi_stream", service, method, front)
+        return StreamMetrics(
+            self._started.labels(*labels),
+            self._received.labels(*labels),
+            self._sent.labels(*labels),
+            self._frame_seconds,
+            self._streams,
+            {code: self._handled.labels(*labels, _code_name(code)) for code in (*_CODES, Code.CANCELLED)},
         )
 
     def observe_store(self, engine: Observed) -> None:
@@ -207,31 +280,79 @@ class Decisions:
         self._sizes.observe(recipients)
 
 
+class Serving:
+    """Shows what the health says of each name."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        # Of several workers the one that is worst; see `tally` for those that leave, and for when there is none.
+        self._names = Gauge(SERVING, SERVING_HELP, ("service",), registry=registry, multiprocess_mode="livemin")
+        self._told: set[str] = set()
+
+    def tell(self, service: str, serving: bool) -> None:  # noqa: FBT001 - the value that is told
+        """Note what is said of a name."""
+        self._told.add(service)
+        self._names.labels(service).set(float(serving))
+
+    def drain(self) -> None:
+        """Say of all names that nothing is served any more."""
+        for service in tuple(self._told):
+            self.tell(service, False)
+
+
+class Outcome(Enum):
+    """What became of recipients that a caller asked about."""
+
+    ANSWERED = "answered"
+    QUOTA = "quota"
+    SCOPE = "scope"
+
+
+class Stranger(Enum):
+    """What somebody presented who was not let in."""
+
+    NOTHING = "nothing"
+    KEY = "key"
+    CERTIFICATE = "certificate"
+    TWO_CALLERS = "two_callers"
+
+
 class CallerCounts:
-    """Counts what callers ask, and why they are refused. Whoever counts bounds the labels."""
+    """Counts what callers ask, what is refused to them, and who is not let in. Whoever counts bounds the labels."""
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._recipients = Counter(
-            "consent_caller_recipients", "Recipients that a caller asked about.", ("caller",), registry=registry
-        )
-        self._refusals = Counter(
-            "consent_caller_refusals",
-            "Calls, frames, groups and questions of batches that were refused for who asked.",
-            ("caller", "reason"),
+            "consent_caller_recipients",
+            "Recipients that a caller asked about.",
+            ("caller", "outcome"),
             registry=registry,
         )
-        self._children: dict[str, Counter] = {}
+        self._strangers = Counter(
+            "consent_auth_failures", "Calls that were not let in, by what they presented.", ("kind",), registry=registry
+        )
+        self._answered: dict[str, Counter] = {}
 
-    def asked(self, caller: str, recipients: int) -> None:
-        """Count recipients of a frame, a batch or a check."""
-        child = self._children.get(caller)
-        if child is None:  # finding one by its label takes ten times as long
-            child = self._children[caller] = self._recipients.labels(caller)
+    def expect(self, callers: Iterable[str]) -> None:
+        """Show callers, and strangers of each kind, before there is anything to count."""
+        for kind in Stranger:
+            self._strangers.labels(kind.value)
+        for caller in callers:
+            for outcome in Outcome:
+                self._recipients.labels(caller, outcome.value)
+
+    def answered(self, caller: str, recipients: int) -> None:
+        """Count recipients of a frame, a batch or a check that were answered."""
+        child = self._answered.get(caller)
+        if child is None:  # finding one by its labels takes ten times as long
+            child = self._answered[caller] = self._recipients.labels(caller, Outcome.ANSWERED.value)
         child.inc(recipients)
 
-    def refused(self, caller: str, reason: str) -> None:
-        """Count a refusal."""
-        self._refusals.labels(caller, reason).inc()
+    def refused(self, caller: str, outcome: Outcome, recipients: int) -> None:
+        """Count recipients that were refused for who asked."""
+        self._recipients.labels(caller, outcome.value).inc(recipients)
+
+    def stranger(self, kind: Stranger) -> None:
+        """Count a call that was not let in."""
+        self._strangers.labels(kind.value).inc()
 
 
 class EndedCalls:
@@ -392,7 +513,7 @@ def _store_gauges(stats: _StoreStats) -> Iterable[Metric]:
     yield slots
 
 
-def _observe_often(histogram: Histogram, value: float, times: int) -> None:
+def observe_often(histogram: Histogram, value: float, times: int) -> None:
     """Do as `observe` does, so many times at once: one by one it would take a tenth of a single check."""
     histogram._sum.inc(value * times)  # noqa: SLF001 - there is no other way; a test compares it with `observe`
     histogram._buckets[bisect_left(histogram._upper_bounds, value)].inc(times)  # noqa: SLF001 - the same

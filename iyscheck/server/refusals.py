@@ -8,7 +8,7 @@ import math
 import traceback
 from enum import Enum
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from google.protobuf.duration_pb2 import Duration
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped] # it ships no types
@@ -68,6 +68,77 @@ CODES: Final[dict[type[errors.IyscheckError], Code]] = {
     errors.CallerRevokedError: Code.PERMISSION_DENIED,
     errors.RateLimitedError: Code.RESOURCE_EXHAUSTED,
 }
+
+
+class Fault(Enum):
+    """Whose fault it is that somebody got no answer."""
+
+    CALLER = "caller"
+    SERVER = "server"
+
+
+FAULTS: Final[dict[type[errors.IyscheckError], Fault]] = {
+    # Whoever is on call is woken for the server's faults, so no caller may cause one by what it asks. Limits that all
+    # share are the server's. Another error is its nearest parent here, by name too: at last INTERNAL. So all errors of
+    # the store are one; the log's `call_failed` tells them apart.
+    errors.IyscheckError: Fault.SERVER,
+    errors.QuestionError: Fault.CALLER,
+    errors.BatchTooLargeError: Fault.CALLER,
+    errors.MalformedError: Fault.CALLER,
+    errors.MalformedFrameError: Fault.CALLER,
+    errors.AddressKeyNotHeldError: Fault.CALLER,
+    errors.AddressKeyMismatchError: Fault.CALLER,
+    errors.StoreError: Fault.SERVER,
+    errors.PositionOfOtherLogError: Fault.CALLER,
+    errors.NotYetAtPositionError: Fault.CALLER,  # it may name any position, also one that there never will be
+    errors.OverloadedError: Fault.SERVER,  # but for a limit of its own
+    errors.CallerUnknownError: Fault.CALLER,
+    errors.CallersDisagreeError: Fault.CALLER,
+    errors.CallNotAllowedError: Fault.CALLER,
+    errors.BrandNotInScopeError: Fault.CALLER,
+    errors.ChannelNotInScopeError: Fault.CALLER,
+    errors.AddressesNotAllowedError: Fault.CALLER,
+    errors.CallerRevokedError: Fault.CALLER,
+    errors.RateLimitedError: Fault.CALLER,
+}
+
+
+class Ending(NamedTuple):
+    """Why somebody got no answer, as metrics call it: one of few reasons, and whose fault it is."""
+
+    reason: str
+    fault: Fault
+
+    @classmethod
+    def of(cls, error: Exception) -> "Ending":
+        """Say it of any error; one that is not ours is our fault."""
+        if isinstance(error, errors.OverloadedError) and error.of_caller:
+            return cls(error.reason, Fault.CALLER)
+        return cls._of(type(error) if isinstance(error, errors.IyscheckError) else errors.IyscheckError)
+
+    @classmethod
+    def of_reason(cls, reason: str) -> "Ending":
+        """Say it of the reason of an error of ours, which may be all that is left of it."""
+        return _BY_REASON.get(reason, cls._of(errors.IyscheckError))
+
+    @classmethod
+    def _of(cls, kind: type[errors.IyscheckError]) -> "Ending":
+        nearest = next(each for each in kind.__mro__ if each in FAULTS)
+        return cls(nearest.reason, FAULTS[nearest])
+
+
+_BY_REASON: Final = {
+    kind.reason: Ending._of(kind)  # noqa: SLF001 - of this module
+    for kind in vars(errors).values()
+    if isinstance(kind, type) and issubclass(kind, errors.IyscheckError)
+}
+OVERLOADED: Final = Ending.of_reason(errors.OverloadedError.reason)
+CANCELED: Final = Ending("CANCELED", Fault.CALLER)
+"""The caller left, or its connection ended: never the server's fault."""
+TOO_LATE: Final = Ending("DEADLINE_EXCEEDED", Fault.SERVER)
+"""The request was there, and its deadline passed before the answer was."""
+REQUEST_LATE: Final = Ending("REQUEST_LATE", Fault.CALLER)
+"""The request was not there in time."""
 
 _RETRY_AFTER_MS: Final = {Code.UNAVAILABLE: 100, Code.RESOURCE_EXHAUSTED: 1000}
 

@@ -15,8 +15,16 @@ from iyscheck.engine import Engine
 from iyscheck.errors import SettingsError
 from iyscheck.kernel import Kernel
 from iyscheck.log import STANDARD_ERROR, LogLines
-from iyscheck.server.app import Server, description, keep_for_good, open_certificates, open_engine
+from iyscheck.server.app import (
+    Server,
+    description,
+    keep_for_good,
+    open_certificates,
+    open_engine,
+    reload_failures,
+)
 from iyscheck.server.bounds import lift_descriptors
+from iyscheck.server.fronts.health import NAMES
 from iyscheck.server.fronts.native import ensure_installed
 from iyscheck.server.gate import LOOK_S, CallersState
 from iyscheck.server.last_good import LastGood
@@ -104,7 +112,7 @@ def run_workers(
         callers = None if settings.callers is None else CallersWatch(settings.callers)
         doors = [parts.enter_context(each) for each in _doors(settings, log)]
         folder = parts.enter_context(private_folder())
-        tally = Tally(folder.counters, lambda: lines.lost)
+        tally = Tally(folder.counters, lambda: lines.lost, NAMES)
         registry = CollectorRegistry()
         registry.register(StoreState(engine))
         registry.register(tally)
@@ -124,6 +132,9 @@ def run_workers(
             show=partial(_show, doors) if any(each.has_sockets for each in doors) else None,
         )
         registry.register(supervisor.metrics)
+        reloads = reload_failures(callers, certificates)
+        reloads.of("restart", lambda: supervisor.metrics.failed_rolls)
+        registry.register(reloads)
         if callers is not None:
             registry.register(CallersState(callers))
         if certificates is not None:
@@ -140,6 +151,7 @@ def run_workers(
                 described = description(engine, ",".join(doors[0].addresses), native, metrics_address)
                 _tell(described | {"workers": supervisor.pids()}, settings, log, announce)
                 supervisor.run()
+            tally.drain()
             log.info("draining", seconds=settings.drain_seconds)
     log.info("stopped")
     return 0

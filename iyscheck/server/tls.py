@@ -74,6 +74,8 @@ class Certificates:
         self._lock = threading.Lock()
         self.error: SettingsError | None = None
         """Why the files cannot be used as they are now; None if they can."""
+        self.failures = 0
+        """How often files were found that cannot be used."""
         self._known = self._seen = self._state()
         self._again: datetime
         """When to read them though they have not changed: where they end, or may have begun."""
@@ -143,8 +145,10 @@ class Certificates:
         """Note why the files were refused, and tell it unless it has been told of them as they are."""
         told, self.error = self.error, error
         self._again = datetime.now(UTC) + _AGAIN
-        if self._log is not None and (is_new or str(told) != str(error)):
-            self._log.error("certificate_refused", field=error.field, message=str(error))
+        if is_new or str(told) != str(error):
+            self.failures += 1
+            if self._log is not None:
+                self._log.error("certificate_refused", field=error.field, message=str(error))
 
     def _state(self) -> _State:
         return tuple(None if file is None else _state_of(file) for file in self._files)

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from queue import SimpleQueue
 from typing import cast
 
@@ -9,12 +10,17 @@ import grpc
 import pytest
 from google.rpc import error_details_pb2  # type: ignore[import-untyped] # it ships no types
 from grpc_status import rpc_status
+from prometheus_client import CollectorRegistry
+from prometheus_client.parser import text_string_to_metric_families
 
 from iyscheck import wire
 from iyscheck.callers.identity import NewKey
+from iyscheck.callers.watch import CallersWatch
 from iyscheck.consent import Channel, MessageClass
+from iyscheck.errors import CallerUnknownError
 from iyscheck.question import Question
 from iyscheck.server.gate import FRAME_WAIT_S, Admission, Gate, Presented
+from iyscheck.server.metrics import CallerCounts
 from iyscheck.v1 import consent_check_pb2 as v1
 from tests.server.conftest import CONSENTED, REFUSED, Served, Site, make_site, serve
 from tests.server.gated import (
@@ -311,18 +317,85 @@ def test_metrics(site: Site, front: str) -> None:
         ended(stream, served, QUESTIONS["2 MESAJ COMMERCIAL token"], bearer(ACME.text))
         ended(check, served, commercial, bearer(ROBOT.text))
         ended(check, served, commercial, ())
-        asked = served.metric("consent_caller_recipients_total", caller="free")
-        of_acme = served.metric("consent_caller_refusals_total", caller="acme", reason="BRAND_NOT_IN_SCOPE")
-        of_robot = served.metric("consent_caller_refusals_total", caller="robot", reason="CALL_NOT_ALLOWED")
-        of_nobody = served.metric("consent_caller_refusals_total", caller="", reason="CALLER_UNKNOWN")
+        recipients = "consent_caller_recipients_total"
+        asked = served.metric(recipients, caller="free", outcome="answered")
+        of_acme = served.metric(recipients, caller="acme", outcome="scope")
+        of_robot = served.metric(recipients, caller="robot", outcome="scope")
+        limited = bearer(LIMITED.text)
+        for wanted in (1_000, 60, 1_000):  # only the first finds the rate unused
+            frame = wire.frame(commercial.context, addresses=[CONSENTED] * wanted)
+            list(served.stub.StreamCheck(iter([frame]), timeout=10, metadata=limited))
+        of_limited = {
+            outcome: served.metric(recipients, caller="limited", outcome=outcome) for outcome in ("answered", "quota")
+        }
+        of_nobody = served.metric("consent_auth_failures_total", kind="nothing")
+        failures = served.metric("consent_reload_failures_total", what="callers")
         before = served.metric("consent_callers_file_usable"), served.metric("consent_callers")
         write(file, "nonsense")
         eventually(lambda: bool(served.events("callers_file_refused")), "the file is read")
         after = served.metric("consent_callers_file_usable"), served.metric("consent_callers")
+        failed = served.metric("consent_reload_failures_total", what="callers")
 
     assert asked == 1 + 2 + 2
     assert (of_acme, of_robot, of_nobody) == (2, 1, 1)
+    assert of_limited == {"answered": 1_000, "quota": 1_060}
     assert (before, after) == ((1, 5), (0, 5))
+    assert (failures, failed) == (0, 1)
+
+
+def test_metrics_from_the_start(site: Site) -> None:
+    """Each caller has three series before it asks, also one that the file gets later; each kind of stranger has one."""
+    file = write(site.path / "callers.toml", FILE)
+
+    def series(served: Served, name: str) -> set[tuple[str, ...]]:
+        return {
+            tuple(sample.labels.values())
+            for family in text_string_to_metric_families(served.scrape())
+            for sample in family.samples
+            if sample.name == name
+        }
+
+    with serve(site, callers=file, metrics_listen="127.0.0.1:0") as served:
+        first = series(served, "consent_caller_recipients_total")
+        strangers = series(served, "consent_auth_failures_total")
+        write(file, BEFORE)
+        eventually(lambda: bool(served.events("callers_changed")), "the file is read")
+        eventually(lambda: series(served, "consent_caller_recipients_total") > first, "the new caller has no series")
+        later = series(served, "consent_caller_recipients_total") - first
+
+    outcomes = ("answered", "quota", "scope")
+    assert first == {(name, outcome) for name in ("acme", "robot", "tokens", "free", "limited") for outcome in outcomes}
+    assert later == {("gone", outcome) for outcome in outcomes}
+    assert strangers == {("nothing",), ("key",), ("certificate",), ("two_callers",)}
+
+
+@pytest.mark.parametrize(
+    ("shown", "kind"),
+    [
+        (Presented(), "nothing"),
+        (Presented(authorization=f"Bearer {UNKNOWN_KEY.text}"), "key"),
+        (Presented(authorization="Basic YWNtZTprZXk="), "key"),
+        (Presented(authorization=f"Bearer {UNKNOWN_KEY.text}", names=("dns:acme.example",)), "key"),
+        (Presented(names=("dns:nobody.example",)), "certificate"),
+        (Presented(names=()), "certificate"),
+        (Presented(authorization=f"Bearer {FREE.text}", names=("dns:acme.example",)), "two_callers"),
+        (Presented(names=("dns:acme.example", "dns:free.example")), "two_callers"),
+    ],
+)
+def test_strangers(tmp_path: Path, shown: Presented, kind: str) -> None:
+    """Who is not let in is counted once, by what was presented."""
+    registry = CollectorRegistry()
+    gate = Gate(CallersWatch(write(tmp_path / "callers.toml", FILE)), None, CallerCounts(registry))
+    with pytest.raises(CallerUnknownError):
+        gate.admit(shown)
+    counted = {
+        sample.labels["kind"]: sample.value
+        for family in registry.collect()
+        for sample in family.samples
+        if sample.name == "consent_auth_failures_total"
+    }
+
+    assert counted == {"nothing": 0, "key": 0, "certificate": 0, "two_callers": 0} | {kind: 1}
 
 
 def test_many_callers(site: Site) -> None:

@@ -65,7 +65,13 @@ def test_sums(site: Site, front: str) -> None:
         assert served.metric("grpc_server_handled_total", grpc_code="OK") == len(QUESTIONS) + 3
         assert served.metric("grpc_server_handled_total", grpc_code="InvalidArgument") == 3
         assert served.metric("grpc_server_handled_total", grpc_code="FailedPrecondition") == 1
-        assert served.metric("grpc_server_handling_seconds_count") == len(QUESTIONS) + 7
+        assert served.metric("grpc_server_handling_seconds_count") == len(QUESTIONS) + 6
+        assert served.metric("consent_queue_seconds_count") == len(QUESTIONS) + 6
+        assert served.metric("consent_frame_seconds_count") == 2
+        assert served.metric("consent_not_answered_total", unit="call", fault="caller") == 4
+        assert served.metric("consent_not_answered_total", unit="item", fault="caller") == 1
+        assert served.metric("consent_not_answered_total", unit="frame", fault="caller") == 1
+        assert served.metric("consent_not_answered_total", fault="server") == 0
         assert served.metric("grpc_server_msg_received_total", grpc_type="unary") == len(QUESTIONS) + 6
         assert served.metric("grpc_server_msg_sent_total", grpc_type="unary") == len(QUESTIONS) + 2
         assert served.metric("grpc_server_msg_received_total", grpc_type="bidi_stream") == 3
@@ -86,6 +92,7 @@ def test_state(site: Site) -> None:
         assert served.metric("consent_store_records") == 3
         assert served.metric("consent_snapshot_refresh_seconds_count") >= 1
         assert served.metric("consent_build_info") == 1
+        assert "_created" not in text
         for bucket in ("1e-05", "5e-05", "0.0001", "0.0003", "0.0006", "0.0008", "0.001"):
             assert f'le="{bucket}"' in text
 
@@ -208,9 +215,9 @@ def test_together(seconds: float) -> None:
     """Calls that end together are counted as if each had been counted alone."""
     alone, together = Metrics(), Metrics()
     for _ in range(3):
-        alone.method("unary", "s", "m", "f").handled(Code.OK, seconds)
-    alone.method("unary", "s", "m", "f").handled(Code.INTERNAL, seconds)
-    together.method("unary", "s", "m", "f").handled_together({Code.OK: 3, Code.INTERNAL: 1}, seconds)
+        alone.method("s", "m", "f").handled(Code.OK, seconds, seconds / 2)
+    alone.method("s", "m", "f").handled(Code.INTERNAL, seconds, seconds / 2)
+    together.method("s", "m", "f").handled_together({Code.OK: 3, Code.INTERNAL: 1}, seconds, seconds / 2)
 
     shown = [
         {

@@ -5,7 +5,7 @@ import pytest
 from google.rpc import error_details_pb2  # type: ignore[import-untyped] # it ships no types
 
 from iyscheck import errors
-from iyscheck.server.refusals import CODES, ERROR_DOMAIN, Code, Refusal, our_frames
+from iyscheck.server.refusals import CODES, ERROR_DOMAIN, FAULTS, Code, Ending, Fault, Refusal, our_frames
 
 
 def _tree(root: type[errors.IyscheckError]) -> Iterator[type[errors.IyscheckError]]:
@@ -123,3 +123,57 @@ def test_our_frames() -> None:
     assert len(frames) == 1
     assert frames[0].startswith("iyscheck/errors.py:")
     assert "secret" not in frames[0]
+
+
+CALLERS = {
+    "INVALID_QUESTION",
+    "BATCH_TOO_LARGE",
+    "MALFORMED_REQUEST",
+    "MALFORMED_FRAME",
+    "ADDRESS_KEY_NOT_HELD",
+    "ADDRESS_KEY_MISMATCH",
+    "POSITION_OF_OTHER_LOG",
+    "NOT_YET_AT_POSITION",
+    "CALLER_UNKNOWN",
+    "CALLERS_DISAGREE",
+    "CALLER_REVOKED",
+    "CALL_NOT_ALLOWED",
+    "BRAND_NOT_IN_SCOPE",
+    "CHANNEL_NOT_IN_SCOPE",
+    "ADDRESSES_NOT_ALLOWED",
+    "RATE_LIMITED",
+}
+"""The reasons that are the caller's fault; all others wake somebody."""
+
+
+class TestFaults:
+    """Whose fault an error is."""
+
+    @pytest.mark.parametrize("kind", ALL)
+    def test_all(self, kind: type[errors.IyscheckError]) -> None:
+        """Every error has a fault, whatever it is, by itself and by its reason alone; the caller's are told apart."""
+        ending = Ending.of(_make(kind, "text"))
+
+        assert ending == Ending.of_reason(kind.reason)
+        assert ending.fault is (Fault.CALLER if kind.reason in CALLERS else Fault.SERVER)
+        if kind.reason in CALLERS:
+            assert ending.reason == kind.reason
+        else:
+            assert ending.reason in {"INTERNAL", "STORE", "OVERLOADED"}
+
+    def test_raised(self) -> None:
+        """Every error that has a code has a fault of its own, or that of the store as a whole."""
+        missing = {kind for kind in CODES if kind not in FAULTS and not issubclass(kind, errors.StoreError)}
+
+        assert missing == {errors.ScopeError}  # which is never raised itself
+
+    def test_foreign(self) -> None:
+        """What is no error of ours is our fault, and so is a reason that nobody knows."""
+        assert Ending.of(ValueError("x")) == Ending.of_reason("NEVER_SEEN") == Ending("INTERNAL", Fault.SERVER)
+
+    def test_limits(self) -> None:
+        """A limit that all share is the server's fault, a caller's own limit is the caller's."""
+        shared, own = errors.OverloadedError("x"), errors.OverloadedError("x", of_caller=True)
+
+        assert Ending.of(shared) == Ending("OVERLOADED", Fault.SERVER)
+        assert Ending.of(own) == Ending("OVERLOADED", Fault.CALLER)

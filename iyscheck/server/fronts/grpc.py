@@ -9,7 +9,7 @@ import grpc
 from grpc_status import rpc_status
 
 from iyscheck.callers.names import PeerNames
-from iyscheck.server.calls import SERVICE, Arriving, CallEndedError, Calls, StreamCall, UnaryCall
+from iyscheck.server.calls import SERVICE, Arriving, CallEndedError, Calls, Left, StreamCall, UnaryCall
 from iyscheck.server.fronts.ending import Ending, Metadata
 from iyscheck.server.fronts.requests import Requests
 from iyscheck.server.gate import NOTHING, Presented, only_key
@@ -38,7 +38,8 @@ def service(
     doors = {id(pool): pool if requests is None else requests.before(pool) for pool in pools.values()}
     offered = calls.of(NAME)
     unary = {
-        name: _unary(call, pools[name], doors[id(pools[name])], shown, unread) for name, call in offered.unary.items()
+        name: _unary(call, pools[name], doors[id(pools[name])], shown, unread, offered.left)
+        for name, call in offered.unary.items()
     }
     streams = {name: _stream(call, shown, unread) for name, call in offered.streams.items()}
     return grpc.method_handlers_generic_handler(SERVICE, unary | streams)
@@ -58,7 +59,7 @@ def _presented(certificates: PeerNames, context: grpc.ServicerContext) -> Presen
 
 
 def _unary(
-    answered: UnaryCall, pool: Pool, door: ThreadPoolExecutor, shown: _Shown, unread: Unread
+    answered: UnaryCall, pool: Pool, door: ThreadPoolExecutor, shown: _Shown, unread: Unread, left: Left
 ) -> "grpc.RpcMethodHandler[bytes, bytes]":
     def behaviour(data: bytes, context: grpc.ServicerContext) -> bytes:
         arriving = Arriving(
@@ -71,6 +72,7 @@ def _unary(
         leaving = unread.handed(len(reply), context.cancel)
         if not context.add_callback(partial(unread.left, leaving)):  # its caller has left already
             unread.left(leaving)
+            left(late=context.time_remaining() == 0)
         return reply
 
     setattr(behaviour, "experimental_thread_pool", door)  # noqa: B010 - grpc's own, no typed attribute

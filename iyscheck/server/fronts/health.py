@@ -22,6 +22,7 @@ from iyscheck.server.threads import start
 
 FRESH: Final = f"{SERVICE}/fresh"
 """Also the newest watermark is within the limit; one late brand changes its own answers, not the health of all."""
+NAMES: Final = (OVERALL_HEALTH, SERVICE, FRESH)
 INTERVAL_S: Final = 0.5
 _SWEEP_EVERY: Final = 60  # refreshes, so every half minute
 
@@ -50,13 +51,15 @@ class Health:
         refresh_seconds: Histogram,
         log: structlog.typing.FilteringBoundLogger,
         watchers: Callable[[int], object] = lambda _: None,
+        serving: Callable[[str, bool], object] = lambda *_: None,
     ) -> None:
-        """`watchers` is told at once how many there are."""
+        """`watchers` is told at once how many there are, `serving` what is said of each name."""
         self.servicer = Watches(log, counted=watchers)
         self.beside: list[Callable[[], object]] = []
         """What else the thread does twice a second: it must be short."""
         self._engine = engine
         self._refresh_seconds = refresh_seconds
+        self._serving = serving
         self._log = log
         self._told: dict[str, bool] = {}
         self._draining = False
@@ -110,6 +113,7 @@ class Health:
         if self._told.get(service) is serving:
             return  # each telling wakes all watchers
         self._told[service] = serving
+        self._serving(service, serving)
         self.servicer.set(service, _Status.SERVING if serving else _Status.NOT_SERVING)
         self._log.info("health", service=service, serving=serving)
 

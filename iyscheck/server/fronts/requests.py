@@ -15,7 +15,9 @@ from typing import Any, Final
 
 import grpc
 import structlog
-from prometheus_client import Counter
+
+from iyscheck.server.calls import SERVICE
+from iyscheck.server.unanswered import CallsGivenUp
 
 PATIENCE_S: Final = 30.0
 """How long a call may wait for its request."""
@@ -27,6 +29,7 @@ MOST_WAITING: Final = 500
 MOST_BYTES: Final = 256 * 2**20
 """What requests may take that are there and wait for a thread."""
 
+_OURS: Final = f"/{SERVICE}/".encode()
 _LATE: Final = "The request was not there within half a minute."
 _CROWDED: Final = "Too many calls wait for their requests. Try again in a moment."
 _HEAVY: Final = "Too many requests wait for a thread. Try again in a moment."
@@ -47,9 +50,9 @@ _SIGNATURES: Final = {
 class Requests:
     """All calls of a server that wait for their requests."""
 
-    def __init__(self, given_up: Counter, log: structlog.typing.FilteringBoundLogger) -> None:
+    def __init__(self, given_up: CallsGivenUp, log: structlog.typing.FilteringBoundLogger) -> None:
         """`given_up` counts calls that end before they have a thread, by their reason."""
-        self._given_up = {reason: given_up.labels(reason) for reason in ("late", "crowded", "heavy")}
+        self._given_up = given_up
         self._lock = threading.Lock()
         self._waiting: dict[_Call, None] = {}  # the oldest first
         self._bytes = 0
@@ -105,6 +108,8 @@ class Requests:
         state = call.state
         with state.condition:
             if not self._grpc._is_rpc_state_active(state):  # noqa: SLF001
+                if state.request is not None:
+                    self._given_up.left(late=call.is_late, is_check=call.is_check)
                 return False
             call.arrived = True
             if state.request is None:
@@ -122,7 +127,7 @@ class Requests:
             call.state.request = None
             if self._grpc._is_rpc_state_active(call.state):  # noqa: SLF001
                 self._abort(call, self._core.StatusCode.resource_exhausted, _HEAVY)
-                self._given_up["heavy"].inc()
+                self._given_up.count("heavy", is_check=call.is_check)
         return False
 
     def _taken(self, call: "_Call") -> Any:  # noqa: ANN401
@@ -132,7 +137,10 @@ class Requests:
         state = call.state
         with state.condition:
             request, state.request = state.request, None
-            return request if self._grpc._is_rpc_state_active(state) else None  # noqa: SLF001
+            if self._grpc._is_rpc_state_active(state):  # noqa: SLF001
+                return request
+        self._given_up.left(late=call.is_late, is_check=call.is_check)
+        return None
 
     def _give_up(self, call: "_Call", reason: str, code: object, details: str) -> None:
         with self._lock:
@@ -141,7 +149,7 @@ class Requests:
             if call.arrived or not self._grpc._is_rpc_state_active(call.state):  # noqa: SLF001
                 return
             self._abort(call, code, details)
-        self._given_up[reason].inc()
+        self._given_up.count(reason, is_check=call.is_check)
 
     def _abort(self, call: "_Call", code: object, details: str) -> None:
         self._grpc._abort(call.state, call.event.call, code, details.encode())  # noqa: SLF001
@@ -176,6 +184,16 @@ class _Call:
         self.size = 0
         self.arrived = False
         """Whether its request is there, or surely does not come; guarded by the call's own lock."""
+
+    @property
+    def is_check(self) -> bool:
+        """Whether it is a call of the service; else it is one of health."""
+        return bool(self.event.call_details.method.startswith(_OURS))
+
+    @property
+    def is_late(self) -> bool:
+        """Whether its deadline has passed."""
+        return bool(self.event.call_details.deadline <= time.time())
 
     def add_done_callback(self, done: Callable[[Any], object]) -> None:
         """Keep how gRPC counts the call as over. It says so before it looks for anything that arrives."""

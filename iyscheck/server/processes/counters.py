@@ -12,7 +12,7 @@ from typing import Final
 VARIABLE: Final = "PROMETHEUS_MULTIPROC_DIR"
 """Names the folder to prometheus_client, which reads it once, when a process first imports it."""
 SUMMED: Final = ("counter", "histogram")
-_KINDS: Final = (*SUMMED, "gauge_livemostrecent", "gauge_livesum")
+_KINDS: Final = (*SUMMED, "gauge_livemostrecent", "gauge_livesum", "gauge_livemin")
 RESERVED_BYTES: Final = 2**18
 """For each file: several times what all metrics of a worker take."""
 

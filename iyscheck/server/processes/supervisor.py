@@ -111,6 +111,8 @@ class WorkersMetrics(Collector):
     def __init__(self) -> None:
         self.states: dict[str, int] = {}
         self.restarts = 0
+        self.failed_rolls = 0
+        """How often a rolling restart came to nothing."""
 
     def collect(self) -> Iterator[Metric]:
         """Show what the last round found."""
@@ -345,6 +347,7 @@ class Supervisor:
             # What cannot start now is not what runs: the others go on as they are.
             place.successor = None
             self._rolling.clear()
+            self.metrics.failed_rolls += 1
             self._say(logging.ERROR, "rolling_restart_failed", worker=place.number)
             if successor is not None:
                 self._bury(successor, "worker_died", level=logging.ERROR)

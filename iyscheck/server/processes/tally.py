@@ -6,23 +6,28 @@ them. It writes nothing, and workers reserve their files: what is mapped from a 
 """
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
-from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 from prometheus_client.registry import Collector
 
-from iyscheck.server.metrics import LOST_LINES, LOST_LINES_HELP
+from iyscheck.server.metrics import LOST_LINES, LOST_LINES_HELP, SERVING, SERVING_HELP
 from iyscheck.server.processes.counters import SUMMED, files_of
 
 
 class Tally(Collector):
-    """Adds up what the workers' files in `folder` hold, what workers that are gone counted, and our own lost lines."""
+    """Adds up what the workers' files in `folder` hold, what workers that are gone counted, and our own lost lines.
 
-    def __init__(self, folder: Path, lost_lines: Callable[[], int] = lambda: 0) -> None:
+    Each of the names in `health` is shown as not served while no worker says that it is, and from `drain` on.
+    """
+
+    def __init__(self, folder: Path, lost_lines: Callable[[], int] = lambda: 0, health: Collection[str] = ()) -> None:
         self._folder = folder
         self._lost_lines = lost_lines
+        self._health = health
+        self._is_draining = False
         self._lock = threading.Lock()
         self._gone: dict[str, Metric] = {}
 
@@ -33,7 +38,22 @@ class Tally(Collector):
             for metric in (*self._gone.values(), *_merged(list(self._folder.glob("*.db")))):
                 _add(found, metric)
         _add(found, CounterMetricFamily(LOST_LINES, LOST_LINES_HELP, self._lost_lines()))
+        if self._health:
+            found[SERVING] = self._serving(found.get(SERVING))
         yield from found.values()
+
+    def drain(self) -> None:
+        """Note that all workers end. One that ends alone says nothing of it: its successor serves."""
+        self._is_draining = True
+
+    def _serving(self, told: Metric | None) -> Metric:
+        said = (
+            {} if told is None or self._is_draining else {each.labels["service"]: each.value for each in told.samples}
+        )
+        shown = GaugeMetricFamily(SERVING, SERVING_HELP, labels=("service",))
+        for name in self._health:
+            shown.add_metric([name], said.get(name, 0.0))
+        return shown
 
     def settle(self, pid: int) -> None:
         """Keep the counts of a worker that is gone and forget its gauges; a damaged file's counts are lost."""

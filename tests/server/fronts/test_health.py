@@ -135,7 +135,7 @@ class TestOnTheWire:
     def test_stale(self, site: Site) -> None:
         """With stale data answers can be given, as one-time passwords are: only freshness is NOT_SERVING."""
         time.sleep(1.1)
-        with serve(site, freshness_limit=1) as served:
+        with serve(site, freshness_limit=1, metrics_listen="127.0.0.1:0") as served:
             stub: Any = health_pb2_grpc.HealthStub(served.channel)
 
             statuses = [stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=5).status for name in NAMES]
@@ -143,6 +143,7 @@ class TestOnTheWire:
             offer = served.stub.Check(wire.check_request(question(MessageClass.COMMERCIAL)), timeout=5)
 
             assert statuses == [SERVING, SERVING, NOT_SERVING]
+            assert [served.metric("consent_serving", service=name) for name in NAMES] == [1, 1, 0]
             assert (code.permitted, offer.permitted) == (True, False)
 
     def test_moved_away(self, site: Site) -> None:
@@ -150,20 +151,30 @@ class TestOnTheWire:
         with serve(site, metrics_listen="127.0.0.1:0") as served:
             stub: Any = health_pb2_grpc.HealthStub(served.channel)
 
-            def seen() -> tuple[set[int], float]:
+            def seen() -> tuple[set[int], float, float]:
                 asked = [stub.Check(health_pb2.HealthCheckRequest(service=name), timeout=5).status for name in NAMES]
-                return set(asked), served.metric("consent_store_readable")
+                return set(asked), served.metric("consent_store_readable"), served.metric("consent_serving")
 
-            assert seen() == ({SERVING}, 1)
+            assert seen() == ({SERVING}, 1, 3)
             (site.path / "store").rename(site.path / "elsewhere")
-            eventually(lambda: seen() == ({NOT_SERVING}, 0), "both tell that it is gone")
+            eventually(lambda: seen() == ({NOT_SERVING}, 0, 0), "both tell that it is gone")
             code = served.stub.Check(wire.check_request(question(MessageClass.SECURITY_CODE)), timeout=5)
             offer = served.stub.Check(wire.check_request(question(MessageClass.COMMERCIAL)), timeout=5)
             (site.path / "elsewhere").rename(site.path / "store")
-            eventually(lambda: seen() == ({SERVING}, 1), "both tell that it is back")
+            eventually(lambda: seen() == ({SERVING}, 1, 3), "both tell that it is back")
 
         assert code.permitted
         assert not offer.permitted
+
+    def test_ends(self, site: Site) -> None:
+        """While a server ends the metrics say, as health does, that it does not serve."""
+        with serve(site, metrics_listen="127.0.0.1:0") as served:
+            registry = served.server._metrics.registry
+            before = [registry.get_sample_value("consent_serving", {"service": name}) for name in NAMES]
+            served.server.stop(0)
+
+            assert before == [1, 1, 1]
+            assert [registry.get_sample_value("consent_serving", {"service": name}) for name in NAMES] == [0, 0, 0]
 
     def test_watch(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
         """Far more watchers than threads hear of a change, and none keeps the server from ending."""

@@ -63,7 +63,7 @@ def _engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Engine]:
 def _calls(engine: Engine) -> Calls:
     """The calls of a server with that engine."""
     metrics = Metrics()
-    handlers = CheckHandlers(engine, metrics.decisions, max_waiters=2)
+    handlers = CheckHandlers(engine, metrics.decisions, metrics.not_answered, max_waiters=2)
     return Calls(handlers, metrics, structlog.wrap_logger(structlog.PrintLogger(sys.stderr)), Gate(), max_streams=1)
 
 
@@ -170,9 +170,10 @@ class TestGathered:
             store.commit()
             engine = store.engine()
             _damage(store, REFUSED)
+            metrics = Metrics()
             calls = Calls(
-                CheckHandlers(engine, Metrics().decisions, max_waiters=1),
-                Metrics(),
+                CheckHandlers(engine, metrics.decisions, metrics.not_answered, max_waiters=1),
+                metrics,
                 structlog.wrap_logger(structlog.PrintLogger(sys.stderr)),
                 Gate(),
                 max_streams=1,

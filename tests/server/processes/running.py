@@ -62,15 +62,18 @@ class Running:
         newest = {event["worker"]: event["pid"] for event in self.events("worker_answers")}
         return [newest[number] for number in sorted(newest)]
 
-    def scrape(self) -> dict[tuple[str, str], float]:
-        """Read all samples of the one metrics endpoint: by name and labels."""
+    def page(self) -> str:
+        """Read the one metrics endpoint as Prometheus does."""
         address = self.wait_for("serving")["metrics_listen"]
         scheme = "http" if self.secure is None else "https"
         with urllib.request.urlopen(f"{scheme}://{address}/metrics", timeout=20, context=self.secure) as page:  # noqa: S310
-            text = page.read().decode()
+            return str(page.read().decode())
+
+    def scrape(self) -> dict[tuple[str, str], float]:
+        """Read all samples: by name and labels."""
         return {
             (sample.name, json.dumps(sample.labels, sort_keys=True)): sample.value
-            for family in text_string_to_metric_families(text)
+            for family in text_string_to_metric_families(self.page())
             for sample in family.samples
         }
 

@@ -109,6 +109,10 @@ class TestWorkers:
                 reason(client)
 
             assert refused.value.code == "CALLER_UNKNOWN"
+            assert (
+                server.metric("consent_reload_failures_total", what="callers") == 1
+            )  # of the server, not of each worker
+            assert server.metric("consent_reload_failures_total", what="certificate") == len(spoilt) - 1
             assert (server.events("crash_loop"), server.events("rolling_restart_failed")) == ([], [])
             assert all(key.text not in server.log.read_text() for key in (old, new))
 

@@ -107,7 +107,7 @@ class TestDisk:
             assert answers(server.target)
             before = server.metric("consent_check_decisions_total")
             files = list(site.path.glob("small/*/counters/*.db"))
-            assert len(files) == WORKERS * 4  # counters, histograms, and gauges of two kinds
+            assert len(files) == WORKERS * 5  # counters, histograms, and gauges of three kinds
             for file in files:  # what is used of it, which it begins with, leaves room; it has never grown
                 assert int.from_bytes(file.read_bytes()[:4], "little") < RESERVED_BYTES // 3
                 assert file.stat().st_size == RESERVED_BYTES == file.stat().st_blocks * 512

@@ -12,6 +12,7 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.mmap_dict import MmapedDict, mmap_key
 from prometheus_client.parser import text_string_to_metric_families
 
+from iyscheck.server.metrics import SERVING
 from iyscheck.server.processes.counters import VARIABLE
 from iyscheck.server.processes.tally import Tally
 
@@ -142,3 +143,35 @@ def test_gauges(tmp_path: Path) -> None:
     lost, answered = ("consent_index_pages_not_taken", ""), ("consent_index_fallback_recipients_total", "")
     assert (both[lost], both[answered]) == (0, 20)
     assert (alone[lost], alone[answered]) == (3, 20)
+
+
+def say(folder: Path, pid: int, **said: float) -> None:
+    """Say as a worker does what its health says."""
+    file = MmapedDict(str(folder / f"gauge_livemin_{pid}.db"))
+    for name, value in said.items():
+        file.write_value(mmap_key(SERVING, SERVING, ["service"], [name], "help"), value, 0.0)
+    file.close()
+
+
+def test_serving(tmp_path: Path) -> None:
+    """Of several workers the worst is shown; a name that nobody serves, or that nobody will, is at 0, never missing."""
+    tally = Tally(tmp_path, health=("a", "b"))
+
+    def serving() -> list[float]:
+        (family,) = (family for family in tally.collect() if family.name == SERVING)
+        assert [sample.labels["service"] for sample in family.samples] == ["a", "b"]
+        return [sample.value for sample in family.samples]
+
+    found = [serving()]
+    say(tmp_path, 1, a=1, b=1)
+    found.append(serving())
+    say(tmp_path, 2, a=1, b=0)
+    found.append(serving())
+    tally.settle(2)
+    found.append(serving())
+    tally.drain()
+    found.append(serving())
+    tally.settle(1)
+    found.append(serving())
+
+    assert found == [[0, 0], [1, 1], [1, 0], [1, 1], [0, 0], [0, 0]]

@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 import grpc
 import pytest
+from prometheus_client import generate_latest
 
 from iyscheck import wire
 from iyscheck.client import Client, calls
@@ -25,9 +26,15 @@ from iyscheck.client.aio import AsyncClient
 from iyscheck.client.batching import AsyncBatching, Batching
 from iyscheck.consent import Channel, RecipientType
 from iyscheck.question import Context, Question
+from iyscheck.server.fronts.health import NAMES
+from iyscheck.server.settings import Settings
 from iyscheck.v1.consent_check_pb2_grpc import ConsentCheckServiceStub
-from tests.server.conftest import CONSENTED, REFUSED, Site, make_site
+from loader.reports.metrics import FeedMetrics
+from tests.server.conftest import CONSENTED, REFUSED, Site, make_site, serve
+from tests.server.documented import LOADER, documented, shown
+from tests.server.gated import FILE, write
 from tests.server.processes.running import PATIENCE_S, WORKERS, Running, eventually, is_alive, running
+from tests.server.test_tls import Setup, made
 
 ResultT = TypeVar("ResultT")
 CONTEXT = Context(brand=1, channel=Channel.MESAJ, recipient_type=RecipientType.BIREYSEL)
@@ -244,7 +251,8 @@ class TestUnderLoad:
             callers = sure_callers(server.target, parts, monkeypatch)
             with load.of(callers):
                 server.process.send_signal(signal.SIGHUP)
-                server.wait_for("rolled", rolled + 1)
+                while len(server.events("rolled")) == rolled:
+                    assert server.metric("consent_serving", service="") == 1  # who leaves is no outage
                 eventually(lambda: not any(map(is_alive, pids)), "an old worker stays")
                 asked = dict(load.answers)
                 eventually(lambda: all(load.answers[name] > asked[name] for name in callers), "a caller has got stuck")
@@ -271,11 +279,13 @@ class TestUnderLoad:
         """Where a successor cannot start the workers that run go on, and the next attempt may succeed."""
         site, server = shared
         pids, key, rolled = server.pids(), site.path / "store.key", len(server.events("rolled"))
+        failures = server.metric("consent_reload_failures_total", what="restart")
         key.rename(site.path / "away")
         server.process.send_signal(signal.SIGHUP)
         server.wait_for("rolling_restart_failed")
         (site.path / "away").rename(key)
 
+        assert server.metric("consent_reload_failures_total", what="restart") == failures + 1
         assert server.pids() == pids
         assert all(map(is_alive, pids))
         failed = server.wait_for("worker_failed")
@@ -356,11 +366,31 @@ class TestStart:
 
         eventually(lambda: server.metric("consent_index_pages") > 0, "no worker tells of its index")
         assert server.metric("consent_store_readable") == 1
+        assert server.metric("consent_serving") == len(NAMES)
+        assert server.metric("consent_streams_limit") == WORKERS * Settings.model_fields["max_streams"].default
+        eventually(lambda: server.metric("consent_ticker_delay_seconds_count") > 0, "no worker ticks")
         answered = {event["worker"]: event["pid"] for event in before if event["event"] == "worker_answers"}
         assert sorted(answered) == list(range(WORKERS))
         assert said["workers"] == [answered[number] for number in range(WORKERS)]
         for event in (event for event in events if event["event"] == "worker_serving"):
             assert event["pid"] in {started["pid"] for started in server.events("worker_started")}
+
+    def test_documented(self, shared: tuple[Site, Running]) -> None:
+        """docs/metrics.md lists every metric of server, workers and loader with its type and labels, and no other."""
+        _, server = shared
+        of_workers, chapters = shown(server.page()), documented()
+        of_loader = chapters.pop(LOADER)
+        told = {name: shape for rows in chapters.values() for name, shape in rows.items()}
+        with tempfile.TemporaryDirectory() as folder:
+            site, setup = make_site(Path(folder)), made(Path(folder) / "certs")
+            callers = write(Path(folder) / "callers.toml", FILE)
+            flags = Setup(site, setup).flags()
+            with serve(site, callers=callers, metrics_listen="127.0.0.1:0", **flags) as alone:
+                of_one = shown(generate_latest(alone.server._metrics.registry).decode())
+        loader = shown(generate_latest(FeedMetrics().registry).decode())
+
+        assert of_one | of_workers == told
+        assert loader == of_loader | {name: told[name] for name in loader if name == "consent_log_lines_lost_total"}
 
     @pytest.mark.parametrize("fault", ["os._exit(3)", "time.sleep(1000)"], ids=["dead", "silent"])
     def test_one_worker_fails(self, site: Site, fault: str) -> None:
