@@ -1,0 +1,408 @@
+"""Alerts are caused for real, seen to fire, healed and seen to clear; and every query has an answer meanwhile.
+
+    scripts/test-alerts
+
+No name of a test file, since it takes many minutes: scripts/test-alerts names it. Each test is one cause, and names all
+alerts that it sets off.
+"""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import grpc
+import pytest
+from cryptography import x509
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+from deploy.grafana.answers import filled_in
+from deploy.grafana.drawing import main as look
+from iyscheck import wire
+from iyscheck.cli.issuing import Issuer
+from iyscheck.question import Question
+from iyscheck.store import layout
+from iyscheck.store.environment import open_writer
+from tests.deploy import promql, written
+from tests.deploy.watched import ACME, PEOPLE, Watched, bearer, consent, context, eventually
+from tests.processes import turkish_now
+
+if TYPE_CHECKING:
+    from iyscheck.v1 import consent_check_pb2 as v1
+
+CAUSED: Final = {
+    "server gone": ("IyscheckDown", "IyscheckInstanceDown"),
+    "loader gone": ("IyscheckInstanceDown",),
+    "store moved": ("IyscheckNotServing", "IyscheckStoreUnreadable"),
+    "worker stopped": ("IyscheckProbeFailing",),
+    "workers killed": ("IyscheckWorkersRestarting",),
+    "too many streams": ("IyscheckErrorBudgetFast", "IyscheckErrorBudgetSlow", "IyscheckSaturated"),
+    "too many checks": ("IyscheckLatencyBudgetFast", "IyscheckLatencyBudgetSlow"),
+    "index damaged": ("IyscheckIndexDamaged", "IyscheckFrameBudgetFast", "IyscheckFrameBudgetSlow"),
+    "feed silent": (
+        "IyscheckDataAgeing",
+        "IyscheckBrandsStale",
+        "IyscheckFeedStalled",
+        "IyscheckFreshnessBudgetFast",
+        "IyscheckFreshnessBudgetSlow",
+    ),
+    "bad file": ("IyscheckFeedFailing",),
+    "rejected row": ("IyscheckWatermarksHeld",),
+    "late rows": ("IyscheckRefusalBudgetFast", "IyscheckRefusalBudgetSlow"),
+    "disk full": ("IyscheckDiskFilling",),
+    "certificate": ("IyscheckCertificateExpiring",),
+}
+"""Which alerts each cause sets off here."""
+
+BUSY: Final = {
+    # What a machine may say of itself that also does other things; nothing else fires where all is well.
+    "IyscheckLatencyBudgetFast",
+    "IyscheckLatencyBudgetSlow",
+    "IyscheckFrameBudgetFast",
+    "IyscheckFrameBudgetSlow",
+    "IyscheckSaturated",
+    "IyscheckProbeFailing",
+}
+NEVER_HERE: Final = {
+    "ops.json: Alerts that fire": "none fires",
+    "ops.json: Certificates end in": "no TLS",
+}
+"""Queries that have no answer where all is well."""
+VARIABLES: Final = {"job": "iyscheck", "instance": ".+", "loader": "iyscheck-loader", "__rate_interval": "10s"}
+
+
+def test_every_alert_is_caused() -> None:
+    """Each alert is set off by one of the tests."""
+    assert {alert for alerts in CAUSED.values() for alert in alerts} == set(written.alerts())
+
+
+class TestAllIsWell:
+    """A server and a loader that do their work under traffic."""
+
+    def test_answers_and_silence(self, tmp_path: Path) -> None:
+        """Every query of panels, rules and alerts has data; no rule fails; no alert fires; dashboards can be drawn."""
+        with Watched.running(tmp_path) as watched:
+            asked = dict(queries())
+            empty = set(asked)
+
+            def answered() -> bool:
+                empty.intersection_update({where for where in empty if not watched.prometheus.ask(asked[where])})
+                return not empty
+
+            eventually(answered, lambda: f"no data: {[(where, asked[where]) for where in sorted(empty)]}")
+            fired = fires_within(watched, 60.0)
+            draw(watched, tmp_path)
+
+            assert watched.prometheus.trouble() == []
+            assert not fired - BUSY
+            assert watched.callers.answered > 0
+
+
+class TestAnswering:
+    """Faults of the server."""
+
+    def test_server_gone(self, tmp_path: Path) -> None:
+        """Without its server nobody answers scrapes."""
+        with Watched.running(tmp_path) as watched, clears(watched, "server gone"):
+            watched.server.end()
+            watched.prometheus.wait_firing(*CAUSED["server gone"])
+            watched.server.start()
+
+    def test_loader_gone(self, tmp_path: Path) -> None:
+        """The loader is missed, too; the server is not taken for gone."""
+        with Watched.running(tmp_path) as watched, clears(watched, "loader gone"):
+            watched.loader.end()
+            watched.prometheus.wait_firing(*CAUSED["loader gone"])
+            assert "IyscheckDown" not in watched.prometheus.firing()
+            watched.loader.start()
+
+    def test_store_moved(self, tmp_path: Path) -> None:
+        """A store that is not at its path any more is told by both, and both clear when it is back."""
+        with Watched.running(tmp_path) as watched, clears(watched, "store moved"):
+            store = watched.site.store
+            away = store.rename(store.with_name("away"))
+            watched.prometheus.wait_firing(*CAUSED["store moved"])
+            away.rename(store)
+
+    def test_worker_stopped(self, tmp_path: Path) -> None:
+        """A worker that stands still is seen by the probe, while the histogram of calls looks well."""
+        quick = (
+            'histogram_quantile(0.9, sum by (le) (rate(grpc_server_handling_seconds_bucket{grpc_method="Check"}[10s])))'
+        )
+        with Watched.running(tmp_path, divisor=10) as watched, clears(watched, "worker stopped"):
+            pid = watched.server.workers()[0]
+            os.kill(pid, signal.SIGSTOP)
+            watched.prometheus.wait_firing(*CAUSED["worker stopped"])
+            seen = watched.prometheus.ask(quick)
+            with suppress(ProcessLookupError):  # its supervisor ends one that stands still
+                os.kill(pid, signal.SIGCONT)
+
+            assert float(seen[0]["value"][1]) < 0.1
+
+    def test_workers_killed(self, tmp_path: Path) -> None:
+        """Workers that die again and again are told, and it clears when they live."""
+        with Watched.running(tmp_path) as watched, clears(watched, "workers killed"):
+            for answers in (4, 6):
+                for pid in watched.server.workers():
+                    os.kill(pid, signal.SIGKILL)
+                eventually(partial(watched.has_answered, answers), watched.server.log.read_text)
+            watched.prometheus.wait_firing(*CAUSED["workers killed"])
+
+    def test_too_many_streams(self, tmp_path: Path) -> None:
+        """Streams at their limit, and calls refused for that, are a server without room, and a fault of its own."""
+        with (
+            Watched.running(tmp_path, "--max-streams=2") as watched,
+            clears(watched, "too many streams"),
+            streams(watched, 16),
+        ):
+            watched.prometheus.wait_firing(*CAUSED["too many streams"])
+
+    def test_too_many_checks(self, tmp_path: Path) -> None:
+        """More checks at once than workers can take make them slow."""
+        with Watched.running(tmp_path) as watched, clears(watched, "too many checks"), flood(watched):
+            watched.prometheus.wait_firing(*CAUSED["too many checks"])
+
+    def test_index_damaged(self, tmp_path: Path) -> None:
+        """Pages that are missing are told; large frames from the records are slow; both clear with a new index."""
+        with (
+            Watched.running(tmp_path) as watched,
+            clears(watched, "index damaged"),
+            frames(watched, recipients=65_000, seconds_between=0.02),
+        ):
+            watched.feed.stop()
+            for process in (watched.loader, watched.server):  # a view that is open keeps its pages
+                process.end()
+            environment = open_writer(watched.site.store)
+            with environment.lmdb.begin(write=True) as txn:
+                txn.drop(environment.databases[layout.INDEX], delete=False)
+            environment.close()
+            watched.server.start()
+            watched.prometheus.wait_firing(*CAUSED["index damaged"])
+            command(watched, "rebuild-index")
+            watched.loader.start()
+            watched.feed.go()
+
+    def test_certificate(self, tmp_path: Path) -> None:
+        """A certificate of five days is told; a new one in its place clears it, without a restart."""
+        folder = tmp_path / "site"
+        folder.mkdir()
+        files = certificate(tmp_path, days_ago=25)
+        with Watched.running(folder, divisor=600, certificate=files) as watched, clears(watched, "certificate"):
+            ends = dict(queries(certificates=True))["ops.json: Certificates end in"]
+            eventually(lambda: watched.prometheus.ask(ends), f"no data: {ends}")
+            watched.prometheus.wait_firing(*CAUSED["certificate"])
+            certificate(tmp_path, days_ago=0)
+
+    def test_disk_full(self, tmp_path: Path) -> None:
+        """A disk with less room than half of the store is told."""
+        with (
+            small_disk(tmp_path / "store", megabytes=256) as disk,
+            Watched.running(tmp_path) as watched,
+            clears(watched, "disk full"),
+        ):
+            ballast = disk / "ballast"
+            room = os.statvfs(disk)
+            ballast.write_bytes(bytes(room.f_bavail * room.f_frsize - (1 << 20)))
+            watched.prometheus.wait_firing(*CAUSED["disk full"])
+            ballast.unlink()
+
+
+class TestData:
+    """Faults of feeds."""
+
+    def test_feed_silent(self, tmp_path: Path) -> None:
+        """A feed that brings nothing is told, then that data ages, then that recipients are denied for it."""
+        with Watched.running(tmp_path, "--freshness-limit=30s", every="4s") as watched, clears(watched, "feed silent"):
+            watched.feed.stop()
+            watched.prometheus.wait_firing(*CAUSED["feed silent"])
+            watched.feed.go()
+
+    def test_bad_file(self, tmp_path: Path) -> None:
+        """A file that cannot be loaded is told until it is gone."""
+        with Watched.running(tmp_path) as watched, clears(watched, "bad file"):
+            bad = watched.feed.put("bad.jsonl", ["\x00" * 64])
+            bad.write_bytes(b"\xfd7zXZ\x00" + bytes(64))
+            watched.prometheus.wait_firing(*CAUSED["bad file"])
+            bad.unlink()
+
+    def test_rejected_row(self, tmp_path: Path) -> None:
+        """A row that cannot be read holds its brand's watermark until somebody accepts it."""
+        with Watched.running(tmp_path) as watched, clears(watched, "rejected row"):
+            bad = watched.feed.put("torn.jsonl", [consent(1, "nobody", "RET", turkish_now())])
+            watched.prometheus.wait_firing(*CAUSED["rejected row"])
+            watched.loader.end()
+            command(watched, "accept-rejects", str(bad))
+            watched.loader.start()
+
+    def test_late_rows(self, tmp_path: Path) -> None:
+        """Refusals that come later than their feed promises are told."""
+        with Watched.running(tmp_path, promise="60s") as watched, clears(watched, "late rows"):
+            watched.feed.late_s = 600
+            watched.prometheus.wait_firing(*CAUSED["late rows"])
+            watched.feed.late_s = 0
+
+
+@contextmanager
+def clears(watched: Watched, cause: str) -> Iterator[None]:
+    """Hold that a cause's alerts are quiet before it, and again after it."""
+    names = CAUSED[cause]
+    watched.prometheus.wait_quiet(*names)
+    yield
+    watched.prometheus.wait_quiet(*names)
+
+
+def queries(*, certificates: bool = False) -> Iterator[tuple[str, str]]:
+    """Yield what must have data, under a name: queries of panels, recorded series, and each metric of an alert."""
+    panels = [(where, expr) for where, expr in written.queries() if certificates or where not in NEVER_HERE]
+    for number, (where, expr) in enumerate(panels):
+        name = where if certificates else f"{where} {number}"
+        yield name, filled_in(expr, VARIABLES)
+    yield from ((name, name) for name in written.recorded() if not name.endswith("3d"))
+    for name, rule in written.alerts().items():
+        for asked in promql.selectors(rule["expr"]):
+            if not (asked.name.startswith("consent_tls_") or asked.name in written.recorded()):
+                yield f"{name} {asked.text}", asked.text
+
+
+def fires_within(watched: Watched, seconds: float) -> set[str]:
+    """Return all alerts that fire within so many seconds."""
+    fired: set[str] = set()
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        fired |= watched.prometheus.firing()
+        time.sleep(0.2)
+    return fired
+
+
+def draw(watched: Watched, folder: Path) -> None:
+    """Draw both dashboards; where LOOK names a folder the pictures stay there."""
+    kept = Path(os.environ.get("LOOK", folder))
+    for name in written.dashboards():
+        arguments = [str(written.ROOT / "deploy" / "grafana" / name), f"--output={kept / name}.png", "--minutes=1.5"]
+        arguments += [f"--prometheus={watched.prometheus.url}", "--rate-interval=10s", f"--keep={kept / name}.kept"]
+        look(arguments)
+        assert (kept / f"{name}.png").stat().st_size > 10_000
+
+
+def command(watched: Watched, *arguments: str) -> None:
+    """Run a command of the loader to its end."""
+    full = [sys.executable, "-m", "loader", *arguments, *watched.site.flags]
+    subprocess.run(full, check=True, capture_output=True, timeout=120)
+
+
+@contextmanager
+def together(runs: Sequence[threading.Thread], over: threading.Event) -> Iterator[None]:
+    """Run threads for as long as the block lasts."""
+    for run in runs:
+        run.start()
+    try:
+        yield
+    finally:
+        over.set()
+        for run in runs:
+            run.join()
+
+
+@contextmanager
+def streams(watched: Watched, number: int) -> Iterator[None]:
+    """Keep opening streams, each on a connection of its own, and hold those that are taken."""
+    over = threading.Event()
+
+    def run() -> None:
+        while not over.is_set():
+            channel, stub = watched.callers.stub()
+            with channel, suppress(grpc.RpcError):
+                frame = wire.frame(context(1), addresses=PEOPLE[:5])
+
+                def sent(frame: object = frame) -> Iterator[object]:
+                    yield frame
+                    over.wait()
+
+                for _ in stub.StreamCheck(sent(), metadata=bearer(ACME)):
+                    over.wait()
+            over.wait(0.1)
+
+    with together([threading.Thread(target=run) for _ in range(number)], over):
+        yield
+
+
+@contextmanager
+def frames(watched: Watched, *, recipients: int, seconds_between: float) -> Iterator[None]:
+    """Stream frames of one size."""
+    over = threading.Event()
+    frame = wire.frame(context(1), addresses=[PEOPLE[at % len(PEOPLE)] for at in range(recipients)])
+
+    def sent() -> Iterator[object]:
+        while not over.wait(seconds_between):
+            yield frame
+
+    def run() -> None:
+        while not over.is_set():
+            channel, stub = watched.callers.stub()
+            with channel, suppress(grpc.RpcError):
+                for _ in stub.StreamCheck(sent(), metadata=bearer(ACME)):
+                    pass
+
+    with together([threading.Thread(target=run)], over):
+        yield
+
+
+@contextmanager
+def flood(watched: Watched) -> Iterator[None]:
+    """Ask by some hundred checks at once on each of several connections."""
+    over = threading.Event()
+    request = wire.check_request(Question(context=context(1), address=PEOPLE[0]))
+
+    def run() -> None:
+        while not over.is_set():
+            channel, stub = watched.callers.stub()
+            with channel:
+                flying: list[grpc.Future[v1.CheckResponse]] = []
+                while not over.is_set():
+                    flying = [each for each in flying if not each.done()]
+                    flying += [
+                        stub.Check.future(request, timeout=10, metadata=bearer(ACME)) for _ in range(100 - len(flying))
+                    ]
+                    time.sleep(0.001)
+
+    with together([threading.Thread(target=run) for _ in range(4)], over):
+        yield
+
+
+def certificate(folder: Path, *, days_ago: int) -> tuple[Path, Path]:
+    """Write a certificate for localhost that was issued so many days ago, for thirty days; returns it and its key."""
+    issued = Issuer.create(datetime.now(UTC) - timedelta(days=days_ago)).issue(
+        "iyscheck test server", [x509.DNSName("localhost")], ExtendedKeyUsageOID.SERVER_AUTH
+    )
+    files = folder / "server.pem", folder / "server.key"
+    for file, content in zip(files, issued, strict=True):
+        made = file.with_suffix(".new")
+        made.touch(0o600)
+        made.write_bytes(content)
+        made.replace(file)
+    return files
+
+
+@contextmanager
+def small_disk(folder: Path, *, megabytes: int) -> Iterator[Path]:
+    """Mount a small disk; say aloud where that is not allowed."""
+    folder.mkdir()
+    ran = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={megabytes}m", "iyscheck-test", str(folder)],
+        capture_output=True,
+        check=False,
+    )
+    if ran.returncode:
+        pytest.skip("NOT TESTED: only root may mount the small disk that is to be filled")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
