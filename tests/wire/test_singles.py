@@ -190,7 +190,7 @@ def _context(data: bytes) -> Context:
     return found[0].context
 
 
-seconds = st.just(0) | st.integers(1, 2**32 - 1)
+seconds = st.sampled_from([0, 1, 1_714_644_000]) | st.integers(1, 2**32 - 1)
 envelopes = st.builds(
     Envelope,
     position=st.builds(Position, st.just(LOG_ID) | st.binary(min_size=16, max_size=16), st.integers(0, 2**63)),
@@ -204,7 +204,7 @@ facts = st.tuples(
     seconds,
     seconds,
     st.sampled_from(["", "HS_WEB", "İYS_ş", "s" * 255]),
-    texts,
+    texts | st.sampled_from(["r", "rr", "ab" * 32, "cd" * 32]),
     st.integers(0, 2**63),
 )
 findings = st.lists(envelopes, min_size=1, max_size=3).flatmap(
