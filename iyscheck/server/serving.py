@@ -26,6 +26,8 @@ from iyscheck.server.gauges.usage import SUPERVISOR, Processes
 from iyscheck.server.last_good import LastGood
 from iyscheck.server.log import end_with_any_thread, open_log, take_over_library_logs
 from iyscheck.server.lookout import Lookout
+from iyscheck.server.probing.asking import Asker, Prober
+from iyscheck.server.probing.question import new_probe
 from iyscheck.server.processes.child import Child, private_folder
 from iyscheck.server.processes.cores import usable_cores
 from iyscheck.server.processes.deadline import LATE_S, end_within
@@ -116,9 +118,10 @@ def run_workers(
             update={"listen": doors[0].addresses, "native_listen": native, "metrics_listen": ""}
         )
         _keep_looking(callers, certificates, log, parts)
+        probe, key = new_probe(engine.address_key_id, with_certificate=settings.tls_client_ca is not None)
         supervisor = Supervisor(
             lambda number, serial: Child(
-                number, order, folder, serial, _sockets(doors, serial), _last_good(callers, certificates)
+                number, order, folder, serial, _sockets(doors, serial), _last_good(callers, certificates), probe
             ),
             count=count,
             drain_s=settings.drain_seconds,
@@ -133,6 +136,9 @@ def run_workers(
         if certificates is not None:
             registry.register(CertificateState(certificates))
         secure = None if certificates is None else certificates.context
+        asker = Asker(probe=probe, key=key, served=certificates)
+        prober = Prober(doors[0].addresses, [each for each in (native,) if each], asker, log, registry)
+        parts.callback(prober.stop)
         metrics_address = expose(registry, settings.metrics_listen, parts, secure) if settings.metrics_listen else ""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: supervisor.end())
@@ -143,7 +149,12 @@ def run_workers(
                 engine.kernel = Kernel(supervisor.kernel())  # they have tried it, we never do
                 described = description(engine, ",".join(doors[0].addresses), native, metrics_address)
                 _tell(described | {"workers": supervisor.pids()}, settings, log, announce)
-                supervisor.run()
+                if metrics_address:  # else nobody reads what comes of it
+                    start(prober.thread)
+                try:
+                    supervisor.run()
+                finally:
+                    prober.end()
             log.info("draining", seconds=settings.drain_seconds)
     log.info("stopped")
     return 0
