@@ -242,15 +242,16 @@ def metrics(demo: Demo, server: Server, asked: int, first: dict[str, float]) -> 
         for series, value in second.items()
         if series.startswith("consent_check_decisions_total")
     )
-    position, age = "consent_feed_applied_sequence", 'consent_feed_watermark_age_seconds{agg="newest"}'
+    position, newest = "consent_store_sequence", 'consent_watermark_timestamp_seconds{agg="newest"}'
     buckets = [
         name for name in second if name.startswith("grpc_server_handling_seconds_bucket") and 'le="5e-05"' in name
     ]
     demo.console.print(f"decisions by reason add up to {decided:,.0f} of {asked:,} asked")
     demo.console.print(f"position {first[position]:,.0f} before and {second[position]:,.0f} after the second wave")
     demo.console.print(f"latency histograms resolve 50 µs: {len(buckets)} series with that bucket")
-    demo.console.print(f"newest watermark {first[age]:,.0f} s old before and {second[age]:,.0f} s after it")
-    moved = second[position] > first[position] and second[age] < first[age]
+    ahead = second[newest] - first[newest]
+    demo.console.print(f"newest watermark {ahead:,.0f} s later after it")
+    moved = second[position] > first[position] and ahead > 0
     if decided != asked or not moved or not buckets:
         raise SystemExit("the metrics do not agree with what happened")
 

@@ -1,13 +1,16 @@
-"""Times as text: İYS's own, which are Turkish local time without a zone, and RFC 3339.
+"""Times as text: İYS's own, which are Turkish local time without a zone, RFC 3339, and how long something takes.
 
 İYS's times are never corrected by a zone: İYS compares its own local times, and so do we.
 """
 
 import functools
+import re
 from datetime import UTC, date, datetime
 from typing import Final
 
 LOCAL_SECONDS_MAX: Final = 2**32 - 1
+DURATION_UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+_DURATION: Final = re.compile(r"([0-9]{1,9})([smhd]?)")
 
 
 def local_seconds(text: str) -> int:
@@ -35,6 +38,14 @@ def _hour_text(hour: int) -> str:
     """Write an hour counted from 1970. Two years' worth are kept, since each check writes two times."""
     day, hour = divmod(hour, 24)
     return f"{date.fromordinal(_FIRST_DAY + day)} {hour:02}:"
+
+
+def duration_s(text: str) -> int:
+    """Read `26h`, `5m`, `300s` or `300` as seconds. Raises ValueError."""
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        raise ValueError("not a number with s, m, h or d behind it")
+    return int(found[1]) * DURATION_UNITS[found[2]]
 
 
 def rfc3339(utc_s: float) -> str:

@@ -207,9 +207,9 @@ class StoreBuilder:
 def content(store: Store) -> dict[bytes, list[tuple[bytes, object]]]:
     """Return everything a store holds that does not depend on the order of arrival or on chance.
 
-    Left out: the log id, and the position inside each record (of two equal rows the first to arrive is kept). Where
-    a word of the index stands depends on the order too, so instead of its pages stands whether they say what the
-    records say.
+    Left out: the log id, when the feeds came, and the position inside each record (of two equal rows the first to
+    arrive is kept). Where a word of the index stands depends on the order too, so instead of its pages stands whether
+    they say what the records say.
     """
     with store.snapshot() as snapshot:
         found: dict[bytes, list[tuple[bytes, object]]] = {
@@ -220,6 +220,7 @@ def content(store: Store) -> dict[bytes, list[tuple[bytes, object]]]:
             for key, value in snapshot.items(layout.RECORDS)
         ]
     left_out = (layout.META_LOG_ID, layout.META_INDEX)
-    found[layout.META] = [(key, value) for key, value in found[layout.META] if key not in left_out]
+    meta = [(key, value) for key, value in found[layout.META] if not key.startswith(layout.META_FEED)]
+    found[layout.META] = [(key, value) for key, value in meta if key not in left_out]
     found[layout.INDEX] = [(b"faults", verify(store).faults)]
     return found

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 import iyscheck
 from iyscheck.consent import RULE_VERSION, Policy
+from iyscheck.engine.inventory import Holdings, Inventory
 from iyscheck.engine.opened import Freshness, OpenedStore
 from iyscheck.engine.standing import fresh_between
 from iyscheck.kernel import Kernel
@@ -42,6 +43,7 @@ class Condition:
         self.takes_addresses = takes_addresses
         """Whether plaintext addresses can be asked about."""
         self._opened = opened
+        self._inventory = Inventory(opened)
         self._store_key_id = store_key_id
         self._answer_ttl_s = answer_ttl_s
         self._clock = clock
@@ -57,6 +59,10 @@ class Condition:
         """Say whether the newest watermark is within the limit."""
         earliest, latest = fresh_between(self.freshness().newest_watermark, self.policy)
         return earliest <= self._clock() <= latest
+
+    def holdings(self) -> Holdings:
+        """Return what the store holds beside the consents. Raises StoreError, as `freshness` does."""
+        return self._inventory.holdings()
 
     def info(self) -> ServerInfo:
         """Describe limits, keys, policy and freshness."""

@@ -35,11 +35,17 @@ from iyscheck.server.fronts import native as native_front
 from iyscheck.server.fronts.health import Health
 from iyscheck.server.fronts.requests import Requests
 from iyscheck.server.gate import CallersState, Gate
+from iyscheck.server.gauges.scrapes import expose
+from iyscheck.server.gauges.store import StoreState
+from iyscheck.server.gauges.usage import Processes
 from iyscheck.server.handlers import CheckHandlers
 from iyscheck.server.last_good import NOTHING, LastGood
 from iyscheck.server.log import open_log
 from iyscheck.server.lookout import Lookout
-from iyscheck.server.metrics import Metrics, expose
+from iyscheck.server.metrics import Metrics
+from iyscheck.server.probing.answering import ProbeAnswers
+from iyscheck.server.probing.asking import Asker, Prober
+from iyscheck.server.probing.question import Probe, new_probe
 from iyscheck.server.refusals import our_frames
 from iyscheck.server.reloads import ReloadFailures
 from iyscheck.server.settings import Settings
@@ -103,6 +109,8 @@ class Among:
     """The authorization of who asks there; empty where nobody does."""
     rates: Path
     """The file by which all of them share the callers' rates."""
+    probe: Probe | None = None
+    """The question that their supervisor asks through the public addresses."""
     good: LastGood = NOTHING
     """What it serves by where callers file and certificate cannot be used as they are."""
 
@@ -122,6 +130,14 @@ class Server:
         bounds: Bounds,
         among: Among | None,
     ) -> None:
+        probe, self._probe_key = None, b""
+        if among is not None:
+            probe = among.probe
+        elif settings.metrics_listen:
+            with_certificate = settings.tls_client_ca is not None
+            probe, self._probe_key = new_probe(engine.address_key_id, with_certificate=with_certificate)
+        self._probe = probe
+        self._prober: Prober | None = None
         self.settings = settings
         self.engine = engine
         self.address = self.native_address = self.metrics_address = ""
@@ -129,7 +145,9 @@ class Server:
         self._log = log
         self._parts = parts
         self._gate = gate
-        self._certificates = open_certificates(settings, log, NOTHING if among is None else among.good)
+        self._certificates = open_certificates(
+            settings, log, NOTHING if among is None else among.good, also=b"" if probe is None else probe.certificate
+        )
         self._samples = True
         self._is_among = among is not None
         self._metrics = metrics
@@ -175,6 +193,7 @@ class Server:
             if among is not None:
                 server.bind(among.control)
             else:
+                server._start_probing()
                 server._serve_metrics()
             server._keep_looking()
             server._health.start()  # which says SERVING: not before calls can be taken
@@ -198,6 +217,8 @@ class Server:
 
     def stop(self, grace_s: float) -> None:
         """Say NOT_SERVING, take no new calls, give those that run `grace_s` seconds, and close everything."""
+        if self._prober is not None:
+            self._prober.end()
         self._health.drain()
         if not self._is_among:
             self._metrics.serving.drain()
@@ -256,7 +277,8 @@ class Server:
             "BatchCheck": batches,
             "CheckFrame": batches,
         }
-        self.calls = Calls(handlers, metrics, self._log, self._gate, max_streams=settings.max_streams)
+        probe = None if self._probe is None else ProbeAnswers(self._probe, self.engine)
+        self.calls = Calls(handlers, metrics, self._log, self._gate, max_streams=settings.max_streams, probe=probe)
         server.add_generic_rpc_handlers((grpc_front.service(self.calls, pools, self._unread, self._requests),))
         asking = self._parts.enter_context(started_pool(_HEALTH_THREADS, "health-call"))
         offered = self._health.servicer.offered(self._requests.before(asking))
@@ -349,8 +371,21 @@ class Server:
             self._parts.callback(keeper.stop)
             start(keeper.thread)
 
+    def _start_probing(self) -> None:
+        """Have this server ask itself, where somebody may read what comes of it."""
+        if self._probe is None:
+            return
+        native = (self.native_address,) if self.native_address else ()
+        asker = Asker(probe=self._probe, key=self._probe_key, served=self._certificates)
+        registry = self._metrics.registry
+        self._prober = prober = Prober(self.address.split(","), native, asker, self._log, registry)
+        self._parts.callback(prober.stop)
+        start(prober.thread)
+
     def _serve_metrics(self) -> None:
-        self._metrics.observe_store(self.engine)
+        self._metrics.registry.register(StoreState(self.engine, self.settings.metrics_brands))
+        self._metrics.registry.register(Processes(lambda: {"0": os.getpid()}))
+        self._metrics.observe_index(self.engine)
         self._metrics.registry.register(reload_failures(self._gate.watch, self._certificates))
         if self._certificates is not None:
             self._metrics.registry.register(CertificateState(self._certificates))
@@ -392,12 +427,19 @@ def open_engine(settings: Settings) -> Engine:
 
 
 def open_certificates(
-    settings: Settings, log: structlog.typing.FilteringBoundLogger | None = None, good: LastGood = NOTHING
+    settings: Settings,
+    log: structlog.typing.FilteringBoundLogger | None = None,
+    good: LastGood = NOTHING,
+    *,
+    also: bytes = b"",
 ) -> Certificates | None:
-    """Read the certificate that the settings name, if they name one. Raises SettingsError."""
+    """Read the certificate that the settings name, if they name one. Raises SettingsError.
+
+    `also` is the certificate of a client that is taken beside those of the client CA.
+    """
     if settings.tls_cert is None or settings.tls_key is None:
         return None
-    return Certificates(settings.tls_cert, settings.tls_key, settings.tls_client_ca, log, good.pair)
+    return Certificates(settings.tls_cert, settings.tls_key, settings.tls_client_ca, log, good.pair, also)
 
 
 def open_gate(settings: Settings, metrics: Metrics, parts: ExitStack, among: Among | None) -> Gate:

@@ -18,6 +18,7 @@ from google.protobuf.message import Message
 from iyscheck.errors import OverloadedError
 from iyscheck.server.gate import NOTHING, Admission, Gate, Presented
 from iyscheck.server.metrics import MethodMetrics, Metrics, StreamMetrics
+from iyscheck.server.probing.answering import ProbeAnswers
 from iyscheck.server.refusals import CANCELED, Code, Ending, Refusal, is_callers, our_frames
 from iyscheck.server.shedding import STANDING_S, Shedding
 from iyscheck.server.slow import SLOW_S, SlowCalls
@@ -138,14 +139,15 @@ class Left(Protocol):
 class FrontCalls(msgspec.Struct, frozen=True, kw_only=True):
     """All calls as one front makes them, by their names; its metrics bear the front's name.
 
-    `refused` counts a call that is refused before anything else is done for it, and says how it ends. `left` counts a
-    unary call that was over when its answer was there; `late` says that its deadline had passed.
+    `refused` counts a call that is refused before anything else is done for it, and says how it ends: given its name,
+    why, and its bytes. `left` counts a unary call that was over when its answer was there; `late` says that its
+    deadline had passed.
     """
 
     unary: Mapping[str, UnaryCall]
     streams: Mapping[str, StreamCall]
     gathered: GatheredCall
-    refused: Callable[[str, Exception], Refusal]
+    refused: Callable[[str, Exception, bytes], Refusal]
     left: Left
 
 
@@ -160,8 +162,11 @@ class Calls:
         gate: Gate,
         *,
         max_streams: int,
+        probe: ProbeAnswers | None = None,
     ) -> None:
+        """`probe` answers the server's own question, which is nobody's call."""
         self.gate = gate
+        self._probe = probe
         self._handlers = handlers
         self._open: set[_Stream] = set()
         self._metrics = metrics
@@ -179,11 +184,16 @@ class Calls:
             "GetServerInfo": handlers.get_server_info,
         }
         metrics = {name: self._metrics.method(SERVICE, name, front) for name in unary}
+        calls = {name: self._unary(name, handle, metrics[name]) for name, handle in unary.items()}
+        gathered = self._gathered("Check", handlers.check_gathered, metrics["Check"])
+        if self._probe is not None:
+            calls["Check"] = _beside(self._probe, calls["Check"])
+            gathered = _beside_gathered(self._probe, gathered)
         return FrontCalls(
-            unary={name: self._unary(name, handle, metrics[name]) for name, handle in unary.items()},
+            unary=calls,
             streams={"StreamCheck": self._stream("StreamCheck", handlers.stream_check, front)},
-            gathered=self._gathered("Check", handlers.check_gathered, metrics["Check"]),
-            refused=lambda method, error: self._refused(method, error, metrics[method]),
+            gathered=gathered,
+            refused=lambda method, error, data: self._refused(method, error, data, metrics[method]),
             left=self._metrics.not_answered.left,
         )
 
@@ -272,7 +282,9 @@ class Calls:
 
         return answered
 
-    def _refused(self, method: str, error: Exception, metrics: MethodMetrics) -> Refusal:
+    def _refused(self, method: str, error: Exception, data: bytes, metrics: MethodMetrics) -> Refusal:
+        if self._probe is not None and data == self._probe.question:
+            return Refusal.of(error)
         metrics.started.inc()
         metrics.received.inc()
         refusal = self._refusal(error, method, None)
@@ -364,6 +376,43 @@ class Calls:
             caller = _caller_of(admission)
             self._log.error("call_failed", method=method, caller=caller, code=refusal.code.name, error=kind, at=at)
         return refusal
+
+
+def _beside(probe: ProbeAnswers, check: UnaryCall) -> UnaryCall:
+    """Answer the server's own question, and leave all others to whom they are for.
+
+    Plainly compared: the time may tell who guesses how near he is, but he needs 32 bytes, and gains nothing by them.
+    """
+
+    def answered(data: bytes, arriving: Arriving) -> bytes:
+        return probe.answer() if data == probe.question else check(data, arriving)
+
+    return answered
+
+
+def _beside_gathered(probe: ProbeAnswers, checks: GatheredCall) -> GatheredCall:
+    """Do as `_beside` for calls that came in together."""
+
+    def answered(calls: Gathered) -> Sequence[bytes | Refusal | None]:
+        if probe.question not in calls.data:  # as nearly always
+            return checks(calls)
+        places = [place for place, data in enumerate(calls.data) if data != probe.question]
+        others = Gathered(
+            data=[calls.data[place] for place in places],
+            presented=[calls.presented[place] for place in places],
+            remaining_s=[calls.remaining_s[place] for place in places],
+            waited_s=calls.waited_s,
+        )
+        try:
+            own: bytes | Refusal = probe.answer()
+        except Refusal as refusal:
+            own = refusal
+        outcomes: list[bytes | Refusal | None] = [own] * len(calls.data)
+        for place, outcome in zip(places, checks(others) if places else (), strict=True):
+            outcomes[place] = outcome
+        return outcomes
+
+    return answered
 
 
 class _Stream:

@@ -1,33 +1,21 @@
-"""What Prometheus sees: RPCs under the names of go-grpc-middleware, decisions, and the state of the store.
+"""What a server counts: RPCs under the names of go-grpc-middleware, decisions, and how it uses the index.
 
-The store's gauges are read when a scrape comes. Nothing here ever holds an address, token or brand.
+What a scrape reads when it comes is in `gauges`. Nothing here ever holds an address, token or brand.
 One server shows everything itself. Of several workers each counts its calls and its use of the index, in files (see
 `tally`), and the supervisor shows their sums beside the one store's state.
 """
 
-import logging
-import ssl
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import Enum
-from importlib.metadata import version
-from platform import python_version
-from time import time
 from typing import Final, Literal, Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-import iyscheck
-from iyscheck.change import Position
-from iyscheck.consent import RULE_VERSION, Channel, Reason, permits
-from iyscheck.errors import SettingsError, StoreError
-from iyscheck.exposition import serve_metrics
-from iyscheck.kernel import Kernel
-from iyscheck.keys import ADDRESS_FORM
+from iyscheck.consent import Channel, Reason, permits
 from iyscheck.server.refusals import CODES, Code
 from iyscheck.server.unanswered import CallsGivenUp, NotAnswered
 
@@ -53,32 +41,6 @@ _CODES: Final = (Code.OK, *sorted(set(CODES.values()), key=lambda code: code.val
 """How calls end. A series of each is there from the start, and none of what cannot be."""
 
 
-class _Freshness(Protocol):
-    """What a scrape reads of an engine's freshness."""
-
-    @property
-    def position(self) -> Position: ...
-    @property
-    def newest_watermark(self) -> int | None: ...
-    @property
-    def oldest_watermark(self) -> int | None: ...
-
-
-class _StoreStats(Protocol):
-    """What a scrape reads of a store's size."""
-
-    @property
-    def size_bytes(self) -> int: ...
-    @property
-    def map_bytes(self) -> int: ...
-    @property
-    def readers(self) -> int: ...
-    @property
-    def max_readers(self) -> int: ...
-    @property
-    def records(self) -> int: ...
-
-
 class _IndexStats(Protocol):
     """What a scrape reads of the decision index."""
 
@@ -90,18 +52,8 @@ class _IndexStats(Protocol):
     def recipients_from_records(self) -> int: ...
 
 
-class Observed(Protocol):
-    """What a scrape asks of the engine; `freshness` and `stats` raise StoreError where the store cannot be read."""
-
-    @property
-    def kernel(self) -> Kernel:
-        """What runs the inner loops."""
-
-    def freshness(self) -> _Freshness:
-        """Position and watermarks from one snapshot."""
-
-    def stats(self) -> _StoreStats:
-        """How full the store is."""
+class Indexed(Protocol):
+    """What a scrape asks of the engine's index."""
 
     def index_stats(self) -> _IndexStats:
         """How whole the decision index is."""
@@ -236,9 +188,8 @@ class Metrics:
             {code: self._handled.labels(*labels, _code_name(code)) for code in (*_CODES, Code.CANCELLED)},
         )
 
-    def observe_store(self, engine: Observed) -> None:
-        """Let scrapes show an engine's store, and how this process uses its index."""
-        self.registry.register(StoreState(engine))
+    def observe_index(self, engine: Indexed) -> None:
+        """Let scrapes show how this process uses an engine's index, and what its log has lost."""
         self.registry.register(_IndexNow(engine, self.index))
         self.registry.register(self.log)
 
@@ -409,7 +360,7 @@ class IndexUse:
 class _IndexNow(Collector):
     """Takes the use of the index when a scrape comes."""
 
-    def __init__(self, engine: Observed, use: IndexUse) -> None:
+    def __init__(self, engine: Indexed, use: IndexUse) -> None:
         self._engine = engine
         self._use = use
 
@@ -435,82 +386,6 @@ class LostLines(Collector):
         """Show how many there are now."""
         self.take()
         yield from self._counter.collect()
-
-
-class StoreState(Collector):
-    """Reads the store when a scrape comes; a store that cannot be read is itself a metric."""
-
-    def __init__(self, engine: Observed) -> None:
-        self._engine = engine
-
-    def collect(self) -> Iterator[Metric]:
-        """Show versions, position, watermarks and size."""
-        yield _build(self._engine.kernel)
-        try:
-            freshness, stats = self._engine.freshness(), self._engine.stats()
-        except StoreError:
-            yield GaugeMetricFamily("consent_store_readable", "Whether the store can be read.", 0)
-            return
-        yield GaugeMetricFamily("consent_store_readable", "Whether the store can be read.", 1)
-        yield GaugeMetricFamily("consent_feed_applied_sequence", "Feed rows consumed.", freshness.position.sequence)
-        ages = GaugeMetricFamily(
-            "consent_feed_watermark_age_seconds", "Age of the newest and oldest watermark.", labels=("agg",)
-        )
-        for agg, watermark in (("newest", freshness.newest_watermark), ("oldest", freshness.oldest_watermark)):
-            if watermark is not None:
-                ages.add_metric([agg], time() - watermark)
-        yield ages
-        yield from _store_gauges(stats)
-
-
-def expose(
-    registry: CollectorRegistry,
-    listen: str,
-    parts: ExitStack,
-    secure: Callable[[], ssl.SSLContext] | None = None,
-) -> str:
-    """Serve a registry to Prometheus on `HOST:PORT` until `parts` end; returns where. Raises SettingsError.
-
-    `secure` gives the context of the next connection where they are to be encrypted.
-    """
-    host, _, port = listen.rpartition(":")
-    try:
-        http, thread = serve_metrics(registry, host.strip("[]"), int(port), secure)
-    except OSError as error:
-        raise SettingsError(
-            "metrics_listen",
-            f"{listen} cannot be used: {error.strerror}.",
-            fix="Choose another port, or '' for none.",
-        ) from None
-    # By itself it prints a trace to standard error, and where that is gone the thread ends.
-    http.handle_error = _scrape_failed  # type: ignore[assignment, method-assign]
-    parts.callback(thread.join)
-    parts.callback(http.server_close)
-    parts.callback(http.shutdown)
-    return f"{host}:{http.server_port}"
-
-
-def _scrape_failed(*_: object) -> None:
-    logging.getLogger(__name__).error("A scrape failed.", exc_info=True)  # noqa: LOG014 - called from within a handler
-
-
-def _build(kernel: Kernel) -> Metric:
-    labels = ("version", "kernel", "rule_version", "address_form", "grpc_version", "python_version")
-    build = GaugeMetricFamily("consent_build_info", "Versions, as labels of a 1.", labels=labels)
-    versions = (iyscheck.__version__, kernel.value, RULE_VERSION, ADDRESS_FORM, version("grpcio"), python_version())
-    build.add_metric([str(each) for each in versions], 1)
-    return build
-
-
-def _store_gauges(stats: _StoreStats) -> Iterable[Metric]:
-    yield GaugeMetricFamily("consent_store_size_bytes", "Size of the store's file.", stats.size_bytes)
-    used = stats.size_bytes / stats.map_bytes
-    yield GaugeMetricFamily("consent_store_map_used_ratio", "Share of the map that is in use.", used)
-    yield GaugeMetricFamily("consent_store_records", "Consents in the store.", stats.records)
-    slots = GaugeMetricFamily("consent_store_reader_slots", "Reader slots of the store.", labels=("kind",))
-    slots.add_metric(["used"], stats.readers)
-    slots.add_metric(["max"], stats.max_readers)
-    yield slots
 
 
 def observe_often(histogram: Histogram, value: float, times: int) -> None:

@@ -1,5 +1,6 @@
 """Runs the server as a command: one process that does everything, or a supervisor with workers on the same ports."""
 
+import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, suppress
@@ -27,10 +28,14 @@ from iyscheck.server.bounds import lift_descriptors
 from iyscheck.server.fronts.health import NAMES
 from iyscheck.server.fronts.native import ensure_installed
 from iyscheck.server.gate import LOOK_S, CallersState
+from iyscheck.server.gauges.scrapes import expose
+from iyscheck.server.gauges.store import StoreState
+from iyscheck.server.gauges.usage import SUPERVISOR, Processes
 from iyscheck.server.last_good import LastGood
 from iyscheck.server.log import end_with_any_thread, open_log, take_over_library_logs
 from iyscheck.server.lookout import Lookout
-from iyscheck.server.metrics import StoreState, expose
+from iyscheck.server.probing.asking import Asker, Prober
+from iyscheck.server.probing.question import new_probe
 from iyscheck.server.processes.child import Child, private_folder
 from iyscheck.server.processes.cores import usable_cores
 from iyscheck.server.processes.deadline import LATE_S, end_within
@@ -114,16 +119,17 @@ def run_workers(
         folder = parts.enter_context(private_folder())
         tally = Tally(folder.counters, lambda: lines.lost, NAMES)
         registry = CollectorRegistry()
-        registry.register(StoreState(engine))
+        registry.register(StoreState(engine, settings.metrics_brands))
         registry.register(tally)
         native = ",".join(address for each in doors[1:] for address in each.addresses)
         order = settings.model_copy(
             update={"listen": doors[0].addresses, "native_listen": native, "metrics_listen": ""}
         )
         _keep_looking(callers, certificates, log, parts)
+        probe, key = new_probe(engine.address_key_id, with_certificate=settings.tls_client_ca is not None)
         supervisor = Supervisor(
             lambda number, serial: Child(
-                number, order, folder, serial, _sockets(doors, serial), _last_good(callers, certificates)
+                number, order, folder, serial, _sockets(doors, serial), _last_good(callers, certificates), probe
             ),
             count=count,
             drain_s=settings.drain_seconds,
@@ -132,6 +138,7 @@ def run_workers(
             show=partial(_show, doors) if any(each.has_sockets for each in doors) else None,
         )
         registry.register(supervisor.metrics)
+        registry.register(Processes(partial(_processes, supervisor)))
         reloads = reload_failures(callers, certificates)
         reloads.of("restart", lambda: supervisor.metrics.failed_rolls)
         registry.register(reloads)
@@ -140,6 +147,9 @@ def run_workers(
         if certificates is not None:
             registry.register(CertificateState(certificates))
         secure = None if certificates is None else certificates.context
+        asker = Asker(probe=probe, key=key, served=certificates)
+        prober = Prober(doors[0].addresses, [each for each in (native,) if each], asker, log, registry)
+        parts.callback(prober.stop)
         metrics_address = expose(registry, settings.metrics_listen, parts, secure) if settings.metrics_listen else ""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: supervisor.end())
@@ -150,7 +160,12 @@ def run_workers(
                 engine.kernel = Kernel(supervisor.kernel())  # they have tried it, we never do
                 described = description(engine, ",".join(doors[0].addresses), native, metrics_address)
                 _tell(described | {"workers": supervisor.pids()}, settings, log, announce)
-                supervisor.run()
+                if metrics_address:  # else nobody reads what comes of it
+                    start(prober.thread)
+                try:
+                    supervisor.run()
+                finally:
+                    prober.end()
             tally.drain()
             log.info("draining", seconds=settings.drain_seconds)
     log.info("stopped")
@@ -214,6 +229,10 @@ def settle(pid: int, tally: Tally, engine: Engine, log: structlog.typing.Filteri
             clean()
         except Exception as error:  # noqa: BLE001 - whatever it is: a full disk, a damaged file or store
             log.error("not_cleaned_up", what=name, pid=pid, error=type(error).__name__, at=our_frames(error))  # noqa: TRY400 - our form
+
+
+def _processes(supervisor: Supervisor) -> dict[str, int]:
+    return {SUPERVISOR: os.getpid()} | {str(number): pid for number, pid in supervisor.running().items()}
 
 
 def _tell(

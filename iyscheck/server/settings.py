@@ -7,6 +7,7 @@ not known is an error, since a misspelt setting that is silently ignored is how 
 import os
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self
 
@@ -16,8 +17,10 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from iyscheck.consent import DEFAULT_ANSWER_TTL_S, DEFAULT_FRESHNESS_LIMIT_S, LegacyDeadline, Policy
 from iyscheck.errors import SettingsError
 from iyscheck.server.addresses import addresses, host_and_port, is_near, is_unix
+from iyscheck.times import DURATION_UNITS, duration_s
 
 PREFIX: Final = "IYSCHECK_"
+MOST_NAMED_BRANDS: Final = 50
 OTHER_VARIABLES: Final = frozenset(
     {
         "IYSCHECK_SERVER",
@@ -30,8 +33,6 @@ OTHER_VARIABLES: Final = frozenset(
 )
 """Variables of ours that the server does not read: they belong to the client's command line."""
 
-_UNITS: Final = {"": 1, "s": 1, "m": 60, "h": 3600, "d": 86_400}
-_DURATION: Final = re.compile(r"([0-9]{1,9})([smhd]?)")
 _HOST: Final = r"(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|\[?[0-9a-f:]+\]?)"
 _SERVICE_VARIABLES: Final = {
     re.compile(name): re.compile(value)
@@ -50,8 +51,9 @@ _SERVICE: Final = re.compile(r"(IYSCHECK(?:_[A-Z0-9_]+)?)_SERVICE_HOST")
 
 def _duration(value: object) -> object:
     """Read `26h`, `5m`, `300s` or `300` as seconds; anything else is for the validation to refuse."""
-    found = _DURATION.fullmatch(value) if isinstance(value, str) else None
-    return int(found[1]) * _UNITS[found[2]] if found else value
+    with suppress(ValueError):
+        return duration_s(value) if isinstance(value, str) else value
+    return value
 
 
 def _deadline(value: object) -> object:
@@ -74,9 +76,23 @@ def _native_address(value: str) -> str:
     return found[0]
 
 
+def _brands(value: object) -> object:
+    """Read brand codes between commas, or several such texts. Raises ValueError."""
+    texts = [value] if isinstance(value, str) else value
+    if not isinstance(texts, list | tuple):
+        return value
+    codes = [code.strip() for text in texts for code in str(text).split(",") if code.strip()]
+    if not all(code.isascii() and code.isdigit() and 0 < int(code) < 2**32 for code in codes):
+        raise ValueError("are not brand codes between commas, such as 600123,600124")
+    if len(codes) > MOST_NAMED_BRANDS:
+        raise ValueError(f"are more than {MOST_NAMED_BRANDS} brands; a metric for each of very many helps nobody")
+    return tuple(dict.fromkeys(map(int, codes)))
+
+
 Seconds = Annotated[int, BeforeValidator(_duration)]
 Address = Annotated[str, BeforeValidator(_native_address)]
 Addresses = Annotated[tuple[str, ...], NoDecode, BeforeValidator(addresses)]
+Brands = Annotated[tuple[int, ...], NoDecode, BeforeValidator(_brands)]
 Deadline = Annotated[
     LegacyDeadline, BeforeValidator(_deadline), PlainSerializer(lambda deadline: deadline.name.lower(), str)
 ]
@@ -95,6 +111,9 @@ class Settings(BaseSettings):
     )
     metrics_listen: Annotated[str, BeforeValidator(_host_and_port_or_off)] = Field(
         "127.0.0.1:9464", description="HOST:PORT for Prometheus; empty = off."
+    )
+    metrics_brands: Brands = Field(
+        (), description="Brand codes, at most 50, whose watermarks are metrics of their own; between commas."
     )
     insecure: bool = Field(default=False, description="Allow plain text on an address that is not loopback.")
     native_listen: Address = Field(
@@ -201,7 +220,7 @@ class Settings(BaseSettings):
 
 def _plain(value: object) -> object:
     if isinstance(value, tuple):
-        return ",".join(value)
+        return ",".join(map(str, value))
     return str(value) if isinstance(value, Path) else value
 
 
@@ -212,11 +231,11 @@ def default_text(name: str) -> str:
     if isinstance(default, bool):
         return "on" if default else "off"
     if isinstance(default, tuple):
-        return ",".join(default)
+        return ",".join(map(str, default))
     if isinstance(default, LegacyDeadline):
         return default.name.lower()
     if any(isinstance(each, BeforeValidator) and each.func is _duration for each in field.metadata):
-        units = [(unit, seconds) for unit, seconds in _UNITS.items() if seconds > 1 and unit != "d"]
+        units = [(unit, seconds) for unit, seconds in DURATION_UNITS.items() if seconds > 1 and unit != "d"]
         unit, seconds = next(((unit, each) for unit, each in reversed(units) if default % each == 0), ("s", 1))
         return f"{default // seconds}{unit}"
     return "" if default is None else f"{default:g}" if isinstance(default, float) else str(default)

@@ -51,10 +51,10 @@ class Pair:
         """What another process needs to make it again."""
         return PairBytes(cert=self.cert, key=self.key, client_ca=self.client_ca)
 
-    @property
-    def configuration(self) -> grpc.ServerCertificateConfiguration:
-        """As gRPC takes it."""
-        return grpc.ssl_server_certificate_configuration([(self.key, self.cert)], self.client_ca)
+    def configuration(self, also: bytes = b"") -> grpc.ServerCertificateConfiguration:
+        """Return it as gRPC takes it; where clients need a certificate, the one in `also` (PEM) is taken, too."""
+        ca = None if self.client_ca is None else b"\n".join(filter(None, (self.client_ca, also)))
+        return grpc.ssl_server_certificate_configuration([(self.key, self.cert)], ca)
 
 
 class Certificates:
@@ -67,9 +67,14 @@ class Certificates:
         client_ca: Path | None,
         log: structlog.typing.FilteringBoundLogger | None = None,
         good: PairBytes | None = None,
+        also: bytes = b"",
     ) -> None:
-        """Read them; where they cannot be used now, `good` is the pair that was last good. Raises SettingsError."""
-        self._files = (cert, key, client_ca)
+        """Read them; where they cannot be used now, `good` is the pair that was last good. Raises SettingsError.
+
+        Where clients of gRPC need a certificate, the one in `also` (PEM) is taken, too: the server's own prober's.
+        """
+        self._files: tuple[Path, Path, Path | None] = (cert, key, client_ca)
+        self._also = also
         self._log = log
         self._lock = threading.Lock()
         self.error: SettingsError | None = None
@@ -88,6 +93,11 @@ class Certificates:
             self._refuse(error, is_new=True)
 
     @property
+    def path(self) -> Path:
+        """The file of the certificate."""
+        return self._files[0]
+
+    @property
     def demands_certificates(self) -> bool:
         """Whether clients must have a certificate of their own."""
         return self._files[2] is not None
@@ -102,10 +112,10 @@ class Certificates:
             if self.pair is given:
                 return None
             given = self.pair
-            return given.configuration
+            return given.configuration(self._also)
 
         return grpc.dynamic_ssl_server_credentials(
-            given.configuration,
+            given.configuration(self._also),
             fetch,  # type: ignore[arg-type] # None is what says that nothing has changed
             require_client_authentication=self.demands_certificates,
         )

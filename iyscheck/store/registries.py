@@ -4,8 +4,10 @@ Each registry keeps its own registration time: newest wins, on a tie the restric
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
+from itertools import takewhile
 
 import lmdb
 
@@ -13,7 +15,7 @@ from iyscheck.change import Brand, Position, RetailerAccess, merge_access, merge
 from iyscheck.errors import StoreCorruptError
 from iyscheck.store import layout
 from iyscheck.store.environment import read, walk
-from iyscheck.store.layout import Gap, RetailerList, SourceState, Span
+from iyscheck.store.layout import FeedState, Gap, RetailerList, SourceState, Span
 
 
 class Registries:
@@ -33,6 +35,22 @@ class Registries:
     def put_source(self, source: SourceState) -> None:
         """Write how far the source has come."""
         self.txn.put(layout.source_key(source.name), layout.encode_source(source), db=self.databases[layout.SOURCES])
+
+    def feed(self, name: str) -> FeedState:
+        """Return what is known of a feed: nothing of a new one, nor of one that is damaged, for which no load fails."""
+        key = layout.feed_field(name)
+        value = read(self.txn, key, self.databases[layout.META])
+        with suppress(StoreCorruptError):
+            return FeedState(name=name) if value is None else layout.decode_feed(key, value)
+        return FeedState(name=name)
+
+    def feed_names(self) -> set[str]:
+        """Return the names of all feeds."""
+        return {layout.feed_name(key) for key, _ in _feeds(self.txn, self.databases[layout.META])}
+
+    def put_feed(self, feed: FeedState) -> None:
+        """Write what is known of a feed."""
+        self.txn.put(layout.feed_field(feed.name), layout.encode_feed(feed), db=self.databases[layout.META])
 
     def put_brand(self, new: Brand) -> None:
         """Register or change a brand: newest wins, on a tie the restrictive value."""
@@ -231,6 +249,15 @@ def read_spans(txn: lmdb.Transaction, database: lmdb._Database) -> list[Span]:
 def read_gaps(txn: lmdb.Transaction, database: lmdb._Database) -> list[Gap]:
     """Read all accepted gaps, by brand and in the order of time."""
     return [layout.decode_gap(key, value) for key, value in walk(txn, database)]
+
+
+def read_feeds(txn: lmdb.Transaction, database: lmdb._Database) -> list[FeedState]:
+    """Read all feeds, by name."""
+    return [layout.decode_feed(key, value) for key, value in _feeds(txn, database)]
+
+
+def _feeds(txn: lmdb.Transaction, database: lmdb._Database) -> Iterator[tuple[bytes, bytes]]:
+    return takewhile(lambda field: field[0].startswith(layout.META_FEED), walk(txn, database, layout.META_FEED))
 
 
 def read_watermarks(txn: lmdb.Transaction, database: lmdb._Database) -> dict[int, int]:

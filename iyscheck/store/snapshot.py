@@ -5,6 +5,7 @@ nobody asks, so old pages are free to be reused. Brands and watermarks are kept 
 """
 
 import os
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
@@ -33,8 +34,8 @@ from iyscheck.store.environment import (
     walk,
 )
 from iyscheck.store.index import read_state
-from iyscheck.store.layout import Gap, IndexState, SourceState, Span
-from iyscheck.store.registries import read_gaps, read_holds, read_position, read_spans, read_watermarks
+from iyscheck.store.layout import FeedState, Gap, IndexState, SourceState, Span
+from iyscheck.store.registries import read_feeds, read_gaps, read_holds, read_position, read_spans, read_watermarks
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,10 +48,10 @@ class BrandView:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoreStats:
-    """How full a store is: bytes, reader slots, consents."""
+    """How full a store is: bytes of its file and free ones of its disk, reader slots, consents."""
 
     size_bytes: int
-    map_bytes: int
+    free_bytes: int
     readers: int
     max_readers: int
     records: int
@@ -195,6 +196,24 @@ class Snapshot(msgspec.Struct, eq=False, gc=False):  # a struct: each check make
         for key, value in self.items(layout.SOURCES):
             yield layout.decode_source(key, value)
 
+    def source(self, name: str) -> SourceState | None:
+        """Return how far a source was loaded; None if it never was."""
+        key = layout.source_key(name)
+        value = read(self._txn, key, self._databases[layout.SOURCES])
+        return None if value is None else layout.decode_source(key, value)
+
+    def unfinished_sources(self) -> int:
+        """Count the sources that were not loaded to their end, without reading all of each."""
+        return sum(not layout.is_finished(value) for _, value in self.items(layout.SOURCES))
+
+    def feeds(self) -> list[FeedState]:
+        """Return what is known of the feeds."""
+        return read_feeds(self._txn, self._databases[layout.META])
+
+    def entries(self, database: bytes) -> int:
+        """Count the keys of one named database."""
+        return int(self._txn.stat(self._databases[database])["entries"])
+
     def index_state(self) -> IndexState | None:
         """Return what the decision index consists of; None if there is none. Raises StoreCorruptError."""
         return read_state(self._txn, self._databases[layout.META])
@@ -292,7 +311,7 @@ class Store:
             info = environment.lmdb.info()
             return StoreStats(
                 size_bytes=environment.size_bytes(),
-                map_bytes=info["map_size"],
+                free_bytes=shutil.disk_usage(environment.path).free,
                 readers=info["num_readers"],
                 max_readers=info["max_readers"],
                 records=txn.stat(environment.databases[layout.RECORDS])["entries"],

@@ -209,6 +209,7 @@ def _registry_faults(snapshot: Snapshot) -> Iterator[str]:
         ("sources", snapshot.sources),
         ("proved spans", snapshot.spans),
         ("accepted gaps", snapshot.gaps),
+        ("feeds", snapshot.feeds),
     ):
         try:
             list(read())

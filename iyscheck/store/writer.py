@@ -19,6 +19,7 @@ from iyscheck.change import LOG_ID_BYTES, Brand, ConsentColumns, Position, Retai
 from iyscheck.errors import GapError, SourceUnknownError
 from iyscheck.kernel import Kernel
 from iyscheck.store import layout, records
+from iyscheck.store.deliveries import Delivery
 from iyscheck.store.encoded import EncodedChanges
 from iyscheck.store.environment import Environment, WriterLock, check_keys, open_writer, read, translated, walk
 from iyscheck.store.index import Index, PlaceOrder, check_contexts, pages, read_state
@@ -95,17 +96,18 @@ class Filling:
         taken: int | None = None,
         finished: bool = False,
         proved: Span | None = None,
+        delivery: Delivery | None = None,
     ) -> Applied:
         """Write index, counts, position and resume point, as `Writer.apply` does after a batch of `rows` feed rows.
 
-        `taken` changes went into the sorting, by default as many as came out.
+        `taken` changes went into the sorting, by default as many as came out. No refusal of a first load is live.
         """
         superseded = 0 if taken is None else taken - self._applied
         self._index.load(self._entries.parts(), self._applied)
         self._index.save()
         self._registries.add_counts(self._counts)
         self.finished = True
-        return _concluded(
+        applied = _concluded(
             self._registries,
             source,
             rows=rows,
@@ -114,6 +116,9 @@ class Filling:
             finished=finished,
             proved=proved,
         )
+        if delivery is not None:
+            delivery.note(self._registries, None, finished=finished)
+        return applied
 
 
 class Writer:
@@ -207,11 +212,17 @@ class Writer:
             return registries.watermark(brand), registries.spans(brand), held
 
     def apply(
-        self, batch: Batch, source: SourceState, *, finished: bool = False, proved: Span | None = None
+        self,
+        batch: Batch,
+        source: SourceState,
+        *,
+        finished: bool = False,
+        proved: Span | None = None,
+        delivery: Delivery | None = None,
     ) -> Applied:
         """Commit a batch with its source's new resume point; `finished` also moves the source's watermarks.
 
-        `proved` says that with it everything of a brand in a span of time is in.
+        `proved` says that with it everything of a brand in a span of time is in; `delivery` of which feed it is.
 
         When this returns the batch is on disk. Raises StoreFullError, and then nothing of it is.
         """
@@ -222,7 +233,8 @@ class Writer:
             txn.add_counts(written.counts)
             txn.put_access(batch.access)
             self._index(txn, written, batch.access)
-            return _concluded(
+            delays = None if delivery is None else delivery.delays(txn, written.changes)
+            applied = _concluded(
                 txn,
                 source,
                 rows=batch.rows,
@@ -231,6 +243,17 @@ class Writer:
                 finished=finished,
                 proved=proved,
             )
+            if delivery is not None:
+                delivery.note(txn, delays, finished=finished)
+        return applied
+
+    def expect(self, feed: str, every_s: int) -> None:
+        """Note how many seconds may lie between two successes of a feed, 0 if nobody says."""
+        with self._reading() as txn:
+            known = Registries(txn, self._environment.databases).feed(feed)
+        if known.every != every_s:
+            with self._writing() as txn:
+                txn.put_feed(msgspec.structs.replace(known, every=every_s))
 
     @property
     def is_empty(self) -> bool:

@@ -11,16 +11,20 @@ from iyscheck.errors import SettingsError
 from iyscheck.kernel import Kernel
 from iyscheck.keys import AddressKey, StoreKey
 from iyscheck.log import STANDARD_ERROR, LogLines
-from iyscheck.store.snapshot import Store
 from loader.cli.failures import errors
 from loader.cli.options import (
+    PROMISE,
     AddressKeyOption,
     BrandOption,
     CommitRowsOption,
+    EveryOption,
+    FeedOption,
     JsonOption,
+    PromiseOption,
     RejectsOption,
     StoreKeyOption,
     StoreOption,
+    feed_terms,
 )
 from loader.cli.stopping import stop_on_signals
 from loader.cli.stores import loader_of, opened, rejects_directory
@@ -40,6 +44,9 @@ def follow(  # noqa: PLR0913, PLR0917 - each parameter is a flag of the command
     brand: BrandOption = None,
     rejects: RejectsOption = None,
     commit_rows: CommitRowsOption = COMMIT_ROWS,
+    feed: FeedOption = None,
+    every: EveryOption = None,
+    promise: PromiseOption = PROMISE,
     metrics_listen: Annotated[
         str | None, typer.Option("--metrics-listen", help="Serve Prometheus metrics on HOST:PORT.")
     ] = None,
@@ -59,12 +66,14 @@ def follow(  # noqa: PLR0913, PLR0917 - each parameter is a flag of the command
     with errors(as_json=as_json):
         if not directory.is_dir():
             raise SettingsError("DIR", f"'{directory}' is not a directory.", fix="Make it, or correct the path.")
+        terms = feed_terms(feed or "follow", every or "0", promise, learns=True)
         options = Options(
             rejects=rejects or rejects_directory(store),
             brand=brand,
             commit_rows=commit_rows,
             memory=memory_left(),
             kernel=Kernel.best().usable(),
+            feed=terms,
         )
         keys = AddressKey.load(address_key), StoreKey.load(store_key)
         stop = stop_on_signals()
@@ -72,14 +81,13 @@ def follow(  # noqa: PLR0913, PLR0917 - each parameter is a flag of the command
         _log_json(lines)
         metrics = FeedMetrics(lost_lines=lambda: lines.lost)
         with opened(store, keys, options.kernel) as writer, _listening(metrics, metrics_listen):
-            reader = Store(writer.environment)
+            writer.expect(terms.name, terms.every_s or 0)
             report = Follower(
                 str(directory),
                 source_of=FileSource,
                 loader=loader_of(writer, keys, options, stop=stop, watch=metrics.committed, tell=_warn),
                 writer=writer,
                 metrics=metrics,
-                watermarks=lambda: _watermarks(reader),
                 stop=stop,
                 poll_s=poll_seconds,
                 settle_s=settle_seconds,
@@ -116,8 +124,3 @@ def _listening(metrics: FeedMetrics, address: str | None) -> Iterator[None]:
         yield
     finally:
         stop()
-
-
-def _watermarks(store: Store) -> dict[int, int]:
-    with store.snapshot() as snapshot:
-        return snapshot.watermarks()

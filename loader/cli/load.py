@@ -12,13 +12,18 @@ from iyscheck.keys import AddressKey, StoreKey
 from loader.cli.bars import loading_bar
 from loader.cli.failures import EXIT_REJECTS, errors
 from loader.cli.options import (
+    PROMISE,
     AddressKeyOption,
     BrandOption,
     CommitRowsOption,
+    EveryOption,
+    FeedOption,
     JsonOption,
+    PromiseOption,
     RejectsOption,
     StoreKeyOption,
     StoreOption,
+    feed_terms,
 )
 from loader.cli.stopping import stop_on_signals
 from loader.cli.stores import loader_of, opened, rejects_directory
@@ -54,6 +59,9 @@ def load(  # noqa: PLR0913, PLR0917 - each parameter is a flag of the command
     ] = False,
     rejects: RejectsOption = None,
     commit_rows: CommitRowsOption = COMMIT_ROWS,
+    feed: FeedOption = None,
+    every: EveryOption = None,
+    promise: PromiseOption = PROMISE,
     as_json: JsonOption = False,  # noqa: FBT002 - a flag of the command line
 ) -> None:
     """Load feed files: JSON Lines or daily CSV, plain, gzip or zstd.
@@ -76,6 +84,7 @@ def load(  # noqa: PLR0913, PLR0917 - each parameter is a flag of the command
             commit_rows=commit_rows,
             memory=memory_left(),
             kernel=kernel_for(files),
+            feed=feed_terms(feed or "load", every, promise),
         )
         for _, until in options.watermarks:
             check_watermark(until, time.time())  # before even a store is made

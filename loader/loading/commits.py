@@ -20,7 +20,9 @@ def commit_each(run: SourceRun, pieces: Iterator[Piece]) -> bool:
         if piece.lines or finished:
             proof = run.proof() if finished else None
             span = None if proof is None else proof.span
-            applied = run.writer.apply(batch_of(parsed), run.state, finished=finished, proved=span)
+            applied = run.writer.apply(
+                batch_of(parsed), run.state, finished=finished, proved=span, delivery=run.delivery()
+            )
             run.committed(applied, Totals.of(parsed), proof=proof, new_rows=parsed.rows, began=began, finished=finished)
         if run.stop.is_set():
             break

@@ -45,7 +45,9 @@ def fill(run: SourceRun, pieces: Iterator[Piece]) -> bool:
                 filling.append(changes)
         proof = run.proof() if finished else None
         span = None if proof is None else proof.span
-        applied = filling.finish(run.state, rows=totals.rows, taken=runs.rows, finished=finished, proved=span)
+        applied = filling.finish(
+            run.state, rows=totals.rows, taken=runs.rows, finished=finished, proved=span, delivery=run.delivery()
+        )
     run.committed(applied, totals, proof=proof, new_rows=0, began=began, finished=finished)
     if failure is not None:
         raise failure

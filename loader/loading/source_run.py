@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from iyscheck.store.deliveries import Delivery
 from iyscheck.store.layout import SourceState
 from iyscheck.store.writer import Applied, Writer
 from loader.loading.claims import Proof
@@ -55,6 +56,11 @@ class SourceRun:
         if claim is None or self.whole is None:
             return None
         return Proof.of(claim, self.state, self.whole, now_s=self.clock())
+
+    def delivery(self) -> Delivery | None:
+        """Say of which feed a commit is that is made now."""
+        feed = self.options.feed
+        return None if feed is None else feed.delivery(self.clock())
 
     def committed(
         self, applied: Applied, totals: Totals, *, proof: Proof | None, new_rows: int, began: float, finished: bool

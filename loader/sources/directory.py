@@ -35,7 +35,6 @@ class Follower:
         loader: Loader,
         writer: Writer,
         metrics: FeedMetrics,
-        watermarks: Callable[[], dict[int, int]],
         stop: threading.Event,
         poll_s: float = POLL_S,
         settle_s: float = SETTLE_S,
@@ -46,7 +45,6 @@ class Follower:
         self._loader = loader
         self._writer = writer
         self._metrics = metrics
-        self._watermarks = watermarks
         self._stop = stop
         self._poll_s = poll_s
         self._settle_s = settle_s
@@ -62,7 +60,7 @@ class Follower:
     def run(self) -> Report:
         """Poll until `stop` is set; return what was done in all."""
         total = Report(position=self._writer.position)
-        self._metrics.at(self._writer.position, self._watermarks())
+        self._metrics.at(self._writer.position)
         while not self._stop.is_set():
             self.poll(total)
             self._metrics.state("failing" if self._bad else "waiting")
@@ -83,6 +81,8 @@ class Follower:
             if self._stop.is_set():
                 return
             self._look_at(path, total)
+            self._metrics.waiting(len(files) - len(self._done))
+        self._metrics.waiting(len(files) - len(self._done))
 
     def _look_at(self, path: str, total: Report) -> None:
         try:
@@ -111,7 +111,7 @@ class Follower:
             elif not self._stop.is_set():
                 self._waiting[path] = stamp
                 self._log.warning("watermark waits for a bad source", source=path)
-        self._metrics.at(self._writer.position, self._watermarks())
+        self._metrics.at(self._writer.position)
 
     def _is_settled(self, path: str, stamp: Stamp) -> bool:
         """Say whether nobody has written to a file for a while, by its times or, where they lie, by our own watch."""
@@ -133,5 +133,5 @@ class Follower:
                 known.pop(path)
 
     def _failed(self, path: str, error: SourceError | StoreFullError) -> None:
-        self._metrics.failed()
+        self._metrics.failed(error.reason)
         self._log.error("source not loaded", source=path, reason=error.reason, message=str(error))

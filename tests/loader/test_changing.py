@@ -99,7 +99,6 @@ class Spool:
             loader=Loader(desk.writer, address_key=ADDRESS_KEY, store_key=STORE_KEY, options=options),
             writer=desk.writer,
             metrics=FeedMetrics(),
-            watermarks=dict,
             stop=threading.Event(),
             settle_s=5,
             clock=lambda: self.clock_s,

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from iyscheck.store import layout
+from iyscheck.store.deliveries import DAY_S
 from iyscheck.store.environment import open_writer
 from iyscheck.store.snapshot import Store
 from tests.loader.feeds import Command, brand_row, consent, lines, position, watermark_row
@@ -131,9 +132,14 @@ class TestLoad:
         write(command, "a.jsonl", brand_row(7))
         command.run("load", "a.jsonl", "--brand", "7", "--complete-until", "2025-06-01 00:00:00")
 
-        loaded = command.run("load", "d.csv", "--brand", "7", "--date", "2025-06-01", "--whole", "--json")
+        about = ("--feed", "daily", "--every", "24h", "--promise", "90m")
+        loaded = command.run("load", "d.csv", "--brand", "7", "--date", "2025-06-01", "--whole", "--json", *about)
 
         assert json.loads(loaded.stdout)["watermarks"] == {"7": "2025-06-01T21:00:00Z"}
+        with Store.open(command.path / "store") as store, store.snapshot() as snapshot:
+            daily, load = snapshot.feeds()
+        assert (daily.name, daily.interval, load.name, load.interval) == ("daily", DAY_S, "load", 0)
+        assert (daily.refusals, daily.late) == (1, 1)
 
     def test_stdin(self, command: Command) -> None:
         """Standard input starts from its beginning each time, and earlier rejects keep their hold."""
@@ -158,6 +164,8 @@ class TestLoad:
             (["verify"], "STORE_MISSING"),
             (["accept-rejects", "x"], "SOURCE_UNKNOWN"),
             (["follow", "none"], "INVALID_SETTING"),
+            (["load", "a.jsonl", "--feed", "other"], "INVALID_SETTING"),
+            (["follow", ".", "--every", "daily"], "INVALID_SETTING"),
             (["follow", ".", "--metrics-listen", "127.0.0.1:99999"], "INVALID_SETTING"),
         ],
     )
@@ -256,7 +264,7 @@ class TestFollow:
         (command.path / "inbox/.1.jsonl").rename(command.path / "inbox/1.jsonl")
         until(lambda: position(command.path / "store") == 3)
         (command.path / "inbox/2.jsonl.gz").write_bytes(b"not gzip")
-        until(lambda: "consent_feed_source_errors_total 1.0" in metrics())
+        until(lambda: 'consent_feed_source_errors_total{reason="SOURCE_UNREADABLE"} 1.0' in metrics())
         write(command, "inbox/.3", consent(), consent(recipient="+905329998877", status="RET"), watermark_row())
         (command.path / "inbox/.3").rename(command.path / "inbox/3.jsonl")
         until(lambda: position(command.path / "store") == 6)
@@ -275,15 +283,19 @@ class TestFollow:
         said, log = process.communicate()
 
         assert process.returncode == 0
+        with Store.open(command.path / "store") as store, store.snapshot() as snapshot:
+            (feed,) = snapshot.feeds()
+        assert (feed.name, feed.every, feed.rhythm) == ("follow", 0, DAY_S)
+        assert feed.succeeded > 0
         assert held_back == {1: 1764536400}
         assert 'consent_feed_rows_total{outcome="applied"} 2.0' in scrape
         assert 'consent_feed_rows_total{outcome="superseded"} 1.0' in scrape
         assert 'consent_feed_rows_total{outcome="rejected"} 0.0' in scrape
         assert "consent_feed_applied_sequence 6.0" in scrape
-        assert "consent_feed_last_applied_timestamp_seconds 1." in scrape
+        assert 'consent_feed_source_errors_total{reason="STORE_FULL"} 0.0' in scrape
+        assert "consent_feed_files_waiting 2.0" in scrape
         assert FAILING in scrape
         assert "consent_feed_commit_seconds_bucket" in scrape
-        assert 'consent_feed_watermark_age_seconds{agg="oldest"}' in scrape
         assert json.loads(said)["read"] == 6
         events = [json.loads(line) for line in log.splitlines()]
         assert [event["reason"] for event in events if event["level"] == "error"] == ["SOURCE_UNREADABLE"]

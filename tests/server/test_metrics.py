@@ -1,27 +1,28 @@
 import re
+import shutil
 import subprocess
 import sys
 import time
-from types import SimpleNamespace
 from typing import Any
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2
 from prometheus_client import CollectorRegistry
 
 from iyscheck import wire
-from iyscheck.change import Position
 from iyscheck.consent import Channel, RecipientType
 from iyscheck.errors import StoreUnreadableError
 from iyscheck.kernel import Kernel
 from iyscheck.question import Context, Question
-from iyscheck.server.metrics import Decisions, Metrics, StoreState
+from iyscheck.server.metrics import Decisions, Metrics
 from iyscheck.server.refusals import Code
 from iyscheck.store import layout
 from iyscheck.store.environment import open_writer
 from iyscheck.v1 import consent_check_pb2 as v1
 from tests.builders import SECRETS, tag_of
 from tests.server.conftest import CONSENTED, REFUSED, UNKNOWN, Served, Site, serve
+from tests.server.processes.running import eventually
 from tests.server.test_rpcs import QUESTIONS, token_of
 
 CONTEXT = Context(brand=1, channel=Channel.EPOSTA, recipient_type=RecipientType.BIREYSEL)
@@ -80,15 +81,17 @@ def test_sums(site: Site, front: str) -> None:
 
 
 def test_state(site: Site) -> None:
-    """A scrape shows position, watermark ages, size, slots and versions, with buckets below a millisecond."""
+    """A scrape shows position, watermarks, brands, size, readers and versions, with buckets below a millisecond."""
     with serve(site, metrics_listen="127.0.0.1:0") as served:
         text = served.scrape()
 
-        assert served.metric("consent_feed_applied_sequence") == 5
-        assert 0 <= served.metric("consent_feed_watermark_age_seconds", agg="oldest") < 600
+        assert served.metric("consent_store_sequence") == 5
+        for agg in ("newest", "median", "oldest"):
+            assert 0 <= time.time() - served.metric("consent_watermark_timestamp_seconds", agg=agg) < 600
+        assert served.metric("consent_brands", state="fresh") == served.metric("consent_brands", state="none") == 1
         assert served.metric("consent_store_size_bytes") > 0
-        assert 0 < served.metric("consent_store_map_used_ratio") < 1
-        assert served.metric("consent_store_reader_slots", kind="max") == 1024
+        assert served.metric("consent_store_disk_free_bytes") > 0
+        assert 0 < served.metric("consent_store_readers") < served.metric("consent_store_readers_max") == 1024
         assert served.metric("consent_store_records") == 3
         assert served.metric("consent_snapshot_refresh_seconds_count") >= 1
         assert served.metric("consent_build_info") == 1
@@ -167,33 +170,47 @@ def test_unreadable_store(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
         assert len(served.events("store_unreadable")) == 1
 
 
-class Watermarked:
-    """An engine whose brands have these watermarks."""
+def test_moved_store(site: Site) -> None:
+    """A store that was moved away is not readable, as health says, and nothing of it is shown until it is back."""
+    with serve(site, metrics_listen="127.0.0.1:0") as served:
+        shutil.move(site.path / "store", site.path / "elsewhere")
+        eventually(lambda: served.metric("consent_store_readable") == 0, "it is readable")
+        eventually(lambda: not health(served, ""), "health says that it is")
+        gone = served.scrape()
+        shutil.move(site.path / "elsewhere", site.path / "store")
+        eventually(lambda: served.metric("consent_store_readable") == 1, "it is not readable again")
+        eventually(lambda: health(served, ""), "health says that it is not")
 
-    kernel = Kernel.NUMPY
-
-    def __init__(self, newest: float | None, oldest: float | None) -> None:
-        self._found = SimpleNamespace(position=Position(b"l" * 16, 5), newest_watermark=newest, oldest_watermark=oldest)
-
-    def freshness(self) -> object:
-        """Give them."""
-        return self._found
-
-    def stats(self) -> object:
-        """Give any size."""
-        return SimpleNamespace(size_bytes=1, map_bytes=2, readers=3, max_readers=4, records=5)
+        assert not re.search(r"^consent_(store_s|store_d|brand|watermark|source|feed|freshness)", gone, re.MULTILINE)
+        assert served.metric("consent_brands", state="fresh") == 1
 
 
-@pytest.mark.parametrize("ages", [{"newest": 50, "oldest": 7_000}, {}], ids=["two", "none"])
-def test_watermark_ages(ages: dict[str, int]) -> None:
-    """Newest and oldest watermark have each their age; where no brand has one, there is no age and no failure."""
-    engine: Any = Watermarked(*(time.time() - ages[agg] if ages else None for agg in ("newest", "oldest")))
-    shown = {metric.name: metric.samples for metric in StoreState(engine).collect()}
+def health(served: Served, service: str) -> bool:
+    """Ask the health of a name."""
+    call: Any = served.channel.unary_unary("/grpc.health.v1.Health/Check")
+    asked = health_pb2.HealthCheckRequest(service=service).SerializeToString()
+    reply = health_pb2.HealthCheckResponse.FromString(call(asked, timeout=5))
+    return reply.status == health_pb2.HealthCheckResponse.SERVING
 
-    found = {sample.labels["agg"]: sample.value for sample in shown["consent_feed_watermark_age_seconds"]}
-    assert found == pytest.approx(ages, abs=40)
-    slots = {sample.labels["kind"]: sample.value for sample in shown["consent_store_reader_slots"]}
-    assert slots == {"used": 3, "max": 4}
+
+def test_damage_beside(site: Site) -> None:
+    """What no check needs and is damaged takes its own metrics away, and no others: the store can be read."""
+    environment = open_writer(site.path / "store")
+    with environment.lmdb.begin(write=True) as txn:
+        txn.put(layout.feed_field("daily"), b"nothing", db=environment.databases[layout.META])
+    environment.close()
+    with serve(site, metrics_listen="127.0.0.1:0") as served:
+        assert served.metric("consent_store_readable") == 1
+        assert served.metric("consent_store_sequence") == 5
+        assert health(served, "")
+        assert "consent_brands" not in served.scrape()
+
+
+def test_named_brands(site: Site) -> None:
+    """Brands that were named have a metric of their own, and only they are in a label."""
+    with serve(site, metrics_listen="127.0.0.1:0", metrics_brands="1, 777") as served:
+        assert time.time() - served.metric("consent_brand_watermark_timestamp_seconds", brand="1") < 600
+        assert set(re.findall(r'brand="(\d+)"', served.scrape())) == {"1"}
 
 
 def test_column_counts() -> None:

@@ -265,3 +265,22 @@ def test_default_texts() -> None:
 
     assert (default_text("freshness_limit"), default_text("answer_ttl")) == ("26h", "5m")
     assert (default_text("address_key"), default_text("reflection")) == ("", "on")
+
+
+class TestNamedBrands:
+    """Brands whose watermarks are metrics of their own."""
+
+    @pytest.mark.parametrize("given", ["600123, 7,600123", ["600123", "7"], (600_123, 7)])
+    def test_read(self, given: object) -> None:
+        """They are read from one text or several, each once, and go on to a worker as they are."""
+        settings = Settings.read(metrics_brands=given)
+
+        assert settings.metrics_brands == (600_123, 7)
+        assert Settings.read(**settings.plain()) == settings
+        assert Settings.read(metrics_brands="").metrics_brands == ()
+
+    @pytest.mark.parametrize("given", ["a", "0", "-1", str(2**32), "\u0661", ",".join(map(str, range(1, 52)))])
+    def test_refused(self, given: str) -> None:
+        """What is no brand code is refused, and so are more than 50."""
+        with pytest.raises(SettingsError, match="metrics_brands"):
+            Settings.read(metrics_brands=given)

@@ -173,8 +173,8 @@ class NativeFront:
         taken_s = time.perf_counter()
         for at in range(0, min(len(checks), MOST_WAITING), _AT_ONCE):
             self._check(checks[at : min(at + _AT_ONCE, MOST_WAITING)], taken_s)
-        for call_id, _, _ in checks[MOST_WAITING:]:
-            self._fail(call_id, self._calls.refused("Check", _overloaded()))
+        for call_id, data, _ in checks[MOST_WAITING:]:
+            self._fail(call_id, self._calls.refused("Check", _overloaded(), data))
 
     def _check(self, checks: Sequence[tuple[int, bytes, _Details]], taken_s: float) -> None:
         """Answer checks that were taken up at a time, on the clock of `perf_counter`."""
@@ -202,7 +202,7 @@ class NativeFront:
                 self._alone += 1
                 self._alone_bytes += len(data)
         if is_refused:
-            self._fail(call_id, self._calls.refused(name, _overloaded()))
+            self._fail(call_id, self._calls.refused(name, _overloaded(), data))
         else:
             self._pools[name].submit(self._answer, name, call_id, data, _until(details[2]), self._presented(details))
 

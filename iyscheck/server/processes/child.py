@@ -24,6 +24,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from iyscheck.errors import WorkersError
 from iyscheck.server.last_good import NOTHING, LastGood
+from iyscheck.server.probing.question import Probe
 from iyscheck.server.processes.counters import VARIABLE
 from iyscheck.server.processes.worker import Order
 from iyscheck.server.settings import Settings
@@ -92,11 +93,13 @@ class Child:
         serial: int,
         sockets: Sequence[Path] = (),
         good: LastGood = NOTHING,
+        probe: Probe | None = None,
     ) -> None:
         """Start it; `serial` tells it from others with its number. Raises OSError, WorkersError.
 
         `sockets` are where it binds in place of the unix addresses of the settings. `good` is what it serves by where
-        callers file and certificate cannot be used as they are.
+        callers file and certificate cannot be used as they are. `probe` is what it is asked through the public
+        addresses.
         """
         self.number = number
         self.serial = serial
@@ -128,6 +131,7 @@ class Child:
                     sockets=[str(path) for path in sockets],
                     own=self._own,
                     good=handed,
+                    probe={} if probe is None else probe.plain(),
                 )
                 self.process = subprocess.Popen(  # noqa: S603 - our own program
                     [sys.executable, "-P", "-c", program, name],

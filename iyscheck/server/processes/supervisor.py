@@ -241,6 +241,11 @@ class Supervisor:
         """Return the process ids of the workers, by number."""
         return [place.child.pid for place in self._places if place.child is not None]
 
+    def running(self) -> dict[int, int]:
+        """Return the process id of each worker's number, of those whose place is filled."""
+        children = [(place.number, place.child) for place in self._places]
+        return {number: child.pid for number, child in children if child is not None}
+
     @property
     def pause_s(self) -> float:
         """Tell how long to wait for the next round: shortly while something is on its way, else a second."""

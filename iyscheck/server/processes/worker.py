@@ -32,7 +32,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     Its number, the settings to serve by and of them the seconds for draining, a folder that is private to the
     supervisor, in it a socket for the supervisor's questions, and the authorization that those bring. `sockets` are
     bound in place of the unix addresses of the settings. `good` is the descriptor of what was last good of the files
-    that may change.
+    that may change. `probe` is the question that the supervisor asks through the public addresses, as `Probe.plain`.
     """
 
     worker: int
@@ -42,6 +42,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     control: str
     own: str = msgspec.field(default="")
     good: int | None = None
+    probe: dict[str, str] = msgspec.field(default_factory=dict)
     sockets: list[str] = msgspec.field(default_factory=list)
 
     def line(self) -> bytes:
@@ -85,6 +86,7 @@ def _serve(order: Order, over: Bell, orphaned: threading.Event, serving: threadi
     from iyscheck.server.app import Among, Server, keep_for_good
     from iyscheck.server.last_good import NOTHING, LastGood
     from iyscheck.server.log import end_with_any_thread, open_log, take_over_library_logs
+    from iyscheck.server.probing.question import Probe
     from iyscheck.server.processes.deadline import LATE_S, end_within
     from iyscheck.server.refusals import our_frames
     from iyscheck.server.settings import Settings
@@ -103,7 +105,13 @@ def _serve(order: Order, over: Bell, orphaned: threading.Event, serving: threadi
             settings,
             log,
             sockets=[Path(each) for each in order.sockets],
-            among=Among(control=order.control, own=order.own, rates=Path(order.folder) / "rates", good=good),
+            among=Among(
+                control=order.control,
+                own=order.own,
+                rates=Path(order.folder) / "rates",
+                good=good,
+                probe=Probe.of_plain(order.probe) if order.probe else None,
+            ),
             lost_lines=lambda: lines.lost,
         )
         serving.set()

@@ -15,6 +15,15 @@ from iyscheck.store.layout.checks import (
     encode_number,
     record_check,
 )
+from iyscheck.store.layout.feeds import (
+    DELAYS_S,
+    META_FEED,
+    FeedState,
+    decode_feed,
+    encode_feed,
+    feed_field,
+    feed_name,
+)
 from iyscheck.store.layout.index_state import (
     FILE_PAGE_BYTES,
     META_INDEX,
@@ -81,6 +90,7 @@ from iyscheck.store.layout.sources import (
     encode_source,
     encode_span,
     encode_span_key,
+    is_finished,
     source_key,
 )
 
@@ -110,7 +120,8 @@ DATABASES: Final = (
     *SINCE_FORMAT_3,
 )
 
-# Fields of meta: numbers, or bytes as they are, but for META_INDEX, which is an IndexState (index_state).
+# Fields of meta: numbers, or bytes as they are, but for META_INDEX, which is an IndexState (index_state), and those of
+# feeds, which begin with META_FEED and are FeedStates (feeds).
 META_FORMAT: Final = b"format"
 META_LOG_ID: Final = b"log_id"
 META_SEQUENCE: Final = b"sequence"
@@ -125,6 +136,7 @@ __all__ = [
     "CHECKED_FROM",
     "COUNTS",
     "DATABASES",
+    "DELAYS_S",
     "FILE_PAGE_BYTES",
     "FORMAT_VERSION",
     "GAPS",
@@ -136,6 +148,7 @@ __all__ = [
     "LISTS",
     "META",
     "META_ADDRESS_KEY_ID",
+    "META_FEED",
     "META_FORMAT",
     "META_INDEX",
     "META_INDEX_STATES",
@@ -150,6 +163,7 @@ __all__ = [
     "SPANS",
     "WATERMARKS",
     "WITHHELD",
+    "FeedState",
     "Gap",
     "IndexState",
     "RetailerList",
@@ -166,6 +180,7 @@ __all__ = [
     "decode_columns",
     "decode_count_key",
     "decode_evidence",
+    "decode_feed",
     "decode_gap",
     "decode_hold",
     "decode_index_changes",
@@ -182,6 +197,7 @@ __all__ = [
     "encode_brand",
     "encode_code",
     "encode_count_key",
+    "encode_feed",
     "encode_gap",
     "encode_gap_key",
     "encode_hold",
@@ -198,7 +214,10 @@ __all__ = [
     "encode_span_key",
     "encode_tail",
     "encode_watermark",
+    "feed_field",
+    "feed_name",
     "intact",
+    "is_finished",
     "key_prefix",
     "list_id",
     "record_check",
