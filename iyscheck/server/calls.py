@@ -70,17 +70,23 @@ class Gathered(msgspec.Struct, frozen=True, kw_only=True):
 class Call(msgspec.Struct, kw_only=True):
     """What a handler knows of its call besides the request: who asks, and how long an answer may take.
 
-    `waits` is set by a handler whose answer waits for something else than this server's time.
+    `waits` is set by a handler whose answer waits for something else than this server's time. `held_s` is how long a
+    frame was held back for its caller's rate.
     """
 
     admission: Admission
     time_remaining: Callable[[], float | None]
     waits: bool = False
+    held_s: float = 0.0
 
     @property
     def caller(self) -> str:
         """The name of who asks."""
         return self.admission.caller.name
+
+    def wait_for_rate(self, recipients: int, *, exempt: bool) -> None:
+        """Take recipients from the caller's rate, and wait a moment for them. Raises RateLimitedError."""
+        self.held_s += self.admission.wait(recipients, exempt=exempt)
 
     def may_wait_s(self) -> float:
         """How long to wait for a position: most of the deadline, at most a second."""
@@ -336,10 +342,11 @@ class Calls:
                 with self._slot(metrics), self.gate.stream(admission.caller), self._listed(admission, arriving):
                     for reply in handle(_taken(frames, frame, admission, metrics), call):
                         data = reply.SerializeToString()
-                        seconds, frame.is_taken = time.perf_counter() - frame.since_s, False
-                        if not reply.HasField("error"):
+                        seconds, frame.is_taken = time.perf_counter() - frame.since_s - call.held_s, False
+                        call.held_s = 0.0
+                        if not reply.HasField("error") and not call.waits:
                             metrics.frame_seconds.observe(seconds)
-                            if seconds > SLOW_S and not call.waits:
+                            if seconds > SLOW_S:
                                 slow.took(seconds, 0.0, admission.caller.name, Code.OK.name, reply)
                         yield data
                         metrics.sent.inc()

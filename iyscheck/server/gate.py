@@ -122,14 +122,15 @@ class Admission:
                 self._refused(Outcome.QUOTA, recipients, error)
                 raise
 
-    def wait(self, recipients: int, *, exempt: bool) -> None:
-        """Do as `take`, but wait a moment for them. Raises RateLimitedError."""
-        if self._callers is not None and recipients:
-            try:
-                self._gate.wait(self.caller, recipients, exempt=exempt)
-            except RateLimitedError as error:
-                self._refused(Outcome.QUOTA, recipients, error)
-                raise
+    def wait(self, recipients: int, *, exempt: bool) -> float:
+        """Do as `take`, but wait a moment for them; returns for how many seconds. Raises RateLimitedError."""
+        if self._callers is None or not recipients:
+            return 0.0
+        try:
+            return self._gate.wait(self.caller, recipients, exempt=exempt)
+        except RateLimitedError as error:
+            self._refused(Outcome.QUOTA, recipients, error)
+            raise
 
     def answered(self, recipients: int) -> None:
         """Count recipients that the caller got answers for."""
@@ -251,23 +252,25 @@ class Gate:
         if wait_s is not None:
             raise _limited(caller, wait_s)
 
-    def wait(self, caller: Caller, recipients: int, *, exempt: bool) -> None:
-        """Take recipients from a caller's rate, waiting up to FRAME_WAIT_S for them. Raises RateLimitedError.
+    def wait(self, caller: Caller, recipients: int, *, exempt: bool) -> float:
+        """Take recipients from a caller's rate, waiting up to FRAME_WAIT_S for them; returns for how long.
 
-        Who is refused has waited, too: else a program that sends on whatever comes back would keep the server busy
+        Raises RateLimitedError. Who is refused has waited, too: else a program that sends on whatever comes back would keep the server busy
         with refusing.
         """
         if self._quotas is None:
-            return
+            return 0.0
         reservation = self._quotas.reserve(caller, recipients, exempt=exempt, within_s=FRAME_WAIT_S)
         if reservation.granted:
+            began_s = time.perf_counter()
             if reservation.wait_s > 0:
                 time.sleep(reservation.wait_s)
-            return
+            return time.perf_counter() - began_s
         time.sleep(FRAME_WAIT_S)
         wait_s = self._quotas.take(caller, recipients, exempt=exempt)
         if wait_s is not None:
             raise _limited(caller, wait_s)
+        return FRAME_WAIT_S
 
     @contextmanager
     def stream(self, caller: Caller) -> Iterator[None]:

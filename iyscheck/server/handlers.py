@@ -200,7 +200,7 @@ class CheckHandlers:
         try:
             frame = wire.frame_of(request, cut)
             call.admission.ensure_question(frame.context, plaintext=frame.tokens is None, recipients=len(frame))
-            call.admission.wait(len(frame), exempt=frame.context.message_class.exempt)
+            call.wait_for_rate(len(frame), exempt=frame.context.message_class.exempt)
             return self._answered(frame, call)
         except (InputError, KeysError, PositionError, CallersError) as error:
             self._not_answered.error(Unit.FRAME, error)
@@ -224,7 +224,7 @@ class CheckHandlers:
     def _mixed_frame(self, request: v1.StreamCheckRequest, cut: Cut, call: Call) -> v1.StreamCheckResponse:
         """Answer a frame of several groups; one at fault harms only itself."""
         try:
-            return self._mixed(request, cut, call, call.admission.wait)
+            return self._mixed(request, cut, call, call.wait_for_rate)
         except MalformedFrameError:
             raise  # the stream ends, as where protobuf says it
         except InputError as error:

@@ -161,10 +161,13 @@ def test_frames_wait(gated: Served) -> None:
 
     eventually(lambda: ended(stream, gated, QUESTIONS["1 MESAJ COMMERCIAL token"], shown) == OK, "it is let in")
     frames = [frame(number, 10) for number in range(20)] + [frame(98, 90), frame(99, 10, CODE)]
+    before_s, began_s = gated.metric("consent_frame_seconds_sum"), time.monotonic()
     replies = list(gated.stub.StreamCheck(iter(frames), timeout=30, metadata=shown))
+    took_s = time.monotonic() - began_s
     reasons = [reply.error.reason for reply in replies]
 
     assert reasons == [""] * 20 + ["RATE_LIMITED", ""]
+    assert took_s - (gated.metric("consent_frame_seconds_sum") - before_s) > 0.3, "the rate's waiting counts as ours"
 
 
 def test_refused_frames_are_slow(gated: Served) -> None:
