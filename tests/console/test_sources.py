@@ -113,10 +113,12 @@ class TestServer:
         assert not third.more
 
     def test_lists_are_bounded(self) -> None:
-        """Of a list without end so many are taken, and it is said that there are more."""
-        listed = asyncio.run(Server("a:1", FakeServer(listed_brands=[brand(1)] * 20_001)).brands())
+        """Of a long list so many are taken, no more are asked for, and it is said that there are more."""
+        there = iter([brand(1)] * 30_000)
+        listed = asyncio.run(Server("a:1", FakeServer(listed_brands=there)).brands())
 
         assert (len(listed.items), listed.more) == (20_000, True)
+        assert sum(1 for _ in there) == 9_999
 
 
 class TestMetrics:
@@ -243,10 +245,10 @@ class TestWatch:
 
         async def waited() -> bool:
             watch = Watch([], [])
-            waiting = asyncio.ensure_future(watch.after(0, 30))
+            waiting = asyncio.ensure_future(watch.after(0, 3_600))
             await asyncio.sleep(0)
             await watch.end()
-            return await waiting
+            return await asyncio.wait_for(waiting, 20)
 
         assert asyncio.run(waited()) is False
 

@@ -4,7 +4,7 @@ import http.client
 import io
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -186,7 +186,7 @@ class FakeServer:
     """Says what a test has put into it; an error is raised."""
 
     said: Overview | ServiceError = field(default_factory=overview)
-    listed_brands: Sequence[BrandOverview] = ()
+    listed_brands: Iterable[BrandOverview] = ()
     listed_sources: Sequence[SourceOverview] = ()
     listed_callers: Sequence[CallerOverview] = ()
     answered: Answer | ServiceError = field(default_factory=lambda: answer(Reason.REFUSED, RECORD))
