@@ -255,8 +255,8 @@ class Gate:
     def wait(self, caller: Caller, recipients: int, *, exempt: bool) -> float:
         """Take recipients from a caller's rate, waiting up to FRAME_WAIT_S for them; returns for how long.
 
-        Raises RateLimitedError. Who is refused has waited, too: else a program that sends on whatever comes back would keep the server busy
-        with refusing.
+        Raises RateLimitedError. Who is refused has waited, too: else a program that sends on whatever comes back would
+        keep the server busy with refusing.
         """
         if self._quotas is None:
             return 0.0
