@@ -37,6 +37,8 @@ LOST_LINES_HELP: Final = "Lines of the log that could not be written."
 SERVING: Final = "consent_serving"
 SERVING_HELP: Final = "1 where health says SERVING of the name."
 _METHOD_LABELS: Final = ("grpc_type", "grpc_service", "grpc_method", "front")
+_UNTIMED: Final = frozenset({"GetServerInfo"})
+"""Nobody waits for it, and a histogram is 22 series in each front."""
 _CODES: Final = (Code.OK, *sorted(set(CODES.values()), key=lambda code: code.value))
 """How calls end. A series of each is there from the start, and none of what cannot be."""
 
@@ -66,14 +68,15 @@ class MethodMetrics:
     started: Counter
     received: Counter
     sent: Counter
-    _seconds: Histogram
+    _seconds: Histogram | None
     _waited: Histogram
     _handled: dict[Code, Counter]
 
     def handled(self, code: Code, seconds: float, waited_s: float = 0.0) -> None:
         """Count a finished call, which took so long since it was given to us, of which it waited for its turn."""
         self._handled[code].inc()
-        self._seconds.observe(seconds)
+        if self._seconds is not None:
+            self._seconds.observe(seconds)
         self._waited.observe(waited_s)
 
     def handled_together(self, codes: Mapping[Code, int], seconds: float, waited_s: float = 0.0) -> None:
@@ -81,7 +84,8 @@ class MethodMetrics:
         for code, calls in codes.items():
             self._handled[code].inc(calls)
         calls = sum(codes.values())
-        observe_often(self._seconds, seconds, calls)
+        if self._seconds is not None:
+            observe_often(self._seconds, seconds, calls)
         observe_often(self._waited, waited_s, calls)
 
 
@@ -171,7 +175,7 @@ class Metrics:
             self._started.labels(*labels),
             self._received.labels(*labels),
             self._sent.labels(*labels),
-            self._seconds.labels(*labels),
+            self._seconds.labels(*labels) if method not in _UNTIMED else None,
             self._waited,
             {code: self._handled.labels(*labels, _code_name(code)) for code in _CODES},
         )

@@ -54,6 +54,7 @@ EXPECTED: dict[str, object] = {
     f"{SERVICE}/GetServerInfo": [
         {"takesAddresses": True, "limits": {"maxBatchQuestions": 10_000, "maxFrameRecipients": 65_536}}
     ],
+    "iyscheck.v1.AdminService/GetStatus": [{"limits": {"maxFrameRecipients": 65_536}}],
     "grpc.health.v1.Health/Check": [{"status": "SERVING"}],
     f"list {SERVICE}": {f"{SERVICE}.{method}" for method in METHODS},
     "describe iyscheck.v1.Question": {*FIELDS, "address", "token", "address_key_id"},

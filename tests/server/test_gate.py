@@ -367,7 +367,9 @@ def test_metrics_from_the_start(site: Site) -> None:
         later = series(served, "consent_caller_recipients_total") - first
 
     outcomes = ("answered", "quota", "scope")
-    assert first == {(name, outcome) for name in ("acme", "robot", "tokens", "free", "limited") for outcome in outcomes}
+    assert first == {
+        (name, outcome) for name in ("acme", "robot", "tokens", "free", "limited", "ops") for outcome in outcomes
+    }
     assert later == {("gone", outcome) for outcome in outcomes}
     assert strangers == {("nothing",), ("key",), ("certificate",), ("two_callers",)}
 

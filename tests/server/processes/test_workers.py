@@ -18,7 +18,6 @@ from typing import Any, TypeVar
 
 import grpc
 import pytest
-from prometheus_client import generate_latest
 
 from iyscheck import wire
 from iyscheck.client import Client, calls
@@ -29,12 +28,8 @@ from iyscheck.question import Context, Question
 from iyscheck.server.fronts.health import NAMES
 from iyscheck.server.settings import Settings
 from iyscheck.v1.consent_check_pb2_grpc import ConsentCheckServiceStub
-from loader.reports.metrics import FeedMetrics
-from tests.server.conftest import CONSENTED, REFUSED, Site, make_site, serve
-from tests.server.documented import LOADER, documented, shown
-from tests.server.gated import FILE, write
+from tests.server.conftest import CONSENTED, REFUSED, Site, make_site
 from tests.server.processes.running import PATIENCE_S, WORKERS, Running, eventually, is_alive, running
-from tests.server.test_tls import Setup, made
 
 ResultT = TypeVar("ResultT")
 CONTEXT = Context(brand=1, channel=Channel.MESAJ, recipient_type=RecipientType.BIREYSEL)
@@ -393,23 +388,6 @@ class TestStart:
         assert all(overview.worker.started_at <= overview.answered_at for overview in found.values())
         first, *others = ((overview.store.position, overview.store.brands) for overview in found.values())
         assert others == [first] * (WORKERS - 1)
-
-    def test_documented(self, shared: tuple[Site, Running]) -> None:
-        """docs/metrics.md lists every metric of server, workers and loader with its type and labels, and no other."""
-        _, server = shared
-        of_workers, chapters = shown(server.page()), documented()
-        of_loader = chapters.pop(LOADER)
-        told = {name: shape for rows in chapters.values() for name, shape in rows.items()}
-        with tempfile.TemporaryDirectory() as folder:
-            site, setup = make_site(Path(folder)), made(Path(folder) / "certs")
-            callers = write(Path(folder) / "callers.toml", FILE)
-            flags = Setup(site, setup).flags()
-            with serve(site, callers=callers, metrics_listen="127.0.0.1:0", **flags) as alone:
-                of_one = shown(generate_latest(alone.server._metrics.registry).decode())
-        loader = shown(generate_latest(FeedMetrics().registry).decode())
-
-        assert of_one | of_workers == told
-        assert loader == of_loader | {name: told[name] for name in loader if name == "consent_log_lines_lost_total"}
 
     @pytest.mark.parametrize("fault", ["os._exit(3)", "time.sleep(1000)"], ids=["dead", "silent"])
     def test_one_worker_fails(self, site: Site, fault: str) -> None:
