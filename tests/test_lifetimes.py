@@ -348,6 +348,7 @@ def hold_readers(path: str, count: int) -> None:
 class TestProcesses:
     """Forked, started anew, killed, and many at once."""
 
+    @pytest.mark.thorough
     def test_forked(self, path: Path) -> None:
         """A forked child is refused every use, also of opening, and harms neither its parent nor itself."""
         ran = run(BEGIN + "fork_under_threads(sys.argv[1])", path)

@@ -27,6 +27,8 @@ from iyscheck.server.unanswered import Unit
 SERVICE: Final = "iyscheck.v1.ConsentCheckService"
 ADMIN_SERVICE: Final = "iyscheck.v1.AdminService"
 
+_LARGEST_TIMED: Final = 4_096
+"""Bytes of a `Check` whose time is counted: whoever sends megabytes as an address must not wake anybody."""
 _MAX_WAIT_S: Final = 1.0
 _WAIT_SHARE: Final = 0.8  # of the caller's deadline; the rest is for the answer to travel
 _NAMES: Final = {
@@ -140,9 +142,9 @@ counted: it is to be asked alone, as a unary call."""
 
 
 class Left(Protocol):
-    """Counts a call that was over before it was answered; `late` says that its deadline had passed."""
+    """Counts a call that was over before it was answered; `late` says that its deadline, of `given_s`, had passed."""
 
-    def __call__(self, *, late: bool) -> None:
+    def __call__(self, *, late: bool, given_s: float) -> None:
         """Count it."""
 
 
@@ -256,8 +258,9 @@ class Calls:
             finally:
                 waited_s = arriving.waited_s
                 seconds = time.perf_counter() - started + waited_s
-                metrics.handled(code, seconds, waited_s)
-                if seconds > SLOW_S and not (call is not None and call.waits):
+                is_timed = not (call is not None and call.waits) and (method != "Check" or len(data) <= _LARGEST_TIMED)
+                metrics.handled(code, seconds if is_timed else None, waited_s)
+                if seconds > SLOW_S and is_timed:
                     slow.took(seconds, waited_s, _caller_of(admission), code.name, answer)
             return reply
 

@@ -72,10 +72,13 @@ class MethodMetrics:
     _waited: Histogram
     _handled: dict[Code, Counter]
 
-    def handled(self, code: Code, seconds: float, waited_s: float = 0.0) -> None:
-        """Count a finished call, which took so long since it was given to us, of which it waited for its turn."""
+    def handled(self, code: Code, seconds: float | None, waited_s: float = 0.0) -> None:
+        """Count a finished call, which took so long since it was given to us, of which it waited for its turn.
+
+        None is for a call whose time says nothing of this server.
+        """
         self._handled[code].inc()
-        if self._seconds is not None:
+        if self._seconds is not None and seconds is not None:
             self._seconds.observe(seconds)
         self._waited.observe(waited_s)
 

@@ -140,6 +140,8 @@ CANCELED: Final = Ending("CANCELED", Fault.CALLER)
 """The caller left, or its connection ended: never the server's fault."""
 TOO_LATE: Final = Ending("DEADLINE_EXCEEDED", Fault.SERVER)
 """The request was there, and its deadline passed before the answer was."""
+HASTY: Final = Ending("DEADLINE_EXCEEDED", Fault.CALLER)
+"""The same, where the caller gave it less time than any server promises."""
 REQUEST_LATE: Final = Ending("REQUEST_LATE", Fault.CALLER)
 """The request was not there in time."""
 

@@ -9,6 +9,8 @@ from typing import Final
 
 from iyscheck.errors import OverloadedError
 
+HASTY_S: Final = 0.2
+"""Who gives a call less time than this has no answer by its own fault: nobody is to be woken for made-up deadlines."""
 STANDING_S: Final = 0.002
 """A call that waited less than this found no line: it is always tried, whatever calls took lately."""
 
@@ -37,5 +39,6 @@ class Shedding:
         if waited_s > STANDING_S and remaining_s is not None and remaining_s < self.takes_s:
             raise OverloadedError(
                 "The server has more to do than it can, and this call can no longer be answered in time.",
+                of_caller=waited_s + remaining_s < HASTY_S,
                 fix="Send fewer calls at once or to more servers, or allow each more time.",
             )

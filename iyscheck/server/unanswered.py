@@ -8,7 +8,8 @@ from typing import Final
 from prometheus_client import CollectorRegistry, Counter
 
 from iyscheck import errors
-from iyscheck.server.refusals import CANCELED, FAULTS, OVERLOADED, REQUEST_LATE, TOO_LATE, Ending, Fault
+from iyscheck.server.refusals import CANCELED, FAULTS, HASTY, OVERLOADED, REQUEST_LATE, TOO_LATE, Ending, Fault
+from iyscheck.server.shedding import HASTY_S
 
 
 class Unit(Enum):
@@ -39,6 +40,7 @@ _ENDINGS: Final[Mapping[Unit, frozenset[Ending]]] = {
             Ending(errors.OverloadedError.reason, Fault.CALLER),
             CANCELED,
             TOO_LATE,
+            HASTY,
             REQUEST_LATE,
         }
     ),
@@ -79,9 +81,12 @@ class NotAnswered:
         """Count a unit that ended by an error."""
         self.count(unit, Ending.of(error))
 
-    def left(self, *, late: bool) -> None:
-        """Count a call that was over before it was answered; `late` says that its deadline had passed."""
-        self.count(Unit.CALL, TOO_LATE if late else CANCELED)
+    def left(self, *, late: bool, given_s: float) -> None:
+        """Count a call that was over before it was answered.
+
+        `late` says that its deadline had passed, `given_s` how long that was when it came.
+        """
+        self.count(Unit.CALL, CANCELED if not late else HASTY if given_s < HASTY_S else TOO_LATE)
 
     def items(self, reasons: Iterable[str]) -> None:
         """Count items that ended by the errors of these reasons."""
@@ -107,7 +112,7 @@ class CallsGivenUp:
         if is_check:
             self._not_answered.count(Unit.CALL, REQUEST_LATE if reason == "late" else OVERLOADED)
 
-    def left(self, *, late: bool, is_check: bool) -> None:
+    def left(self, *, late: bool, given_s: float, is_check: bool) -> None:
         """Count a call whose caller left, or whose deadline passed, while its request waited for a thread."""
         if is_check:
-            self._not_answered.left(late=late)
+            self._not_answered.left(late=late, given_s=given_s)

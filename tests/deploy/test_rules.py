@@ -30,6 +30,7 @@ class TestRules:
 
         assert f"{rules} rules found" in promtool("check", "rules", written.RULES.name)
 
+    @pytest.mark.thorough
     def test_behaviour(self) -> None:
         """Each alert fires, clears and keeps silent as rules_test.yml says."""
         promtool("test", "rules", written.RULES_TEST.name)

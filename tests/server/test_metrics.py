@@ -51,6 +51,19 @@ def ask_everything(served: Served) -> None:
         served.stub.Check(wire.check_request(mismatch), timeout=5)
 
 
+def test_untimed(site: Site, front: str) -> None:
+    """What waits for a position, and a check of many bytes, is not timed: it says nothing of how fast the server is."""
+    with serve(site, front=front, metrics_listen="127.0.0.1:0") as served:
+        waits = wire.check_request(next(iter(QUESTIONS.values()))[0])
+        waits.min_position.CopyFrom(served.stub.GetServerInfo(v1.GetServerInfoRequest(), timeout=5).position)
+        long = wire.check_request(Question(context=CONTEXT, address="9" * 5_000))
+        for request in (waits, long):
+            served.stub.Check(request, timeout=5)
+
+        assert served.metric("grpc_server_handled_total", grpc_method="Check", grpc_code="OK") == 2
+        assert served.metric("grpc_server_handling_seconds_count", front="grpc") == 0
+
+
 def test_sums(site: Site, front: str) -> None:
     """Decisions add up to the recipients that were answered, RPCs to the calls, messages to the messages."""
     with serve(site, front=front, metrics_listen="127.0.0.1:0") as served:

@@ -277,7 +277,13 @@ WRONGLY: dict[str, Wrongly] = {
 }
 
 
-@pytest.mark.parametrize("name", WRONGLY)
+THOROUGH = {"another CA", "no certificate", "plain server"}
+"""Those that are nearest to another one: each takes seconds of starting commands."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.thorough) if name in THOROUGH else name for name in WRONGLY]
+)
 def test_clients(setup: Setup, tmp_path: Path, name: str) -> None:
     """Both clients and the command line say the same sentence, which names the cause and what to do."""
     with WRONGLY[name](setup, tmp_path) as wrong:

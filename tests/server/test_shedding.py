@@ -21,7 +21,7 @@ from iyscheck.server.calls import Arriving, Call, Calls, FrontCalls, Gathered
 from iyscheck.server.gate import NOTHING, Admission, Gate
 from iyscheck.server.metrics import Metrics
 from iyscheck.server.refusals import Refusal
-from iyscheck.server.shedding import STANDING_S, Shedding
+from iyscheck.server.shedding import HASTY_S, STANDING_S, Shedding
 from iyscheck.server.threads import started_pool
 from iyscheck.v1 import consent_check_pb2 as v1
 from tests.server.conftest import CONSENTED, Site, serve
@@ -142,8 +142,9 @@ def test_law(took: list[float], waited_s: float, remaining_s: float | None) -> N
         shedding.took(seconds)
     late = waited_s > STANDING_S and remaining_s is not None and remaining_s < shedding.takes_s
     if late:
-        with pytest.raises(OverloadedError):
+        with pytest.raises(OverloadedError) as refused:
             shedding.ensure_in_time(waited_s, remaining_s)
+        assert refused.value.of_caller is (remaining_s is not None and waited_s + remaining_s < HASTY_S)
     else:
         shedding.ensure_in_time(waited_s, remaining_s)
 

@@ -253,19 +253,23 @@ class TestWhoLeft:
 
             assert grown(served, before) == {("call", "CANCELED", "caller"): 5}
 
-    def test_deadline(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A call whose deadline passes, in its handler or before it has a thread, was not answered by our fault."""
+    @pytest.mark.parametrize(("timeout_s", "fault"), [(0.5, "server"), (0.15, "caller")])
+    def test_deadline(self, site: Site, monkeypatch: pytest.MonkeyPatch, timeout_s: float, fault: str) -> None:
+        """A call whose deadline passes, in its handler or before it has a thread, was not answered by our fault.
+
+        One that had less time than anybody promises was not by its own: callers must not be able to wake anybody.
+        """
         with serve(site, metrics_listen="127.0.0.1:0", unary_workers=1) as served:
             before, held = counted(served), Held(monkeypatch)
-            calls = [served.stub.Check.future(REQUEST, timeout=0.5)]
+            calls = [served.stub.Check.future(REQUEST, timeout=timeout_s)]
             assert held.entered.acquire(timeout=PATIENCE_S)
-            calls += [served.stub.Check.future(REQUEST, timeout=0.5) for _ in range(3)]
+            calls += [served.stub.Check.future(REQUEST, timeout=timeout_s) for _ in range(3)]
             codes = {call.exception(timeout=PATIENCE_S).code() for call in calls}
             held.leave.set()
             eventually(lambda: sum(grown(served, before).values()) == 4, lambda: str(grown(served, before)))
 
             assert codes == {grpc.StatusCode.DEADLINE_EXCEEDED}
-            assert grown(served, before) == {("call", "DEADLINE_EXCEEDED", "server"): 4}
+            assert grown(served, before) == {("call", "DEADLINE_EXCEEDED", fault): 4}
 
     def test_nothing_sent(self, site: Site) -> None:
         """Who opens calls, sends no request and goes is counted nowhere: nothing was asked."""

@@ -46,10 +46,21 @@ def ports(settings: Settings, reach: Reach) -> Iterator[Finding]:
     for listen in settings.listen:
         if (error := _taken(listen)) is None:
             yield Finding(outcome=Outcome.PORT_FREE, facts={"port": listen})
-        elif _answers(_route(reachable(listen), reach), reach.timeout_s):
+        elif _is_ours(listen, reach):
             yield Finding(outcome=Outcome.PORT_OURS, facts={"port": listen})
         else:
             yield Finding(outcome=Outcome.PORT_TAKEN, facts={"error": error})
+
+
+def _is_ours(listen: str, reach: Reach) -> bool:
+    """Say whether an iyscheck server answers there, by the address itself or by the name that was given for its port.
+
+    A certificate holds for the name only.
+    """
+    targets = [reachable(listen)]
+    if reach.server and reach.server.rpartition(":")[2] == listen.rpartition(":")[2]:
+        targets.insert(0, reach.server)
+    return any(_answers(_route(target, reach), reach.timeout_s) for target in targets)
 
 
 def _taken(listen: str) -> str | None:
@@ -114,8 +125,7 @@ def metrics(settings: Settings, reach: Reach) -> Iterator[Finding]:
         yield Finding(outcome=Outcome.METRICS_READ, facts={"port": where})
         return
     taken = _taken(where)
-    own = _route(reachable(settings.listen[0]), reach)
-    if _answers(own, reach.timeout_s):
+    if _is_ours(settings.listen[0], reach):
         yield Finding(outcome=Outcome.METRICS_NOT_READ, facts={"port": where, "error": error})
     elif taken is None:
         yield Finding(outcome=Outcome.PORT_FREE, facts={"port": where})

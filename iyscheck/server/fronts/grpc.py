@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
+from math import inf
 from typing import Final, NoReturn, TypeAlias
 
 import grpc
@@ -73,7 +74,7 @@ def admin_service(
     return grpc.method_handlers_generic_handler(ADMIN_SERVICE, unary)
 
 
-def _uncounted(*, late: bool) -> None:
+def _uncounted(*, late: bool, given_s: float) -> None:
     """Leave it: no metric counts the calls of operators."""
 
 
@@ -105,6 +106,8 @@ def _unary(
         arriving = Arriving(
             time_remaining=context.time_remaining, presented=shown(context), waited_s=pool.of_thread.waited_s
         )
+        remaining_s = context.time_remaining()
+        given_s = inf if remaining_s is None else remaining_s + arriving.waited_s
         try:
             reply = answered(data, arriving)
         except Refusal as refusal:
@@ -112,7 +115,7 @@ def _unary(
         leaving = unread.handed(len(reply), context.cancel)
         if not context.add_callback(partial(unread.left, leaving)):  # its caller has left already
             unread.left(leaving)
-            left(late=context.time_remaining() == 0)
+            left(late=context.time_remaining() == 0, given_s=given_s)
         return reply
 
     setattr(behaviour, "experimental_thread_pool", door)  # noqa: B010 - grpc's own, no typed attribute

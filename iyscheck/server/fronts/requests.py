@@ -109,7 +109,7 @@ class Requests:
         with state.condition:
             if not self._grpc._is_rpc_state_active(state):  # noqa: SLF001
                 if state.request is not None:
-                    self._given_up.left(late=call.is_late, is_check=call.is_check)
+                    self._given_up.left(late=call.is_late, given_s=call.given_s, is_check=call.is_check)
                 return False
             call.arrived = True
             if state.request is None:
@@ -139,7 +139,7 @@ class Requests:
             request, state.request = state.request, None
             if self._grpc._is_rpc_state_active(state):  # noqa: SLF001
                 return request
-        self._given_up.left(late=call.is_late, is_check=call.is_check)
+        self._given_up.left(late=call.is_late, given_s=call.given_s, is_check=call.is_check)
         return None
 
     def _give_up(self, call: "_Call", reason: str, code: object, details: str) -> None:
@@ -172,7 +172,19 @@ class _Before(ThreadPoolExecutor):
 class _Call:
     """A call from its first byte to its last. gRPC takes it for the future of what runs in the pool."""
 
-    __slots__ = ("_done", "_parts", "_pool", "_run", "arrived", "deserializer", "event", "since", "size", "state")
+    __slots__ = (
+        "_done",
+        "_parts",
+        "_pool",
+        "_run",
+        "arrived",
+        "deserializer",
+        "event",
+        "given_s",
+        "since",
+        "size",
+        "state",
+    )
 
     def __init__(self, pool: ThreadPoolExecutor, run: Callable[..., Any], parts: tuple[Any, ...]) -> None:
         _, self.event, self.state, _, _, self.deserializer, _ = parts
@@ -181,6 +193,8 @@ class _Call:
         self._parts = parts
         self._done: Callable[[Any], object] | None = None
         self.since = time.monotonic()
+        self.given_s = float(self.event.call_details.deadline) - time.time()
+        """How long its caller lets it take."""
         self.size = 0
         self.arrived = False
         """Whether its request is there, or surely does not come; guarded by the call's own lock."""

@@ -6,11 +6,12 @@ import string
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from iyscheck.cli.examining import here
+from iyscheck.cli.examining import asking, here
 from iyscheck.cli.examining.outcomes import MEANINGS, Group, Outcome, State
 from iyscheck.cli.examining.sentences import GROUPS, SENTENCES, SUMMARY
 from iyscheck.keys import AddressKey
@@ -295,13 +296,25 @@ class TestServer:
             flags += [f"--{name.replace('_', '-')}={path}" for name, path in certs.items()]
             keys = [f"--store-key={site.path / 'store.key'}", f"--address-key={site.path / 'address.key'}"]
             ask = ["doctor", "--json", f"--store={site.path / 'store'}", *keys, *flags]
-            known, unknown = iyscheck(*ask, f"--tls-ca={tmp_path / 'certs' / 'ca.pem'}"), iyscheck(*ask)
+            ca = f"--tls-ca={tmp_path / 'certs' / 'ca.pem'}"
+            known, unknown = iyscheck(*ask, ca), iyscheck(*ask)
 
         good, bad = (
             {each["finding"]: each for each in json.loads(done.stdout)["findings"]} for done in (known, unknown)
         )
         assert good.keys() >= {"PORT_OURS", "SERVER_SERVES", "SERVER_KEYS_FIT", "METRICS_READ", "CERTIFICATE_GOOD"}
         assert "CA that this client trusts" in bad["SERVER_UNREACHABLE"]["message"]
+
+
+@pytest.mark.parametrize(("server", "outcome"), [("h:5", Outcome.PORT_OURS), ("h:6", Outcome.PORT_TAKEN)])
+def test_by_name(monkeypatch: pytest.MonkeyPatch, server: str, outcome: Outcome) -> None:
+    """A port is ours if a server answers there by the name that its certificate is for."""
+    monkeypatch.setattr(asking, "_taken", lambda _: "in use")
+    monkeypatch.setattr(asking, "_answers", lambda route, _: route.target == server)
+    settings: Any = SimpleNamespace(listen=("127.0.0.1:5",))
+    reach = asking.Reach(server=server, tls=None, api_key=None, insecure=False, timeout_s=1.0)
+
+    assert [finding.outcome for finding in asking.ports(settings, reach)] == [outcome]
 
 
 class TestTold:

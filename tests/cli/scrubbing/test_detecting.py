@@ -61,6 +61,17 @@ class TestDelimiter:
         with pytest.raises(InputError, match="--delimiter: the cells may be parted by ';' or by ','"):
             detected(rows("#,a", "#"))
 
+    @pytest.mark.parametrize("short", [1, 4])
+    def test_uneven(self, short: int) -> None:
+        """Where many rows have cells and others fewer, it is not taken for one column: all rows would be denied."""
+        content = "Ad,Telefon,Not\r\n" + rows("Ali", "#", "x", delimiter=",") + rows("Ali", "#", delimiter=",") * short
+        if short > 1:
+            content += rows("Ali", "#", "y", delimiter=",") * short
+
+        with pytest.raises(InputError, match="--delimiter: many rows, but not all, have 3 cells parted by ','"):
+            detected(content)
+        assert detected(content, delimiter=b",").column == 2
+
 
 class TestEncoding:
     """How letters are written."""

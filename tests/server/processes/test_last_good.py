@@ -52,6 +52,7 @@ def refusals(server: Running, event: str, pid: int) -> int:
 class TestWorkers:
     """Real processes."""
 
+    @pytest.mark.thorough
     def test_bad_edits(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
         """Whichever file is spoilt, the successor of a killed worker serves by what was last good, and tells of it."""
         setup = Setup(site, made(site.path / "certs"))

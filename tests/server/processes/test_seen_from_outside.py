@@ -74,6 +74,7 @@ def test_use(server: Running) -> None:
     assert server.metric("consent_process_open_fds", worker="1") > 3
 
 
+@pytest.mark.thorough
 def test_frozen_worker(server: Running) -> None:
     """One of two workers stands still: probes run out of time now and then, and others are answered as ever."""
 
