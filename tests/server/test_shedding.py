@@ -194,3 +194,17 @@ def _reason(error: Any) -> str:  # noqa: ANN401 - gRPC's error is a call, too
     found: Any = error_details_pb2.ErrorInfo()
     status.details[0].Unpack(found)
     return str(found.reason)
+
+
+@pytest.mark.parametrize(
+    ("waited_s", "remaining_s", "own"), [(0.01, 0.1, True), (0.15, 0.1, False), (1.0, 0.01, False)]
+)
+def test_whose_fault(waited_s: float, remaining_s: float, own: bool) -> None:  # noqa: FBT001 - a parameter of the test
+    """It is the caller's, where it gave less time than anybody promises."""
+    shedding = Shedding()
+    while shedding.takes_s < 0.2:
+        shedding.took(1.0)
+    with pytest.raises(OverloadedError) as refused:
+        shedding.ensure_in_time(waited_s, remaining_s)
+
+    assert refused.value.of_caller is own
