@@ -11,6 +11,7 @@ import pytest
 
 from iyscheck.consent import Channel, Reason, RecipientType
 from iyscheck.console.guard import CONTENT_SECURITY_POLICY
+from iyscheck.console.serving import SILENT_S
 from iyscheck.errors import ServiceRefusedError, ServiceUnavailableError
 from iyscheck.overview import BrandState, Loaded, Rejected
 from iyscheck.sentences import Language, explain
@@ -246,6 +247,31 @@ def test_silent_connections(tmp_path: Path) -> None:
 
     assert [bool(text) for text in ended] == [False, False, True]
     assert event[0].startswith("id: ")
+
+
+@pytest.mark.parametrize("silent_s", [0.3, 60.0])
+def test_who_never_reads(tmp_path: Path, silent_s: float) -> None:
+    """A connection that asks again and again and takes nothing is ended, whether it is closed already or not."""
+    with running(tmp_path, silent_s=silent_s, unread_s=1.0) as world, socket.socket() as greedy:
+        greedy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        greedy.settimeout(0.5)
+        greedy.connect(("127.0.0.1", world.port))
+        ended = False
+        deadline = time.monotonic() + 20
+        while not ended and time.monotonic() < deadline:
+            try:
+                greedy.sendall(b"GET /static/uPlot.iife.min.js HTTP/1.1\r\nhost: localhost\r\n\r\n" * 100)
+            except TimeoutError:
+                continue
+            except OSError:
+                ended = True
+
+    assert ended
+
+
+def test_silence_is_short() -> None:
+    """Connections that say nothing lock nobody out for long."""
+    assert SILENT_S <= 10
 
 
 def _to_the_end(connection: socket.socket) -> bytes:

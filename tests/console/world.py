@@ -16,7 +16,7 @@ from iyscheck.callers.watch import CallersWatch
 from iyscheck.change import Position
 from iyscheck.consent import Channel, MessageClass, Policy, Reason, Status
 from iyscheck.console.app import EXPLAINS_A_MINUTE, Console
-from iyscheck.console.serving import SILENT_S, ConsoleServer, configuration, open_port
+from iyscheck.console.serving import SILENT_S, UNREAD_S, ConsoleServer, configuration, open_port
 from iyscheck.console.sources import MetricsPage, Server, Watch
 from iyscheck.overview import (
     BRAND_STATES,
@@ -309,6 +309,7 @@ def running(
     metrics: Sequence[str] = (),
     explains_a_minute: int = EXPLAINS_A_MINUTE,
     silent_s: float = SILENT_S,
+    unread_s: float = UNREAD_S,
 ) -> Iterator[World]:
     """Run a console on a free port."""
     folder.mkdir(exist_ok=True)
@@ -327,7 +328,7 @@ def running(
             watch, callers, open_log("debug", log), secure=False, near=True, explains_a_minute=explains_a_minute
         )
         ready = threading.Event()
-        server = ConsoleServer(configuration(console, None), watch, ready.set, silent_s)
+        server = ConsoleServer(configuration(console, None), watch, ready.set, silent_s=silent_s, unread_s=unread_s)
         thread = threading.Thread(target=server.run, args=([port],))
         thread.start()
         try:
