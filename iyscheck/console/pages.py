@@ -1,5 +1,6 @@
 """What each screen shows: made of what is known, as texts and numbers for the templates."""
 
+import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -58,6 +59,8 @@ _SIGNS: Final = {
 }
 SOURCE_STATES: Final = (Loaded.HELD, Loaded.UNFINISHED, Loaded.FINISHED)
 _SOURCE_SIGNS: Final = {Loaded.UNSPECIFIED: NOT_KNOWN, Loaded.FINISHED: GOOD, Loaded.UNFINISHED: LOOK, Loaded.HELD: ACT}
+
+_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
 
 ItemT = TypeVar("ItemT")
 Sums = Mapping[str, float]
@@ -558,11 +561,17 @@ def explained(answer: Answer, context: Context, address: str, server: str, langu
             (words.complete_to, words.never_complete if envelope.as_of is None else s.moment(envelope.as_of)),
             (words.valid_until, s.moment(envelope.valid_until)),
             (words.position, s.number(envelope.position.sequence)),
-            (words.decision, envelope.decision_id),
+            (words.decision, decision_id(answer) or UNKNOWN),
             (words.policy, envelope.policy_id),
             (t("asked_of"), server),
         ),
     )
+
+
+def decision_id(answer: Answer) -> str:
+    """Give the id of an answer's decision, empty where it is no UUID: a server could say anything in its place."""
+    told = answer.envelope.decision_id
+    return told if _UUID.fullmatch(told) else ""
 
 
 def _evidence(answer: Answer, words: Words, t: Texts) -> list[tuple[str, str]]:

@@ -19,6 +19,7 @@ from urllib.parse import SplitResult, urlsplit
 from iyscheck.console.readings import Reading, columns, together
 from iyscheck.console.ring import HOUR_S, Ring
 from iyscheck.errors import (
+    IyscheckError,
     ServiceError,
     ServiceFailedError,
     ServiceRefusedError,
@@ -131,7 +132,12 @@ class Server:
 
     async def check(self, context: Context, address: str, client_reference: str) -> Answer:
         """Ask about one address. Raises ServiceError, QuestionError."""
-        return await self._asked.check(context, address, client_reference)
+        try:
+            return await self._asked.check(context, address, client_reference)
+        except (IyscheckError, TimeoutError):
+            raise
+        except Exception as error:
+            raise ServiceFailedError("The server's answer cannot be understood.") from error
 
     async def close(self) -> None:
         """End the connection."""

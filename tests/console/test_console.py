@@ -8,6 +8,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from msgspec.structs import replace
 
 from iyscheck.consent import Channel, Reason, RecipientType
 from iyscheck.console.guard import CONTENT_SECURITY_POLICY
@@ -570,6 +571,9 @@ class TestExplain:
             {"channel": "FAX"},
             {"recipient_type": ""},
             {"retailer": "-1"},
+            {"brand": "10010000000000"},
+            {"retailer": "12345678901"},
+            {"brand": "1001" + " " * 10 + PHONE},
             {"address": "  "},
         ],
     )
@@ -614,7 +618,35 @@ class TestExplain:
         text = both.get(f"/explain?address={quote(PHONE)}&brand=1001").text
 
         assert len(world.servers["gw1:50051"].asked) == asked
-        assert f'value="{PHONE}"' not in text
+        for told in (text, world.browser().get(f"/login?address={quote(PHONE)}").text):
+            assert PHONE[1:] not in told
+        assert PHONE[1:] not in both.get(f"/brands?address={quote(PHONE)}&state=fresh").text
+
+    @pytest.mark.parametrize("said", ["", PHONE, f"0193a5c0-0000-7000-8000-{PHONE[-12:]}\n", "x" * 36])
+    def test_odd_decision(self, tmp_path: Path, said: str) -> None:
+        """The id of a decision is shown and logged only if it is one: a server could say the address there."""
+        given = answer(Reason.REFUSED)
+        odd = replace(given, envelope=replace(given.envelope, decision_id=said))
+        with running(tmp_path, {"a:1": FakeServer(answered=odd)}) as world:
+            reply = world.browser().log_in("both").post("/explain", ASKED)
+            log = world.log.getvalue()
+
+        assert reply.status == 200
+        assert '"decision_id": ""' in log
+        for told in (log, reply.text):
+            assert PHONE[1:] not in told
+
+    @pytest.mark.parametrize("error", [ServiceRefusedError("x", code=PHONE), OverflowError(PHONE)])
+    def test_odd_failure(self, tmp_path: Path, error: Exception) -> None:
+        """A failure that nobody thought of is the server's, and no word of it is taken over."""
+        with running(tmp_path, {"a:1": FakeServer(answered=error)}) as world:
+            reply = world.browser().log_in("both").post("/explain", ASKED)
+            log = world.log.getvalue()
+
+        assert reply.status == 502
+        assert "explain_not_answered" in log
+        for told in (log, reply.text):
+            assert PHONE[1:] not in told
 
 
 def test_no_page_fails(world: World) -> None:
