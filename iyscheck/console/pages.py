@@ -1,7 +1,6 @@
 """What each screen shows: made of what is known, as texts and numbers for the templates."""
 
 import re
-import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
@@ -10,6 +9,7 @@ from typing import Final, Generic, TypeVar
 
 import jinja2
 
+from iyscheck import output
 from iyscheck.address import why_unreadable
 from iyscheck.callers.scopes import Caller
 from iyscheck.consent import Reason, permits
@@ -77,7 +77,7 @@ class Renderer:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._templates.filters["quoted"] = shlex.quote  # a command is there to be copied into a shell
+        self._templates.filters["quoted"] = output.shell_word  # a command is there to be copied into a shell
 
     def page(self, name: str, language: Language, **shown: object) -> str:
         """Make a page, or a part of one, in a language."""

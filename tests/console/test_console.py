@@ -441,6 +441,14 @@ class TestBrands:
 class TestSources:
     """Sources and their rejected rows: where and why, never what."""
 
+    def test_odd_name(self, tmp_path: Path) -> None:
+        """The command that is there to be copied has nothing in it that steers a terminal."""
+        odd = source("a\x1b[2J\u202e.csv", Loaded.HELD, [Rejected(line=1, field="", reason="X")])
+        with running(tmp_path, {"a:1": FakeServer(listed_sources=[odd])}) as world:
+            text = world.browser().log_in("both").get("/sources").text
+
+        assert "accept-rejects $&#39;a\\x1b[2J\\u202e.csv&#39;" in text
+
     def test_rejects(self, both: Browser) -> None:
         """A rejected row is told by line, field and reason, and what mends it by its command."""
         text = both.get("/sources").text
