@@ -9,6 +9,8 @@ import codecs
 import io
 import json
 import os
+import re
+import shlex
 import sys
 import unicodedata
 from contextlib import suppress
@@ -16,6 +18,7 @@ from typing import Final
 
 from iyscheck.errors import InputError, IyscheckError, ServiceError, SystemRefusedError
 
+_STEERING: Final = frozenset({"Cc", "Cf", "Zl", "Zp"})
 _HANDLER: Final = "iyscheck.plain"
 _NO_DECOMPOSITION: Final = {"ı": "i", "“": '"', "”": '"', "’": "'", "–": "-", "…": "..."}
 
@@ -33,6 +36,26 @@ def as_json(value: object) -> str:
     return json.dumps(value, ensure_ascii=True)
 
 
+def visible(text: str) -> str:
+    """Write what steers a terminal, breaks a line or turns letters round as its number: names come from anywhere."""
+    return "".join(
+        character.encode("unicode_escape").decode() if unicodedata.category(character) in _STEERING else character
+        for character in text
+    )
+
+
+def _in_lines(text: str) -> str:
+    """Make a text visible, but for its own lines and columns."""
+    return re.sub(r"[^\n\t]+", lambda found: visible(found[0]), text)
+
+
+def shell_word(text: str) -> str:
+    """Quote a text as one word of a command, in which nothing steers what shows it."""
+    if visible(text) == text:
+        return shlex.quote(text)
+    return "$'" + visible(text.replace("\\", "\\\\").replace("'", "\\'")) + "'"
+
+
 class Told(SystemExit):
     """The end of a command that has said already why."""
 
@@ -40,7 +63,7 @@ class Told(SystemExit):
 def say(text: str) -> None:
     """Print a line for whoever asked. Raises SystemRefusedError where nobody can read it, as on a full disk."""
     try:
-        print(text, flush=True)  # noqa: T201 - that is its purpose
+        print(_in_lines(text), flush=True)  # noqa: T201 - that is its purpose
     except OSError as error:
         with suppress(OSError, ValueError):  # what is left in the buffer would fail once more at the very end
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -63,7 +86,7 @@ def tell_error(program: str, error: IyscheckError, *, with_json: bool) -> None:
         field = error.field if isinstance(error, ServiceError | InputError) else ""
         _tell_program(reason, field, error.message, error.fix)
     with suppress(OSError):
-        print(f"{program}: {error}", file=sys.stderr, flush=True)  # noqa: T201 - the same
+        print(_in_lines(f"{program}: {error}"), file=sys.stderr, flush=True)  # noqa: T201 - the same
 
 
 def _tell_program(reason: str, field: str, message: str, fix: str) -> None:

@@ -71,7 +71,7 @@ def status(  # noqa: PLR0913 - one parameter for each option
         output.say(output.as_json(_fields(overview, brands, sources)))
         return
     for line in _lines(overview, brands, sources, language):
-        output.say(line)
+        output.say(output.visible(line))
 
 
 def _troubled(admin: "Admin") -> Iterator[BrandOverview]:

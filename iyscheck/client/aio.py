@@ -245,6 +245,8 @@ class AsyncClient:
                 if pause_s is None:
                     raise await self._explained(arrival.told(error), timeout_s) from error
             else:
+                if response is None:  # what gRPC gives where bytes are no message; only its log has more
+                    raise failures.not_understood(target=self._target)
                 self._silence.answered = True
                 return response
             await asyncio.sleep(pause_s)

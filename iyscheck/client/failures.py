@@ -26,6 +26,7 @@ HANDSHAKE: Final = "HANDSHAKE_FAILED"
 ARRIVAL_S: Final = 1.0
 _PAUSE_S: Final = 0.1
 _FAILED_WRITE: Final = "Internal error from Core"
+_NO_MESSAGE: Final = "Exception deserializing response!"
 _ADDRESS: Final = re.compile(r"\b(?:ipv[46]|unix):[^ ]+(?=: )")
 _NOT_PERMITTED: Final = "error: Permission denied"
 _STATUS_KEY: Final = "grpc-status-details-bin"
@@ -167,6 +168,8 @@ def failure(error: grpc.RpcError, *, target: str, timeout_s: float) -> ServiceEr
     status: grpc.StatusCode = error.code()
     if _hides_the_cause(error):
         return unfinished(target=target)
+    if status is grpc.StatusCode.INTERNAL and error.details() == _NO_MESSAGE:
+        return not_understood(target=target)
     info, field = _details(error)
     kind = _CLASSES.get(status, ServiceFailedError)
     if info is not None:
@@ -209,6 +212,15 @@ def late(*, target: str, timeout_s: float | None = None) -> ServiceUnavailableEr
         f"{target} did not answer {'in time' if timeout_s is None else f'within {timeout_s:.3g} s'}.",
         code="DEADLINE_EXCEEDED",
         fix="Try again, or allow more time. Is `iyscheck serve` running there?",
+    )
+
+
+def not_understood(*, target: str) -> ServiceFailedError:
+    """Make the error of a reply that is none."""
+    return ServiceFailedError(
+        f"{target} answered what cannot be understood.",
+        code="NOT_UNDERSTOOD",
+        fix="Is it an iyscheck server, of a version that goes with this client?",
     )
 
 

@@ -1,10 +1,11 @@
 """The console's pages over HTTP: who may see which, what a form may say, and how a page stays live."""
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 from urllib.parse import parse_qs, urlencode
@@ -43,6 +44,11 @@ _MOST_LIVE: Final = 64
 _QUIET_S: Final = 15.0
 """After how long without news a live page is told that somebody is still here."""
 _EXPLAIN_S: Final = 3.0
+_CODE: Final = re.compile(r"[0-9]{1,10}", re.ASCII)
+_REASON: Final = re.compile(r"[A-Z][A-Z0-9_]{0,63}", re.ASCII)
+_LISTS: Final = frozenset({"brands", "sources", "callers", "nothing"})
+_QUERY: Final = frozenset({"server", "code", "name", "state", "sort", "page"})
+"""What lists may be asked with; nothing else of a query is repeated in links."""
 _FORM: Final = "application/x-www-form-urlencoded"
 _LANGUAGE_COOKIE: Final = "iyscheck-lang"
 _LANGUAGE_S: Final = 365 * 24 * 3600
@@ -179,7 +185,7 @@ class Console:
         status: int = 200,
     ) -> HTMLResponse:
         """Make a whole page. `shown` is what its template takes, beside what all take."""
-        others = {key: value for key, value in request.query_params.items() if key != "lang"}
+        others = _kept(request) if name in _LISTS else {}
         addresses = {each.value: f"?{urlencode({**others, 'lang': each.value})}" for each in Language}
         around = {"session": session, "screen": name, "in_language": addresses}
         text = self._renderer.page(name, self._language_of(request), **{**around, **shown})
@@ -425,10 +431,10 @@ class Console:
         """Ask about one address. It is in the body of the request and in the question, and in nothing else."""
         form = await _form(request)
         asked = Asked(
-            brand=form.get("brand", "").strip()[:10],
+            brand=form.get("brand", "").strip(),
             channel=form.get("channel", ""),
             recipient_type=form.get("recipient_type", ""),
-            retailer=form.get("retailer", "").strip()[:10],
+            retailer=form.get("retailer", "").strip(),
         )
         server = self._server(form.get("server"))
         address, name = form.get("address", ""), session.caller.name
@@ -438,7 +444,8 @@ class Console:
             # The right to explain is the right to type an address; `addresses` is about programs that send many.
             ensure_question(session.caller, context.brand, context.channel, context.message_class, plaintext=False)
         except QuestionError:
-            return self._explain_page(request, session, asked, server, problem="explain_bad", status=400)
+            again = replace(asked, brand=_code(asked.brand), retailer=_code(asked.retailer))
+            return self._explain_page(request, session, again, server, problem="explain_bad", status=400)
         except RateLimitedError as error:
             self._log.warning("explain_refused", caller=name, reason=error.reason)
             seconds = int(error.wait_s) + 1
@@ -474,13 +481,15 @@ class Console:
             return self._explain_page(request, session, asked, server, problem="explain_bad", status=400)
         except (ServiceError, TimeoutError) as error:
             code = error.code if isinstance(error, ServiceError) else "TIMEOUT"
+            if not _REASON.fullmatch(code):  # a server could say anything in its place, the address among it
+                code = "UNKNOWN"
             self._log.warning("explain_not_answered", **about, server=target, code=code)
             values = {"server": target, "code": code}
             return self._explain_page(
                 request, session, asked, server, problem="explain_not_answered", status=502, values=values
             )
         self._log.info(
-            "explained", **about, server=target, reason=answer.reason.name, decision_id=answer.envelope.decision_id
+            "explained", **about, server=target, reason=answer.reason.name, decision_id=pages.decision_id(answer)
         )
         found = pages.explained(answer, context, address, target, self._language_of(request))
         return self._explain_page(request, session, asked, server, answer=found)
@@ -520,12 +529,17 @@ class Console:
         )
 
 
+def _code(text: str) -> str:
+    """Give what was typed as a code if it can be one, else nothing: cut to size it would be another's."""
+    return text if _CODE.fullmatch(text) else ""
+
+
 def _context(asked: Asked, address: str) -> Context:
     """Read a question but for its address. Raises QuestionError, which does not say what was typed."""
     if not address.strip():
         raise QuestionError("address", "is empty.")
     numbers = [asked.brand, *([asked.retailer] if asked.retailer else [])]
-    if not all(text.isdecimal() and text.isascii() for text in numbers):
+    if not all(map(_code, numbers)):
         raise QuestionError("brand", "is not a number.")
     if asked.channel not in Channel.__members__ or asked.recipient_type not in RecipientType.__members__:
         raise QuestionError("channel", "is not known.")
@@ -569,9 +583,14 @@ def _peer(request: Request) -> str:
     return "" if request.client is None else request.client.host
 
 
+def _kept(request: Request) -> dict[str, str]:
+    """Give what links to the same list repeat."""
+    return {key: value for key, value in request.query_params.items() if key in _QUERY}
+
+
 def _link(request: Request) -> Callable[..., str]:
     """Make links to the same list with some of its query changed; what is changed to nothing is left out."""
-    kept = {key: value for key, value in request.query_params.items() if key != "lang"}
+    kept = _kept(request)
 
     def link(**changes: object) -> str:
         query = {key: str(value) for key, value in {**kept, **changes}.items() if value not in {"", None}}

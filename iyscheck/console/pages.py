@@ -1,6 +1,6 @@
 """What each screen shows: made of what is known, as texts and numbers for the templates."""
 
-import shlex
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from math import isnan
@@ -9,6 +9,7 @@ from typing import Final, Generic, TypeVar
 
 import jinja2
 
+from iyscheck import output
 from iyscheck.address import why_unreadable
 from iyscheck.callers.scopes import Caller
 from iyscheck.consent import Reason, permits
@@ -59,6 +60,8 @@ _SIGNS: Final = {
 SOURCE_STATES: Final = (Loaded.HELD, Loaded.UNFINISHED, Loaded.FINISHED)
 _SOURCE_SIGNS: Final = {Loaded.UNSPECIFIED: NOT_KNOWN, Loaded.FINISHED: GOOD, Loaded.UNFINISHED: LOOK, Loaded.HELD: ACT}
 
+_UUID: Final = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}", re.ASCII)
+
 ItemT = TypeVar("ItemT")
 Sums = Mapping[str, float]
 
@@ -74,7 +77,7 @@ class Renderer:
             trim_blocks=True,
             lstrip_blocks=True,
         )
-        self._templates.filters["quoted"] = shlex.quote  # a command is there to be copied into a shell
+        self._templates.filters["quoted"] = output.shell_word  # a command is there to be copied into a shell
 
     def page(self, name: str, language: Language, **shown: object) -> str:
         """Make a page, or a part of one, in a language."""
@@ -558,11 +561,17 @@ def explained(answer: Answer, context: Context, address: str, server: str, langu
             (words.complete_to, words.never_complete if envelope.as_of is None else s.moment(envelope.as_of)),
             (words.valid_until, s.moment(envelope.valid_until)),
             (words.position, s.number(envelope.position.sequence)),
-            (words.decision, envelope.decision_id),
+            (words.decision, decision_id(answer) or UNKNOWN),
             (words.policy, envelope.policy_id),
             (t("asked_of"), server),
         ),
     )
+
+
+def decision_id(answer: Answer) -> str:
+    """Give the id of an answer's decision, empty where it is no UUID: a server could say anything in its place."""
+    told = answer.envelope.decision_id
+    return told if _UUID.fullmatch(told) else ""
 
 
 def _evidence(answer: Answer, words: Words, t: Texts) -> list[tuple[str, str]]:

@@ -32,6 +32,8 @@ _SERVER_FAULTS: Final = frozenset(
     {"Unknown", "DeadlineExceeded", "Unimplemented", "Internal", "Unavailable", "DataLoss"}
 )
 """Codes that are not the caller's doing; the same as in the alerts."""
+_MOST: Final = 2.0**64
+"""More than this nobody has counted; neither it, nor less than nothing, nor what is no number is taken."""
 _SECONDS: Final = {
     "consent_frame_seconds_bucket": FRAME,
     "consent_probe_seconds_bucket": PROBE,
@@ -74,6 +76,8 @@ class Reading:
 
     def _take(self, sample: Sample) -> None:
         name, labels, value = sample.name, sample.labels, sample.value
+        if not 0 <= value <= _MOST:
+            return
         if name == "consent_check_decisions_total":
             self._count(labels.get("reason", ""), value)
         elif name == "grpc_server_handled_total" and labels.get("grpc_service") == _SERVICE:
@@ -94,6 +98,8 @@ class Reading:
     def _observe(self, name: str, labels: Mapping[str, str], value: float) -> None:
         bounds = self.histograms.setdefault(name, {})
         bound = float(labels.get("le", "inf"))
+        if math.isnan(bound):
+            return
         bounds[bound] = bounds.get(bound, 0.0) + value
 
     def since(self, before: "Reading") -> dict[str, float]:

@@ -31,10 +31,12 @@ from iyscheck.server.log import open_log, take_over_library_logs
 from iyscheck.server.tls import Certificates
 
 _MOST_CONNECTIONS: Final = 256
-_KEEP_ALIVE_S: Final = 30
+_KEEP_ALIVE_S: Final = 10
 _ENDING_S: Final = 3
-SILENT_S: Final = 40.0
-"""How long a connection may be there without a request that is whole."""
+SILENT_S: Final = 10.0
+"""How long a connection may be there without a request that is whole: silent ones take the places of others."""
+UNREAD_S: Final = 30.0
+"""How long something may wait all the time to be taken by who asked for it."""
 _MOST_HEAD_BYTES: Final = 16 * 1024
 
 
@@ -129,13 +131,21 @@ class ConsoleServer(uvicorn.Server):
     """Tells when it is ready, ends connections that say nothing, and live pages before it waits for the others."""
 
     def __init__(
-        self, config: uvicorn.Config, watch: Watch, ready: Callable[[], None], silent_s: float = SILENT_S
+        self,
+        config: uvicorn.Config,
+        watch: Watch,
+        ready: Callable[[], None],
+        *,
+        silent_s: float = SILENT_S,
+        unread_s: float = UNREAD_S,
     ) -> None:
         super().__init__(config)
         self._watch = watch
         self._ready = ready
         self._silent_s = silent_s
+        self._unread_s = unread_s
         self._silent_since: WeakKeyDictionary[object, float] = WeakKeyDictionary()
+        self._unread_since: WeakKeyDictionary[object, float] = WeakKeyDictionary()
         self._loop: asyncio.AbstractEventLoop
         self._ending: asyncio.Task[None] | None = None
 
@@ -146,7 +156,7 @@ class ConsoleServer(uvicorn.Server):
         self._ready()
 
     async def on_tick(self, counter: int) -> bool:
-        """End connections without a request, which uvicorn lets stand; called ten times a second."""
+        """End connections that ask nothing or take nothing, which uvicorn lets stand; called ten times a second."""
         now = time.monotonic()
         for each in list(self.server_state.connections):
             if isinstance(each, H11Protocol) and (each.cycle is None or each.cycle.response_complete):
@@ -154,6 +164,11 @@ class ConsoleServer(uvicorn.Server):
                     each.transport.close()
             else:
                 self._silent_since.pop(each, None)
+            if isinstance(each, H11Protocol) and each.transport.get_write_buffer_size() > 0:
+                if now - self._unread_since.setdefault(each, now) > self._unread_s:
+                    each.transport.abort()  # to close it would wait until all is taken
+            else:
+                self._unread_since.pop(each, None)
         return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:

@@ -5,10 +5,12 @@ What does not answer is a state that is shown, and never an error of the console
 
 import asyncio
 import http.client
+import socket
 import ssl
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Final, Generic, Protocol, TypeVar, cast
@@ -16,7 +18,14 @@ from urllib.parse import SplitResult, urlsplit
 
 from iyscheck.console.readings import Reading, columns, together
 from iyscheck.console.ring import HOUR_S, Ring
-from iyscheck.errors import ServiceError, ServiceRefusedError, ServiceUnavailableError, SettingsError
+from iyscheck.errors import (
+    IyscheckError,
+    ServiceError,
+    ServiceFailedError,
+    ServiceRefusedError,
+    ServiceUnavailableError,
+    SettingsError,
+)
 from iyscheck.overview import BrandOverview, CallerOverview, Overview, SourceOverview
 from iyscheck.question import Answer, Context
 
@@ -104,7 +113,7 @@ class Server:
         try:
             async with asyncio.timeout(PATIENCE_S):
                 self.overview = await self._asked.status()
-        except (ServiceError, TimeoutError) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it is this server's, and the others are looked at
             self.trouble, self.code = trouble_of(error)
         else:
             self.trouble, self.code, self.heard_at = None, "", self._clock()
@@ -123,7 +132,12 @@ class Server:
 
     async def check(self, context: Context, address: str, client_reference: str) -> Answer:
         """Ask about one address. Raises ServiceError, QuestionError."""
-        return await self._asked.check(context, address, client_reference)
+        try:
+            return await self._asked.check(context, address, client_reference)
+        except (IyscheckError, TimeoutError):
+            raise
+        except Exception as error:
+            raise ServiceFailedError("The server's answer cannot be understood.") from error
 
     async def close(self) -> None:
         """End the connection."""
@@ -135,11 +149,16 @@ class Server:
         if kept is not None and 0 <= self._clock() - at < _LIST_KEPT_S:
             return cast("Listed[ItemT]", kept)  # it was kept by this name
         items: list[ItemT] = []
-        async with asyncio.timeout(_LIST_S):
-            async for item in walk():
-                items.append(item)
-                if len(items) > _MOST_LISTED:
-                    break
+        try:
+            async with asyncio.timeout(_LIST_S):
+                async for item in walk():
+                    items.append(item)
+                    if len(items) > _MOST_LISTED:
+                        break
+        except (ServiceError, TimeoutError):
+            raise
+        except Exception as error:
+            raise ServiceFailedError("The server's list cannot be understood.") from error
         listed = Listed(tuple(items[:_MOST_LISTED]), more=len(items) > _MOST_LISTED)
         self._lists[name] = self._clock(), listed
         return listed
@@ -186,7 +205,8 @@ class MetricsPage:
         return self.url.netloc
 
     def fetch(self) -> Reading:
-        """Read the page now. Raises OSError, ValueError, HTTPException."""
+        """Read the page now, within `_FETCH_S` in all. Raises OSError, ValueError, HTTPException."""
+        until = time.monotonic() + _FETCH_S
         host, port = self.url.hostname or "", self.url.port
         connection: http.client.HTTPConnection
         if self.url.scheme == "https":
@@ -194,24 +214,65 @@ class MetricsPage:
             connection = http.client.HTTPSConnection(host, port, timeout=_FETCH_S, context=context)
         else:
             connection = http.client.HTTPConnection(host, port, timeout=_FETCH_S)
+        ended = threading.Event()
         try:
-            connection.request("GET", self.url.path + (f"?{self.url.query}" if self.url.query else ""))
-            response = connection.getresponse()
-            content = response.read(_MOST_PAGE_BYTES + 1)
+            connection.connect()
+            ending = threading.Timer(until - time.monotonic(), _end, (connection.sock, ended))
+            ending.daemon = True
+            ending.start()
+            try:
+                connection.request("GET", self.url.path + (f"?{self.url.query}" if self.url.query else ""))
+                with connection.getresponse() as response:
+                    content = response.read(_MOST_PAGE_BYTES + 1)
+            finally:
+                ending.cancel()
         finally:
             connection.close()
+        if ended.is_set():  # what has come till then looks whole where its length was not told
+            raise TimeoutError
         if response.status != _OK or len(content) > _MOST_PAGE_BYTES:
             raise ValueError("no page of metrics")
         return Reading.of(content.decode())
 
-    async def look(self, threads: ThreadPoolExecutor) -> dict[str, float] | None:
+    def _fetched(self) -> "asyncio.Future[Reading]":
+        """Fetch in a thread of its own, which the end of the process does not wait for."""
+        loop = asyncio.get_running_loop()
+        fetched: asyncio.Future[Reading] = loop.create_future()
+
+        def settle(reading: Reading | None, error: Exception | None) -> None:
+            if fetched.done():  # let go of
+                return
+            if reading is not None:
+                fetched.set_result(reading)
+            elif error is not None:
+                fetched.set_exception(error)
+
+        def fetch() -> None:
+            reading, failed = None, None
+            try:
+                reading = self.fetch()
+            except Exception as error:  # noqa: BLE001 - it is raised where the page is waited for
+                failed = error
+            with suppress(RuntimeError):  # the loop is over
+                loop.call_soon_threadsafe(settle, reading, failed)
+
+        threading.Thread(target=fetch, name=f"metrics of {self.name}", daemon=True).start()
+        return fetched
+
+    def let_go(self) -> None:
+        """Wait for the page no more."""
+        if self.under_way is not None:
+            self.under_way.cancel()
+            self.under_way = None
+
+    async def look(self) -> dict[str, float] | None:
         """Read the page; say what was counted since it was read last, None where that cannot be known.
 
         What a late page brings is shared out among the looks that waited for it. After a page that could not be read
         counting begins anew: an hour's gap must not look like a second's rush.
         """
         if self.under_way is None:
-            self.under_way = asyncio.get_running_loop().run_in_executor(threads, self.fetch)
+            self.under_way = self._fetched()
         await asyncio.wait([self.under_way], timeout=PATIENCE_S)
         if not self.under_way.done():  # it goes on in its thread, and is waited for at the next look
             self.late, self.trouble = self.late + 1, Trouble.SLOW
@@ -221,7 +282,7 @@ class MetricsPage:
         except (OSError, http.client.HTTPException):
             self._lost(Trouble.UNREACHABLE)
             return None
-        except ValueError:  # also what is no UTF-8
+        except Exception:  # noqa: BLE001 - what is no UTF-8, and whatever else a page can be but a page of metrics
             self._lost(Trouble.NO_METRICS)
             return None
         looks, self.late = self.late + 1, 0
@@ -231,6 +292,13 @@ class MetricsPage:
     def _lost(self, trouble: Trouble) -> None:
         """Note that the page could not be read."""
         self.reading, self.trouble, self.under_way, self.late = None, trouble, None, 0
+
+
+def _end(connection: socket.socket, ended: threading.Event) -> None:
+    """End a connection that another thread reads from: to time its single reads does not end a page that drips."""
+    ended.set()
+    with suppress(OSError):  # it is over already
+        socket.socket.shutdown(connection, socket.SHUT_RDWR)  # that of TLS would take the reader's session away
 
 
 class Watch:
@@ -260,22 +328,25 @@ class Watch:
 
     async def run(self) -> None:
         """Look until cancelled."""
-        with ThreadPoolExecutor(max_workers=max(len(self.metrics), 1), thread_name_prefix="metrics") as threads:
-            last = None
+        last = None
+        try:
             while not self.is_over:
                 begun = time.monotonic()
                 try:
-                    await self._look(threads, None if last is None else begun - last)
+                    await self._look(None if last is None else begun - last)
                 except Exception as error:  # noqa: BLE001 - whatever it is, the next look may be better
                     self._failed(error)
                 last = begun
                 await asyncio.sleep(max(0.0, self._every_s - (time.monotonic() - begun)))
+        finally:
+            for page in self.metrics:
+                page.let_go()
 
-    async def _look(self, threads: ThreadPoolExecutor, seconds: float | None) -> None:
+    async def _look(self, seconds: float | None) -> None:
         """Look once. `seconds` is how long ago the look before was."""
         self._each_look()
         servers = self.servers if self.looks % _STATUS_LOOKS == 0 else ()
-        looked = asyncio.gather(*(page.look(threads) for page in self.metrics))
+        looked = asyncio.gather(*(page.look() for page in self.metrics))
         await asyncio.gather(looked, *(server.look() for server in servers))
         counted = [numbers for numbers in looked.result() if numbers is not None]
         if counted and seconds is not None:

@@ -25,6 +25,7 @@ from iyscheck.wire.fields import (
     STATUSES,
     error_message,
     error_of,
+    instant_of,
     seconds_of,
     write_timestamp,
 )
@@ -204,4 +205,4 @@ def position_of(message: v1.Envelope | v1.GetServerInfoResponse) -> Position:
 
 
 def _as_of(message: v1.Envelope | v1.BatchCheckResult) -> int | None:
-    return message.as_of.seconds if message.HasField("as_of") else None
+    return instant_of(message.as_of) if message.HasField("as_of") else None

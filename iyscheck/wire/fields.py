@@ -11,7 +11,7 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from iyscheck.change import Position
 from iyscheck.consent import Channel, LegacyDeadline, MessageClass, Reason, RecipientType, Status
-from iyscheck.errors import MalformedError
+from iyscheck.errors import MalformedError, ServiceFailedError
 from iyscheck.question import ItemError
 from iyscheck.v1 import consent_check_pb2 as v1
 
@@ -22,6 +22,11 @@ CLASSES: Final = {int(message_class): message_class for message_class in Message
 REASONS: Final = {int(reason): reason for reason in Reason}
 STATUSES: Final = {int(status): status for status in Status}
 DEADLINES: Final = {int(deadline): deadline for deadline in LegacyDeadline}
+
+_DAY_S: Final = 86_400
+_FIRST_S: Final = -62_135_596_800 + _DAY_S
+_LAST_S: Final = 253_402_300_799 - _DAY_S
+"""The years 1 to 9999, which a Timestamp may be of; a day less, so that every zone can write it."""
 
 _M = TypeVar("_M", bound=Message)
 
@@ -66,5 +71,14 @@ def error_of(message: v1.ItemError) -> ItemError:
 
 
 def seconds_of(timestamp: Timestamp) -> float:
-    """Read seconds since 1970 UTC."""
-    return timestamp.seconds + timestamp.nanos / _NANO
+    """Read seconds since 1970 UTC. Raises ServiceFailedError for a time that cannot be."""
+    return instant_of(timestamp) + timestamp.nanos / _NANO
+
+
+def instant_of(timestamp: Timestamp) -> int:
+    """Read whole seconds since 1970 UTC. Raises ServiceFailedError for a time that cannot be."""
+    if not _FIRST_S <= timestamp.seconds <= _LAST_S:
+        raise ServiceFailedError(
+            "The server told a time that cannot be.", fix="Is it an iyscheck server, and is its clock right?"
+        )
+    return timestamp.seconds

@@ -13,7 +13,7 @@ from iyscheck.question import (
 )
 from iyscheck.v1 import consent_check_pb2 as v1
 from iyscheck.wire.answers import position_of
-from iyscheck.wire.fields import DEADLINES, position_message, timestamp
+from iyscheck.wire.fields import DEADLINES, instant_of, position_message, timestamp
 
 
 def server_info_response(info: ServerInfo) -> v1.GetServerInfoResponse:
@@ -69,8 +69,8 @@ def server_info_of(message: v1.GetServerInfoResponse) -> ServerInfo:
         max_message_bytes=message.limits.max_message_bytes,
         max_client_reference_bytes=message.limits.max_client_reference_bytes,
         position=position_of(message),
-        newest_watermark=message.newest_watermark.seconds if message.HasField("newest_watermark") else None,
-        oldest_watermark=message.oldest_watermark.seconds if message.HasField("oldest_watermark") else None,
+        newest_watermark=instant_of(message.newest_watermark) if message.HasField("newest_watermark") else None,
+        oldest_watermark=instant_of(message.oldest_watermark) if message.HasField("oldest_watermark") else None,
         policy=Policy(
             merchants_need_record=policy.merchants_need_record,
             legacy_deadline=DEADLINES.get(policy.legacy_deadline, LegacyDeadline.ANNOUNCED),

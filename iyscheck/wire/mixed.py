@@ -17,7 +17,15 @@ from iyscheck.question import MAX_FRAME_GROUPS, Context, Envelope, Group, ItemEr
 from iyscheck.v1 import consent_check_pb2 as v1
 from iyscheck.wire.answers import envelope_of, write_envelope
 from iyscheck.wire.cut import Cut
-from iyscheck.wire.fields import error_message, error_of, parse, position_message, seconds_of, write_timestamp
+from iyscheck.wire.fields import (
+    error_message,
+    error_of,
+    instant_of,
+    parse,
+    position_message,
+    seconds_of,
+    write_timestamp,
+)
 from iyscheck.wire.requests import context_of, encodable, min_position_of, require_fits, require_key_id, tokens_of
 
 _OF_ONE_BRAND = (
@@ -262,7 +270,7 @@ def mixed_answer_of(message: v1.StreamCheckResponse, groups: int, recipients: in
         slots.append(
             Envelope(
                 position=position,
-                as_of=result.as_of.seconds if result.HasField("as_of") else None,
+                as_of=instant_of(result.as_of) if result.HasField("as_of") else None,
                 valid_until=seconds_of(result.valid_until),
                 decision_id=decision_id,
                 policy_id=policy_id,

@@ -34,7 +34,15 @@ from iyscheck.overview import (
 )
 from iyscheck.v1 import admin_pb2 as admin
 from iyscheck.v1 import consent_check_pb2 as v1
-from iyscheck.wire.fields import CHANNELS, DEADLINES, position_message, seconds_of, timestamp, write_timestamp
+from iyscheck.wire.fields import (
+    CHANNELS,
+    DEADLINES,
+    instant_of,
+    position_message,
+    seconds_of,
+    timestamp,
+    write_timestamp,
+)
 from iyscheck.wire.pages import Listed, no_such_place, page_key, page_size_of, page_token
 
 _AFTER_BRAND: Final = struct.Struct(">qI")
@@ -452,4 +460,7 @@ def _channels_of(numbers: Sequence[int]) -> tuple[Channel, ...]:
 
 
 def _seconds(message: admin.Watermarks | admin.FeedStatus | admin.BrandStatus, field: str) -> int | None:
-    return int(getattr(message, field).seconds) if message.HasField(field) else None
+    if not message.HasField(field):
+        return None
+    told: Timestamp | Duration = getattr(message, field)
+    return instant_of(told) if isinstance(told, Timestamp) else told.seconds

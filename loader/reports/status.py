@@ -5,6 +5,7 @@ from collections import Counter
 import msgspec
 import typer
 
+from iyscheck import output
 from iyscheck.consent import Channel, RecipientType, Status
 from iyscheck.store.snapshot import Snapshot
 from iyscheck.times import rfc3339
@@ -131,7 +132,8 @@ def print_status(status: StoreStatus, *, as_json: bool) -> None:
     for source in status.sources:
         state = "finished" if source.finished else "unfinished"
         held = f", holds back {len(source.holds)} brand(s)" if source.holds else ""
-        typer.echo(f"source '{source.name}': {state}, {source.rows:,} rows, {source.rejected:,} rejected{held}")
+        name = output.visible(source.name)
+        typer.echo(f"source '{name}': {state}, {source.rows:,} rows, {source.rejected:,} rejected{held}")
 
 
 def _brand_line(brand: BrandStatus) -> str:

@@ -6,15 +6,22 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Self
 
 import pytest
 from typer.main import get_command
 
 from iyscheck import output
+from iyscheck.cli import status
 from iyscheck.cli.app import app as iyscheck_app
+from iyscheck.client import sync
 from iyscheck.consent import Reason
+from iyscheck.errors import ServiceFailedError
+from iyscheck.overview import Loaded, Overview, Rejected, SourceOverview
 from iyscheck.sentences import Language, explain
 from loader.cli.app import app as loader_app
+from loader.reports.status import SourceStatus, StoreStatus, print_status
+from tests.console.world import overview, source
 
 ENCODINGS = ["ascii", "iso-8859-1", "iso-8859-9", "cp437", "utf-8"]
 HOSTILE = {"PYTHONIOENCODING": "", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
@@ -46,6 +53,82 @@ def test_turkish(encoding: str) -> None:
 def test_any_text(encoding: str, text: str) -> None:
     """Any text can be printed, and what is ASCII in it stays."""
     assert printed(f"{text} end", encoding).decode(encoding).endswith(" end\n")
+
+
+@pytest.mark.parametrize("odd", ["\x1b[31m", "\n", "\r", "\x9b", "\u202e", "\u2066", "\u2028", "\x7f"], ids=ascii)
+def test_nothing_steers(odd: str) -> None:
+    """A name cannot steer a terminal, break a line or turn letters round; it is still to be told from others."""
+    text = output.visible(f"İşte {odd}.csv")
+
+    assert text.isprintable()
+    assert text.startswith("İşte \\")
+    assert text != output.visible("İşte .csv")
+
+
+@pytest.mark.parametrize("name", ["a.csv", "it's", "a\x1b[2J'\\\n;b", "\u202e'$(x)", "İ ü"], ids=ascii)
+def test_shell_word(name: str) -> None:
+    """A name in a command is one word of it, the same name, and nothing else."""
+    word = output.shell_word(name)
+    read = subprocess.run(
+        ["bash", "-c", f"printf %s {word}"], capture_output=True, check=True, env={**os.environ, "LC_ALL": "C.UTF-8"}
+    )
+
+    assert word.isprintable()
+    assert read.stdout.decode() == name
+
+
+def test_nothing_said_steers(capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither what is said nor an error steers a terminal; lines and columns stay."""
+    output.say("a\tb\nc\x1b[2J")
+    output.tell_error("iyscheck", ServiceFailedError("x\x1b[2J\u202e"), with_json=False)
+    told = capsys.readouterr()
+
+    assert told.out == "a\tb\nc\\x1b[2J\n"
+    assert "x\\x1b[2J\\u202e" in told.err
+
+
+def test_status_of_odd_names(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither a server's words nor the names of sources steer the terminal of who asks how things are."""
+    odd = "a\x1b]0;x\x07\n\u202e"
+
+    class Told:
+        """A server whose words are odd."""
+
+        def __init__(self, *_: object, **__: object) -> None:
+            self.admin = self
+
+        def __enter__(self) -> Self:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            pass
+
+        def status(self, **_: object) -> Overview:
+            return overview(version=odd)
+
+        def all_brands(self, **_: object) -> list[object]:
+            return []
+
+        def all_sources(self, **_: object) -> list[SourceOverview]:
+            return [source(odd, Loaded.HELD, [Rejected(line=1, field=odd, reason=odd)])]
+
+    monkeypatch.setattr(sync, "Client", Told)
+    status.status()
+    print_status(
+        StoreStatus(
+            log_id="0",
+            sequence=0,
+            records=0,
+            counts=[],
+            brands=[],
+            sources=[SourceStatus(name=odd, finished=False, rows=1, rejected=0, holds=[])],
+        ),
+        as_json=False,
+    )
+    printed_ = capsys.readouterr().out
+
+    assert printed_.count("\\x1b]0;x\\x07\\n\\u202e") == 5
+    assert printed_.replace("\n", "").isprintable()
 
 
 def test_plain_letters() -> None:

@@ -379,6 +379,35 @@ class TestDistrust:
 
         assert not answer.permitted
 
+    @pytest.mark.parametrize("field", ["as_of", "valid_until"])
+    def test_time_that_cannot_be(self, service: Service, ask: Ask, field: str) -> None:
+        """An answer with a time that nobody could write is no answer."""
+        told = envelope()
+        getattr(told, field).seconds = 253_402_300_800
+        with pytest.raises(ServiceFailedError, match="cannot be"):
+            self.reply(service, ask, pb.CheckResponse(reason=1, permitted=True, envelope=told))  # type: ignore[arg-type] # a number
+
+    def test_no_message(self, ask: Ask) -> None:
+        """Bytes that are no message are an error of ours, and it says what to do."""
+
+        def answer(_: bytes, __: grpc.ServicerContext) -> bytes:
+            return b"\xff\xff\xff"
+
+        handlers = {name: grpc.unary_unary_rpc_method_handler(answer) for name in ("Check", "GetServerInfo")}
+        server = grpc.server(ThreadPoolExecutor(1))
+        server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler("iyscheck.v1.ConsentCheckService", handlers),)
+        )
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        try:
+            with pytest.raises(ServiceFailedError, match="understood") as told:
+                ask(f"127.0.0.1:{port}", lambda client: check(client, "2"))
+        finally:
+            server.stop(0).wait()
+
+        assert told.value.fix
+
     def test_empty_reply(self, service: Service, ask: Ask) -> None:
         """An empty reply is an error."""
         with pytest.raises(ServiceFailedError):

@@ -8,9 +8,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
+from msgspec.structs import replace
 
 from iyscheck.consent import Channel, Reason, RecipientType
 from iyscheck.console.guard import CONTENT_SECURITY_POLICY
+from iyscheck.console.serving import SILENT_S
 from iyscheck.errors import ServiceRefusedError, ServiceUnavailableError
 from iyscheck.overview import BrandState, Loaded, Rejected
 from iyscheck.sentences import Language, explain
@@ -248,6 +250,31 @@ def test_silent_connections(tmp_path: Path) -> None:
     assert event[0].startswith("id: ")
 
 
+@pytest.mark.parametrize("silent_s", [0.3, 60.0])
+def test_who_never_reads(tmp_path: Path, silent_s: float) -> None:
+    """A connection that asks again and again and takes nothing is ended, whether it is closed already or not."""
+    with running(tmp_path, silent_s=silent_s, unread_s=1.0) as world, socket.socket() as greedy:
+        greedy.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        greedy.settimeout(0.5)
+        greedy.connect(("127.0.0.1", world.port))
+        ended = False
+        deadline = time.monotonic() + 20
+        while not ended and time.monotonic() < deadline:
+            try:
+                greedy.sendall(b"GET /static/uPlot.iife.min.js HTTP/1.1\r\nhost: localhost\r\n\r\n" * 100)
+            except TimeoutError:
+                continue
+            except OSError:
+                ended = True
+
+    assert ended
+
+
+def test_silence_is_short() -> None:
+    """Connections that say nothing lock nobody out for long."""
+    assert SILENT_S <= 10
+
+
 def _to_the_end(connection: socket.socket) -> bytes:
     """Read until the other side ends."""
     with connection:
@@ -414,6 +441,14 @@ class TestBrands:
 class TestSources:
     """Sources and their rejected rows: where and why, never what."""
 
+    def test_odd_name(self, tmp_path: Path) -> None:
+        """The command that is there to be copied has nothing in it that steers a terminal."""
+        odd = source("a\x1b[2J\u202e.csv", Loaded.HELD, [Rejected(line=1, field="", reason="X")])
+        with running(tmp_path, {"a:1": FakeServer(listed_sources=[odd])}) as world:
+            text = world.browser().log_in("both").get("/sources").text
+
+        assert "accept-rejects $&#39;a\\x1b[2J\\u202e.csv&#39;" in text
+
     def test_rejects(self, both: Browser) -> None:
         """A rejected row is told by line, field and reason, and what mends it by its command."""
         text = both.get("/sources").text
@@ -544,6 +579,9 @@ class TestExplain:
             {"channel": "FAX"},
             {"recipient_type": ""},
             {"retailer": "-1"},
+            {"brand": "10010000000000"},
+            {"retailer": "12345678901"},
+            {"brand": "1001" + " " * 10 + PHONE},
             {"address": "  "},
         ],
     )
@@ -588,7 +626,35 @@ class TestExplain:
         text = both.get(f"/explain?address={quote(PHONE)}&brand=1001").text
 
         assert len(world.servers["gw1:50051"].asked) == asked
-        assert f'value="{PHONE}"' not in text
+        for told in (text, world.browser().get(f"/login?address={quote(PHONE)}").text):
+            assert PHONE[1:] not in told
+        assert PHONE[1:] not in both.get(f"/brands?address={quote(PHONE)}&state=fresh").text
+
+    @pytest.mark.parametrize("said", ["", PHONE, f"0193a5c0-0000-7000-8000-{PHONE[-12:]}\n", "x" * 36])
+    def test_odd_decision(self, tmp_path: Path, said: str) -> None:
+        """The id of a decision is shown and logged only if it is one: a server could say the address there."""
+        given = answer(Reason.REFUSED)
+        odd = replace(given, envelope=replace(given.envelope, decision_id=said))
+        with running(tmp_path, {"a:1": FakeServer(answered=odd)}) as world:
+            reply = world.browser().log_in("both").post("/explain", ASKED)
+            log = world.log.getvalue()
+
+        assert reply.status == 200
+        assert '"decision_id": ""' in log
+        for told in (log, reply.text):
+            assert PHONE[1:] not in told
+
+    @pytest.mark.parametrize("error", [ServiceRefusedError("x", code=PHONE), OverflowError(PHONE)])
+    def test_odd_failure(self, tmp_path: Path, error: Exception) -> None:
+        """A failure that nobody thought of is the server's, and no word of it is taken over."""
+        with running(tmp_path, {"a:1": FakeServer(answered=error)}) as world:
+            reply = world.browser().log_in("both").post("/explain", ASKED)
+            log = world.log.getvalue()
+
+        assert reply.status == 502
+        assert "explain_not_answered" in log
+        for told in (log, reply.text):
+            assert PHONE[1:] not in told
 
 
 def test_no_page_fails(world: World) -> None:

@@ -138,6 +138,24 @@ def test_any_page(page: str) -> None:
         Reading.of(page)
 
 
+@pytest.mark.parametrize("odd", ["+Inf", "-Inf", "NaN", "1e308", "-1"])
+def test_odd_numbers(odd: str) -> None:
+    """What nobody can have counted is not taken, and what is beside it is."""
+    pages = [
+        f'consent_check_decisions_total{{reason="REFUSED"}} {odd}\n'
+        f'consent_check_decisions_total{{reason="MERCHANT_NOT_REFUSED"}} {count}\n'
+        f'grpc_server_handling_seconds_bucket{{grpc_method="Check",le="0.001"}} {odd}\n'
+        f'grpc_server_handling_seconds_bucket{{grpc_method="Check",le="0.002"}} {count}\n'
+        f'grpc_server_handling_seconds_bucket{{grpc_method="Check",le="NaN"}} {count}\n'
+        for count in (1, 3)
+    ]
+    counted = Reading.of(pages[1]).since(Reading.of(pages[0]))
+
+    assert counted["MERCHANT_NOT_REFUSED"] == 2.0
+    assert "REFUSED" not in counted
+    assert sum(counted[bucket(CHECK, place)] for place in range(len(BOUNDS_S))) == 2.0
+
+
 def test_together() -> None:
     """Servers add up; what only one of them has is kept."""
     assert together([{"a": 1.0, "b": 2.0}, {"a": 3.0}]) == {"a": 4.0, "b": 2.0}

@@ -1,10 +1,12 @@
 """What the console knows and from where: servers that come and go, pages of metrics that break off."""
 
 import asyncio
+import http.client
+import socket
 import threading
+import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
@@ -97,6 +99,17 @@ class TestServer:
 
         assert server.trouble is trouble
 
+    def test_odd_server(self) -> None:
+        """A server that fails in a way nobody thought of is in trouble itself, and blinds nobody to the others."""
+        odd, other = Server("a:1", FakeServer(said=OverflowError("x"))), Server("b:1", FakeServer())
+        told: list[Exception] = []
+        watch = Watch([odd, other], [], failed=told.append)
+        asyncio.run(_one_look(watch))
+
+        assert (odd.trouble, other.trouble, told) == (Trouble.FAILED, None, [])
+        with pytest.raises(ServiceFailedError):
+            asyncio.run(odd.brands())
+
     def test_lists_are_kept(self) -> None:
         """A list is asked for again only after some seconds, so that clicks cost the server nothing."""
         now = [100.0]
@@ -141,29 +154,28 @@ class TestMetrics:
 
             async def looked(counted: float | None) -> dict[str, float] | None:
                 pages.counted = counted
-                return await page.look(threads)
+                return await page.look()
 
             async def all_looks() -> list[dict[str, float] | None]:
                 return [await looked(counted) for counted in (5, 9, None, 1_000, 1_003)]
 
-            with ThreadPoolExecutor(1) as threads:
-                found = asyncio.run(all_looks())
+            found = asyncio.run(all_looks())
 
         assert found == [None, {"REFUSED": 4.0}, None, None, {"REFUSED": 3.0}]
 
     def test_late(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """What a late page brings is shared out among the looks that it was waited for, and nothing is lost."""
         monkeypatch.setattr(sources, "PATIENCE_S", 0.02)
-        with served() as pages, ThreadPoolExecutor(1) as threads:
+        with served() as pages:
             page = MetricsPage.at(pages.url, None)
 
             async def until_told() -> list[dict[str, float] | None]:
                 page.reading, pages.counted = Reading.of('consent_check_decisions_total{reason="REFUSED"} 4'), 16.0
                 pages.free.clear()
-                waited = [await page.look(threads) for _ in range(2)]
+                waited = [await page.look() for _ in range(2)]
                 assert page.trouble is Trouble.SLOW
                 pages.free.set()
-                while (told := await page.look(threads)) is None:
+                while (told := await page.look()) is None:
                     waited.append(None)
                 return [*waited, told]
 
@@ -182,6 +194,54 @@ class TestMetrics:
             asyncio.run(_one_look(watch))
 
         assert watch.metrics[0].trouble is trouble
+
+    @pytest.mark.parametrize("endless", [b"HTTP/1.1 100 Continue\r\n\r\n", b"", b"HTTP/1.1 200 OK\r\n\r\n"])
+    def test_drips(self, endless: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A page that comes drop by drop is given up in the time for all of it, whatever drips."""
+        monkeypatch.setattr(sources, "_FETCH_S", 0.4)
+        over = threading.Event()
+
+        def drip(listening: socket.socket) -> None:
+            connection, _ = listening.accept()
+            with connection, suppress(OSError):
+                connection.sendall(endless)
+                while not over.wait(0.05):
+                    connection.sendall(endless if b"100" in endless else b"#")
+
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            thread = threading.Thread(target=drip, args=(listening,))
+            thread.start()
+            page = MetricsPage.at(f"http://127.0.0.1:{listening.getsockname()[1]}/metrics", None)
+            failed: list[Exception] = []
+
+            def fetch() -> None:
+                try:
+                    page.fetch()
+                except Exception as error:  # noqa: BLE001 - each of them ends it
+                    failed.append(error)
+
+            fetching = threading.Thread(target=fetch, daemon=True)
+            fetching.start()
+            fetching.join(8)
+            in_time = not fetching.is_alive()
+            over.set()
+            thread.join()
+
+        assert in_time
+        assert isinstance(failed[0], OSError | http.client.HTTPException)
+
+    def test_end_waits_for_no_page(self) -> None:
+        """Who looks no more does not wait for a page that is under way, nor does the process."""
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            watch = Watch([], [MetricsPage.at(f"http://127.0.0.1:{listening.getsockname()[1]}/metrics", None)])
+            begun = time.monotonic()
+            asyncio.run(_one_look(watch))
+            ended = time.monotonic()
+            fetching = [thread for thread in threading.enumerate() if thread.name.startswith("metrics of")]
+
+        assert watch.metrics[0].trouble is Trouble.SLOW
+        assert ended - begun < 8.0
+        assert all(thread.daemon for thread in fetching)
 
     def test_nobody(self) -> None:
         """Where nobody listens the page is unreachable, and looking goes on."""

@@ -16,9 +16,8 @@ from iyscheck.callers.watch import CallersWatch
 from iyscheck.change import Position
 from iyscheck.consent import Channel, MessageClass, Policy, Reason, Status
 from iyscheck.console.app import EXPLAINS_A_MINUTE, Console
-from iyscheck.console.serving import SILENT_S, ConsoleServer, configuration, open_port
+from iyscheck.console.serving import SILENT_S, UNREAD_S, ConsoleServer, configuration, open_port
 from iyscheck.console.sources import MetricsPage, Server, Watch
-from iyscheck.errors import ServiceError
 from iyscheck.overview import (
     BRAND_STATES,
     BrandOverview,
@@ -185,11 +184,11 @@ RECORD = Evidence(
 class FakeServer:
     """Says what a test has put into it; an error is raised."""
 
-    said: Overview | ServiceError = field(default_factory=overview)
+    said: Overview | Exception = field(default_factory=overview)
     listed_brands: Iterable[BrandOverview] = ()
     listed_sources: Sequence[SourceOverview] = ()
     listed_callers: Sequence[CallerOverview] = ()
-    answered: Answer | ServiceError = field(default_factory=lambda: answer(Reason.REFUSED, RECORD))
+    answered: Answer | Exception = field(default_factory=lambda: answer(Reason.REFUSED, RECORD))
     asked: list[tuple[Context, str, str]] = field(default_factory=list)
 
     async def status(self) -> Overview:
@@ -223,8 +222,8 @@ class FakeServer:
         """Nothing is open."""
 
 
-def _said(thing: SaidT | ServiceError) -> SaidT:
-    if isinstance(thing, ServiceError):
+def _said(thing: SaidT | Exception) -> SaidT:
+    if isinstance(thing, Exception):
         raise thing
     return thing
 
@@ -310,6 +309,7 @@ def running(
     metrics: Sequence[str] = (),
     explains_a_minute: int = EXPLAINS_A_MINUTE,
     silent_s: float = SILENT_S,
+    unread_s: float = UNREAD_S,
 ) -> Iterator[World]:
     """Run a console on a free port."""
     folder.mkdir(exist_ok=True)
@@ -328,7 +328,7 @@ def running(
             watch, callers, open_log("debug", log), secure=False, near=True, explains_a_minute=explains_a_minute
         )
         ready = threading.Event()
-        server = ConsoleServer(configuration(console, None), watch, ready.set, silent_s)
+        server = ConsoleServer(configuration(console, None), watch, ready.set, silent_s=silent_s, unread_s=unread_s)
         thread = threading.Thread(target=server.run, args=([port],))
         thread.start()
         try:

@@ -250,6 +250,27 @@ class TestRoundTrips:
 
         assert wire.brands_of(message).items[0].state is BrandState.UNSPECIFIED
 
+    @pytest.mark.parametrize("odd", [2**63 - 1, -(2**63), 253_402_300_800, -62_135_596_801])
+    def test_time_that_cannot_be(self, odd: int) -> None:
+        """A time before the year 1 or after 9999 is an error of the server: nobody could write it."""
+        told = admin.GetStatusResponse(position={"log_id": bytes(16)})
+        for name in ("answered_at", "index", "build", "policy", "limits", "worker", "store", "watermarks"):
+            getattr(told, name).SetInParent()
+        for mark in ("newest", "oldest"):
+            getattr(told.watermarks, mark).seconds = 1
+        wire.overview_of(told)
+        times = (told.answered_at, told.worker.started_at, told.watermarks.newest, told.watermarks.oldest)
+        for time in times:
+            kept, time.seconds = time.seconds, odd
+            with pytest.raises(ServiceFailedError, match="cannot be"):
+                wire.overview_of(told)
+            time.seconds = kept
+        for field in ("watermark", "stale_from", "withheld_watermark"):
+            brand = admin.BrandStatus(brand_code=1)
+            getattr(brand, field).seconds = odd
+            with pytest.raises(ServiceFailedError, match="cannot be"):
+                wire.brands_of(admin.ListBrandsResponse(brands=[brand]))
+
     @pytest.mark.parametrize("part", ["answered_at", "index", "build", "policy", "limits", "worker", "store"])
     def test_part_missing(self, part: str) -> None:
         """A status without one of its parts is no status."""
