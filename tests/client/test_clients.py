@@ -393,7 +393,9 @@ class TestDistrust:
         def answer(_: bytes, __: grpc.ServicerContext) -> bytes:
             return b"\xff\xff\xff"
 
-        handlers = {name: grpc.unary_unary_rpc_method_handler(answer) for name in ("Check", "GetServerInfo")}
+        handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
+            "Check": grpc.unary_unary_rpc_method_handler(answer)
+        }
         server = grpc.server(ThreadPoolExecutor(1))
         server.add_generic_rpc_handlers(
             (grpc.method_handlers_generic_handler("iyscheck.v1.ConsentCheckService", handlers),)
