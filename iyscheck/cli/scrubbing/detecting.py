@@ -178,7 +178,7 @@ class Detection:
 
     def _likely_delimiter(self) -> bytes:
         fitting: dict[bytes, bool] = {}
-        partly: dict[bytes, int] = {}
+        partly: dict[bytes, bool] = {}
         for delimiter in DELIMITERS:
             rows = self._sample(delimiter)
             sizes = Counter(map(len, rows))
@@ -188,7 +188,10 @@ class Detection:
                 whole = [row for row in rows if len(row) == columns]
                 fitting[delimiter] = any(self._looks(whole, at) for at in range(columns))
             elif columns > 1 and times * 2 >= len(rows):
-                partly[delimiter] = columns
+                whole = [row for row in rows if len(row) == columns]
+                partly[delimiter] = any(self._looks(whole, at) for at in range(columns))
+        if not fitting:  # as one column, all rows would be denied without anybody noticing
+            fitting = {delimiter: looks for delimiter, looks in partly.items() if looks}
         if len(fitting) > 1:
             fitting = {delimiter: looks for delimiter, looks in fitting.items() if looks} or fitting
         if len(fitting) > 1:
@@ -196,13 +199,6 @@ class Detection:
                 "--delimiter",
                 f"the cells may be parted by {' or by '.join(map(delimiter_name, fitting))}.",
                 fix="Say which: --delimiter ';', ',' or tab.",
-            )
-        if partly and not fitting:  # as one column, all rows would be denied without anybody noticing
-            delimiter, columns = next(iter(partly.items()))
-            raise SettingsError(
-                "--delimiter",
-                f"many rows, but not all, have {columns} cells parted by {delimiter_name(delimiter)}.",
-                fix="Say --delimiter ';', ',' or tab (rows with fewer cells are then denied), or mend those rows.",
             )
         return next(iter(fitting), DELIMITERS[0])
 
