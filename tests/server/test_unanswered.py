@@ -269,7 +269,9 @@ class TestWhoLeft:
             eventually(lambda: sum(grown(served, before).values()) == 4, lambda: str(grown(served, before)))
 
             assert codes == {grpc.StatusCode.DEADLINE_EXCEEDED}
-            assert grown(served, before) == {("call", "DEADLINE_EXCEEDED", fault): 4}
+            ended = grown(served, before)  # one may have its turn a moment before its deadline: that is refused
+            assert ("call", "DEADLINE_EXCEEDED", fault) in ended
+            assert {(reason, of) for _, reason, of in ended} <= {("DEADLINE_EXCEEDED", fault), ("OVERLOADED", fault)}
 
     def test_nothing_sent(self, site: Site) -> None:
         """Who opens calls, sends no request and goes is counted nowhere: nothing was asked."""
