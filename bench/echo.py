@@ -99,7 +99,7 @@ def serve(
     server = grpc.server(Pool(threads, "stream", yielding=yielding), options=OPTIONS)
     behaviour = functools.partial(check)
     if unary_apart:
-        setattr(behaviour, "experimental_thread_pool", Pool(unary_apart, "unary"))  # noqa: B010 - grpc's own
+        setattr(behaviour, "experimental_thread_pool", Pool(unary_apart, "unary"))  # noqa: B010 - grpc's own, no typed attribute
     handlers: dict[str, grpc.RpcMethodHandler[bytes, bytes]] = {
         "Check": grpc.unary_unary_rpc_method_handler(behaviour),
         "StreamCheck": grpc.stream_stream_rpc_method_handler(stream_check),

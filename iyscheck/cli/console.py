@@ -120,9 +120,9 @@ def console(  # noqa: PLR0913 - one parameter for each option
 ) -> None:
     """Show the console. The user's help is `HELP`."""
     try:
-        import jinja2  # noqa: F401
-        import starlette  # noqa: F401
-        import uvicorn  # noqa: F401
+        import jinja2  # noqa: F401 - only whether it is there
+        import starlette  # noqa: F401 - only whether it is there
+        import uvicorn  # noqa: F401 - only whether it is there
     except ImportError:
         raise SettingsError(
             "console", "its packages are not installed.", fix="Install them: pip install 'iyscheck[console]'."

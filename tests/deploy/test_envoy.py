@@ -120,7 +120,7 @@ class Front:
         request.add_header("content-type", "application/json")
         request.add_header("authorization", f"Bearer {self.key if key is None else key}")
         try:
-            with urllib.request.urlopen(request, timeout=20, context=self.secure) as answer:  # noqa: S310
+            with urllib.request.urlopen(request, timeout=20, context=self.secure) as answer:  # noqa: S310 - our own address
                 return answer.status, answer.read().decode(), answer.headers
         except urllib.error.HTTPError as error:
             return error.code, error.read().decode(), error.headers
