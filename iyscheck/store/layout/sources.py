@@ -102,6 +102,11 @@ class SourceState(msgspec.Struct, frozen=True, kw_only=True):
     `earliest` and `latest` are the local seconds between which its rows were registered, 0 where none was readable;
     `ends_whole` says whether what was consumed ends in a line end. What begins with `file_` tells whether a file is
     still the same. `first_rejects` are those of the rejected rows that wait to be accepted, a few of them.
+
+    The rest is of sources that have a cursor instead of an end, such as a brand's changes at İYS. `cursor` is opaque.
+    Everything of the source that was registered from `covered_from` to before `covered_until` is in; `polled_at` is when
+    it was last asked to its end; all seconds UTC. `doubt` names what forbids a claim since `doubted_at`, empty if
+    nothing does. `lateness` is by how many seconds its latest row came too late for the promise of the source.
     """
 
     name: str
@@ -127,6 +132,13 @@ class SourceState(msgspec.Struct, frozen=True, kw_only=True):
     latest: int = 0
     ends_whole: bool = True
     first_rejects: tuple[RejectedRow, ...] = ()
+    cursor: str = ""
+    covered_from: int = 0
+    covered_until: int = 0
+    polled_at: int = 0
+    doubt: str = ""
+    doubted_at: int = 0
+    lateness: int = 0
 
     @property
     def held_brands(self) -> tuple[int, ...]:
