@@ -5,7 +5,7 @@ where it gave none; `status` is that of HTTP, 0 where nothing came.
 """
 
 
-class IysFault(Exception):
+class IysFault(Exception):  # noqa: N818 - in this project a fault is what somebody else did
     """Base of all: what was asked has no answer now. Never raised itself."""
 
     def __init__(self, message: str, *, status: int = 0, code: str = "") -> None:

@@ -104,8 +104,8 @@ class SourceState(msgspec.Struct, frozen=True, kw_only=True):
     still the same. `first_rejects` are those of the rejected rows that wait to be accepted, a few of them.
 
     The rest is of sources that have a cursor instead of an end, such as a brand's changes at İYS. `cursor` is opaque.
-    Everything of the source that was registered from `covered_from` to before `covered_until` is in; `polled_at` is when
-    it was last asked to its end; all seconds UTC. `doubt` names what forbids a claim since `doubted_at`, empty if
+    Everything of the source that was registered from `covered_from` to before `covered_until` is in; `polled_at` is
+    when it was last asked to its end; all seconds UTC. `doubt` names what forbids a claim since `doubted_at`, empty if
     nothing does. `lateness` is by how many seconds its latest row came too late for the promise of the source.
     """
 
