@@ -8,7 +8,9 @@ IyscheckError                     never raised itself
 │   │   └── MalformedFrameError   the same inside a stream, which ends
 │   ├── PageError                 a page of a list: its size, its token, what is listed
 │   ├── SettingsError             a flag, an environment variable, an option
-│   └── CallersFileError          the callers file, a line of it, or its mode
+│   └── SettingsFileError         a file of settings, a line of it, or its mode
+│       ├── CallersFileError          the callers file
+│       └── FeedsFileError            the file that says how the mirror is filled
 ├── CallersError                  who calls, and what they may ask
 │   ├── CallerUnknownError        nobody of the callers file
 │   │   └── CallersDisagreeError  what was presented names more than one caller
@@ -139,14 +141,26 @@ class SettingsError(InputError):
     reason: ClassVar[str] = "INVALID_SETTING"
 
 
-class CallersFileError(InputError):
-    """The callers file cannot be used. `line` is where in it, counted from 1; None if that cannot be told."""
+class SettingsFileError(InputError):
+    """A file of settings cannot be used. `line` is where in it, counted from 1; None if that cannot be told."""
 
-    reason: ClassVar[str] = "CALLERS_FILE_UNUSABLE"
+    reason: ClassVar[str] = "SETTINGS_FILE_UNUSABLE"
 
     def __init__(self, field: str, message: str, *, line: int | None = None, fix: str = "") -> None:
         super().__init__(field, message, fix=fix)
         self.line = line
+
+
+class CallersFileError(SettingsFileError):
+    """The callers file cannot be used."""
+
+    reason: ClassVar[str] = "CALLERS_FILE_UNUSABLE"
+
+
+class FeedsFileError(SettingsFileError):
+    """The file that says from where and how the mirror is filled cannot be used."""
+
+    reason: ClassVar[str] = "FEEDS_FILE_UNUSABLE"
 
 
 class CallersError(IyscheckError):

@@ -12,19 +12,18 @@ import os
 import re
 import shlex
 import stat
-import tomllib
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Final, NoReturn, TypeVar
+from typing import Final, TypeVar
 
 from iyscheck.callers.identity import Callers, Entry, Key
-from iyscheck.callers.lines import line_of
 from iyscheck.callers.names import is_name, why_no_name
 from iyscheck.callers.scopes import ALL_CHANNELS, CALL_NAMES, DEFAULT_CALLS, Caller, CallName
 from iyscheck.consent import Channel
 from iyscheck.errors import CallersFileError
 from iyscheck.keys import read_small, why_not
 from iyscheck.question import MAX_BRAND_CODE
+from iyscheck.toml_file import TomlFile
 
 MAX_FILE_BYTES: Final = 4 * 1024 * 1024
 """Some ten thousand callers."""
@@ -39,8 +38,6 @@ _WRITABLE: Final = stat.S_IWGRP | stat.S_IWOTH
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _KEY: Final = re.compile(r"([0-9a-f]{8,64}):([0-9a-f]{64})")
 _FIELDS: Final = ("keys", "certificates", "brands", "channels", "calls", "addresses", "rate", "streams")
-_AT_LINE: Final = re.compile(r"\(at line ([0-9]+), column [0-9]+\)")
-_AT_END: Final = "(at end of document)"
 _EXAMPLE: Final = "Begin with [caller.NAME]; `iyscheck callers new-key NAME` shows what to write."
 
 ItemT = TypeVar("ItemT")
@@ -65,38 +62,19 @@ def read_with_stat(path: str | os.PathLike[str]) -> tuple[Callers, os.stat_resul
 
 def parsed(content: bytes, name: str) -> Callers:
     """Make callers of the bytes of a callers file; `name` is what errors call it. Raises CallersFileError."""
-    try:
-        text = content.decode()
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise CallersFileError(name, f"line {line} is not UTF-8.", line=line, fix="Save it as UTF-8.") from None
-    try:
-        # Windows' line ends are fine in TOML; the mark that some editors put before UTF-8 is not.
-        document = tomllib.loads(text.removeprefix("\ufeff"))
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise _not_toml(name, text, str(error)) from None
-    return Callers(_Document(name, text).entries(document))
+    document = _Document(name, content, CallersFileError)
+    return Callers(document.entries())
 
 
-class _Document:
-    """One callers file while it is read: its name and text, to say where something is wrong."""
+class _Document(TomlFile):
+    """One callers file while it is read."""
 
-    def __init__(self, name: str, text: str) -> None:
-        self._name = name
-        self._text = text
-
-    def wrong(self, path: tuple[str, ...], problem: str, fix: str = "") -> NoReturn:
-        """Refuse the file for what stands at a path of keys."""
-        line = line_of(self._text, path)
-        where = self._name if line is None else f"{self._name}, line {line}"
-        raise CallersFileError(".".join(path), f"{problem} ({where}).", line=line, fix=fix)
-
-    def entries(self, document: Mapping[str, object]) -> list[Entry]:
+    def entries(self) -> list[Entry]:
         """Read all callers, and see that nothing names two of them."""
-        self._only(document, (), ("caller",))
-        tables = document.get("caller", {})
+        self.only(self.values, (), ("caller",))
+        tables = self.values.get("caller", {})
         if not isinstance(tables, dict) or not tables:
-            raise CallersFileError(self._name, "it lists no callers.", fix=_EXAMPLE)
+            raise CallersFileError(self.name, "it lists no callers.", fix=_EXAMPLE)
         entries = [self._entry(name, table) for name, table in tables.items()]
         self._once(entries, "keys", lambda entry: (key.key_id for key in entry.keys))
         self._once(entries, "certificates", lambda entry: entry.certificates)
@@ -109,7 +87,7 @@ class _Document:
             self.wrong(path, problem, "Use 1 to 64 letters (a-z, A-Z), digits, - _ and dots.")
         if not isinstance(table, dict):
             self.wrong(path, "must be a table", f"Write [caller.{name}] and its rules below.")
-        self._only(table, path, _FIELDS)
+        self.only(table, path, _FIELDS)
         if "brands" not in table:
             self.wrong((*path, "brands"), "is missing", 'List brand codes, or write brands = "all".')
         keys = frozenset(self._items(table, path, "keys", _key, "iyscheck callers new-key NAME prints one"))
@@ -154,11 +132,6 @@ class _Document:
             streams=self._number(table, path, "streams", MAX_STREAMS),
         )
 
-    def _only(self, table: Mapping[str, object], path: tuple[str, ...], known: Collection[str]) -> None:
-        for key in table:
-            if key not in known:
-                self.wrong((*path, key), "is not known here", f"Known are: {', '.join(known)}.")
-
     def _number(self, table: Mapping[str, object], path: tuple[str, ...], key: str, most: int) -> int | None:
         value = table.get(key)
         if value is None:
@@ -201,19 +174,6 @@ class _Document:
                 if other != entry.caller.name:
                     problem = f"{item} is also in caller.{other}.{key}"
                     self.wrong(("caller", entry.caller.name, key), problem, "It can name one caller only.")
-
-
-def _not_toml(name: str, text: str, told: str) -> CallersFileError:
-    """Say where a text is not TOML. The parser's words may quote it, and there may be a key in the wrong place."""
-    at = _AT_LINE.search(told)
-    line, problem = None, "it is not TOML."
-    if at is not None:
-        line = int(at[1])
-        problem = f"line {line} is not TOML."
-    elif told.endswith(_AT_END):
-        line = text.rstrip().count("\n") + 1
-        problem = f"it ends in the middle, in line {line}: it is not TOML."
-    return CallersFileError(name, problem, line=line, fix="Are quotes and brackets closed?")
 
 
 def _key(value: object) -> Key | None:

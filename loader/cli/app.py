@@ -6,7 +6,7 @@ import typer
 
 from iyscheck import output
 from iyscheck.errors import SystemRefusedError
-from loader.cli import accept_gap, accept_rejects, follow, load, rebuild_index, status, verify
+from loader.cli import accept_gap, accept_rejects, config, follow, load, rebuild_index, status, verify
 from loader.cli.failures import EXIT_ERROR
 
 app = typer.Typer(
@@ -23,6 +23,7 @@ app.command("accept-gap")(accept_gap.accept_gap)
 app.command("status")(status.status)
 app.command("verify")(verify.verify)
 app.command("rebuild-index")(rebuild_index.rebuild_index)
+app.add_typer(config.commands, name="config")
 
 
 def main() -> None:

@@ -19,6 +19,9 @@ AddressKeyOption = Annotated[
 StoreKeyOption = Annotated[
     Path, typer.Option("--store-key", envvar="IYSCHECK_STORE_KEY", help="File of the store key.")
 ]
+ConfigOption = Annotated[
+    Path, typer.Option("--config", envvar="IYSCHECK_FEEDS", help="The feeds file: TOML that names accounts at İYS.")
+]
 BrandOption = Annotated[
     int | None, typer.Option("--brand", min=1, max=BRAND_MAX, help="Brand code of rows that name none.")
 ]

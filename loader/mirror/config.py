@@ -1,0 +1,388 @@
+"""The feeds file: TOML that says from which accounts of İYS the mirror is filled, and how. Read whole, or refused.
+
+Passwords stand in files of their own. This file is private nevertheless: it names whose consents are kept here, and
+who can write it can point the mirror at somebody else's İYS, which may then say yes to anything.
+"""
+
+import ipaddress
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Final, NoReturn, TypeVar
+from urllib.parse import SplitResult, urlsplit
+
+from iyscheck.errors import FeedsFileError, SettingsError
+from iyscheck.keys import read_private
+from iyscheck.times import duration_s
+from iyscheck.toml_file import Path as KeyPath
+from iyscheck.toml_file import TomlFile
+from loader.reading.vocabulary import BRAND_MAX
+
+IYS_URL: Final = "https://api.iys.org.tr"
+MAX_FILE_BYTES: Final = 1024 * 1024
+MOST_TOKEN_REQUESTS: Final = 90
+"""An hour, of one IP address: İYS's newer limit is 100, and who reaches it is locked out of all accounts."""
+TOKENS_OF_AN_ACCOUNT: Final = 1 / 1.6
+"""How many tokens an account needs in an hour: each lives for two, and is renewed at four fifths of that."""
+
+_DAY_S: Final = 86_400
+_LEAST_RATE: Final = 0.1
+_MOST_RATE: Final = 9.0
+_PASSWORD_BYTES: Final = 4096
+_CODE_MAX: Final = 2**53
+_NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}")
+_TIME: Final = re.compile(r"([01][0-9]|2[0-3]):([0-5][0-9])")
+_HOST_AND_PORT: Final = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^:\[\]\s]+):([0-9]{1,5})")
+_EXAMPLE: Final = "Begin with [[account]]: name, kind, code, username and password_file."
+
+KindT = TypeVar("KindT", bound=StrEnum)
+
+
+class AccountKind(StrEnum):
+    """Whose account it is: a provider's own, or that of an integrator who serves several."""
+
+    PROVIDER = "provider"
+    INTEGRATOR = "integrator"
+
+
+class PushRows(StrEnum):
+    """Which pushed rows are applied. A leaked password can then cause a wrong no only, unless it is ALL."""
+
+    REFUSALS = "refusals"
+    ALL = "all"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountConfig:
+    """An account at İYS. `code` is its iysCode, or its code as an integrator. `brands` None: all that İYS lists."""
+
+    name: str
+    kind: AccountKind
+    code: int
+    username: str = field(repr=False)
+    password_file: Path
+    brands: frozenset[int] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MirrorConfig:
+    """How the mirror is filled; durations in seconds.
+
+    `rate` is requests a second and `token_requests` an hour, both of this machine's address, whatever the account.
+    Reconciliation begins at `reconcile_from_s` after midnight in Turkey, and is tried until `reconcile_until_s`.
+    `archive_keep_s` 0: nothing is archived. `directory` is one that is loaded from as `follow` does.
+    """
+
+    url: str = IYS_URL
+    interval_s: int = 600
+    idle_interval_s: int = 1_800
+    rate: float = 5.0
+    token_requests: int = 10
+    reconciles: bool = True
+    reconcile_from_s: int = 2 * 3_600
+    reconcile_until_s: int = 12 * 3_600
+    agrees: bool = False
+    archive_keep_s: int = 400 * _DAY_S
+    push_apply: PushRows = PushRows.REFUSALS
+    directory: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReceiveConfig:
+    """The receiver of pushed rows. `public_url` is what İYS is told; without `certificate` a proxy speaks TLS.
+
+    `networks` are those from which it is answered at all; none: from everywhere.
+    """
+
+    listen: str
+    public_url: str
+    certificate: Path | None = None
+    key: Path | None = None
+    networks: tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """All of a feeds file."""
+
+    accounts: tuple[AccountConfig, ...]
+    mirror: MirrorConfig = MirrorConfig()
+    receive: ReceiveConfig | None = None
+
+    @property
+    def tokens_an_hour(self) -> float:
+        """How many tokens all accounts together need in an hour."""
+        return len(self.accounts) * TOKENS_OF_AN_ACCOUNT
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What can be read, but will not work well: sentences."""
+        budget = self.mirror.token_requests
+        if self.tokens_an_hour <= budget:
+            return ()
+        sentence = (
+            f"{len(self.accounts)} accounts need {self.tokens_an_hour:.1f} tokens an hour, and {budget} may be asked "
+            f"for: some brands will become stale. At most {int(budget / TOKENS_OF_AN_ACCOUNT)} accounts fit. Raise "
+            f"token_requests (at most {MOST_TOKEN_REQUESTS}), use one integrator account, or more machines with "
+            "addresses of their own."
+        )
+        return (sentence,)
+
+
+def read(path: str | os.PathLike[str]) -> Config:
+    """Read a feeds file. Paths in it count from its own folder.
+
+    Raises FeedsFileError, which names field and line, SettingsError where others can read or write the file.
+    """
+    file = Path(path)
+    content = read_private("--config", file, MAX_FILE_BYTES)
+    if len(content) > MAX_FILE_BYTES:
+        raise FeedsFileError(str(file), f"it has more than {MAX_FILE_BYTES} bytes.", fix="Is it the right path?")
+    return parsed(content, str(file), file.absolute().parent)
+
+
+def check_password(account: AccountConfig, setting: str) -> None:
+    """See that an account's password can be read, and by nobody else. Raises SettingsError, which names `setting`."""
+    content = read_private(setting, account.password_file, _PASSWORD_BYTES)
+    if not content.strip() or len(content) > _PASSWORD_BYTES:
+        raise SettingsError(setting, f"{account.password_file} holds no password.", fix="Write it there.")
+
+
+def parsed(content: bytes, name: str, folder: Path) -> Config:
+    """Make a configuration of the bytes of a feeds file; `name` is what errors call it. Raises FeedsFileError."""
+    return _FeedsFile(name, content, folder).config()
+
+
+class _FeedsFile(TomlFile):
+    """One feeds file while it is read."""
+
+    def __init__(self, name: str, content: bytes, folder: Path) -> None:
+        super().__init__(name, content, FeedsFileError)
+        self._folder = folder
+
+    def config(self) -> Config:
+        """Read all of it."""
+        self.only(self.values, (), ("mirror", "account", "receive"))
+        tables = self.values.get("account", [])
+        if not isinstance(tables, list):
+            self.wrong(("account",), "must be tables", "Write [[account]], with two brackets on each side.")
+        if not tables:
+            raise FeedsFileError(self.name, "it has no account.", fix=_EXAMPLE)
+        accounts = [_Table(self, ("account", place), table).account() for place, table in enumerate(tables, 1)]
+        self._once([account.name for account in accounts], "name")
+        self._once([(account.kind, account.code) for account in accounts], "code")
+        receive = self.values.get("receive")
+        return Config(
+            accounts=tuple(accounts),
+            mirror=_Table(self, ("mirror",), self.values.get("mirror", {})).mirror(),
+            receive=None if receive is None else _Table(self, ("receive",), receive).receive(),
+        )
+
+    def path_of(self, text: str) -> Path:
+        """Make a path of what stands in the file."""
+        return self._folder / text
+
+    def _once(self, values: Sequence[object], key: str) -> None:
+        first: dict[object, int] = {}
+        for place, value in enumerate(values, 1):
+            other = first.setdefault(value, place)
+            if other != place:
+                self.wrong(("account", place, key), f"is that of account[{other}] too", "Each account stands once.")
+
+
+class _Table:
+    """One table of the file."""
+
+    def __init__(self, file: _FeedsFile, path: KeyPath, table: object) -> None:
+        if not isinstance(table, dict):
+            file.wrong(path, "must be a table", f"Write [{path[0]}] and its settings below.")
+        self._file = file
+        self._path = path
+        self._table = table
+
+    def account(self) -> AccountConfig:
+        """Read an account."""
+        self._only("name", "kind", "code", "username", "password_file", "brands")
+        name = self._text("name")
+        if not _NAME.fullmatch(name):
+            self._wrong("name", "is no name for an account", "Take up to 40 of a to z, digits, - and _.")
+        password_file = self._path_of("password_file")
+        return AccountConfig(
+            name=name,
+            kind=self._one_of("kind", AccountKind, None),
+            code=self._number("code", None, 1, _CODE_MAX),
+            username=self._text("username"),
+            password_file=password_file,
+            brands=self._brands(),
+        )
+
+    def mirror(self) -> MirrorConfig:
+        """Read how the mirror is filled."""
+        default = MirrorConfig()
+        self._only(
+            *("url", "interval", "idle_interval", "rate", "token_requests", "reconcile", "reconcile_from"),
+            *("reconcile_until", "agree", "archive_keep", "push_apply", "directory"),
+        )
+        interval = self._duration("interval", default.interval_s, 60, _DAY_S)
+        idle = self._duration("idle_interval", max(default.idle_interval_s, interval), interval, _DAY_S)
+        start = self._time("reconcile_from", default.reconcile_from_s)
+        end = self._time("reconcile_until", max(default.reconcile_until_s, start))
+        if end < start:
+            self._wrong("reconcile_until", "is before reconcile_from", "Both are of one day, in Turkey.")
+        return MirrorConfig(
+            url=self._url("url", default.url),
+            interval_s=interval,
+            idle_interval_s=idle,
+            rate=self._rate("rate", default.rate),
+            token_requests=self._number("token_requests", default.token_requests, 1, MOST_TOKEN_REQUESTS),
+            reconciles=self._flag("reconcile", default=default.reconciles),
+            reconcile_from_s=start,
+            reconcile_until_s=end,
+            agrees=self._flag("agree", default=default.agrees),
+            archive_keep_s=self._duration("archive_keep", default.archive_keep_s, 0, 100 * 366 * _DAY_S),
+            push_apply=self._one_of("push_apply", PushRows, default.push_apply),
+            directory=self._path_of("directory") if "directory" in self._table else None,
+        )
+
+    def receive(self) -> ReceiveConfig:
+        """Read what is said of the receiver."""
+        self._only("listen", "public_url", "certificate", "key", "networks")
+        listen = self._text("listen")
+        found = _HOST_AND_PORT.fullmatch(listen)
+        if found is None or int(found[2]) >= 2**16:
+            self._wrong("listen", "is not HOST:PORT", 'Write for example "0.0.0.0:8443".')
+        if ("certificate" in self._table) != ("key" in self._table):
+            self._wrong("certificate", "and key need each other", "Give both, or none where a proxy speaks TLS.")
+        public_url = self._text("public_url")
+        if _split(public_url).scheme != "https" or not _split(public_url).hostname:
+            self._wrong("public_url", "is no https address", "İYS pushes to https only.")
+        return ReceiveConfig(
+            listen=listen,
+            public_url=public_url,
+            certificate=self._path_of("certificate") if "certificate" in self._table else None,
+            key=self._path_of("key") if "key" in self._table else None,
+            networks=tuple(self._network(place, text) for place, text in enumerate(self._list("networks"), 1)),
+        )
+
+    def _only(self, *known: str) -> None:
+        self._file.only(self._table, self._path, known)
+
+    def _wrong(self, key: str, problem: str, fix: str) -> NoReturn:
+        self._file.wrong((*self._path, key), problem, fix)
+
+    def _text(self, key: str) -> str:
+        value = self._table.get(key)
+        if value is None:
+            self._wrong(key, "is missing", _EXAMPLE if self._path[0] == "account" else "Write it in quotes.")
+        if not isinstance(value, str) or not value.strip():
+            self._wrong(key, "must be a text", "Write it in quotes.")
+        return value
+
+    def _path_of(self, key: str) -> Path:
+        return self._file.path_of(self._text(key))
+
+    def _flag(self, key: str, *, default: bool) -> bool:
+        value = self._table.get(key, default)
+        if not isinstance(value, bool):
+            self._wrong(key, "must be true or false", "Write it without quotes.")
+        return value
+
+    def _number(self, key: str, default: int | None, least: int, most: int) -> int:
+        value = self._table.get(key, default)
+        if value is None:
+            self._wrong(key, "is missing", _EXAMPLE)
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            self._wrong(key, f"must be a whole number from {least} to {most}", "Without quotes.")
+        return value
+
+    def _rate(self, key: str, default: float) -> float:
+        value = self._table.get(key, default)
+        if not isinstance(value, int | float) or isinstance(value, bool) or not _LEAST_RATE <= value <= _MOST_RATE:
+            problem = f"must be a number from {_LEAST_RATE} to {_MOST_RATE}"
+            self._wrong(key, problem, "It is requests a second; İYS's limit is 10.")
+        return float(value)
+
+    def _one_of(self, key: str, kind: type[KindT], default: KindT | None) -> KindT:
+        value = self._table.get(key, default)
+        if not isinstance(value, str) or value not in {*kind}:
+            self._wrong(key, "is not one of its kind", f"Known are: {', '.join(kind)}.")
+        return kind(value)
+
+    def _duration(self, key: str, default: int, least: int, most: int) -> int:
+        value = self._table.get(key)
+        if value is None:
+            return default
+        seconds = -1
+        if isinstance(value, str):
+            try:
+                seconds = duration_s(value)
+            except ValueError:
+                seconds = -1
+        if not least <= seconds <= most:
+            span = f"a duration from {least} to {most} seconds"
+            self._wrong(key, f"must be {span}", 'Write for example "10m", "24h" or "400d".')
+        return seconds
+
+    def _time(self, key: str, default: int) -> int:
+        value = self._table.get(key)
+        if value is None:
+            return default
+        found = _TIME.fullmatch(value) if isinstance(value, str) else None
+        if found is None:
+            self._wrong(key, "must be a time of the day", 'Write for example "02:00".')
+        return int(found[1]) * 3_600 + int(found[2]) * 60
+
+    def _url(self, key: str, default: str) -> str:
+        if key not in self._table:
+            return default
+        text = self._text(key).rstrip("/")
+        parts = _split(text)
+        if not parts.hostname or parts.username is not None or parts.query or parts.fragment:
+            self._wrong(key, "is no address of İYS", f'Write "{IYS_URL}".')
+        if parts.scheme != "https" and not (parts.scheme == "http" and _is_near(parts.hostname or "")):
+            self._wrong(key, "must be https", "Passwords and addresses would be readable on the way.")
+        return text
+
+    def _list(self, key: str) -> list[object]:
+        values = self._table.get(key, [])
+        if not isinstance(values, list):
+            self._wrong(key, "must be a list", "Write it in brackets.")
+        return values
+
+    def _brands(self) -> frozenset[int] | None:
+        if self._table.get("brands", "all") == "all":
+            return None
+        brands: list[int] = []
+        for place, value in enumerate(self._list("brands"), 1):
+            if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= BRAND_MAX:
+                fix = f'Brand codes are whole numbers from 1 to {BRAND_MAX}; or write brands = "all".'
+                self._wrong("brands", f"item {place} is no brand code", fix)
+            brands.append(value)
+        if not brands:
+            self._wrong("brands", "is empty", 'List brand codes, or write brands = "all".')
+        return frozenset(brands)
+
+    def _network(self, place: int, text: object) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
+        try:
+            return ipaddress.ip_network(str(text))
+        except ValueError:
+            self._wrong("networks", f"item {place} is no network", 'Write "192.0.2.0/24".')
+
+
+def _split(text: str) -> SplitResult:
+    try:
+        parts = urlsplit(text)
+        _ = parts.port  # only asking tells that it is none
+    except ValueError:
+        return SplitResult("", "", "", "", "")
+    return parts
+
+
+def _is_near(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
