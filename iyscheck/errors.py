@@ -50,6 +50,7 @@ IyscheckError                     never raised itself
 │   ├── SourceUnknownError        no such source was ever loaded
 │   ├── WatermarkError            a watermark that cannot be true
 │   └── GapError                  a gap that cannot be accepted
+├── ArchiveError                  what came from İYS cannot be kept
 └── ServiceError                  what a client met when it asked a server
     ├── ServiceUnavailableError   nobody answered, or not in time
     ├── ServiceRefusedError       the server says that the request is wrong
@@ -411,6 +412,12 @@ class GapError(SourceError):
     """A gap that cannot be accepted: there is none, or it is not known where it begins."""
 
     reason: ClassVar[str] = "GAP_REFUSED"
+
+
+class ArchiveError(IyscheckError):
+    """What came from İYS cannot be written into the archive."""
+
+    reason: ClassVar[str] = "ARCHIVE_UNWRITABLE"
 
 
 class ServiceError(IyscheckError):

@@ -25,6 +25,8 @@ import numpy.typing as npt
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext
 from cryptography.hazmat.primitives.ciphers.algorithms import AES256
 from cryptography.hazmat.primitives.ciphers.modes import ECB
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from iyscheck.errors import KeyFileError, SettingsError
 
@@ -154,6 +156,13 @@ class AddressKey(_Key):
             return _BLANK
         word = int.from_bytes(self._encrypt_one(block)) ^ int.from_bytes(block)
         return word.to_bytes(BLOCK_BYTES)
+
+    def derived(self, purpose: bytes, salt: bytes) -> bytes:
+        """Make 32 secret bytes for something else than addresses, by HKDF: they give nothing of the key away.
+
+        `purpose` tells what for, in public; `salt` (at least 16 random bytes) tells one use from another.
+        """
+        return HKDF(SHA256(), KEY_BYTES, salt=salt, info=b"iyscheck " + purpose).derive(self._secret)
 
 
 class StoreKey(_Key):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, TextIO, cast
 
@@ -88,7 +89,7 @@ def follow(  # noqa: PLR0913, PLR0917 - each parameter is a flag of the command
             _ready(manager, f"following {directory}")
             report = Follower(
                 str(directory),
-                source_of=FileSource,
+                source_of=partial(FileSource, archive_key=keys[0]),
                 loader=loader_of(writer, keys, options, stop=stop, watch=_watch(metrics, manager), tell=_warn),
                 writer=writer,
                 metrics=metrics,

@@ -57,6 +57,10 @@ def load(  # noqa: PLR0913, PLR0917 - each parameter is a flag of the command
     whole: Annotated[  # noqa: FBT002 - a flag of the command line
         bool, typer.Option("--whole", help="The transfer of the day's file was checked: exit code, length.")
     ] = False,
+    archive_key: Annotated[
+        Path | None,
+        typer.Option("--archive-key", help="Address key that files of the archive were made with, if another one."),
+    ] = None,
     rejects: RejectsOption = None,
     commit_rows: CommitRowsOption = COMMIT_ROWS,
     feed: FeedOption = None,
@@ -64,7 +68,7 @@ def load(  # noqa: PLR0913, PLR0917 - each parameter is a flag of the command
     promise: PromiseOption = PROMISE,
     as_json: JsonOption = False,  # noqa: FBT002 - a flag of the command line
 ) -> None:
-    """Load feed files: JSON Lines or daily CSV, plain, gzip or zstd.
+    """Load feed files: JSON Lines or daily CSV, plain, gzip, zstd or of the archive.
 
     Interrupted loads go on where they stopped; what is loaded already is not loaded again.
 
@@ -89,10 +93,11 @@ def load(  # noqa: PLR0913, PLR0917 - each parameter is a flag of the command
         for _, until in options.watermarks:
             check_watermark(until, time.time())  # before even a store is made
         keys = AddressKey.load(address_key), StoreKey.load(store_key)
+        opens = keys[0] if archive_key is None else AddressKey.load(archive_key)
         stop = stop_on_signals()
         with opened(store, keys, options.kernel) as writer, loading_bar(files, quiet=as_json) as watch:
             loader = loader_of(writer, keys, options, stop=stop, watch=watch, tell=_tell)
-            report = loader.load(sources_of(files, name=source))
+            report = loader.load(sources_of(files, name=source, archive_key=opens))
         until_given = complete_until is not None
         command = "" if date is not None or until_given else _again(files, store, brand, source)
         print_report(report, as_json=as_json, command=command, until_given=until_given)

@@ -1,4 +1,7 @@
-"""gzip and zstd, told by the first bytes and not by a name. What was cut off is an error, not a shorter feed."""
+"""gzip, zstd and our archive, told by the first bytes and not by a name.
+
+What was cut off is an error, not a shorter feed.
+"""
 
 import gzip
 import io
@@ -9,6 +12,8 @@ from typing import BinaryIO, Final, Protocol
 import zstandard
 
 from iyscheck.errors import SourceUnreadableError
+from iyscheck.keys import AddressKey
+from loader.archive import container
 from loader.reading import formats
 from loader.sources.refusals import unreadable
 
@@ -16,7 +21,7 @@ _GZIP: Final = b"\x1f\x8b"
 _ZSTD: Final = b"\x28\xb5\x2f\xfd"
 _ZSTD_SKIPPABLE: Final = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")
 """How a frame begins that holds no data: pzstd and others put them before the others, or between them."""
-_HEAD_BYTES: Final = 6
+_HEAD_BYTES: Final = 8
 _ZSTD_INPUT_BYTES: Final = 2**12
 """Small, because four bytes of zstd can stand for 128 KiB."""
 _ZSTD_WINDOW_MAX_BYTES: Final = 2**27
@@ -30,8 +35,11 @@ class Readable(Protocol):
         ...
 
 
-def decompressed(file: BinaryIO, path: str) -> Readable:
-    """Read what a file holds, decompressed if it is compressed. Raises SourceUnreadableError."""
+def decompressed(file: BinaryIO, path: str, key: AddressKey | None = None) -> Readable:
+    """Read what a file holds, decompressed if it is compressed; with the key it was made with, if it is of the archive.
+
+    Raises SourceUnreadableError.
+    """
     buffered = file if isinstance(file, io.BufferedReader) else io.BufferedReader(file)  # type: ignore[type-var] # any binary file
     try:
         head = buffered.peek(_HEAD_BYTES)
@@ -39,6 +47,8 @@ def decompressed(file: BinaryIO, path: str) -> Readable:
         raise unreadable(path, error) from error
     if head.startswith(_GZIP):
         return gzip.GzipFile(fileobj=buffered)
+    if head.startswith(container.MAGIC):
+        return container.Content(buffered, key, path)
     if head.startswith(_ZSTD) or _ZSTD_SKIPPABLE.match(head):
         return _ZstdStream(buffered, path)
     if path.endswith((".gz", ".zst")):

@@ -6,6 +6,7 @@ from typing import Final
 
 from iyscheck.errors import SettingsError, SourceError
 from iyscheck.kernel import Kernel
+from iyscheck.keys import AddressKey
 from loader.loading.source import Source
 from loader.sources import paths
 from loader.sources.files.source import FileSource, StandardInput
@@ -20,8 +21,10 @@ Measured with machine code kept from earlier runs, processor time of whole proce
 """
 
 
-def sources_of(given: Sequence[str], *, name: str | None = None) -> list[Source]:
+def sources_of(given: Sequence[str], *, name: str | None = None, archive_key: AddressKey | None = None) -> list[Source]:
     """Return the sources of files, directories (their files by name) and `-`, in order; `name` is for the only one.
+
+    Files of the archive are opened with the address key that they were made with.
 
     Raises SettingsError, SourceUnreadableError.
     """
@@ -30,7 +33,12 @@ def sources_of(given: Sequence[str], *, name: str | None = None) -> list[Source]
         raise SettingsError("FILE", "there is no file to load.", fix="Name a file, or a directory that has some.")
     if len(files) > 1 and name is not None:
         raise SettingsError("--source", "one name cannot stand for several files.", fix="Load them one by one.")
-    return [StandardInput(name=name) if file == STDIN else FileSource(file, name=name) for file in files]
+    return [
+        StandardInput(name=name, archive_key=archive_key)
+        if file == STDIN
+        else FileSource(file, name=name, archive_key=archive_key)
+        for file in files
+    ]
 
 
 def kernel_for(given: Sequence[str]) -> Kernel:

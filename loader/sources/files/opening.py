@@ -7,6 +7,7 @@ from pathlib import Path
 
 from iyscheck.errors import SourceUnreadableError
 from iyscheck.kernel import Kernel
+from iyscheck.keys import AddressKey
 from loader.reading import formats
 from loader.reading.daily_csv import DailyCsv, looks_like_csv
 from loader.reading.documents import Unwrapped
@@ -19,8 +20,8 @@ from loader.sources.refusals import unreadable
 
 
 @contextmanager
-def opened(path: str, *, digest: str = "") -> Iterator[LineReader]:
-    """Open a file. `digest` names an algorithm of hashlib for one more digest of its bytes.
+def opened(path: str, *, digest: str = "", key: AddressKey | None = None) -> Iterator[LineReader]:
+    """Open a file. `digest` names an algorithm of hashlib for one more digest of its bytes; `key` is the archive's.
 
     Raises SourceUnreadableError.
     """
@@ -29,12 +30,12 @@ def opened(path: str, *, digest: str = "") -> Iterator[LineReader]:
     except (OSError, ValueError) as error:
         raise unreadable(path, error) from error
     with file:
-        yield _reader(decompressed(file, path), path, digest)
+        yield _reader(decompressed(file, path, key), path, digest)
 
 
-def standard_input(*, digest: str = "") -> LineReader:
+def standard_input(*, digest: str = "", key: AddressKey | None = None) -> LineReader:
     """Read standard input, as `opened` does a file."""
-    return _reader(decompressed(sys.stdin.buffer, STDIN), STDIN, digest)
+    return _reader(decompressed(sys.stdin.buffer, STDIN, key), STDIN, digest)
 
 
 def _reader(stream: Readable, path: str, digest: str) -> LineReader:

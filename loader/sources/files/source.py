@@ -9,6 +9,7 @@ from typing import Self
 import msgspec
 
 from iyscheck.kernel import Kernel
+from iyscheck.keys import AddressKey
 from iyscheck.store.layout import SourceState
 from loader.loading.source import Piece, Whole
 from loader.reading.rows import Format, nothing, too_long
@@ -57,13 +58,14 @@ class FilePoint:
 
 
 class FileSource:
-    """A file, whose name is that of the path unless it is given another one."""
+    """A file, whose name is that of the path unless it is given another one; `archive_key` opens one of the archive."""
 
     resumes = True
     may_be_silent = False
 
-    def __init__(self, path: str, *, name: str | None = None) -> None:
+    def __init__(self, path: str, *, name: str | None = None, archive_key: AddressKey | None = None) -> None:
         self._path = path
+        self._key = archive_key
         self.name = name or source_name(path)
 
     @property
@@ -84,7 +86,7 @@ class FileSource:
     def read_again(self, state: SourceState, *, digest: str) -> Whole:
         """Read a finished file to its end once more. Raises SourceChangedError if it is not the same."""
         before = paths.stamp(self._path)
-        with opening.opened(self._path, digest=digest) as reader:
+        with opening.opened(self._path, digest=digest, key=self._key) as reader:
             reader.skip(state.bytes, state.sha256)
             if not reader.at_end():
                 raise changed(state.name)
@@ -104,7 +106,7 @@ class FileSource:
                 raise changing(self.name)  # what was read last may not be its end
             return Whole(digest=reader.asked_digest, written_s=stamp.written_s)
 
-        with opening.opened(self._path, digest=digest) as reader:
+        with opening.opened(self._path, digest=digest, key=self._key) as reader:
             form = opening.format_of(self._path, reader.head(), kernel)
             reader.skip(state.bytes, state.sha256 or reader.sha256)
             with closing(_pieces(reader, form, rows, stamp=stamp, whole=whole)) as pieces:
@@ -118,7 +120,8 @@ class StandardInput:
     may_be_silent = True
     size = None
 
-    def __init__(self, *, name: str | None = None) -> None:
+    def __init__(self, *, name: str | None = None, archive_key: AddressKey | None = None) -> None:
+        self._key = archive_key
         self.name = name or STDIN
 
     def is_unchanged(self, _state: SourceState) -> bool:
@@ -139,7 +142,7 @@ class StandardInput:
         kernel: Kernel,
     ) -> Iterator[Generator[Piece, None, None]]:
         """Read what is in it. Raises SourceError."""
-        reader = opening.standard_input(digest=digest)
+        reader = opening.standard_input(digest=digest, key=self._key)
         form = opening.format_of(STDIN, reader.head(), kernel)
 
         def whole(reader: LineReader) -> Whole:
