@@ -8,7 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final, Self
 
@@ -44,13 +44,17 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Applied:
-    """What a commit did. Watermarks map brand codes to seconds UTC: moved, and withheld because of rejects."""
+    """What a commit did. Watermarks map brand codes to seconds UTC: moved, and withheld because of rejects.
+
+    `earliest` is the first local second at which a change of a batch was registered that took effect, 0 if none did.
+    """
 
     applied: int
     superseded: int
     position: Position
     watermarks: dict[int, int]
     withheld: dict[int, int]
+    earliest: int = 0
 
 
 class Filling:
@@ -245,7 +249,8 @@ class Writer:
             )
             if delivery is not None:
                 delivery.note(txn, delays, finished=finished)
-        return applied
+        registered = written.changes.registered
+        return replace(applied, earliest=int(registered.min()) if registered.size else 0)
 
     def expect(self, feed: str, every_s: int) -> None:
         """Note how many seconds may lie between two successes of a feed, 0 if nobody says."""
