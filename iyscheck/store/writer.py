@@ -8,7 +8,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final, Self
 
@@ -46,7 +46,7 @@ class Batch:
 class Applied:
     """What a commit did. Watermarks map brand codes to seconds UTC: moved, and withheld because of rejects.
 
-    `earliest` is the first local second at which a change of a batch was registered that took effect, 0 if none did.
+    `changes` are the consents that were really written, None after a fill.
     """
 
     applied: int
@@ -54,7 +54,12 @@ class Applied:
     position: Position
     watermarks: dict[int, int]
     withheld: dict[int, int]
-    earliest: int = 0
+    changes: ConsentColumns | None = field(default=None, repr=False, compare=False)
+
+    @property
+    def earliest(self) -> int:
+        """The first local second at which a change of a batch was registered that took effect, 0 if none did."""
+        return int(self.changes.registered.min()) if self.changes is not None and len(self.changes) else 0
 
 
 class Filling:
@@ -249,8 +254,7 @@ class Writer:
             )
             if delivery is not None:
                 delivery.note(txn, delays, finished=finished)
-        registered = written.changes.registered
-        return replace(applied, earliest=int(registered.min()) if registered.size else 0)
+        return replace(applied, changes=written.changes)
 
     def expect(self, feed: str, every_s: int) -> None:
         """Note how many seconds may lie between two successes of a feed, 0 if nobody says."""

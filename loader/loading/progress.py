@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Self
 
-from iyscheck.change import Position
+from iyscheck.change import ConsentColumns, Position
 from iyscheck.store.writer import Applied
 from loader.loading.claims import Outcome
 from loader.reading.feed import Parsed
@@ -14,7 +14,7 @@ class Progress:
     """One step, for those who watch: `rows` read, rows by outcome, how long it took, where the log stands.
 
     Rows that are read into an empty store have no outcome yet: it is told with the commit that holds them all.
-    `durable` says whether something was committed.
+    `durable` says whether something was committed, and `written` what of it changed the store, where that is known.
     """
 
     rows: int
@@ -23,6 +23,7 @@ class Progress:
     position: Position
     bytes: int
     durable: bool = True
+    written: ConsentColumns | None = field(default=None, repr=False)
 
 
 @dataclass(slots=True)

@@ -84,6 +84,7 @@ class SourceRun:
                 seconds=time.monotonic() - began,
                 position=applied.position,
                 bytes=self.state.bytes,
+                written=applied.changes,
             )
         )
 
