@@ -137,7 +137,7 @@ def judged(evidence: Evidence) -> Judgement:
     if evidence.is_in_the_making:
         return Judgement(proved=None, why=(Why.FILE_IN_THE_MAKING,))
     file = evidence.file
-    if file is None or not (file.total or evidence.hash):
+    if file is None or (file.is_whole and not (file.total or evidence.hash)):
         return _without_rows(evidence)
     return _by_hash(evidence, file) if evidence.hash else _by_count(evidence, file)
 
