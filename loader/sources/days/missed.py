@@ -26,8 +26,6 @@ class Covered:
 
     def holds(self, registered: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
         """Tell which local seconds lie in it."""
-        if self.end <= self.start:
-            return np.zeros(len(registered), bool)
         return (registered >= times.local_now(self.start)) & (registered < times.local_now(self.end))
 
 

@@ -22,7 +22,8 @@ from loader.iys.clock import Clock
 from loader.iys.messages import FeedSource, SummaryLine
 from loader.loading.claims import DIGESTS, Claim
 from loader.loading.loader import Loader
-from loader.loading.options import FeedTerms, Options
+from loader.loading.memory import memory_left
+from loader.loading.options import COMMIT_ROWS, FeedTerms, Options
 from loader.loading.progress import Progress, Report
 from loader.loading.source import Piece, Source, Whole
 from loader.loading.states import from_the_beginning
@@ -100,6 +101,7 @@ class Settler:
     archive: Archive | None = None
     stop: threading.Event = field(default_factory=threading.Event)
     watch: Callable[[Progress], None] = lambda _: None
+    commit_rows: int = COMMIT_ROWS
 
     def settle(self, answers: Answers) -> DayReport:
         """Load what İYS said of a day, as far as it may be, and say what came of it.
@@ -156,8 +158,14 @@ class _Settling:
         if self._judgement.proved is not None:
             claim = Claim(brand=self._of.brand, day=self._day, hash=self._file)  # what was judged, and no other bytes
         options = Options(
-            rejects=by.rejects, brand=self._of.brand, claim=claim, fill_bytes=sys.maxsize, feed=_FEED
-        )  # never filled: what a fill writes is not told
+            rejects=by.rejects,
+            brand=self._of.brand,
+            claim=claim,
+            commit_rows=by.commit_rows,
+            fill_bytes=sys.maxsize,  # what a fill writes is not told
+            memory=memory_left(),
+            feed=_FEED,
+        )
         loader = Loader(
             by.writer,
             address_key=by.keys[0],
@@ -183,10 +191,10 @@ class _Settling:
 
     def _seen(self, step: Progress) -> None:
         """Count what a commit changed, and keep that before the next one: after a crash nobody could tell it."""
-        self._by.watch(step)
         if step.written is not None and len(step.written):
             self._account.add(step.written)
             self._kept((Why.INTERRUPTED.value,))
+        self._by.watch(step)
 
     def _prove_silence(self) -> None:
         """Note that nothing happened on that day."""
