@@ -51,6 +51,7 @@ IyscheckError                     never raised itself
 │   ├── WatermarkError            a watermark that cannot be true
 │   └── GapError                  a gap that cannot be accepted
 ├── ArchiveError                  what came from İYS cannot be kept
+├── IysError                      İYS itself did not give what was asked for
 └── ServiceError                  what a client met when it asked a server
     ├── ServiceUnavailableError   nobody answered, or not in time
     ├── ServiceRefusedError       the server says that the request is wrong
@@ -418,6 +419,12 @@ class ArchiveError(IyscheckError):
     """What came from İYS cannot be written into the archive."""
 
     reason: ClassVar[str] = "ARCHIVE_UNWRITABLE"
+
+
+class IysError(IyscheckError):
+    """İYS itself, or the way to it, did not give what was asked for."""
+
+    reason: ClassVar[str] = "IYS_FAILED"
 
 
 class ServiceError(IyscheckError):

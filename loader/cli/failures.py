@@ -7,10 +7,25 @@ from typing import Final, NoReturn
 import typer
 
 from iyscheck import output
-from iyscheck.errors import IyscheckError, MemoryShortError, SystemRefusedError
+from iyscheck.errors import IyscheckError, IysError, MemoryShortError, SystemRefusedError
+from loader.iys.faults import (
+    AuthFailedFault,
+    ForbiddenFault,
+    IysFault,
+    LockedFault,
+    SlowedFault,
+    TransientFault,
+)
 
 EXIT_REJECTS: Final = 1
 EXIT_ERROR: Final = 2
+_FIXES: Final = (
+    (TransientFault, "Try again in some minutes."),
+    (SlowedFault, "Try again in some minutes."),
+    (LockedFault, "Wait until then: who asks earlier starts the hour anew."),
+    (AuthFailedFault, "Correct user name and password file: see 'iyscheck-loader config check'."),
+    (ForbiddenFault, "Look at İYS whether the account may do that, and whether its subscription is active."),
+)
 
 
 @contextmanager
@@ -20,6 +35,8 @@ def errors(*, as_json: bool) -> Iterator[None]:
         yield
     except IyscheckError as error:
         _end(error, as_json=as_json)
+    except IysFault as fault:
+        _end(iys_error(fault), as_json=as_json)
     except (typer.Exit, typer.Abort):
         raise
     except BrokenPipeError:
@@ -34,6 +51,13 @@ def errors(*, as_json: bool) -> Iterator[None]:
             IyscheckError(f"iyscheck-loader itself failed ({type(error).__name__}).", fix="Please report it."),
             as_json=as_json,
         )
+
+
+def iys_error(fault: IysFault) -> IysError:
+    """Make an error of what İYS, or the way to it, said instead of an answer."""
+    said = " ".join(filter(None, (str(fault.status or ""), fault.code)))
+    fix = next((fix for kind, fix in _FIXES if isinstance(fault, kind)), "")
+    return IysError(f"İYS: {fault.message}{f' ({said})' if said else ''}", fix=fix)
 
 
 def _end(error: IyscheckError, *, as_json: bool) -> NoReturn:

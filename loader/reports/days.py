@@ -95,10 +95,11 @@ class AgreementReport(msgspec.Struct, frozen=True, kw_only=True):
 class DayReport(msgspec.Struct, frozen=True, kw_only=True):
     """What came of a brand's day.
 
-    `why` are names for programs. `applied` are the rows that changed the store, `missed` those of them that the streams
-    had claimed to have; both of all runs until the day was settled. `latest_lateness_s` is how late a missed row came
-    at most. `watermark` is the brand's afterwards. `file` is the digest of the file that was loaded last;
-    `archived` says whether it was kept, None if that is not wanted. `reconciled` is when.
+    `why` are names for programs. `applied` are the rows that changed the store, `missed` those of them that the
+    streams had claimed to have; both of all runs until the day was settled. `latest_lateness_s` is how late a
+    missed row came at most; `iys_feed_silent` says that the feed shows no citizens' movements though there were
+    some. `watermark` is the brand's afterwards. `file` is the digest of the file that was loaded last; `archived`
+    says whether it was kept, None if that is not wanted. `reconciled` is when.
     """
 
     iys_code: int
@@ -108,11 +109,13 @@ class DayReport(msgspec.Struct, frozen=True, kw_only=True):
     why: tuple[str, ...] = ()
     proved_by: str = ""
     rows: dict[str, int] = msgspec.field(default_factory=dict)
+    channels: dict[str, int] = msgspec.field(default_factory=dict)
     summary: tuple[SummaryCount, ...] = ()
     hash: HashReport = HashReport()
     applied: Movements = Movements()
     missed: Movements = Movements()
     latest_lateness_s: int = 0
+    iys_feed_silent: bool = False
     rejects: int = 0
     timestamp: StampReport = StampReport()
     watermark: str | None = None
@@ -198,6 +201,8 @@ def _line(report: DayReport) -> str:
         parts.append(
             f"missed before: {missed.refusals:,} refusals, {missed.approvals:,} approvals, {missed.unknown:,} others"
         )
+    if report.iys_feed_silent:
+        parts.append("the feed shows no citizens' movements")
     if report.rejects:
         parts.append(f"{report.rejects:,} rejected")
     if report.hash.variant not in {"", "as it is"}:

@@ -1,6 +1,11 @@
 """The names under which the store knows what came from İYS itself."""
 
+from typing import Final
+
 from loader.iys.messages import FeedSource
+
+IYS_FEED_SILENT: Final = "IYS_FEED_SILENT"
+"""The doubt in a stream of citizens' own movements that shows none though there were some."""
 
 
 def stream_name(iys_code: int, brand: int, source: FeedSource) -> str:

@@ -1,11 +1,12 @@
 """What İYS says of a day: asked, and its file fetched. The store is not touched, so any thread may do this."""
 
+import re
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from iyscheck.consent import RecipientType
 from loader.iys.clock import Clock
@@ -17,6 +18,9 @@ from loader.sources.days.stamp import Stamp
 
 if TYPE_CHECKING:
     from cryptography.x509 import Certificate
+
+_FETCHED: Final = re.compile(r"\d+-\d{4}-\d\d-\d\d\.csv.*")
+"""How files are called while they are here, and what a client may write beside them first."""
 
 
 class Days(Protocol):
@@ -88,6 +92,14 @@ def ask(
     except BaseException:
         path.unlink(missing_ok=True)
         raise
+
+
+def forget_left(folder: Path) -> None:
+    """Delete files that a crash left: they have addresses in them. Nobody may be asking meanwhile."""
+    if folder.is_dir():
+        for path in folder.iterdir():
+            if _FETCHED.fullmatch(path.name):
+                path.unlink(missing_ok=True)
 
 
 def _timestamp(iys: Days, iys_code: int, brand: int, agreement: Agreement) -> bytes | None:

@@ -13,7 +13,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
-from iyscheck.consent import is_citizens_own
+from iyscheck.consent import Channel, is_citizens_own
 from iyscheck.errors import SourceUnreadableError
 from iyscheck.keys import why_not
 from loader.iys.messages import FeedSource
@@ -25,7 +25,10 @@ _LINE_MAX_BYTES: Final = 2**16
 _BLOCK_BYTES: Final = 2**20
 _BOM: Final = b"\xef\xbb\xbf"
 _DELIMITERS: Final = (b",", b";", b"\t")
-_SOURCE: Final = names.SOURCE.encode()
+_SOURCE, _TYPE = names.SOURCE.encode(), names.TYPE.encode()
+_CHANNELS: Final = {channel.name.encode(): channel.name for channel in Channel}
+_OTHER: Final = "other"
+"""What is written there may be anything, and is told nowhere."""
 _HEADER: Final = ",".join(names.CSV_COLUMNS).encode() + b"\n"
 
 
@@ -40,12 +43,13 @@ class Variant(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileFacts:
-    """What is known of a daily file. `rows` are by source; `misshapen` lines have not eight cells.
+    """What is known of a daily file. `rows` are by source, `channels` count them too; `misshapen` lines are none.
 
     `digests` are by algorithm and variant, in hexadecimal.
     """
 
     rows: dict[FeedSource, int]
+    channels: dict[str, int]
     misshapen: int
     ends_whole: bool
     digests: dict[tuple[str, Variant], str] = field(repr=False)
@@ -88,10 +92,11 @@ class FileFacts:
         header = [cell.strip() for cell in _cells(first.removeprefix(_BOM), delimiter) or []]
         has_header = names.RECIPIENT.encode() in header
         columns = header if has_header else [name.encode() for name in names.CSV_COLUMNS]
-        source = columns.index(_SOURCE) if _SOURCE in columns else None
+        known = {_SOURCE, _TYPE} <= {*columns}
+        source, channel = (columns.index(each) if known else 0 for each in (_SOURCE, _TYPE))
         digests = _Digests(first if has_header else b"")
-        rows = dict.fromkeys(FeedSource, 0)
-        misshapen = int(len(columns) != _CELLS or source is None)
+        rows, channels = dict.fromkeys(FeedSource, 0), dict.fromkeys((*_CHANNELS.values(), _OTHER), 0)
+        misshapen = int(len(columns) != _CELLS or not known)
         last = first
         for line in lines if has_header else chain([first], lines):
             digests.add(line)
@@ -100,8 +105,15 @@ class FileFacts:
             if cells is None or len(cells) != _CELLS or not line.endswith(b"\n"):
                 misshapen += bool(line.strip())
             else:
-                rows[_half(cells[source or 0])] += 1
-        return cls(rows=rows, misshapen=misshapen, ends_whole=not last or last.endswith(b"\n"), digests=digests.all())
+                rows[_half(cells[source])] += 1
+                channels[_CHANNELS.get(cells[channel].strip(), _OTHER)] += 1
+        return cls(
+            rows=rows,
+            channels=channels,
+            misshapen=misshapen,
+            ends_whole=not last or last.endswith(b"\n"),
+            digests=digests.all(),
+        )
 
 
 class _Digests:

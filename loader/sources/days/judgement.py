@@ -193,10 +193,8 @@ def is_in_reach(day: date, now_s: float) -> bool:
     return 1 <= (times.day_of(int(now_s)) - day).days <= REACH_DAYS
 
 
-def days_due(now_s: float, *, settled: Collection[date], from_s: int = 0) -> tuple[date, ...]:
-    """Name the days in reach that are not settled, the latest first; none before so many seconds of today."""
+def days_due(now_s: float, *, settled: Collection[date]) -> tuple[date, ...]:
+    """Name the days in reach that are not settled, the first one first: a watermark moves over days in their order."""
     today = times.day_of(int(now_s))
-    if now_s < times.watermark(f"{today} 00:00:00") + from_s:
-        return ()
-    days = [today - timedelta(days=back) for back in range(1, REACH_DAYS + 1)]
+    days = [today - timedelta(days=back) for back in range(REACH_DAYS, 0, -1)]
     return tuple(day for day in days if day not in settled)

@@ -14,7 +14,7 @@ from iyscheck.change import ConsentColumns
 from iyscheck.errors import ArchiveError, SourceError
 from iyscheck.kernel import Kernel
 from iyscheck.keys import AddressKey, StoreKey
-from iyscheck.store.layout import SourceState
+from iyscheck.store.layout import SourceState, Span
 from iyscheck.store.writer import Batch, Writer
 from iyscheck.times import rfc3339
 from loader.archive.folder import Archive
@@ -41,7 +41,7 @@ from loader.reports.days import (
 from loader.sources.days.asking import Answers
 from loader.sources.days.judgement import Judgement, Proved, Why, judged
 from loader.sources.days.missed import Account, Covered
-from loader.sources.names import day_name, stream_name
+from loader.sources.names import IYS_FEED_SILENT, day_name, stream_name
 
 LATENESS_MAX_S: Final = 6 * 3600
 """The most that a late row makes the claims of its stream later by. See decision 105."""
@@ -124,6 +124,7 @@ class _Settling:
         self._before = None if before is None or before.is_settled else before
         self._account = Account(covered={half: self._covered(half) for half in FeedSource})
         self._rejects = 0
+        self._silent = False
 
     def settle(self) -> DayReport:
         """Do all of it."""
@@ -134,7 +135,7 @@ class _Settling:
             archived = self._archived()
             failed = self._load()
             why = why or failed
-            self._raise_lateness()
+            self._teach_streams()
             return self._kept(why, archived=archived, file=self._file)
         return self._kept(why, file="" if self._before is None else self._before.file)
 
@@ -200,17 +201,34 @@ class _Settling:
         """Note that nothing happened on that day."""
         writer = self._by.writer
         state = from_the_beginning(writer.source(self._name) or SourceState(name=self._name))
-        claim = Claim(brand=self._of.brand, day=self._day, rows=0)
-        writer.apply(_nothing(), state, finished=True, proved=claim.span)
+        writer.apply(_nothing(), state, finished=True, proved=self._span)
 
-    def _raise_lateness(self) -> None:
-        """Let the claims of a stream that had missed rows wait longer from now on."""
-        writer, local_s = self._by.writer, times.local_now(self._by.clock.now())
+    def _teach_streams(self) -> None:
+        """Let the claims of a stream that had missed rows wait longer from now on; of a silent one, believe none."""
+        writer, now_s = self._by.writer, self._by.clock.now()
         for half in FeedSource:
-            late = min(self._account.lateness_s(half, local_s=local_s) - SHOWN_LATE_S, LATENESS_MAX_S)
             state = writer.source(stream_name(self._of.iys_code, self._of.brand, half))
-            if state is not None and late > state.lateness:
-                writer.apply(_nothing(), msgspec.structs.replace(state, lateness=late))
+            if state is None:
+                continue
+            late = self._account.lateness_s(half, local_s=times.local_now(now_s)) - SHOWN_LATE_S
+            taught = msgspec.structs.replace(state, lateness=max(state.lateness, min(late, LATENESS_MAX_S)))
+            if half is FeedSource.IYS and self._is_silent(state):
+                self._silent = True
+                taught = msgspec.structs.replace(taught, doubt=IYS_FEED_SILENT, doubted_at=int(now_s))
+            if taught != state:
+                writer.apply(_nothing(), taught)
+
+    def _is_silent(self, state: SourceState) -> bool:
+        """Say whether a stream claims all of a day and has shown nothing since it began, though there was something."""
+        span, file = self._span, self._evidence.file
+        covers = state.covered_from <= span.start and span.end <= state.covered_until
+        return (
+            covers and state.latest < times.local_now(span.start) and file is not None and file.rows[FeedSource.IYS] > 0
+        )
+
+    @property
+    def _span(self) -> Span:
+        return Claim(brand=self._of.brand, day=self._day).span
 
     def _archived(self) -> bool | None:
         """Keep a file that is proved; say whether that was done, None if nobody wants it. Nothing depends on it."""
@@ -255,11 +273,13 @@ class _Settling:
             why=why,
             proved_by="" if why or judgement.proved is None else judgement.proved.value,
             rows={} if evidence.file is None else {half.value: n for half, n in evidence.file.rows.items()},
+            channels={} if evidence.file is None else evidence.file.channels,
             summary=tuple(_count(line) for line in evidence.summary),
             hash=_hash(answers=self._of, judgement=judgement),
             applied=applied,
             missed=missed,
             latest_lateness_s=lateness,
+            iys_feed_silent=self._silent,
             rejects=self._rejects,
             timestamp=StampReport(bound=self._of.stamp.bound, chain=self._of.stamp.chain),
             watermark=watermark_text(watermark),

@@ -30,6 +30,7 @@ from loader.sources.days.settling import LATENESS_MAX_S, Settler
 from loader.sources.days.stamp import Stamp
 from loader.sources.files.source import FileSource
 from loader.sources.names import day_name, stream_name
+from loader.sources.pull.terms import Doubt
 from tests.builders import ADDRESS_KEY, STORE_KEY, a_batch, a_brand, content
 from tests.dice import often
 from tests.loader.sources.days.days import DAY, HEADER, MORNING, agreement, evidence, facts, row, summary
@@ -152,6 +153,7 @@ class TestProved:
 
         assert (report.state, report.proved_by, report.why) == (DayState.PROVED, "hash", ())
         assert report.rows == {"HS": 3, "IYS": 1}
+        assert report.channels == {"ARAMA": 0, "MESAJ": 4, "EPOSTA": 0, "other": 0}
         assert (report.applied.total, report.missed.total, report.archived) == (4, 0, True)
         assert (days.watermark, report.watermark) == (END, "2025-06-01T21:00:00Z")
         assert (report.hash.algorithm, report.hash.equal, report.hash.contradicts) == ("sha384", True, False)
@@ -190,6 +192,21 @@ class TestProved:
         states = [days.writer.source(stream_name(IYS_CODE, BRAND, half)) for half in FeedSource]
         assert report.latest_lateness_s == 5400
         assert [state and state.lateness for state in states] == [1800, 0]
+
+    def test_feed_silent(self, days: Days) -> None:
+        """A stream that showed no citizens' movement of the day, though İYS has some, is believed no more."""
+        days.stream(FeedSource.IYS)
+        name = stream_name(IYS_CODE, BRAND, FeedSource.IYS)
+        loud = days.settle([row(0)])
+        silent = days.settle(ROWS)
+        state = days.writer.source(name)
+
+        assert state is not None
+        assert (state.doubt, state.doubted_at) == (Doubt.IYS_FEED_SILENT, int(MORNING))
+        assert (loud.iys_feed_silent, silent.iys_feed_silent) == (False, True)
+        for shown in ({"latest": times.local_now(START)}, {"covered_until": END - 1}, {"covered_from": START + 1}):
+            days.writer.apply(a_batch(), msgspec.structs.replace(state, doubt="", **shown))
+            assert not days.settle(ROWS).iys_feed_silent
 
     def test_silent(self, days: Days) -> None:
         """A day without movements moves the watermark like any other."""
