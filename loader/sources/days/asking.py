@@ -76,6 +76,7 @@ def ask(
     summary = [line for kind in RecipientType for line in iys.summary(iys_code, brand, day, kind)]
     agreement = iys.agreement(iys_code, brand, day)
     evidence = Evidence(day=day, asked_s=asked_s, summary=tuple(summary), agreement=agreement, file=None)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     path = folder / f"{brand}-{day}.csv"
     if evidence.is_in_the_making or not iys.day_file(iys_code, brand, day, path):
         return Answers(iys_code=iys_code, brand=brand, evidence=evidence, path=None, stamp=Stamp())

@@ -29,7 +29,7 @@ def reconcile_day(
     agrees: bool = False,
     roots: Sequence["Certificate"] = (),
 ) -> DayReport:
-    """Reconcile a brand's day, which is over. Raises IysFault, SourceUnreadableError, StoreError, OSError."""
+    """Reconcile a brand's day. Raises IysFault, SourceUnreadableError, StoreError, OSError."""
     if not is_in_reach(day, settler.clock.now()):
         return out_of_reach(settler, iys_code=iys_code, brand=brand, day=day)
     answers = ask(iys, iys_code=iys_code, brand=brand, day=day, folder=folder, clock=settler.clock, roots=roots)
@@ -52,15 +52,16 @@ def agreed(iys: Days, settler: Settler, report: DayReport) -> DayReport:
 
 
 def out_of_reach(settler: Settler, *, iys_code: int, brand: int, day: date) -> DayReport:
-    """Report a day of which İYS gives nothing any more: a hole, unless the watermark covers it."""
+    """Report a day of which İYS gives nothing yet, or nothing any more: then it is a hole unless it is covered."""
     watermark, _, _ = settler.writer.coverage(brand)
     is_covered = watermark is not None and times.day_of(watermark) > day
+    is_over = times.day_of(int(settler.clock.now())) > day
     return DayReport(
         iys_code=iys_code,
         brand=brand,
         date=day,
-        state=DayState.UNPROVED if is_covered else DayState.HOLE,
-        why=(Why.OUT_OF_REACH.value,),
+        state=DayState.HOLE if is_over and not is_covered else DayState.UNPROVED,
+        why=(Why.OUT_OF_REACH.value if is_over else Why.TOO_EARLY.value,),
         watermark=watermark_text(watermark),
         reconciled=rfc3339(int(settler.clock.now())),
     )

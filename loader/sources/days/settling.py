@@ -221,10 +221,9 @@ class _Settling:
     def _is_silent(self, state: SourceState) -> bool:
         """Say whether a stream claims all of a day and has shown nothing since it began, though there was something."""
         span, file = self._span, self._evidence.file
-        covers = state.covered_from <= span.start and span.end <= state.covered_until
-        return (
-            covers and state.latest < times.local_now(span.start) and file is not None and file.rows[FeedSource.IYS] > 0
-        )
+        if file is None or not file.rows[FeedSource.IYS] or state.latest >= times.local_now(span.start):
+            return False
+        return state.covered_from <= span.start and span.end <= state.covered_until
 
     @property
     def _span(self) -> Span:
