@@ -2,10 +2,8 @@
 
 import email.utils
 import ssl
-import statistics
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -28,8 +26,6 @@ WHOLE_S: Final = 900.0
 """A body that comes drop by drop is given up after so long."""
 MOST_BYTES: Final = 16 * 2**20
 """Of an answer that is kept in memory. A page of 1,000 rows has 0.4 MB."""
-_DATES: Final = 9
-"""Of so many answers the middle difference between the clocks counts: `Date` has whole seconds."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,8 +81,6 @@ class Transport:
         self._guard = guard
         self._clock = clock
         self._stop = stop
-        self._ahead: deque[float] = deque(maxlen=_DATES)
-        self._lock = threading.Lock()
 
     def close(self) -> None:
         """Close what is open."""
@@ -139,15 +133,16 @@ class Transport:
             raise TransientFault(f"İYS did not answer {request.what} ({type(error).__name__}).") from None
 
     def _ahead_s(self, date: str, sent_s: float) -> float | None:
-        """Say by how many seconds İYS's clock is ahead, after one more answer; None where this one does not say."""
+        """Say by how many seconds İYS's clock is ahead as this answer has it; None where it does not say.
+
+        No mean of several: a clock of ours that jumps would be believed for as long as the mean remembers it.
+        """
         try:
             there = email.utils.parsedate_to_datetime(date).timestamp()
         except (ValueError, TypeError, OverflowError):
             return None
         here = (sent_s + self._clock.now()) / 2
-        with self._lock:
-            self._ahead.append(there + 0.5 - here)  # what is cut off is half a second in the middle
-            return statistics.median(self._ahead)
+        return there + 0.5 - here  # what is cut off is half a second in the middle
 
 
 def _in_time(response: httpx.Response) -> Iterator[bytes]:

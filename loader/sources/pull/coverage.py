@@ -37,9 +37,7 @@ def is_skewed(asked: Asked) -> bool:
 
 
 def claimable(asked: Asked, lateness: int) -> int:
-    """Say until when everything is in if whatever İYS showed when this was asked is; 0 where that says nothing."""
-    if is_skewed(asked):
-        return 0
+    """Say until when everything is in if whatever İYS showed when this was asked is, and the clocks agree."""
     slack = SLACK_UNDATED_S if asked.ahead_s is None else SLACK_S
     return int(careful_time(asked)) - VISIBLE_S - slack - lateness
 

@@ -10,7 +10,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Final
+from typing import Final, TypeGuard
 
 import msgspec
 import numpy as np
@@ -195,11 +195,15 @@ class Walk:
         short, self._short = self._short, None
         if short is not None and short.was_capped(created):
             return self._back(short, rows, doubt)
-        if not page.after or page.after == self._at or page.after in self._seen:
+        if not self._leads_on(page.after):
             self.end = End(ending=Ending.STUCK)
             return self._commit(rows, doubt=Doubt.CURSOR_STUCK)
         cut = _Cut(page=page, rows=rows, at=_cut_of(page.rows, created), last=last, doubt=doubt)
         return self._placed(cut, page.after)
+
+    def _leads_on(self, cursor: str | None) -> TypeGuard[str]:
+        """Say whether a cursor is a new one."""
+        return bool(cursor) and cursor != self._at and cursor not in self._seen
 
     def _placed(self, taken: _Cut, cursor: str) -> Commit | None:
         """Commit a page, if its rows are old enough with the cursor behind it; cut it first where more follows."""
@@ -224,10 +228,10 @@ class Walk:
     def _cut_to(self, cut: _Cut, page: Page) -> Commit | None:
         """Take the beginning of a full page: behind its cursor the last seconds are shown again."""
         self._cut = None
-        if page.rows != cut.page.rows[: cut.at] or not page.after:
+        if page.rows != cut.page.rows[: cut.at]:
             self._cuts += 1
             return None if self._cuts < CUTS else self._uncut(cut)
-        if page.after in (self._at, cut.page.after) or page.after in self._seen:  # it does not say where they end
+        if not self._leads_on(page.after):
             return self._uncut(cut)
         commit = self._moved(cut.rows, page.after, cut.last, cut.doubt)
         self._tail = frozenset(map(_encoded, cut.page.rows[cut.at :]))
@@ -267,7 +271,6 @@ class Walk:
             self.end = End(ending=Ending.OVERTAKEN)
             return None
         self._from_the_start()
-        self._covered = range(0)
         self._read_until = coverage.start_of(asked)
         return Commit(cursor="", covered_from=self._read_until, gap=True)
 
