@@ -33,6 +33,7 @@ from loader.sources.names import day_name, stream_name
 from loader.sources.pull.terms import Doubt
 from tests.builders import ADDRESS_KEY, STORE_KEY, a_batch, a_brand, content
 from tests.dice import often
+from tests.loader.sources.days.clocks import StandingClock
 from tests.loader.sources.days.days import DAY, HEADER, MORNING, agreement, evidence, facts, row, summary
 
 BRAND, IYS_CODE = 600_001, 700_001
@@ -40,28 +41,12 @@ START = times.watermark(f"{DAY} 00:00:00")
 END = START + 86_400
 
 
-class Clock:
-    """A clock that stands."""
-
-    def __init__(self, now_s: float) -> None:
-        self.now_s = now_s
-
-    def now(self) -> float:
-        """Return the time."""
-        return self.now_s
-
-    def wait(self, seconds: float, stop: threading.Event) -> bool:
-        """Let the time pass."""
-        self.now_s += seconds
-        return stop.is_set()
-
-
 class Days:
     """A store with a brand, and what settles its days."""
 
     def __init__(self, path: Path, *, watermark: int | None = START, now_s: float = MORNING) -> None:
         self.path = path
-        self.clock = Clock(now_s)
+        self.clock = StandingClock(now_s)
         self.writer = Writer.open(path / "store", address_key_id=ADDRESS_KEY.key_id, store_key_id=STORE_KEY.key_id)
         self.reports = DayReports(path / "days")
         asked = () if watermark is None else ((BRAND, watermark),)
