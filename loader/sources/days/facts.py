@@ -86,6 +86,11 @@ class FileFacts:
             ) from error
 
     @classmethod
+    def of_nothing(cls) -> "FileFacts":
+        """Say what a file is that has nothing in it."""
+        return cls._of(iter(()))
+
+    @classmethod
     def _of(cls, lines: Iterator[bytes]) -> "FileFacts":
         first = next(lines, b"")
         delimiter = max(_DELIMITERS, key=first.count)

@@ -168,8 +168,10 @@ def _by_count(evidence: Evidence, file: FileFacts) -> Judgement:
 
 
 def _speaks(evidence: Evidence) -> bool:
-    """Say whether the agreement tells of a file, which contradicts there being none."""
-    return bool(evidence.hash) or evidence.agreement.state in {*_WORKING, AgreementState.ERROR}
+    """Say whether the agreement tells of a file with rows, which contradicts there being none."""
+    if evidence.hash and FileFacts.of_nothing().meant_by(evidence.hash) is None:
+        return True
+    return evidence.agreement.state in {*_WORKING, AgreementState.ERROR}
 
 
 def _cut(file: FileFacts) -> Iterator[Why]:

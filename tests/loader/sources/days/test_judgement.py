@@ -201,6 +201,11 @@ class TestCases:
             assert judged(evidence(file, said, summary([], pending=1))).proved is None
             assert judged(evidence(file, said, summary([]), asked_s=MORNING - 3601)).proved is None
 
+    def test_digest_of_nothing(self) -> None:
+        """A digest of a file without rows speaks of none; any other one does."""
+        for content, proved in ((b"", Proved.BY_SILENCE), (HEADER.encode(), Proved.BY_SILENCE), (b"x", None)):
+            assert judged(evidence(None, agreement(content), summary([]))).proved is proved
+
     def test_sentences(self) -> None:
         """Each reason has a sentence."""
         assert set(SENTENCES) == set(Why)
