@@ -5,6 +5,7 @@ from enum import StrEnum
 
 from loader.iys.faults import IysFault
 from loader.iys.messages import FeedSource
+from loader.sources.names import stream_name
 from loader.sources.pull.terms import Doubt
 
 
@@ -19,7 +20,7 @@ class Stream:
     @property
     def name(self) -> str:
         """Under which its state, its rejects and its hold are kept."""
-        return f"iys:{self.iys_code}:{self.brand}:{self.source.value}"
+        return stream_name(self.iys_code, self.brand, self.source)
 
     @property
     def other(self) -> "Stream":
