@@ -49,7 +49,8 @@ IyscheckError                     never raised itself
 │   ├── SourceChangedError        its beginning is not what was loaded before
 │   ├── SourceUnknownError        no such source was ever loaded
 │   ├── WatermarkError            a watermark that cannot be true
-│   └── GapError                  a gap that cannot be accepted
+│   ├── GapError                  a gap that cannot be accepted
+│   └── AdmissionError            a brand or channel that cannot be admitted
 ├── ArchiveError                  what came from İYS cannot be kept
 ├── IysError                      İYS itself did not give what was asked for
 └── ServiceError                  what a client met when it asked a server
@@ -413,6 +414,12 @@ class GapError(SourceError):
     """A gap that cannot be accepted: there is none, or it is not known where it begins."""
 
     reason: ClassVar[str] = "GAP_REFUSED"
+
+
+class AdmissionError(SourceError):
+    """A brand or channel that cannot be admitted: İYS does not list it, or nothing of it waits."""
+
+    reason: ClassVar[str] = "ADMISSION_REFUSED"
 
 
 class ArchiveError(IyscheckError):

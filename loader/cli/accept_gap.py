@@ -1,16 +1,18 @@
-"""`accept-gap`: days of a brand are lost, and its watermark moves over them."""
+"""`accept-gap`: rows of a brand are lost, and its watermark moves over the time that lacks them."""
 
 import time
 from typing import Annotated
 
 import typer
 
-from iyscheck.errors import SettingsError
+from iyscheck.errors import GapError, SettingsError
 from iyscheck.keys import AddressKey, StoreKey
+from iyscheck.store.writer import Writer
 from iyscheck.times import rfc3339
 from loader.cli.failures import errors
 from loader.cli.options import AddressKeyOption, JsonOption, StoreKeyOption, StoreOption
 from loader.cli.stores import opened
+from loader.loading.holes import hole_of
 from loader.loading.options import check_watermark
 from loader.reading import times
 from loader.reading.vocabulary import BRAND_MAX
@@ -22,13 +24,16 @@ def accept_gap(
     store: StoreOption,
     address_key: AddressKeyOption,
     store_key: StoreKeyOption,
-    until: Annotated[str, typer.Option("--until", help="Day YYYY-MM-DD at whose beginning the gap ends.")],
-    reason: Annotated[str, typer.Option("--reason", help="Why nobody can load the days; it is kept in the store.")],
+    reason: Annotated[str, typer.Option("--reason", help="Why nobody can load the rows; it is kept in the store.")],
+    until: Annotated[
+        str | None,
+        typer.Option("--until", help="Day YYYY-MM-DD at whose beginning the gap ends; default: where the hole ends."),
+    ] = None,
     as_json: JsonOption = False,  # noqa: FBT002 - a flag of the command line
 ) -> None:
-    """Accept that days of a brand are lost: move its watermark over them, and over the proved days behind.
+    """Accept that rows of a brand are lost: move its watermark over the gap, and over what is proved behind.
 
-    Refusals of these days are not in the store. Checks may permit what they would have denied.
+    Refusals of that time are not in the store. Checks may permit what they would have denied.
 
     Example:
         iyscheck-loader accept-gap 600000 --until 2026-03-04 --reason 'İYS keeps files for seven days only'
@@ -36,15 +41,33 @@ def accept_gap(
     with errors(as_json=as_json):
         if not reason.strip():
             raise SettingsError("--reason", "it is empty.", fix="Say why the days cannot be loaded.")
-        try:
-            end = times.watermark(f"{times.day(until)} 00:00:00")
-        except ValueError as error:
-            raise SettingsError("--until", f"it is {error}.", fix="It is a day in Turkey.") from None
-        check_watermark(end, time.time())
+        end = None if until is None else _midnight(until)
         keys = AddressKey.load(address_key), StoreKey.load(store_key)
         with opened(store, keys) as writer:
+            end = _end_of_hole(writer, brand) if end is None else end
             applied = writer.accept_gap(brand, until=end, reason=reason.strip(), now_s=int(time.time()))
         if as_json:
             print_json({"brand": brand, "until": rfc3339(end), "watermarks": texts(applied.watermarks)})
         else:
             typer.echo(f"Accepted the gap of brand {brand}; {moved(applied.watermarks, {})}.")
+
+
+def _midnight(until: str) -> int:
+    """Read the end of a gap that was given."""
+    try:
+        end = times.watermark(f"{times.day(until)} 00:00:00")
+    except ValueError as error:
+        raise SettingsError("--until", f"it is {error}.", fix="It is a day in Turkey.") from None
+    check_watermark(end, time.time())
+    return end
+
+
+def _end_of_hole(writer: Writer, brand: int) -> int:
+    """Find where something is in again."""
+    watermark, spans, _ = writer.coverage(brand)
+    hole = hole_of(watermark, spans)
+    if hole is not None:
+        return hole.end
+    if watermark is None:
+        return 0  # the store refuses whatever end, and says why
+    raise GapError(f"Brand {brand} has no hole.", fix="'iyscheck-loader status' shows those that have one.")

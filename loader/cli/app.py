@@ -6,7 +6,7 @@ import typer
 
 from iyscheck import output
 from iyscheck.errors import SystemRefusedError
-from loader.cli import accept_gap, accept_rejects, config, follow, load, rebuild_index, status, verify
+from loader.cli import accept_gap, accept_rejects, admit, config, follow, load, rebuild_index, status, verify
 from loader.cli.failures import EXIT_ERROR
 
 app = typer.Typer(
@@ -20,6 +20,7 @@ app.command("load")(load.load)
 app.command("follow")(follow.follow)
 app.command("accept-rejects")(accept_rejects.accept_rejects)
 app.command("accept-gap")(accept_gap.accept_gap)
+app.command("admit")(admit.admit)
 app.command("status")(status.status)
 app.command("verify")(verify.verify)
 app.command("rebuild-index")(rebuild_index.rebuild_index)

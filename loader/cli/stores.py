@@ -17,6 +17,11 @@ def rejects_directory(store: Path) -> Path:
     return store.absolute().with_name(store.absolute().name + ".rejects")
 
 
+def iys_directory(store: Path) -> Path:
+    """Say where what belongs to İYS is kept beside a store: tokens, limits, listings, what was pushed, the archive."""
+    return store.absolute().with_name(store.absolute().name + ".iys")
+
+
 def loader_of(
     writer: Writer,
     keys: tuple[AddressKey, StoreKey],

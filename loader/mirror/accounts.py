@@ -31,7 +31,7 @@ class StreamKey:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """All that İYS lists for an account, as asked at `asked_s` (seconds UTC).
+    """All that İYS lists for an account, as asked at `asked_s` (seconds UTC); `brands` None: İYS did not tell.
 
     `own` is the account's own subscription, `subscriptions` are those of the providers that it serves, by iysCode. One
     that is not there is not known, and taken for active: where it is not, İYS refuses what is asked for.
@@ -39,9 +39,14 @@ class Listing:
 
     account: str
     asked_s: float
-    brands: tuple[ListedBrand, ...]
+    brands: tuple[ListedBrand, ...] | None
     own: Subscription
     subscriptions: Mapping[int, Subscription]
+
+    @property
+    def shown(self) -> Mapping[int, ListedBrand]:
+        """The brands by their codes; none where İYS did not tell."""
+        return {shown.brand: shown for shown in self.brands or ()}
 
     def state_of(self, iys_code: int) -> SubscriptionState:
         """Say whether a provider's brands may be served: what is worse of its own state and the account's."""
@@ -98,9 +103,7 @@ def judge(
         local_now_s: when it was asked, Turkish local seconds.
     """
     listed = {
-        shown.brand: shown
-        for shown in listing.brands
-        if shown.brand not in taken and (wanted is None or shown.brand in wanted)
+        code: shown for code, shown in listing.shown.items() if code not in taken and (wanted is None or code in wanted)
     }
     rows, waiting, streams = [], [], set()
     for code, shown in sorted(listed.items()):
@@ -114,8 +117,8 @@ def judge(
             missing = shown.channels - (new.channels if new is not None else frozenset())
             if new is not None and (missing or not new.active):
                 waiting.append(Waiting(brand=code, channels=missing, whole=not new.active))
-    listed_at_all = {shown.brand for shown in listing.brands}
-    for code in sorted(owned - listed_at_all - elsewhere):
+    is_told = listing.brands is not None or listing.own.state in ENDED
+    for code in sorted(owned - listing.shown.keys() - elsewhere if is_told else ()):
         old = stored.get(code)
         if old is not None and old.active:
             rows.append(replace(old, active=False, registered=_newer(old, local_now_s)))
