@@ -6,7 +6,7 @@ import typer
 
 from iyscheck import output
 from iyscheck.errors import SystemRefusedError
-from loader.cli import accept_gap, accept_rejects, admit, config, follow, load, rebuild_index, status, verify
+from loader.cli import accept_gap, accept_rejects, admit, config, follow, load, mirror, rebuild_index, status, verify
 from loader.cli.failures import EXIT_ERROR
 
 app = typer.Typer(
@@ -18,6 +18,7 @@ app = typer.Typer(
 )
 app.command("load")(load.load)
 app.command("follow")(follow.follow)
+app.command("mirror")(mirror.mirror)
 app.command("accept-rejects")(accept_rejects.accept_rejects)
 app.command("accept-gap")(accept_gap.accept_gap)
 app.command("admit")(admit.admit)

@@ -42,7 +42,7 @@ def _faults(config: Config) -> list[str]:
             feeds_file.check_password(account, f"account[{place}].password_file")
         except SettingsError as error:
             faults.append(str(error))
-    named = [("mirror.directory", config.mirror.directory)]
+    named = [("mirror.directory", config.mirror.directory), ("mirror.authorities", config.mirror.authorities)]
     if (receive := config.receive) is not None:
         named += [("receive.certificate", receive.certificate), ("receive.key", receive.key)]
     return faults + [f"{name}: {path} does not exist." for name, path in named if path and not path.exists()]

@@ -1,10 +1,8 @@
 """`follow`: whatever appears in a directory, into a store."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated, TextIO, cast
+from typing import Annotated
 
 import typer
 
@@ -22,17 +20,18 @@ from loader.cli.options import (
     EveryOption,
     FeedOption,
     JsonOption,
+    MetricsOption,
     PromiseOption,
     RejectsOption,
     StoreKeyOption,
     StoreOption,
     feed_terms,
 )
+from loader.cli.staying import listening, log_json, ready, warn, watch
 from loader.cli.stopping import stop_on_signals
 from loader.cli.stores import loader_of, opened, rejects_directory
 from loader.loading.memory import memory_left
 from loader.loading.options import COMMIT_ROWS, Options
-from loader.loading.progress import Progress
 from loader.reports.metrics import FeedMetrics
 from loader.reports.summary import print_report
 from loader.sources.directory import POLL_S, SETTLE_S, Follower
@@ -50,9 +49,7 @@ def follow(  # noqa: PLR0913, PLR0917 - each parameter is a flag of the command
     feed: FeedOption = None,
     every: EveryOption = None,
     promise: PromiseOption = PROMISE,
-    metrics_listen: Annotated[
-        str | None, typer.Option("--metrics-listen", help="Serve Prometheus metrics on HOST:PORT.")
-    ] = None,
+    metrics_listen: MetricsOption = None,
     poll_seconds: Annotated[float, typer.Option("--poll-seconds", min=0.01, help="Pause between looks.")] = POLL_S,
     settle_seconds: Annotated[
         float, typer.Option("--settle-seconds", min=0, help="How long nobody may have written to a file.")
@@ -81,16 +78,16 @@ def follow(  # noqa: PLR0913, PLR0917 - each parameter is a flag of the command
         keys = AddressKey.load(address_key), StoreKey.load(store_key)
         stop = stop_on_signals()
         lines = LogLines(STANDARD_ERROR)
-        _log_json(lines)
+        log_json(lines)
         metrics = FeedMetrics(lost_lines=lambda: lines.lost)
         manager = ServiceManager.of_this_process()
-        with opened(store, keys, options.kernel) as writer, _listening(metrics, metrics_listen):
+        with opened(store, keys, options.kernel) as writer, listening(metrics, metrics_listen):
             writer.expect(terms.name, terms.every_s or 0)
-            _ready(manager, f"following {directory}")
+            ready(manager, f"following {directory}")
             report = Follower(
                 str(directory),
                 source_of=partial(FileSource, archive_key=keys[0]),
-                loader=loader_of(writer, keys, options, stop=stop, watch=_watch(metrics, manager), tell=_warn),
+                loader=loader_of(writer, keys, options, stop=stop, watch=watch(metrics, manager), tell=warn),
                 writer=writer,
                 metrics=metrics,
                 stop=stop,
@@ -100,51 +97,3 @@ def follow(  # noqa: PLR0913, PLR0917 - each parameter is a flag of the command
             ).run()
             manager.stopping("closing the store")
         print_report(report, as_json=as_json)
-
-
-def _log_json(lines: LogLines) -> None:
-    import structlog
-
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", lines)),
-    )
-
-
-def _warn(text: str) -> None:
-    import structlog
-
-    structlog.get_logger("loader").warning("memory_short", message=text)
-
-
-def _ready(manager: ServiceManager, status: str) -> None:
-    import structlog
-
-    if not manager.ready(status):
-        structlog.get_logger("loader").error("service_manager_not_told")
-
-
-def _watch(metrics: FeedMetrics, manager: ServiceManager) -> Callable[[Progress], None]:
-    """Count each step of a load, and give a sign of life with it."""
-
-    def watch(step: Progress) -> None:
-        metrics.committed(step)
-        manager.alive(f"loading, at {step.position.sequence:,} rows")
-
-    return watch
-
-
-@contextmanager
-def _listening(metrics: FeedMetrics, address: str | None) -> Iterator[None]:
-    if address is None:
-        yield
-        return
-    stop = metrics.listen(address)
-    try:
-        yield
-    finally:
-        stop()

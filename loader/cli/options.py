@@ -30,6 +30,7 @@ RejectsOption = Annotated[
 ]
 CommitRowsOption = Annotated[int, typer.Option("--commit-rows", min=1, help="Rows in one durable commit.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead of text.")]
+MetricsOption = Annotated[str | None, typer.Option("--metrics-listen", help="Serve Prometheus metrics on HOST:PORT.")]
 FeedOption = Annotated[
     str | None, typer.Option("--feed", help="Name of the feed in the metrics; default: the name of this command.")
 ]

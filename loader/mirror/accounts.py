@@ -14,19 +14,10 @@ from typing import Final
 from iyscheck.change import Brand
 from iyscheck.consent import Channel
 from loader.iys.messages import FeedSource, ListedBrand, Subscription, SubscriptionState
+from loader.sources.pull.steps import Stream
 
 ENDED: Final = frozenset({SubscriptionState.CLOSED, SubscriptionState.ABSENT})
 """The brands of such a subscription are nobody's to write for any more."""
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class StreamKey:
-    """A stream: one half of the changes of a brand, and the account that asks for it."""
-
-    account: str
-    iys_code: int
-    brand: int
-    source: FeedSource
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +68,7 @@ class Verdict:
     rows: tuple[Brand, ...]
     lost: frozenset[int]
     waiting: tuple[Waiting, ...]
-    streams: frozenset[StreamKey]
+    streams: frozenset[Stream]
     brands: frozenset[int]
 
 
@@ -113,7 +104,7 @@ def judge(
         if new is not None and new != old:
             rows.append(replace(new, registered=_newer(old, local_now_s)))
         if state is SubscriptionState.ACTIVE:
-            streams |= {StreamKey(listing.account, shown.iys_code, code, source) for source in FeedSource}
+            streams |= {Stream(iys_code=shown.iys_code, brand=code, source=source) for source in FeedSource}
             missing = shown.channels - (new.channels if new is not None else frozenset())
             if new is not None and (missing or not new.active):
                 waiting.append(Waiting(brand=code, channels=missing, whole=not new.active))

@@ -74,6 +74,7 @@ class MirrorConfig:
     `rate` is requests a second and `token_requests` an hour, both of this machine's address, whatever the account.
     Reconciliation begins at `reconcile_from_s` after midnight in Turkey, and is tried until `reconcile_until_s`.
     `archive_keep_s` 0: nothing is archived. `directory` is one that is loaded from as `follow` does.
+    `authorities` are the certificates that İYS's has to come from, None: those of this machine's Python packages.
     """
 
     url: str = IYS_URL
@@ -88,6 +89,7 @@ class MirrorConfig:
     archive_keep_s: int = 400 * _DAY_S
     push_apply: PushRows = PushRows.REFUSALS
     directory: Path | None = None
+    authorities: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,7 +226,7 @@ class _Table:
         default = MirrorConfig()
         self._only(
             *("url", "interval", "idle_interval", "rate", "token_requests", "reconcile", "reconcile_from"),
-            *("reconcile_until", "agree", "archive_keep", "push_apply", "directory"),
+            *("reconcile_until", "agree", "archive_keep", "push_apply", "directory", "authorities"),
         )
         interval = self._duration("interval", default.interval_s, 60, _DAY_S)
         idle = self._duration("idle_interval", max(default.idle_interval_s, interval), interval, _DAY_S)
@@ -245,6 +247,7 @@ class _Table:
             archive_keep_s=self._duration("archive_keep", default.archive_keep_s, 0, 100 * 366 * _DAY_S),
             push_apply=self._one_of("push_apply", PushRows, default.push_apply),
             directory=self._path_of("directory") if "directory" in self._table else None,
+            authorities=self._path_of("authorities") if "authorities" in self._table else None,
         )
 
     def receive(self) -> ReceiveConfig:

@@ -5,6 +5,7 @@ who were due meanwhile, so that one brand that catches up a week does not let th
 """
 
 import heapq
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum, auto
 from random import Random
@@ -29,6 +30,8 @@ class Outcome(Enum):
     """Read to the end, and there was nothing new."""
     MORE = auto()
     """The turn is over, and there is more."""
+    AGAIN = auto()
+    """A request is to be made again, when it is said."""
     FAILED = auto()
     """No answer this time."""
     FORBIDDEN = auto()
@@ -59,6 +62,10 @@ class Schedule(Generic[KeyT]):
     def __len__(self) -> int:
         """Count the streams."""
         return len(self._streams)
+
+    def __iter__(self) -> Iterator[KeyT]:
+        """Give the streams."""
+        return iter(self._streams)
 
     def __contains__(self, key: KeyT) -> bool:
         """Say whether a stream is in."""
@@ -114,7 +121,7 @@ class Schedule(Generic[KeyT]):
         return 0.0 if next_s is None else max(0.0, now_s - next_s)
 
     def _pause_s(self, stream: _Stream, now_s: float, outcome: Outcome) -> float:
-        if outcome is Outcome.MORE:
+        if outcome in {Outcome.MORE, Outcome.AGAIN}:
             return 0.0
         if outcome is Outcome.FORBIDDEN:
             pause_s = max(FORBIDDEN_PAUSE_S, self._interval_s)

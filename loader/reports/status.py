@@ -1,6 +1,6 @@
 """Where a store stands: position, watermarks, counts, and the sources that need attention."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 
 import msgspec
 import typer
@@ -9,6 +9,7 @@ from iyscheck import output
 from iyscheck.consent import Channel, RecipientType, Status
 from iyscheck.store.snapshot import Snapshot
 from iyscheck.times import rfc3339
+from loader.loading.holes import hole_of
 from loader.reading.times import day_of
 from loader.reports.summary import print_json
 
@@ -23,7 +24,7 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BrandStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """A brand and its watermarks, RFC 3339 in UTC."""
+    """A brand and its watermarks, RFC 3339 in UTC; `hole` is a time that lacks rows though later ones are in."""
 
     brand_code: int
     registered: bool
@@ -33,6 +34,7 @@ class BrandStatus(msgspec.Struct, frozen=True, kw_only=True):
     withheld: str | None
     proved_days: list[str]
     accepted_gaps: list[str]
+    hole: str | None
 
 
 class SourceStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +47,20 @@ class SourceStatus(msgspec.Struct, frozen=True, kw_only=True):
     holds: list[int]
 
 
+class StreamStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """One half of a brand's changes at İYS: what of it is in, RFC 3339 in UTC, and what forbids to say so.
+
+    `asked_seconds` ago it was last read to its end. `lateness_seconds` is by how much its latest row came too late.
+    """
+
+    name: str
+    covered_from: str | None
+    covered_until: str | None
+    asked_seconds: int | None
+    doubt: str
+    lateness_seconds: int
+
+
 class StoreStatus(msgspec.Struct, frozen=True, kw_only=True):
     """All of it."""
 
@@ -54,6 +70,7 @@ class StoreStatus(msgspec.Struct, frozen=True, kw_only=True):
     counts: list[Group]
     brands: list[BrandStatus]
     sources: list[SourceStatus]
+    streams: list[StreamStatus]
 
 
 def status_of(snapshot: Snapshot, now_s: float) -> StoreStatus:
@@ -79,6 +96,7 @@ def status_of(snapshot: Snapshot, now_s: float) -> StoreStatus:
         counts=groups,
         brands=_brands(snapshot, now_s),
         sources=_sources(snapshot),
+        streams=_streams(snapshot, now_s),
     )
 
 
@@ -86,6 +104,10 @@ def _brands(snapshot: Snapshot, now_s: float) -> list[BrandStatus]:
     brands = {brand.brand: brand for brand in snapshot.brands()}
     watermarks, withheld = snapshot.watermarks(), snapshot.withheld()
     spans, gaps = snapshot.spans(), snapshot.gaps()
+    of_brand = defaultdict(list)
+    for span in spans:
+        of_brand[span.brand].append(span)
+    holes = {code: hole_of(watermarks.get(code), found) for code, found in of_brand.items()}
     return [
         BrandStatus(
             brand_code=code,
@@ -98,6 +120,7 @@ def _brands(snapshot: Snapshot, now_s: float) -> list[BrandStatus]:
             accepted_gaps=[
                 f"{rfc3339(gap.start)}/{rfc3339(gap.end)} {gap.reason}" for gap in gaps if gap.brand == code
             ],
+            hole=None if (hole := holes.get(code)) is None else f"{rfc3339(hole.start)}/{rfc3339(hole.end)}",
         )
         for code in sorted(brands.keys() | watermarks.keys() | withheld.keys())
     ]
@@ -118,6 +141,21 @@ def _sources(snapshot: Snapshot) -> list[SourceStatus]:
     ]
 
 
+def _streams(snapshot: Snapshot, now_s: float) -> list[StreamStatus]:
+    return [
+        StreamStatus(
+            name=state.name,
+            covered_from=rfc3339(state.covered_from) if state.covered_from else None,
+            covered_until=rfc3339(state.covered_until) if state.covered_until else None,
+            asked_seconds=round(now_s - state.polled_at) if state.polled_at else None,
+            doubt=state.doubt,
+            lateness_seconds=state.lateness,
+        )
+        for state in snapshot.sources()
+        if state.covered_from or state.polled_at
+    ]
+
+
 def print_status(status: StoreStatus, *, as_json: bool) -> None:
     """Print the status for people, or as one JSON object."""
     if as_json:
@@ -134,6 +172,8 @@ def print_status(status: StoreStatus, *, as_json: bool) -> None:
         held = f", holds back {len(source.holds)} brand(s)" if source.holds else ""
         name = output.visible(source.name)
         typer.echo(f"source '{name}': {state}, {source.rows:,} rows, {source.rejected:,} rejected{held}")
+    for stream in status.streams:
+        typer.echo(f"stream {_stream_line(stream)}")
 
 
 def _brand_line(brand: BrandStatus) -> str:
@@ -144,4 +184,19 @@ def _brand_line(brand: BrandStatus) -> str:
         waiting += f"; proved and waiting for the days before: {', '.join(brand.proved_days)}"
     if brand.accepted_gaps:
         waiting += f"; accepted gaps: {', '.join(brand.accepted_gaps)}"
+    if brand.hole:
+        waiting += f"; HOLE {brand.hole}: load a list, or run accept-gap {brand.brand_code}"
     return f"{brand.brand_code:>10} {known}, {complete}{waiting}"
+
+
+def _stream_line(stream: StreamStatus) -> str:
+    text = f"{stream.name}: "
+    if stream.covered_until is None:
+        text += f"begun at {stream.covered_from}, not read to its end yet"
+    else:
+        text += f"all from {stream.covered_from} to {stream.covered_until}"
+    if stream.asked_seconds is not None:
+        text += f", asked {stream.asked_seconds:,} s ago"
+    if stream.lateness_seconds:
+        text += f", rows came up to {stream.lateness_seconds:,} s late"
+    return f"{text}; nothing new is claimed: {stream.doubt}" if stream.doubt else text

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from iyscheck.change import Brand, merge_brand
 from iyscheck.consent import Channel
 from loader.iys.messages import FeedSource, ListedBrand, Subscription, SubscriptionState
-from loader.mirror.accounts import ENDED, Listing, StreamKey, Verdict, Waiting, admitted, judge
+from loader.mirror.accounts import ENDED, Listing, Verdict, Waiting, admitted, judge
+from loader.sources.pull.steps import Stream
 from tests.dice import often
 
 NOW = 1_000_000
@@ -133,7 +134,7 @@ def test_streams(
     verdict = judged(listing, stored, owned, taken, wanted=wanted)
 
     assert verdict.streams == {
-        StreamKey("acme", shown.iys_code, shown.brand, source)
+        Stream(iys_code=shown.iys_code, brand=shown.brand, source=source)
         for shown in listing.shown.values()
         for source in FeedSource
         if shown.brand not in taken

@@ -46,6 +46,7 @@ agree = true
 archive_keep = "0"
 push_apply = "all"
 directory = "/var/spool/iys"
+authorities = "ca.pem"
 
 {ACCOUNT}
 [[account]]
@@ -106,6 +107,7 @@ class TestGood:
                 archive_keep_s=0,
                 push_apply=PushRows.ALL,
                 directory=Path("/var/spool/iys"),
+                authorities=FOLDER / "ca.pem",
             ),
             receive=ReceiveConfig(
                 listen="[::]:8443",

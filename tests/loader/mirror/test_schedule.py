@@ -17,6 +17,7 @@ PAUSES = {
     Outcome.ROWS: (INTERVAL_S, INTERVAL_S),
     Outcome.QUIET: (INTERVAL_S, IDLE_S),
     Outcome.MORE: (0.0, 0.0),
+    Outcome.AGAIN: (0.0, 0.0),
     Outcome.FAILED: (INTERVAL_S, INTERVAL_S),
     Outcome.FORBIDDEN: (FORBIDDEN_PAUSE_S, FORBIDDEN_PAUSE_S),
 }
