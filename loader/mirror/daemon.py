@@ -23,11 +23,6 @@ class Often:
         self._clock = clock
         self._next_s = 0.0
 
-    @property
-    def next_s(self) -> float:
-        """When it is due."""
-        return self._next_s
-
     def __call__(self) -> None:
         """Do it, if it is due."""
         now = self._clock.now()
@@ -37,7 +32,7 @@ class Often:
 
 
 class Mirror:
-    """Parts ask, chores are done in between. `poll_s` is the longest that it waits at a time."""
+    """Parts ask, chores are done in between. `poll_s` is the longest that it waits at a time, and chores with it."""
 
     def __init__(
         self,
@@ -88,7 +83,6 @@ class Mirror:
     def _waited(self) -> Answer[Task] | None:
         """Wait for the next answer, or for what is due next."""
         dues = [each.next_s for each in self._parts] if self._crew.has_room else []
-        dues += [each.next_s for each in self._chores]
         now = self._clock.now()
         wait_s = min([self._poll_s, *(due - now for due in dues if due is not None)])
         if wait_s <= 0:

@@ -20,6 +20,8 @@ from loader.sources.pull.walk import Walk
 
 SWEEP_PAUSE_S: Final = 3_600.0
 """A stream in doubt is swept at most so often: a sweep reads a week."""
+CURRENT_S: Final = 86_400.0
+"""A stream that was not read to its end for so long is not swept."""
 
 _OUTCOMES: Final = {
     Ending.FORBIDDEN: Outcome.FORBIDDEN,
@@ -152,8 +154,9 @@ class Pulling:
         """Begin a walk: as a sweep where that was asked for, or where only one can end a doubt."""
         state = self._streams.state(stream)
         swept_s = self._swept_s.get(stream)
-        may_sweep = swept_s is None or not 0 <= now - swept_s < SWEEP_PAUSE_S
-        sweep = may_sweep and (stream in self._to_sweep or coverage.needs_sweep(state)) and bool(state.covered_from)
+        is_rested = swept_s is None or not 0 <= now - swept_s < SWEEP_PAUSE_S
+        is_current = now - state.polled_at < CURRENT_S  # else a walk has to tell first whether rows are lost
+        sweep = is_rested and is_current and (stream in self._to_sweep or coverage.needs_sweep(state))
         if sweep:
             self._to_sweep.discard(stream)
             self._swept_s[stream] = now

@@ -38,16 +38,17 @@ def test_beside_each_other() -> None:
 def test_room(hands: int) -> None:
     """Room is made by taking, not by being done: nobody gets ahead of the one who writes."""
     crew: Crew[int] = Crew(lambda number: number, hands=hands)
-    sent = 0
-    while crew.has_room:
-        crew.send(sent)
-        sent += 1
-    assert sent == max(hands, 1)
+    room = []
+    for number in range(max(hands, 1)):
+        room.append(crew.has_room)
+        crew.send(number)
+    room.append(crew.has_room)
     taken = crew.take(PATIENCE_S)
+    room.append(crew.has_room)
 
     assert taken is not None
-    assert crew.has_room
-    for _ in range(sent - 1):
+    assert room == [*[True] * max(hands, 1), False, True]
+    for _ in range(max(hands, 1) - 1):
         crew.take(PATIENCE_S)
     assert crew.is_idle
     assert crew.take(0) is None
