@@ -13,7 +13,11 @@ from prometheus_client.parser import text_string_to_metric_families
 from iyscheck.server.processes.supervisor import WorkersMetrics
 from iyscheck.store.deliveries import Delivery
 from iyscheck.store.layout import SourceState
+from loader.mirror.looking import AccountState
+from loader.mirror.running import ENDINGS
 from loader.reports.metrics import FeedMetrics
+from loader.reports.mirror import MirrorMetrics
+from loader.sources.pull.terms import Doubt
 from tests.builders import ADDRESS_KEY, STORE_KEY, StoreBuilder, a_batch
 from tests.server.conftest import Site, serve, write_key
 from tests.server.gated import FILE
@@ -72,6 +76,7 @@ def _scrapes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, f
     registry = CollectorRegistry()
     registry.register(WorkersMetrics())
     feed = FeedMetrics()
+    MirrorMetrics(feed.registry, states=AccountState, endings=ENDINGS, doubts=[doubt.value for doubt in Doubt])
     return found | shown(generate_latest(registry).decode()) | shown(generate_latest(feed.registry).decode())
 
 

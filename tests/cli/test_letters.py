@@ -122,6 +122,7 @@ def test_status_of_odd_names(capsys: pytest.CaptureFixture[str], monkeypatch: py
             counts=[],
             brands=[],
             sources=[SourceStatus(name=odd, finished=False, rows=1, rejected=0, holds=[])],
+            streams=[],
         ),
         as_json=False,
     )
