@@ -24,7 +24,7 @@ PAGE_ROWS: Final = 1000
 SWEEP_ROWS: Final = 997
 """Of a sweep, so that its pages end at other rows than those of a pass."""
 CAPPED_ROWS: Final = 50
-"""A page with fewer rows than asked for, and at least so many, may have been cut short by İYS."""
+"""From so many rows on, a page that is not full may end because İYS gives no more at once."""
 LATENESS_MAX_S: Final = 6 * 3600
 """More than this is not waited for: the watermark would be stale before any row is."""
 TRIES: Final = 4

@@ -2,8 +2,8 @@
 
 A cursor is opaque and is trusted no further than İYS's words go. It never moves past a row that is so young that an
 older one may still appear behind it. And it never ends between two rows of one second where that can be helped: two
-movements of one second may share their transaction id, and a cursor behind the first may skip the second. So of a full
-page, behind which more follows, the last seconds are asked for again (a *cut*).
+movements of one second may share their transaction id, and a cursor behind the first may skip the second. So of a
+page behind which more may follow the last second is asked for again (a *cut*).
 """
 
 import random
@@ -57,27 +57,13 @@ _LEAVES: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Cut:
-    """A page, its rows that are new, and how many of its rows are asked for again if it is full."""
+    """A page, its rows that are new, and how many of its rows are asked for again if more may follow."""
 
     page: Page
     rows: Rows
     at: int
     last: int
     doubt: Doubt | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Short:
-    """A page that was not full: from where it was asked for, its rows, and what was visible then for sure."""
-
-    after: str | None
-    rows: int
-    shown: int
-
-    def was_capped(self, created: Sequence[int]) -> bool:
-        """Say by the page behind it whether it ended though more was visible: İYS gives fewer rows than asked for."""
-        first = next((each for each in created if each), 0)
-        return self.rows >= CAPPED_ROWS and 0 < first <= self.shown
 
 
 class Walk:
@@ -119,7 +105,6 @@ class Walk:
         self._cut: _Cut | None = None
         self._cuts = 0
         self._tail: frozenset[bytes] = frozenset()
-        self._short: _Short | None = None
         self._tries = 0
         self._delay_s = 0.0
         self._reset = False
@@ -192,9 +177,6 @@ class Walk:
         all_at_once = self._sweep and self._at is None and len(page.rows) < self._limit  # whatever their order
         if _falls([self._last, *created]) and not all_at_once:
             doubt = Doubt.DISORDER
-        short, self._short = self._short, None
-        if short is not None and short.was_capped(created):
-            return self._back(short, rows, doubt)
         if not self._leads_on(page.after):
             self.end = End(ending=Ending.STUCK)
             return self._commit(rows, doubt=Doubt.CURSOR_STUCK)
@@ -217,16 +199,13 @@ class Walk:
                 return self._ended(page.asked, taken.rows, doubt)
             self._move(cursor, last)
             return self._commit(taken.rows, doubt=doubt)
-        if not full:
-            self._short = _Short(after=self._at, rows=len(page.rows), shown=int(shown))
-            return self._moved(taken.rows, cursor, last, doubt)
-        if not taken.at:
-            return self._uncut(taken)
-        self._cut = taken
-        return None
+        if taken.at and (full or len(page.rows) >= CAPPED_ROWS):
+            self._cut = taken
+            return None
+        return self._uncut(taken) if full else self._moved(taken.rows, cursor, last, doubt)
 
     def _cut_to(self, cut: _Cut, page: Page) -> Commit | None:
-        """Take the beginning of a full page: behind its cursor the last seconds are shown again."""
+        """Take the beginning of a page: behind its cursor the last seconds are shown again."""
         self._cut = None
         if page.rows != cut.page.rows[: cut.at]:
             self._cuts += 1
@@ -238,7 +217,7 @@ class Walk:
         return commit
 
     def _uncut(self, cut: _Cut) -> Commit:
-        """Go on behind a full page as a whole: a twin of its last row may be skipped."""
+        """Go on behind a page as a whole: a twin of its last row may be skipped."""
         self._cut = None
         return self._moved(cut.rows, cut.page.after or "", cut.last, Doubt.CURSOR_TWINS)
 
@@ -251,16 +230,9 @@ class Walk:
         doubt = None if tail <= {*encoded} else Doubt.CURSOR_TWINS
         return tuple(row for row, each in zip(rows, encoded, strict=True) if each not in tail), doubt
 
-    def _back(self, short: _Short, rows: Rows, doubt: Doubt | None) -> Commit:
-        """Ask again for the page before, as a full one of the size that İYS gives."""
-        self._limit, self._at = short.rows, short.after
-        self._seen.clear()
-        self._last = 0
-        return self._commit(rows, doubt=doubt, cursor=self._at or "")
-
     def _from_the_start(self) -> Commit:
         """Drop the cursor: what the window shows again changes nothing."""
-        self._at, self._basis, self._short = None, None, None
+        self._at, self._basis = None, None
         self._seen.clear()
         self._last, self._tail = 0, frozenset()
         return self._commit(cursor="")
@@ -348,7 +320,7 @@ def _falls(created: Sequence[int]) -> bool:
 
 
 def _cut_of(rows: Rows, created: Sequence[int]) -> int:
-    """Say how many rows of a full page stand before its last second; 0 if all share one second and one transaction."""
+    """Say how many rows of a page stand before its last second; 0 if all share one second and one transaction."""
     last = next((each for each in reversed(created) if each), 0)
     befores = (at for at in range(len(rows) - 1, 0, -1) if 0 < created[at - 1] < last)
     keys = [(row.get(names.CREATION_DATE), row.get(names.TRANSACTION_ID)) for row in rows]
