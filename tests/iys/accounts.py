@@ -119,6 +119,8 @@ class Accounts:
     subscriptions: dict[int, SubscriptionState] = field(default_factory=dict)
     without_api: set[int] = field(default_factory=set)
     """Codes whose package has no API (H586)."""
+    retailers: dict[tuple[object, ...], list[int]] = field(default_factory=dict)
+    """Who may use a consent beside its brand: by brand, channel, recipient type, recipient."""
     told_consents: dict[int, int] = field(default_factory=dict)
     """Brands with how many consents İYS says they have, where it is not the count of what moved."""
 

@@ -1,7 +1,9 @@
 """The fake driven from another process: `POST /__fake__/NAME` with the arguments as JSON calls the method NAME."""
 
 import urllib.request
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from datetime import date
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -17,8 +19,10 @@ CALLS = frozenset(
     {
         "add_brand",
         "asked",
+        "break_push",
         "clear_plans",
         "expire_tokens",
+        "give_retailers",
         "integrator",
         "let_go",
         "lock_tokens",
@@ -33,12 +37,22 @@ CALLS = frozenset(
         "subscription",
         "tell_consents",
         "tell_day",
+        "trust",
         "visible_rows",
     }
 )
 """Methods of the fake that others may call."""
 
-VALUES = frozenset({"broken_limits", "requests", "success", "tokens_locked_until_s"})
+TYPES: Mapping[str, Any] = {
+    "day": date,
+    "fault": Fault,
+    "manages": list[int | Managed],
+    "silent": frozenset[str],
+    "unlisted": frozenset[str],
+}
+"""Arguments that JSON has no form for."""
+
+VALUES = frozenset({"agreed", "broken_limits", "requests", "success", "tokens_locked_until_s"})
 """Properties that others may read."""
 
 
@@ -64,13 +78,8 @@ def _done(fake: "FakeIys", name: str, arguments: dict[str, object]) -> object:
         return _told(getattr(fake, name))
     if name not in CALLS:
         raise ValueError(f"the fake has nothing called {name}")
-    if "fault" in arguments:
-        arguments["fault"] = msgspec.convert(arguments["fault"], Fault)
-    if "manages" in arguments:
-        arguments["manages"] = msgspec.convert(arguments["manages"], list[int | Managed])
-    if isinstance(arguments.get("silent"), list):
-        arguments["silent"] = msgspec.convert(arguments["silent"], frozenset[str])
-    return _told(getattr(fake, name)(**arguments))
+    typed = {name: msgspec.convert(value, TYPES.get(name, object)) for name, value in arguments.items()}
+    return _told(getattr(fake, name)(**typed))
 
 
 def _told(value: object) -> object:

@@ -24,6 +24,8 @@ class Told:
     pending: int = 0
     """Added to `pending` and `total` of the first line of the first summary asked for."""
     total_extra: int = 0
+    unlisted: frozenset[str] = frozenset()
+    """Channels that the summaries leave out."""
     timestamp: bytes | None = None
 
 

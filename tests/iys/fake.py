@@ -1,8 +1,12 @@
 """A faithful fake of İYS: what tests and demonstrations do with it."""
 
+import ssl
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import date
+from pathlib import Path
 
 import trustme
 
@@ -12,18 +16,25 @@ from loader.iys.messages import FeedSource, SubscriptionState
 from tests.iys import control
 from tests.iys.accounts import Account, Managed
 from tests.iys.clock import VirtualClock
+from tests.iys.days import file_of, rows_of
 from tests.iys.faults import Fault, Planned
 from tests.iys.limits import BrokenLimit
 from tests.iys.movements import Movement, turkish
-from tests.iys.operations import changes, listings, tokens
+from tests.iys.operations import changes, days, listings, pushes, questions, tokens
+from tests.iys.pushes import Sent, bodies, client_of, send
 from tests.iys.quirks import Quirks
 from tests.iys.server import Site, serving
 from tests.iys.world import Seen, World
 
-OPERATIONS = (*tokens.OPERATIONS, *changes.OPERATIONS, *listings.OPERATIONS)
+OPERATIONS = (
+    *tokens.OPERATIONS,
+    *changes.OPERATIONS,
+    *listings.OPERATIONS,
+    *days.OPERATIONS,
+    *pushes.OPERATIONS,
+    *questions.OPERATIONS,
+)
 """All that the fake can be asked."""
-
-MONTH_S = 30 * 86_400.0
 
 
 class FakeIys:
@@ -58,7 +69,9 @@ class FakeIys:
         """Forget everything: accounts, movements, tokens, limits, plans, journal. The clock goes on."""
         self._held.set()
         self._held = threading.Event()
-        self.world = World(clock=self.clock, quirks=quirks or Quirks())
+        old = self.world
+        self.world = World(clock=self.clock, quirks=quirks or Quirks(), stamps=old.stamps)
+        self.world.pushes.trust = old.pushes.trust
 
     # --- who is there
 
@@ -185,6 +198,66 @@ class FakeIys:
         """All that ever moved, as it came to İYS."""
         with self.world.lock:
             return tuple(self.world.movements.arrived)
+
+    def tell_day(self, brand: int, day: date, **told: object) -> None:
+        """Tell a day of a brand against the facts: names and values of `days.Told`."""
+        with self.world.lock:
+            self.world.days.told[brand, day] = replace(self.world.days.of(brand, day), **told)  # type: ignore[arg-type]
+
+    def file(self, brand: int, day: date) -> bytes:
+        """Give the file of a day as it is or will be, with all channels."""
+        with self.world.lock:
+            rows = rows_of(self.world.movements.of_brand(brand), day, self.world.quirks)
+            return file_of(rows, self.world.quirks)
+
+    @property
+    def agreed(self) -> frozenset[tuple[int, date]]:
+        """The brands and days that somebody agreed to."""
+        with self.world.lock:
+            return frozenset(self.world.days.agreed)
+
+    @property
+    def stamp_root(self) -> bytes:
+        """The certificate that all time stamps lead to, as PEM."""
+        return self.world.stamps.root_pem
+
+    def give_retailers(self, brand: int, recipient: str, retailers: Iterable[int]) -> None:
+        """Let retailers use a consent: of an individual, on the channel that the address is for (a phone: MESAJ)."""
+        channel = "EPOSTA" if "@" in recipient else "MESAJ"
+        with self.world.lock:
+            self.world.accounts.retailers[brand, channel, "BIREYSEL", recipient] = list(retailers)
+
+    # --- push
+
+    def trust(self, authority: Path | str | None) -> None:
+        """Check the certificates of push addresses by an authority in a file of PEM; by nothing if None."""
+        self.world.pushes.trust = False if authority is None else ssl.create_default_context(cafile=authority)
+
+    def push_all(self, *, again: bool = False) -> list[Sent]:
+        """Send what citizens moved since the last time to each address that is good; `again`: all that ever moved.
+
+        What an address does not take is lost, as far as İYS's documentation goes.
+        """
+        with self.world.lock:
+            movements = list(self.world.movements.arrived)
+            addresses = [registered for registered in self.world.pushes.registered if registered.is_good]
+        sent = []
+        with client_of(self.world.pushes, self.world.quirks) as http:
+            for address in addresses:
+                begin = 0 if again else address.pushed_until
+                address.pushed_until = len(movements)
+                sent += [send(http, address, rows) for rows in bodies(address, movements[begin:])]
+        with self.world.lock:
+            self.world.pushes.sent += sent
+        return sent
+
+    def break_push(self, brand: int, *, gone: bool = False) -> None:
+        """Let İYS say that it cannot reach the addresses of a brand any more, or forget them."""
+        with self.world.lock:
+            for registered in self.world.pushes.registered:
+                registered.is_good &= registered.brand != brand
+            if gone:
+                self.world.pushes.registered = [r for r in self.world.pushes.registered if r.brand != brand]
 
     # --- what goes wrong
 

@@ -71,6 +71,10 @@ class Quirks:
     captured_key: Literal["agreementCaptured", "aggrementCaptured"] = "agreementCaptured"
     timestamp_form: Literal["der", "base64"] = "der"
 
+    # --- questions about single consents
+    no_record: Literal["empty", "404", "422"] = "empty"
+    """What is said of an address that İYS does not have: an object without fields, or a refusal."""
+
     # --- push
     push_plain_http: bool = False
     """Whether addresses without TLS may be registered, which İYS refuses."""

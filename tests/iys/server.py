@@ -165,6 +165,8 @@ def serving(app: ASGIApp, authority: trustme.CA | None, port: int = 0) -> Iterat
     The socket listens before the thread runs: nobody has to wait until it is ready.
     """
     with socket.create_server(("127.0.0.1", port)) as listening, tempfile.TemporaryDirectory() as folder:
+        # Heads and bodies go out apart, and each would wait 40 ms for the other: asyncio forgets such sockets.
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         certificate = Path(folder) / "server.pem"
         if authority is not None:
             authority.issue_cert("127.0.0.1", "localhost").private_key_and_cert_chain_pem.write_to_path(certificate)

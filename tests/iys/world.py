@@ -16,6 +16,7 @@ from tests.iys.limits import Limits
 from tests.iys.movements import Movements
 from tests.iys.pushes import Pushes
 from tests.iys.quirks import Quirks
+from tests.iys.stamps import StampAuthority
 
 COUNTED_FAILURES = frozenset({400, 401, 403, 404, 422})
 """Statuses that count against a caller's share of successes."""
@@ -116,6 +117,7 @@ class World:
     limits: Limits = field(default_factory=Limits)
     plans: Plans = field(default_factory=Plans)
     days: Days = field(default_factory=Days)
+    stamps: StampAuthority = field(default_factory=StampAuthority)
     pushes: Pushes = field(default_factory=Pushes)
     journal: list[Seen] = field(default_factory=list)
     pages: dict[tuple[int, int, str], Answer] = field(default_factory=dict)
