@@ -123,6 +123,7 @@ class _Settling:
         before = settler.reports.all(answers.brand).get(self._day)
         self._before = None if before is None or before.is_settled else before
         self._account = Account(covered={half: self._covered(half) for half in FeedSource})
+        self._loaded = False
         self._rejects = 0
         self._silent = False
 
@@ -134,9 +135,8 @@ class _Settling:
         elif self._has_to_load:
             archived = self._archived()
             failed = self._load()
-            why = why or failed
             self._teach_streams()
-            return self._kept(why, archived=archived, file=self._file)
+            return self._kept((*why, *failed), archived=archived, file=self._file if self._loaded else "")
         return self._kept(why, file="" if self._before is None else self._before.file)
 
     @property
@@ -185,6 +185,7 @@ class _Settling:
         self._rejects = report.rejected
         if not finished:
             return (Why.INTERRUPTED.value,)
+        self._loaded = True
         faults = [fault.value for outcome in report.claims for fault in outcome.faults]
         if not faults and report.rejected:
             return (Why.REJECTS.value,)

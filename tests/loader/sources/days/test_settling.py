@@ -353,6 +353,17 @@ class TestInterrupted:
         assert (days.records(), days.watermark) == (1, START)
         assert days.settle(ROWS).state is DayState.PROVED
 
+    def test_stopped_unproved(self, days: Days) -> None:
+        """A file that proves nothing is loaded to its end the next time, if it was not."""
+        stop = threading.Event()
+        said, counted = agreement(state=AgreementState.ERROR), summary(ROWS, pending=1)
+
+        first = days.settle(ROWS, said, counted, commit_rows=2, stop=stop, watch=lambda _: stop.set())
+        assert first.why == ("PENDING", "INTERRUPTED")
+        second = days.settle(ROWS, said, counted)
+
+        assert (second.why, second.applied.total, days.records()) == (("PENDING",), 4, 4)
+
 
 def _winners(rows: Sequence[str]) -> dict[str, tuple[str, bool, str]]:
     """Say which row of each recipient counts: the latest, of one second the refusal, else by source."""
