@@ -6,7 +6,19 @@ import typer
 
 from iyscheck import output
 from iyscheck.errors import SystemRefusedError
-from loader.cli import accept_gap, accept_rejects, admit, config, follow, load, mirror, rebuild_index, status, verify
+from loader.cli import (
+    accept_gap,
+    accept_rejects,
+    admit,
+    config,
+    follow,
+    load,
+    mirror,
+    rebuild_index,
+    reconcile,
+    status,
+    verify,
+)
 from loader.cli.failures import EXIT_ERROR
 
 app = typer.Typer(
@@ -24,6 +36,7 @@ app.command("accept-gap")(accept_gap.accept_gap)
 app.command("admit")(admit.admit)
 app.command("status")(status.status)
 app.command("verify")(verify.verify)
+app.command("reconcile")(reconcile.reconcile)
 app.command("rebuild-index")(rebuild_index.rebuild_index)
 app.add_typer(config.commands, name="config")
 

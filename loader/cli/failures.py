@@ -57,7 +57,7 @@ def iys_error(fault: IysFault) -> IysError:
     """Make an error of what İYS, or the way to it, said instead of an answer."""
     said = " ".join(filter(None, (str(fault.status or ""), fault.code)))
     fix = next((fix for kind, fix in _FIXES if isinstance(fault, kind)), "")
-    return IysError(f"İYS: {fault.message}{f' ({said})' if said else ''}", fix=fix)
+    return IysError(f"{fault.message.rstrip('.')}{f' ({said})' if said else ''}.", fix=fix)
 
 
 def _end(error: IyscheckError, *, as_json: bool) -> NoReturn:

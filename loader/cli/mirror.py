@@ -1,6 +1,7 @@
 """`mirror`: the store is kept filled from İYS, until SIGTERM."""
 
 import threading
+from functools import partial
 
 from iyscheck.kernel import Kernel
 from iyscheck.keys import AddressKey, StoreKey
@@ -70,7 +71,7 @@ def mirror(
             if found.mirror.directory is not None:
                 follower = Follower(
                     str(found.mirror.directory),
-                    source_of=FileSource,
+                    source_of=partial(FileSource, archive_key=keys[0]),
                     loader=loader_of(
                         writer,
                         keys,

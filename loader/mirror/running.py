@@ -35,7 +35,7 @@ from loader.reading import times
 from loader.reports.days import DayReports
 from loader.reports.metrics import FeedMetrics
 from loader.reports.mirror import MirrorMetrics
-from loader.sources.days.asking import Days
+from loader.sources.days.asking import Days, forget_left
 from loader.sources.days.settling import Settler
 from loader.sources.files.source import FileSource
 from loader.sources.pull.passes import Changes
@@ -111,6 +111,7 @@ class Running:
             site.feed_metrics.registry, states=AccountState, endings=ENDINGS, doubts=[each.value for each in Doubt]
         )
         clock, writer, mirror = site.clock, site.writer, config.mirror
+        forget_left(site.folder)
         streams = Streams(
             writer, address_key=site.keys[0], store_key=site.keys[1], options=site.options, clock=clock.now
         )

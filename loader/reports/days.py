@@ -190,7 +190,7 @@ def lines_of(reports: Iterable[DayReport]) -> list[str]:
 
 def _line(report: DayReport) -> str:
     parts = [f"brand {report.brand}, {report.date}: {report.state.replace('_', ' ')}"]
-    if report.proved_by:
+    if report.proved_by and report.state is not DayState.NO_MOVEMENTS:
         parts.append(f"by {report.proved_by}")
     if report.why:
         parts.append(", ".join(report.why))
