@@ -88,9 +88,12 @@ class Seal:
         head = _HEAD.pack(size | (_LAST if is_last else 0), int(now_s * 1000), nonce)
         return head + self._cipher.encrypt(nonce, plain, _bound(number, head))
 
-    def frames(self, file: Readable) -> Iterator[Frame]:
-        """Open frame by frame, from behind the header on. Raises DamagedError where the last one does not come."""
-        end, number, is_last = len(self.header), 0, False
+    def frames(self, file: Readable, *, end: int = HEADER_BYTES, number: int = 0) -> Iterator[Frame]:
+        """Open frame by frame, from where a file stands: `end` is that place, `number` that of the next frame.
+
+        Raises DamagedError where the last one does not come.
+        """
+        is_last = False
         while not is_last:
             head = _exactly(file, _HEAD.size)
             if not head:

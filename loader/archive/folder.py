@@ -9,7 +9,6 @@ The last number tells the files of a day apart: whoever opens the archive begins
 archive is opened again. Only the process that writes the store writes here, and only in one thread.
 """
 
-import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -22,12 +21,10 @@ import msgspec
 
 from iyscheck.errors import ArchiveError
 from iyscheck.keys import AddressKey
-from loader.archive.container import HEADER_BYTES, DamagedError, Seal
+from loader.archive.log import OPEN, Log
 
 FOLDER_MODE: Final = 0o700
-FILE_MODE: Final = 0o600
 _SUFFIX: Final = ".archive"
-_OPEN: Final = ".part"
 _PIECE_BYTES: Final = 2**20
 _LOG: Final = re.compile(r"(?P<of>(?:pull|push)-\d{4}-\d\d-\d\d)-(?P<number>[1-9]\d*)\.archive(?:\.part)?")
 _NAMED: Final = re.compile(r"(?:(?:pull|push)-(\d{4}-\d\d-\d\d)-\d+|day-\d+-(\d{4}-\d\d-\d\d))\.archive(?:\.part)?")
@@ -49,7 +46,7 @@ class Archive:
         self._folder = folder
         self._key = key
         self._clock = clock
-        self._logs: dict[Kind, _Log] = {}
+        self._logs: dict[Kind, Log] = {}
         with _told(folder):
             folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
             self._seal_left()
@@ -72,10 +69,10 @@ class Archive:
         """Keep a daily file, durably, in the place of one that was kept before; return where."""
         kept = self._folder / f"day-{brand}-{day}{_SUFFIX}"
         with _told(self._folder):
-            unfinished = kept.with_name(kept.name + _OPEN)
+            unfinished = kept.with_name(kept.name + OPEN)
             with suppress(FileNotFoundError):
                 unfinished.unlink()
-            with path.open("rb") as file, _Log.new(unfinished, self._key) as log:
+            with path.open("rb") as file, Log.new(unfinished, self._key) as log:
                 while piece := file.read(_PIECE_BYTES):
                     log.append(piece, self._clock())
                 log.seal(self._clock())
@@ -108,7 +105,7 @@ class Archive:
     def _today(self) -> date:
         return datetime.fromtimestamp(self._clock(), UTC).date()
 
-    def _log(self, kind: Kind) -> "_Log":
+    def _log(self, kind: Kind) -> "Log":
         """Return the file that rows of a kind go into now."""
         today = self._today()
         if kind in self._logs and self._logs[kind].day != today:
@@ -116,8 +113,8 @@ class Archive:
         if kind not in self._logs:
             names = (_LOG.fullmatch(path.name) for path in self._folder.iterdir())
             of_today = [int(name["number"]) for name in names if name and name["of"] == f"{kind}-{today}"]
-            path = self._folder / f"{kind}-{today}-{max(of_today, default=0) + 1}{_SUFFIX}{_OPEN}"
-            self._logs[kind] = _Log.new(path, self._key, today)
+            path = self._folder / f"{kind}-{today}-{max(of_today, default=0) + 1}{_SUFFIX}{OPEN}"
+            self._logs[kind] = Log.new(path, self._key, today)
         return self._logs[kind]
 
     def _seal(self, kind: Kind) -> None:
@@ -129,89 +126,9 @@ class Archive:
     def _seal_left(self) -> None:
         """Seal what a crash left; what is damaged or of another key stays, for whoever reads it."""
         for path in self._folder.iterdir():
-            if _LOG.fullmatch(path.name) and path.name.endswith(_OPEN) and (log := _Log.again(path, self._key)):
+            if _LOG.fullmatch(path.name) and path.name.endswith(OPEN) and (log := Log.again(path, self._key)):
                 with log:
                     log.seal(self._clock())
-
-
-class _Log:
-    """One file that frames are appended to, until it is sealed. After an OSError nothing may follow."""
-
-    def __init__(self, path: Path, descriptor: int, seal: Seal, *, number: int, day: date | None = None) -> None:
-        self.day = day
-        self._path = path
-        self._descriptor = descriptor
-        self._seal = seal
-        self._number = number
-
-    @classmethod
-    def new(cls, path: Path, key: AddressKey, day: date | None = None) -> Self:
-        """Begin a file that is not there yet."""
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, FILE_MODE)
-        log = cls(path, descriptor, Seal.new(key), number=0, day=day)
-        try:
-            log._write(log._seal.header)
-            os.fsync(descriptor)
-            _settle_names(path.parent)
-        except OSError:
-            log.close()
-            raise
-        return log
-
-    @classmethod
-    def again(cls, path: Path, key: AddressKey) -> Self | None:
-        """Find the end of a file, which is behind its last whole frame: nobody was told that what was torn is kept.
-
-        None where that cannot be: it is of another key, its header was torn, or it is damaged before its end.
-        """
-        with path.open("rb") as file:
-            seal = Seal.of(file.read(HEADER_BYTES), key)
-            if seal is None:
-                return None
-            end, number = HEADER_BYTES, 0
-            try:
-                for frame in seal.frames(file):
-                    if not frame.is_last:
-                        end, number = frame.end, number + 1
-            except DamagedError as error:
-                if not error.is_torn:
-                    return None
-        os.truncate(path, end)
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW)
-        return cls(path, descriptor, seal, number=number)
-
-    def append(self, content: bytes, now_s: float, *, is_last: bool = False) -> None:
-        """Write a frame, not yet through to the disk."""
-        self._write(self._seal.sealed(content, self._number, now_s=now_s, is_last=is_last))
-        self._number += 1
-
-    def settle(self) -> None:
-        """Wait until all frames are on the disk."""
-        os.fsync(self._descriptor)
-
-    def seal(self, now_s: float) -> None:
-        """Say that this is all, and give the file its final name."""
-        self.append(b"", now_s, is_last=True)
-        self.settle()
-        self._path.rename(self._path.with_name(self._path.name.removesuffix(_OPEN)))
-        _settle_names(self._path.parent)
-
-    def close(self) -> None:
-        """Let go of the file."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def _write(self, data: bytes) -> None:
-        written = 0
-        while written < len(data):
-            written += os.write(self._descriptor, data[written:])
 
 
 def _line(row: Mapping[str, object], brand: int | None) -> bytes:
@@ -220,15 +137,6 @@ def _line(row: Mapping[str, object], brand: int | None) -> bytes:
     if brand is not None:
         kept = {"brandCode": brand, **kept}
     return msgspec.json.encode(kept) + b"\n"
-
-
-def _settle_names(folder: Path) -> None:
-    """Make sure that names survive a power cut as well as contents."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

@@ -1,0 +1,73 @@
+"""Many pushes wait together for one sync of the disk: each is answered when all of its rows are on it."""
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Final, Protocol
+
+from loader.push.journal import Entry
+
+_MOST_WAITING: Final = 1_000
+"""Entries; who comes then is told to come again."""
+
+
+class Appends(Protocol):
+    """What entries are appended to."""
+
+    def append(self, entries: list[Entry], now_s: float) -> None:
+        """Keep entries durably. Raises OSError."""
+        ...
+
+
+class FullError(Exception):
+    """So many wait already that one more would wait too long."""
+
+
+class Keeping:
+    """Hands entries to the journal, in a thread, whatever has come since the last time together."""
+
+    def __init__(
+        self, journal: Appends, *, clock: Callable[[], float] = time.time, took: Callable[[float], object]
+    ) -> None:
+        """`took` is told how many seconds each time took."""
+        self._journal = journal
+        self._clock = clock
+        self._took = took
+        self._waiting: list[tuple[Entry, asyncio.Future[None]]] = []
+        self._task: asyncio.Task[None] | None = None
+        self.is_failing = False
+        """Whether the disk did not take what came last."""
+
+    async def keep(self, entry: Entry) -> None:
+        """Wait until an entry is on the disk. Raises OSError where it is not, FullError."""
+        if len(self._waiting) >= _MOST_WAITING:
+            raise FullError
+        done = asyncio.get_running_loop().create_future()
+        self._waiting.append((entry, done))
+        if self._task is None or self._task.done():
+            self._task = asyncio.create_task(self._keep_all())
+        await done
+
+    async def settle(self) -> None:
+        """Wait until nothing waits."""
+        if self._task is not None:
+            await self._task
+
+    async def _keep_all(self) -> None:
+        while self._waiting:
+            together, self._waiting = self._waiting, []
+            began = time.monotonic()
+            error: OSError | None = None
+            try:
+                await asyncio.to_thread(self._journal.append, [entry for entry, _ in together], self._clock())
+            except OSError as failed:
+                error = failed
+            self.is_failing = error is not None
+            self._took(time.monotonic() - began)
+            for _, done in together:
+                if done.done():
+                    continue  # who waited for it has gone
+                if error is None:
+                    done.set_result(None)
+                else:
+                    done.set_exception(error)
