@@ -15,6 +15,7 @@ from loader.cli import (
     load,
     mirror,
     rebuild_index,
+    receive,
     reconcile,
     status,
     verify,
@@ -39,6 +40,7 @@ app.command("verify")(verify.verify)
 app.command("reconcile")(reconcile.reconcile)
 app.command("rebuild-index")(rebuild_index.rebuild_index)
 app.add_typer(config.commands, name="config")
+app.add_typer(receive.commands, name="receive")
 
 
 def main() -> None:

@@ -63,7 +63,7 @@ def mirror(
         with (
             connected(found, folder, clock=clock, stop=leave) as (iys, limits),
             opened(store, keys, options.kernel) as writer,
-            listening(metrics, metrics_listen),
+            listening(metrics.registry, metrics_listen),
         ):
             terms = feed_of(found)
             writer.expect(terms.name, terms.every_s or 0)

@@ -4,10 +4,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO, cast
 
+from prometheus_client import CollectorRegistry
+
 from iyscheck.log import LogLines
 from iyscheck.service_manager import ServiceManager
 from loader.loading.progress import Progress
-from loader.reports.metrics import FeedMetrics
+from loader.reports.metrics import FeedMetrics, listen
 
 
 def log_json(lines: LogLines) -> None:
@@ -50,12 +52,12 @@ def watch(metrics: FeedMetrics, manager: ServiceManager) -> Callable[[Progress],
 
 
 @contextmanager
-def listening(metrics: FeedMetrics, address: str | None) -> Iterator[None]:
+def listening(registry: CollectorRegistry, address: str | None) -> Iterator[None]:
     """Serve metrics to Prometheus, if an address is given. Raises SettingsError."""
     if address is None:
         yield
         return
-    stop = metrics.listen(address)
+    stop = listen(registry, address)
     try:
         yield
     finally:

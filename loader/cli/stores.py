@@ -22,6 +22,11 @@ def iys_directory(store: Path) -> Path:
     return store.absolute().with_name(store.absolute().name + ".iys")
 
 
+def push_directory(store: Path) -> Path:
+    """Say where what İYS pushes is kept until it is in the store, and with what İYS logs in."""
+    return iys_directory(store) / "push"
+
+
 def loader_of(
     writer: Writer,
     keys: tuple[AddressKey, StoreKey],

@@ -2,7 +2,7 @@
 
 import random
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,23 +21,29 @@ from loader.loading.holes import hole_of
 from loader.loading.options import Options
 from loader.loading.progress import Progress
 from loader.mirror.asking import NEW, Asking
-from loader.mirror.config import Config
+from loader.mirror.config import Config, PushRows
 from loader.mirror.crew import HANDS, Crew
 from loader.mirror.daemon import POLL_S, Mirror, Often, do
 from loader.mirror.discovery import Asked, Discovery
 from loader.mirror.looking import AccountState, Looking
 from loader.mirror.nights import Nights
 from loader.mirror.pulling import Pulling, Taken
+from loader.mirror.pushing import Registrations, Tail
 from loader.mirror.reconciling import Reconciling
+from loader.mirror.registering import Pushes
 from loader.mirror.schedule import Schedule
-from loader.mirror.tasks import name_of
+from loader.mirror.tasks import Part, name_of
+from loader.push.credentials import Credentials
+from loader.push.journal import Journal, Row
 from loader.reading import times
 from loader.reports.days import DayReports
 from loader.reports.metrics import FeedMetrics
 from loader.reports.mirror import MirrorMetrics
+from loader.reports.push import PushedMetrics
 from loader.sources.days.asking import Days, forget_left
 from loader.sources.days.settling import Settler
 from loader.sources.files.source import FileSource
+from loader.sources.journal import Memory, Pushed
 from loader.sources.pull.passes import Changes
 from loader.sources.pull.steps import Commit, Ending, Stream
 from loader.sources.pull.streams import Streams
@@ -53,7 +59,7 @@ WAYS_OUT: Final = (
 )
 
 
-class Iys(Changes, Asked, Days, Protocol):
+class Iys(Changes, Asked, Days, Pushes, Protocol):
     """İYS as an account sees it."""
 
 
@@ -110,6 +116,7 @@ class Running:
         self.metrics = MirrorMetrics(
             site.feed_metrics.registry, states=AccountState, endings=ENDINGS, doubts=[each.value for each in Doubt]
         )
+        self._pushed_metrics = PushedMetrics(site.feed_metrics.registry)
         clock, writer, mirror = site.clock, site.writer, config.mirror
         forget_left(site.folder)
         streams = Streams(
@@ -153,10 +160,15 @@ class Running:
             Often(_TELL_S, self._tell, clock),
             *site.chores,
         ]
+        parts: list[Part] = [self.looking, self.asking, self.reconciling]
+        self._memory: Memory | None = None
+        if config.receive is not None:
+            chores.append(Often(0.0, self._tail(config), clock))
+            parts.append(self._registrations(config.receive.public_url, iys))
         if archive is not None:
             chores.append(Often(_EXPIRE_S, self._expire, clock))
         self.loop = Mirror(
-            (self.looking, self.asking, self.reconciling),
+            parts,
             chores,
             crew=Crew(do, hands=site.hands),
             clock=clock,
@@ -187,6 +199,44 @@ class Running:
             self.metrics.not_kept()
             self._log.error("page_not_archived", stream=stream.name, message=str(error))
 
+    def _tail(self, config: Config) -> Tail:
+        """Make what brings pushed rows into the store."""
+        site = self._site
+        folder = site.folder / "push"
+        pushed = Pushed(
+            site.writer,
+            Journal(folder / "journal", site.keys[0]),
+            keys=site.keys,
+            options=site.options,
+            clock=site.clock.now,
+            applies_all=config.mirror.push_apply is PushRows.ALL,
+            keep=self._keep_pushed,
+        )
+        self._memory = pushed.memory
+        return Tail(pushed, self._pushed_metrics, folder=folder, clock=site.clock)
+
+    def _registrations(self, url: str, iys: Mapping[str, Iys]) -> Registrations:
+        """Make what looks whether İYS still pushes."""
+        return Registrations(
+            Credentials.of(self._site.folder / "push"),
+            iys,
+            url=url,
+            key=self._site.keys[0],
+            listed=lambda brand: next((shown for _, shown in self.looking.brands() if shown.brand == brand), None),
+            metrics=self._pushed_metrics,
+            clock=self._site.clock,
+        )
+
+    def _keep_pushed(self, rows: Sequence[Row]) -> None:
+        """Archive pushed rows before they are committed."""
+        if self._archive is None:
+            return
+        try:
+            self._archive.add(Kind.PUSH, rows)
+        except ArchiveError as error:
+            self.metrics.not_kept()
+            self._log.error("push_not_archived", message=str(error))
+
     def _seen(self, taken: Taken, answer: Page | IysFault) -> None:
         """Count an answer, and what it brought."""
         if isinstance(answer, Page):
@@ -200,6 +250,8 @@ class Running:
             self.metrics.gap()
         if commit.doubt is not None:
             self.metrics.doubt(commit.doubt.value)
+        if self._memory is not None and taken.stream.source is FeedSource.IYS:
+            self._pushed_metrics.unseen(self._memory.unseen(commit.rows))
         self._lateness = max(self._lateness, committed.state.lateness)
         self.metrics.late_row(self._lateness)
         applied, totals = committed.applied, committed.totals

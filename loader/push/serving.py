@@ -24,8 +24,6 @@ from loader.push.metrics import ReceiverMetrics
 from loader.push.quarantine import Quarantine
 from loader.push.receiver import Receiver
 
-JOURNAL: Final = "journal"
-QUARANTINE: Final = "quarantine"
 _LOOK_S: Final = 1.0
 _MOST_CONNECTIONS: Final = 256
 _KEEP_ALIVE_S: Final = 75
@@ -112,8 +110,8 @@ def run(
         certificate = Certificate(settings.certificate, settings.key, log)
     credentials = Credentials.of(settings.folder)
     credentials.all()
-    journal = JournalWriter(settings.folder / JOURNAL, settings.address_key)
-    quarantine = Quarantine(settings.folder / QUARANTINE, settings.address_key)
+    journal = JournalWriter(settings.folder / "journal", settings.address_key)
+    quarantine = Quarantine(settings.folder / "quarantine", settings.address_key)
     receiver = Receiver(
         credentials,
         journal,

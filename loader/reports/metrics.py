@@ -90,26 +90,29 @@ class FeedMetrics:
         self._sequence.set(position.sequence)
 
     def listen(self, address: str) -> Callable[[], None]:
-        """Serve the metrics on HOST:PORT (the host may be left out: loopback) and return how to stop it.
+        """Serve the metrics as `listen` does."""
+        return listen(self.registry, address)
 
-        Raises SettingsError.
-        """
-        host, _, port = address.rpartition(":")
-        if not port.isdecimal():
-            raise SettingsError("--metrics-listen", "it is not HOST:PORT.", fix="Write for example 127.0.0.1:9465.")
-        try:
-            server, thread = serve_metrics(self.registry, host.strip("[]") or "127.0.0.1", int(port))
-        except (OSError, OverflowError) as error:
-            why = (error.strerror if isinstance(error, OSError) else None) or "no such port"
-            raise SettingsError(
-                "--metrics-listen", f"cannot listen there: {why}.", fix="Choose another port."
-            ) from error
-        # By itself it prints a trace to standard error, and where that is gone the thread ends.
-        server.handle_error = lambda *_: logging.getLogger(__name__).warning("A scrape failed.")  # type: ignore[method-assign]
 
-        def stop() -> None:
-            server.shutdown()
-            server.server_close()
-            thread.join()
+def listen(registry: CollectorRegistry, address: str) -> Callable[[], None]:
+    """Serve metrics on HOST:PORT (the host may be left out: loopback) and return how to stop it.
 
-        return stop
+    Raises SettingsError.
+    """
+    host, _, port = address.rpartition(":")
+    if not port.isdecimal():
+        raise SettingsError("--metrics-listen", "it is not HOST:PORT.", fix="Write for example 127.0.0.1:9465.")
+    try:
+        server, thread = serve_metrics(registry, host.strip("[]") or "127.0.0.1", int(port))
+    except (OSError, OverflowError) as error:
+        why = (error.strerror if isinstance(error, OSError) else None) or "no such port"
+        raise SettingsError("--metrics-listen", f"cannot listen there: {why}.", fix="Choose another port.") from error
+    # By itself it prints a trace to standard error, and where that is gone the thread ends.
+    server.handle_error = lambda *_: logging.getLogger(__name__).warning("A scrape failed.")  # type: ignore[method-assign]
+
+    def stop() -> None:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+    return stop
