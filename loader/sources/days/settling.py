@@ -202,7 +202,8 @@ class _Settling:
         """Note that nothing happened on that day."""
         writer = self._by.writer
         state = from_the_beginning(writer.source(self._name) or SourceState(name=self._name))
-        writer.apply(_nothing(), state, finished=True, proved=self._span)
+        delivery = _FEED.delivery(self._by.clock.now())
+        writer.apply(_nothing(), state, finished=True, proved=self._span, delivery=delivery)
 
     def _teach_streams(self) -> None:
         """Let the claims of a stream that had missed rows wait longer from now on; of a silent one, believe none."""

@@ -194,8 +194,12 @@ class TestProved:
             assert not days.settle(ROWS).iys_feed_silent
 
     def test_silent(self, days: Days) -> None:
-        """A day without movements moves the watermark like any other."""
+        """A day without movements moves the watermark like any other, and the feed of days has come."""
         report = days.settle(None, agreement(state=AgreementState.ABSENT))
+        with Store(days.writer.environment).snapshot() as snapshot:
+            (feed,) = snapshot.feeds()
+
+        assert (feed.name, feed.succeeded) == ("days", int(MORNING))
 
         assert (report.state, report.proved_by, days.watermark) == (DayState.NO_MOVEMENTS, "no movements", END)
 
