@@ -84,13 +84,21 @@ STATE = SourceState(
     latest=6,
     ends_whole=False,
     first_rejects=(RejectedRow(7, "recipient", "INVALID_ADDRESS"),),
+    cursor="1597740617_ab",
+    covered_from=7,
+    covered_until=8,
+    polled_at=9,
+    doubt="DISORDER",
+    doubted_at=10,
+    lateness=11,
 )
 STORED = (
     b'{"name":"/var/spool/iys/a.jsonl","rows":9,"lines":10,"bytes":2000,"sha256":"' + b"ab" * 32 + b'",'
     b'"rejects_bytes":300,"rejected":2,"skipped":1,"brands":[1,7],"rejected_brands":[7],"rejected_unknown":true,'
     b'"watermarks":[[0,1767225600]],"finished":true,"accepted":true,"file_size":2100,"file_mtime_ns":1,'
     b'"file_ctime_ns":2,"file_device":3,"file_inode":4,"earliest":5,"latest":6,"ends_whole":false,'
-    b'"first_rejects":[[7,"recipient","INVALID_ADDRESS"]]}'
+    b'"first_rejects":[[7,"recipient","INVALID_ADDRESS"]],"cursor":"1597740617_ab","covered_from":7,"covered_until":8,'
+    b'"polled_at":9,"doubt":"DISORDER","doubted_at":10,"lateness":11}'
 )
 
 
