@@ -2,6 +2,7 @@ import gzip
 import socket
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
 
 import httpx
@@ -124,6 +125,35 @@ class TestBodies:
             assert not done.is_set()
             moved.let_go()
             assert future.result().status_code == 204
+
+    def test_date(self, moved: FakeIys, asker: Asker) -> None:
+        """Answers tell the time of the fake's clock, another, or none."""
+
+        def told() -> float:
+            return parsedate_to_datetime(asker.changes().headers["date"]).timestamp()
+
+        assert told() == moved.clock.now()
+        moved.set_quirks(date_ahead_s=600.0)
+        assert told() == moved.clock.now() + 600.0
+        moved.set_quirks(date_header=False)
+        assert "date" not in asker.changes().headers
+
+    def test_gzip(self, moved: FakeIys, asker: Asker) -> None:
+        """Answers may be compressed, always for one fault or for all who take it."""
+        plain = asker.changes(source="HS")
+        moved.plan("changes", Fault.gzipped())
+        packed = asker.changes(source="HS")
+        moved.set_quirks(gzip=True)
+        assert [each.headers["content-encoding"] for each in (packed, asker.changes(source="HS"))] == ["gzip"] * 2
+        assert packed.content == plain.content
+
+    def test_reverse(self, moved: FakeIys, asker: Asker) -> None:
+        """A page may have its rows in the wrong order."""
+        moved.move(600_001, created_s=moved.clock.now() - 3601)
+        moved.plan("changes", Fault.reverse())
+        pages = [asker.changes(source="HS").json()["list"] for _ in range(2)]
+        assert pages[0] == pages[1][::-1]
+        assert len(pages[0]) == 2
 
     def test_no_leftovers(self, moved: FakeIys, asker: Asker) -> None:
         """After a cut answer nothing more comes down its connection."""

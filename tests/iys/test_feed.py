@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 from loader.iys.messages import FeedSource
 from tests.iys.asking import Asker
 from tests.iys.clock import VirtualClock
+from tests.iys.days import day_of
 from tests.iys.fake import FakeIys
 from tests.iys.movements import Feed, Movements
 from tests.iys.quirks import Quirks
@@ -92,20 +93,46 @@ class TestCursors:
         assert asker.recipients(source="HS", after=after) == []
         assert asker.recipients(source="HS") == ["+905321000001", "+905321000002"]
 
-    @pytest.mark.parametrize(("how", "status"), [("resume", 204), ("restart", 200), ("refuse", 422)])
+    @pytest.mark.parametrize(("how", "status"), [("resume", 200), ("restart", 200), ("refuse", 422)])
     def test_old_cursor(self, fake: FakeIys, asker: Asker, how: str, status: int) -> None:
-        """A cursor from before the window is taken as it is, begins the window anew, or is refused."""
-        fake.set_quirks(old_cursor=how, order="arrival")
+        """A cursor from before the window shows what is in the window, or is refused."""
+        fake.set_quirks(old_cursor=how)
         fake.move(600_001, created_s=fake.clock.now() - HOUR_S)
         after = asker.changes(source="HS").json()["after"]
         fake.world.advance(8 * 86_400.0)
-        fake.set_quirks(order="sorted")
         asker.sign_in()
-        fake.move(600_001, created_s=fake.clock.now() - 6 * 86_400.0, visible_after_s=0.0)
-        if how == "resume":
-            fake.world.advance(7 * 86_400.0)
-            asker.sign_in()
+        fake.move(600_001, created_s=fake.clock.now() - HOUR_S)
         assert asker.changes(source="HS", after=after).status_code == status
+
+    @pytest.mark.parametrize(("how", "status"), [("restart", 200), ("refuse", 422)])
+    def test_strange_cursor(self, fake: FakeIys, asker: Asker, how: str, status: int) -> None:
+        """A cursor that İYS never gave begins the window anew, or is refused."""
+        fake.set_quirks(bad_cursor=how)
+        fake.move(600_001, created_s=fake.clock.now() - HOUR_S)
+        assert asker.changes(source="HS", after="yesterday").status_code == status
+
+    def test_arrival(self, fake: FakeIys, asker: Asker) -> None:
+        """Where rows come as they came to İYS, an early registration may stand behind a later one, and none is lost."""
+        fake.set_quirks(order="arrival")
+        for ago_s, recipient in ((HOUR_S, "+905321000001"), (2 * HOUR_S, "+905321000002")):
+            fake.move(600_001, created_s=fake.clock.now() - ago_s, recipient=recipient)
+        assert asker.recipients(source="HS", limit=1) == ["+905321000001", "+905321000002"]
+
+    def test_smaller_pages(self, fake: FakeIys, asker: Asker) -> None:
+        """Pages may be shorter than asked for, though there is more; a feed may end with an empty list."""
+        fake.set_quirks(page_cap=2, empty="list")
+        for number in range(5):
+            fake.move(600_001, created_s=fake.clock.now() - HOUR_S - number)
+        assert len(asker.changes(source="HS").json()["list"]) == 2
+        assert len(asker.recipients(source="HS")) == 5
+        assert asker.changes(source="IYS").json() == {"after": None, "list": []}
+
+    def test_silence(self, fake: FakeIys, asker: Asker) -> None:
+        """A source may be silent, though its movements are in daily files."""
+        fake.set_quirks(silent=frozenset({"IYS"}))
+        moved = fake.move(600_001, "IYS", created_s=fake.clock.now() - HOUR_S)
+        assert asker.changes(source="IYS").status_code == httpx.codes.NO_CONTENT
+        assert moved.line().encode() in fake.file(600_001, day_of(moved.registered_s))
 
     @pytest.mark.parametrize(("name", "value", "code"), [("source", "SH", "H506"), ("limit", 1001, "H507")])
     def test_refused(self, asker: Asker, name: str, value: object, code: str) -> None:

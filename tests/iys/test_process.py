@@ -1,3 +1,4 @@
+import ssl
 import subprocess
 import sys
 import threading
@@ -9,6 +10,17 @@ import pytest
 
 from tests.iys.clock import SharedClock
 from tests.iys.control import RemoteFake
+from tests.iys.fake import FakeIys
+
+
+def test_tls() -> None:
+    """By TLS the fake's certificate leads to its own authority, and to none that a client knows."""
+    fake, trusting = FakeIys(), ssl.create_default_context()
+    fake.authority.configure_trust(trusting)
+    with fake.running(tls=True) as url:
+        assert httpx.get(f"{url}/sps/1/brands", verify=trusting).status_code == 401
+        with pytest.raises(httpx.ConnectError):
+            httpx.get(f"{url}/sps/1/brands")
 
 
 @pytest.fixture

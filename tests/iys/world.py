@@ -122,6 +122,8 @@ class World:
     journal: list[Seen] = field(default_factory=list)
     pages: dict[tuple[int, int, str], Answer] = field(default_factory=dict)
     """The last page of each stream: what a repeated page repeats."""
+    watch: "Callable[[Call, Answer], None] | None" = None
+    """Told of each request and answer as they are, secrets and all."""
     lock: threading.Condition = field(default_factory=lambda: threading.Condition(threading.RLock()))
     """Told of each request that was answered."""
 
@@ -241,6 +243,8 @@ class World:
                 content_type=call.headers.get("content-type", ""),
             )
         )
+        if self.watch is not None:
+            self.watch(call, answer)
         self.lock.notify_all()
 
     def _date(self) -> str | None:

@@ -85,7 +85,11 @@ def _integrator_subscription(world: World, call: Call) -> Answer:
     state = world.accounts.state(call.iys_code)
     if state is SubscriptionState.ABSENT:
         return refused(404, "H437")
-    return said(_told(world, call, state) | {"iysCode": str(call.iys_code)})
+    told = _told(world, call, state)
+    told.setdefault("subscriptionId", told.pop("subsciprtionId", None))  # a spelling that providers alone are told
+    if "subscipritionId" in told:
+        del told["subscriptionId"]
+    return said(told | {"iysCode": str(call.iys_code)})
 
 
 def _told(world: World, call: Call, state: SubscriptionState) -> dict[str, object]:
