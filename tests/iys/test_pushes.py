@@ -48,10 +48,9 @@ class Receiver:
                 receiver.slow.wait()
                 is_in = receiver.lets_all_in or self.headers.get("authorization") == good
                 self.send_response(200 if is_in else 401)
+                self.send_header("WWW-Authenticate", "Basic")
                 if is_in:
                     receiver.bodies.append(json.loads(body))
-                else:
-                    self.send_header("WWW-Authenticate", "Basic")
                 self.send_header("content-length", "0")
                 self.end_headers()
 
