@@ -34,7 +34,7 @@ class Asker:
         """Ask with a token."""
         if not self.token:
             self.sign_in()
-        self.fake.world.advance(1.0)
+        self.fake.advance(1.0)
         return self.at_once(path, method, json=json, query=query)
 
     def at_once(

@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 CALLS = frozenset(
     {
         "add_brand",
+        "advance",
         "asked",
         "break_push",
         "clear_plans",
         "expire_tokens",
+        "forget_requests",
         "give_retailers",
         "integrator",
         "let_go",
@@ -31,6 +33,7 @@ CALLS = frozenset(
         "provider",
         "push_all",
         "remove_brand",
+        "reset",
         "rights",
         "set_password",
         "set_quirks",
@@ -52,7 +55,7 @@ TYPES: Mapping[str, Any] = {
 }
 """Arguments that JSON has no form for."""
 
-VALUES = frozenset({"agreed", "broken_limits", "requests", "success", "tokens_locked_until_s"})
+VALUES = frozenset({"agreed", "broken_limits", "now", "requests", "success", "tokens_locked_until_s"})
 """Properties that others may read."""
 
 
@@ -66,14 +69,6 @@ def answer(fake: "FakeIys", name: str, body: bytes) -> Answer:
 
 
 def _done(fake: "FakeIys", name: str, arguments: dict[str, object]) -> object:
-    if name == "advance":
-        fake.world.advance(msgspec.convert(arguments["seconds"], float))
-        return fake.clock.now()
-    if name == "now":
-        return fake.clock.now()
-    if name == "reset":
-        fake.reset()
-        return None
     if name in VALUES:
         return _told(getattr(fake, name))
     if name not in CALLS:

@@ -73,6 +73,16 @@ class FakeIys:
         self.world = World(clock=self.clock, quirks=quirks or Quirks(), stamps=old.stamps)
         self.world.pushes.trust = old.pushes.trust
 
+    @property
+    def now(self) -> float:
+        """The time, seconds UTC."""
+        return self.clock.now()
+
+    def advance(self, seconds: float) -> float:
+        """Let so much time pass, by a clock that can be moved; gives the time then."""
+        self.world.advance(seconds)
+        return self.clock.now()
+
     # --- who is there
 
     def provider(self, iys_code: int, username: str, password: str, brands: Iterable[int] = ()) -> Account:
@@ -309,6 +319,11 @@ class FakeIys:
         """The journal: every request so far."""
         with self.world.lock:
             return tuple(self.world.journal)
+
+    def forget_requests(self) -> None:
+        """Begin the journal anew. Limits are still counted."""
+        with self.world.lock:
+            self.world.journal.clear()
 
     def asked(self, operation: str, **facts: object) -> list[Seen]:
         """Give the requests of an operation, and of those the ones of which these facts are true."""

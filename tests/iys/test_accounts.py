@@ -115,7 +115,7 @@ class TestQuestions:
     def test_status_and_history(self, fake: FakeIys, asker: Asker) -> None:
         """One address: how it stands, with its retailers, and all that moved, the newest first."""
         for status in ("ONAY", "RET"):
-            fake.world.advance(1.0)
+            fake.advance(1.0)
             fake.move(600_001, status=status)
         fake.give_retailers(600_001, "+905321000001", [55, 56])
         body = {"recipient": "+905321000001", "recipientType": "BIREYSEL", "type": "MESAJ"}

@@ -47,11 +47,11 @@ class TestFile:
         """Until its file is made, a day is queued and has no file."""
         day = day_of(fake.clock.now())
         fake.move(600_001)
-        fake.world.advance(midnight_s(day + timedelta(1)) - fake.clock.now())
+        fake.advance(midnight_s(day + timedelta(1)) - fake.clock.now())
         asker.sign_in()
         assert asker.ask(f"{BRAND}/agreements/{day}").json()["processStatus"] == "queued"
         assert asker.ask(f"{BRAND}/changes/{day}/file").status_code == httpx.codes.NO_CONTENT
-        fake.world.advance(fake.world.quirks.file_after_s)
+        fake.advance(fake.world.quirks.file_after_s)
         asker.sign_in()
         assert asker.ask(f"{BRAND}/changes/{day}/file").status_code == httpx.codes.OK
 

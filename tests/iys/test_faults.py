@@ -58,7 +58,7 @@ class TestBodies:
         """A cut gzip stream is as long as its header says, and still not whole."""
         moved.plan("changes", Fault.cut("gzip"))
         asker.sign_in()
-        moved.world.advance(1.0)
+        moved.advance(1.0)
         headers = {"authorization": f"Bearer {asker.token}"}
         with asker.http.stream("GET", f"{BRAND}/consents/changes?source=HS", headers=headers) as answer:
             raw = b"".join(answer.iter_raw())
@@ -158,7 +158,7 @@ class TestBodies:
     def test_no_leftovers(self, moved: FakeIys, asker: Asker) -> None:
         """After a cut answer nothing more comes down its connection."""
         asker.sign_in()
-        moved.world.advance(1.0)
+        moved.advance(1.0)
         moved.plan("changes", Fault.cut("length"))
         where = urlsplit(moved.url)
         with socket.create_connection((str(where.hostname), int(where.port or 0))) as connection:

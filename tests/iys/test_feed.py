@@ -50,11 +50,11 @@ class TestVisibility:
     def test_first_second(self, fake: FakeIys, asker: Asker) -> None:
         """The window begins inside a second, too: what was registered earlier in that second is outside."""
         asker.sign_in()
-        fake.world.advance(1.0 - fake.clock.now() % 1.0)
+        fake.advance(1.0 - fake.clock.now() % 1.0)
         begin_s = fake.clock.now() - 7 * 86_400 + 1.5
         for early_s, recipient in ((0.4, "+905321000001"), (0.0, "+905321000002")):
             fake.move(600_001, created_s=begin_s - early_s, recipient=recipient)
-        fake.world.advance(0.5)
+        fake.advance(0.5)
         assert [row["recipient"] for row in asker.changes(source="HS").json()["list"]] == ["+905321000002"]
 
     def test_two_streams(self, fake: FakeIys, asker: Asker) -> None:
@@ -101,7 +101,7 @@ class TestCursors:
         fake.move(600_001, created_s=early_s, visible_after_s=3 * HOUR_S, recipient="+905321000001")
         fake.move(600_001, created_s=early_s + 60, recipient="+905321000002")
         after = asker.changes(source="HS").json()["after"]
-        fake.world.advance(HOUR_S)
+        fake.advance(HOUR_S)
         assert asker.recipients(source="HS", after=after) == []
         assert asker.recipients(source="HS") == ["+905321000001", "+905321000002"]
 
@@ -111,7 +111,7 @@ class TestCursors:
         fake.set_quirks(old_cursor=how)
         fake.move(600_001, created_s=fake.clock.now() - HOUR_S)
         after = asker.changes(source="HS").json()["after"]
-        fake.world.advance(8 * 86_400.0)
+        fake.advance(8 * 86_400.0)
         asker.sign_in()
         fake.move(600_001, created_s=fake.clock.now() - HOUR_S)
         assert asker.changes(source="HS", after=after).status_code == status

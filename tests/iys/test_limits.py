@@ -3,6 +3,7 @@ import pytest
 
 from tests.iys.asking import BRAND, Asker
 from tests.iys.fake import FakeIys
+from tests.iys.faults import Fault
 
 
 class TestRate:
@@ -14,7 +15,7 @@ class TestRate:
         statuses = [asker.at_once(f"{BRAND}/consents/changes").status_code for _ in range(10)]
         assert statuses == [204] * 9 + [429]
         assert [broken.code for broken in fake.broken_limits] == ["H124"]
-        fake.world.advance(1.0)
+        fake.advance(1.0)
         assert asker.at_once(f"{BRAND}/consents/changes").status_code == 204
 
     def test_evenly(self, fake: FakeIys, asker: Asker) -> None:
@@ -23,7 +24,7 @@ class TestRate:
         asker.sign_in()
         assert asker.at_once(f"{BRAND}/consents/changes").status_code == 429
         for _ in range(12):
-            fake.world.advance(0.1)
+            fake.advance(0.1)
             assert asker.at_once(f"{BRAND}/consents/changes").status_code == 204
 
 
@@ -36,12 +37,12 @@ class TestTokens:
         asker.sign_in()
         body = {"grant_type": "password", "username": "acme", "password": "secret"}
         assert asker.http.post("/oauth2/token", json=body).status_code == 429
-        fake.world.advance(3000.0)
+        fake.advance(3000.0)
         assert asker.http.post("/oauth2/token", json=body).json()["errors"][0]["code"] == "H084"
         assert [broken.restarted for broken in fake.broken_limits] == [False, True]
-        fake.world.advance(3599.0)
+        fake.advance(3599.0)
         assert fake.tokens_locked_until_s > fake.clock.now()
-        fake.world.advance(1.0)
+        fake.advance(1.0)
         assert asker.http.post("/oauth2/token", json=body).status_code == 200
 
     def test_token_in_use_goes_on(self, fake: FakeIys, asker: Asker) -> None:
@@ -49,7 +50,7 @@ class TestTokens:
         asker.sign_in()
         fake.lock_tokens()
         assert asker.changes().status_code == 204
-        fake.world.advance(7200.0)
+        fake.advance(7200.0)
         assert asker.at_once(f"{BRAND}/consents/changes").json()["errors"][0]["code"] == "H351"
 
     @pytest.mark.parametrize("form", [True, False])
@@ -75,3 +76,16 @@ class TestTokens:
         assert fake.asked("token")[0].username == "acme"
         assert "secret" not in repr(fake.requests)
         assert asker.token not in repr(fake.requests)
+        fake.forget_requests()
+        assert fake.requests == ()
+
+    def test_share_of_successes(self, fake: FakeIys, asker: Asker) -> None:
+        """What İYS holds against a caller is counted for a day: refusals are, too many requests are not."""
+        asker.sign_in()
+        fake.plan("changes", Fault.too_fast(), nth=1)
+        fake.plan("changes", Fault.forbidden(), nth=2)
+        assert [asker.changes().status_code for _ in range(2)] == [429, 403]
+        count, share = fake.success
+        assert (count, round(3 * share)) == (3, 2)
+        fake.advance(86_400.0)
+        assert fake.success == (0, 1.0)

@@ -181,7 +181,7 @@ class World:
         if operation.needs == "integrator":
             if account.kind != "integrator":
                 return refused(400, "H522" if operation.while_paused else "H363")
-            if int(call.parameters["integratorCode"]) != account.code:
+            if call.parameters["integratorCode"] != str(account.code):
                 return refused(403, "H353", odd_code_key=odd)
         elif operation.needs == "brand":
             channels = account.channels(call.iys_code, call.brand)
