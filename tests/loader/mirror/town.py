@@ -84,7 +84,7 @@ class Town:
                 stop=stop,
                 feed_metrics=self.metrics,
                 hands=0,
-                poll_s=120.0,
+                poll_s=600.0,
                 chance=random.Random(self.seed),
             )
             try:

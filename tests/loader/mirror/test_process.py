@@ -1,0 +1,179 @@
+"""The mirror as a process, against a fake İYS, by the machine's clock."""
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import pytest
+
+from iyscheck.consent import Status
+from iyscheck.keys import AddressKey, StoreKey
+from iyscheck.store import layout
+from iyscheck.store.layout import SourceState
+from iyscheck.store.snapshot import Store
+from iyscheck.store.verification import verify
+from iyscheck.store.writer import Writer
+from loader.iys.messages import FeedSource
+from tests.builders import a_batch
+from tests.dice import often, thrown
+from tests.iys.clock import RunningClock
+from tests.iys.control import RemoteFake
+from tests.iys.fake import FakeIys
+from tests.iys.movements import Movement
+from tests.iys.quirks import Quirks
+from tests.loader.feeds import ROOT, Command
+from tests.notified import notified
+
+IYS_CODE, BRAND = 700_001, 600_001
+USER, PASSWORD = "acme-api-user", "a-made-up-password"
+KILLS = often(20, least=2)
+ROWS = 300
+HOUR_S = 3_600
+
+
+@pytest.fixture(name="command")
+def _command(tmp_path: Path) -> Iterator[Command]:
+    command = Command(tmp_path)
+    yield command
+    command.stop()
+
+
+@pytest.fixture(name="remote")
+def _remote() -> Iterator[RemoteFake]:
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.iys"], cwd=ROOT, stdout=subprocess.PIPE, stdin=subprocess.DEVNULL
+    ) as process:
+        assert process.stdout is not None
+        yield RemoteFake(process.stdout.readline().decode().strip())
+        process.terminate()
+
+
+def write(command: Command, url: str) -> None:
+    """Write a feeds file, the password, and a seed of the brand: everything up to some hours ago is in."""
+    (command.path / "acme.password").write_text(PASSWORD)
+    (command.path / "feeds.toml").write_text(
+        f'[mirror]\nurl = "{url}"\nrate = 9.0\nreconcile = false\n\n[[account]]\nname = "acme"\nkind = "provider"\n'
+        f'code = {IYS_CODE}\nusername = "{USER}"\npassword_file = "acme.password"\n'
+    )
+    for name in ("acme.password", "feeds.toml"):
+        (command.path / name).chmod(0o600)
+    keys = AddressKey.load(command.path / "address.key"), StoreKey.load(command.path / "store.key")
+    seed = SourceState(name="seed", watermarks=((BRAND, int(time.time() - 5 * HOUR_S)),))
+    with Writer.open(command.path / "store", address_key_id=keys[0].key_id, store_key_id=keys[1].key_id) as writer:
+        writer.apply(a_batch(), seed, finished=True)
+
+
+def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
+    """Wait for something."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it never came true"
+        time.sleep(0.02)
+
+
+def watermark_age_s(store: Path) -> float:
+    """Say how far behind the brand is."""
+    with Store.open(store) as opened, opened.snapshot() as snapshot:
+        watermark = snapshot.brand(BRAND).watermark
+    return float("inf") if watermark is None else time.time() - watermark
+
+
+def records(store: Path) -> list[tuple[Status, str]]:
+    """Return what the store says of consents: status and transaction id of each, in the order of the latter."""
+    with Store.open(store) as opened, opened.snapshot() as snapshot:
+        assert verify(opened).faults == []
+        found = [layout.decode_record(key, value) for key, value in snapshot.items(layout.RECORDS)]
+    return sorted(((each.status, each.transaction_id) for each in found), key=lambda each: each[1])
+
+
+def last_of(movements: Iterable[Movement]) -> list[tuple[Status, str]]:
+    """Return what a store has to say of movements, no two of which are of one second."""
+    last = {str(each.row["recipient"]): each for each in sorted(movements, key=lambda each: each.registered_s)}
+    said = ((Status[str(each.row["status"])], each.transaction_id) for each in last.values())
+    return sorted(said, key=lambda each: each[1])
+
+
+def test_process(command: Command, remote: RemoteFake) -> None:
+    """It says that it is ready, pulls, tells Prometheus, ends at SIGTERM, and nowhere tells a secret or an address."""
+    remote.do("provider", iys_code=IYS_CODE, username=USER, password=PASSWORD, brands=[BRAND])
+    remote.do(
+        "move",
+        brand=BRAND,
+        source="IYS",
+        status="RET",
+        created_s=time.time() - 2 * HOUR_S,
+        recipient="+905321112233",
+        citizen_name="Ayşe Örnek",
+    )
+    write(command, remote.url)
+    (command.path / "told").mkdir()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with notified(command.path / "told") as told:
+        command.environment["NOTIFY_SOCKET"] = told.address
+        process = command.start("mirror", "--config", "feeds.toml", "--metrics-listen", f"127.0.0.1:{port}")
+        told.wait_for("READY")
+        until(lambda: watermark_age_s(command.path / "store") < 2 * HOUR_S)
+        command_line = Path(f"/proc/{process.pid}/cmdline").read_bytes()
+        busy = command.run("admit", str(BRAND))
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as page:
+            scraped = page.read()
+        process.send_signal(signal.SIGTERM)
+        out, log = process.communicate(timeout=30)
+        told.wait_for("STOPPING")
+
+    assert process.returncode == 0
+    assert b'consent_iys_answers_total{answer="page"} 1.0' in scraped
+    assert b"Another loader is writing" in busy.stderr
+    assert {json.loads(line)["event"] for line in log.splitlines()} == {"account_state", "brand_registered"}
+    assert records(command.path / "store")
+    kept = b"".join(
+        path.read_bytes()
+        for path in command.path.rglob("*")
+        if path.is_file() and "password" not in path.name and path.name != "feeds.toml"
+    )
+    for secret in (PASSWORD, "5321112233", "Ayşe", "Örnek"):
+        assert secret.encode() not in out + log + scraped + command_line + kept
+
+
+@pytest.mark.crash
+@pytest.mark.slow
+def test_killed(command: Command) -> None:
+    """A mirror that is killed many times leaves what one leaves that never stopped: all that İYS shows, once."""
+    fake = FakeIys(clock=RunningClock(), quirks=Quirks(page_cap=60))
+    fake.provider(IYS_CODE, USER, PASSWORD, brands=[BRAND])
+    dice = thrown()
+    began = time.time() - 30 * HOUR_S
+    for number in range(ROWS):
+        fake.move(
+            BRAND,
+            dice.choice(list(FeedSource)),
+            status=dice.choice(["ONAY", "RET"]),
+            created_s=began + number * 200,
+            recipient=f"+90532{dice.randrange(ROWS // 2):07}",
+        )
+    store = command.path / "store"
+    with fake.running() as url:
+        write(command, url)
+        for _ in range(KILLS):
+            process = command.start("mirror", "--config", "feeds.toml")
+            most = len(fake.asked("changes")) + dice.randrange(1, 9)
+            fake.until(lambda most=most: len(fake.asked("changes")) > most)  # type: ignore[misc] # binds it
+            time.sleep(dice.uniform(0, 0.1))
+            process.kill()
+            process.communicate()
+        process = command.start("mirror", "--config", "feeds.toml")
+        until(lambda: watermark_age_s(store) < 2 * HOUR_S)
+        process.terminate()
+        process.communicate(timeout=30)
+
+    assert process.returncode == 0
+    assert records(store) == last_of(fake.movements)
+    assert not fake.broken_limits
