@@ -14,6 +14,7 @@ from loader.cli import (
     follow,
     load,
     mirror,
+    pull,
     rebuild_index,
     receive,
     reconcile,
@@ -32,6 +33,7 @@ app = typer.Typer(
 app.command("load")(load.load)
 app.command("follow")(follow.follow)
 app.command("mirror")(mirror.mirror)
+app.command("pull")(pull.pull)
 app.command("accept-rejects")(accept_rejects.accept_rejects)
 app.command("accept-gap")(accept_gap.accept_gap)
 app.command("admit")(admit.admit)

@@ -24,16 +24,12 @@ from loader.loading.memory import memory_left
 from loader.loading.options import FeedTerms, Options
 from loader.loading.progress import Report
 from loader.mirror import config as feeds_file
-from loader.mirror.config import Config
 from loader.mirror.connecting import connected
 from loader.mirror.daemon import Often
-from loader.mirror.running import Site, running
+from loader.mirror.running import Site, feed_of, running
 from loader.reports.metrics import FeedMetrics
 from loader.sources.directory import POLL_S, Follower
 from loader.sources.files.source import FileSource
-
-PROMISE_S = 3 * 3_600
-"""A refusal is visible at İYS after an hour, and an idle brand is asked each half hour; the rest is room."""
 
 
 def mirror(
@@ -109,8 +105,3 @@ def mirror(
                 finally:
                     leave.set()
             manager.stopping("closing the store")
-
-
-def feed_of(config: Config) -> FeedTerms:
-    """Say what is expected of the feed that pull is."""
-    return FeedTerms(name="pull", every_s=config.mirror.idle_interval_s, promise_s=PROMISE_S)

@@ -55,6 +55,10 @@ class Mirror:
         """Go on until told to stop. Raises what the store raises where no other try can help."""
         while not self._stop.is_set():
             self.step()
+        self.close()
+
+    def close(self) -> None:
+        """Wait a moment for what is under way, and ask for nothing more."""
         self._crew.close(_ENDING_S)
 
     def step(self) -> None:

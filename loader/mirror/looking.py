@@ -105,6 +105,11 @@ class Looking:
         """When the next account is to be looked at."""
         return min((each.next_s for each in self._accounts.values() if not each.is_out), default=None)
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether every account was looked at, and nothing has to be asked twice."""
+        return all(each.looked_s and not each.is_out and not each.lost for each in self._accounts.values())
+
     def next(self) -> Task | None:
         """Look at the next account that is due."""
         now = self._clock.now()

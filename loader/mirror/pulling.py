@@ -86,6 +86,10 @@ class Pulling:
         """Have a stream read through as a whole, from its next walk on."""
         self._to_sweep.add(stream)
 
+    def hasten(self, stream: Stream) -> None:
+        """Let a stream be due now."""
+        self.schedule.hasten(stream, self._clock.now())
+
     def next(self) -> tuple[Stream, Ask] | None:
         """Begin or go on with the turn of the stream that is due for longest."""
         now = self._clock.now()

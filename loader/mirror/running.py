@@ -18,7 +18,7 @@ from loader.iys.clock import Clock
 from loader.iys.faults import IysFault
 from loader.iys.messages import FeedSource, Page
 from loader.loading.holes import hole_of
-from loader.loading.options import Options
+from loader.loading.options import FeedTerms, Options
 from loader.loading.progress import Progress
 from loader.mirror.asking import NEW, Asking
 from loader.mirror.config import Config, PushRows
@@ -52,6 +52,8 @@ from loader.sources.pull.terms import Doubt
 _TELL_S: Final = 10.0
 _LOOK_S: Final = 60.0
 _EXPIRE_S: Final = 86_400.0
+PROMISE_S: Final = 3 * 3_600
+"""A refusal is visible at İYS after an hour, and an idle brand is asked each half hour; the rest is room."""
 ENDINGS: Final = (NEW, *(ending.value.lower() for ending in Ending))
 WAYS_OUT: Final = (
     "Rows of that time are lost to pull. Load a list or an archive with --complete-until, or check the addresses "
@@ -181,6 +183,17 @@ class Running:
         """The holes that are known, by brand."""
         return self._holes
 
+    @property
+    def is_well(self) -> bool:
+        """Whether all accounts are active, and no brand has a hole."""
+        return not self._holes and all(state is AccountState.ACTIVE for _, state in self.looking.states())
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether every stream was read to its end the last time."""
+        endings = self.asking.endings()
+        return sum(endings.values()) == endings[Ending.COMPLETE.value.lower()]
+
     def run(self) -> None:
         """Run until told to stop."""
         for text in self._config.warnings:
@@ -188,6 +201,22 @@ class Running:
         self._site.feed_metrics.at(self._site.writer.position)
         self.loop.run()
         self._site.feed_metrics.state("stopped")
+
+    def run_once(self, *, sweep: bool = False) -> None:
+        """Look at every account and read every stream to some end, once; or until told to stop."""
+        hastened: set[Stream] = set()
+        while not (self._site.stop.is_set() or self._is_read_once()):
+            for stream in {*self.pulling.schedule} - hastened:
+                hastened.add(stream)
+                self.pulling.hasten(stream)
+                if sweep:
+                    self.pulling.sweep(stream)
+            self.loop.step()
+        self.loop.close()
+        self._look_for_holes()
+
+    def _is_read_once(self) -> bool:
+        return self.looking.is_settled and not self.asking.endings()[NEW]
 
     def _keep(self, stream: Stream, commit: Commit) -> None:
         """Archive rows before they are committed: a crash in between keeps them twice, never not at all."""
@@ -311,8 +340,7 @@ class Running:
         self.metrics.queue(self.asking.late_s)
         self.metrics.limits(rate=self._limits.rate(), locked_until_s=self._limits.locked_until_s())
         self.metrics.requests(*self._limits.counts())
-        is_well = all(state is AccountState.ACTIVE for state in states) and not self._holes
-        self._site.feed_metrics.state("waiting" if is_well else "failing")
+        self._site.feed_metrics.state("waiting" if self.is_well else "failing")
         total, good = sum(endings.values()), endings["complete"]
         self._site.alive(f"{good:,} of {total:,} streams read to their end")
 
@@ -330,6 +358,11 @@ class Running:
 
 
 _ANSWERS: Final = {"authfailed": "auth_failed", **{name: name for name in ("slowed", "locked", "forbidden", "refused")}}
+
+
+def feed_of(config: Config) -> FeedTerms:
+    """Say what is expected of the feed that pull is."""
+    return FeedTerms(name="pull", every_s=config.mirror.idle_interval_s, promise_s=PROMISE_S)
 
 
 @contextmanager

@@ -1,6 +1,8 @@
 """Where a store stands: position, watermarks, counts, and the sources that need attention."""
 
+import re
 from collections import Counter, defaultdict
+from typing import Final
 
 import msgspec
 import typer
@@ -10,8 +12,10 @@ from iyscheck.consent import Channel, RecipientType, Status
 from iyscheck.store.snapshot import Snapshot
 from iyscheck.times import rfc3339
 from loader.loading.holes import hole_of
-from loader.reading.times import day_of
+from loader.reading.times import day_of, turkish_text
 from loader.reports.summary import print_json
+
+_STREAM: Final = re.compile(r"iys:[0-9]+:([0-9]+):(?:HS|IYS)")
 
 
 class Group(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,7 +28,10 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BrandStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """A brand and its watermarks, RFC 3339 in UTC; `hole` is a time that lacks rows though later ones are in."""
+    """A brand and its watermarks, RFC 3339 in UTC; `hole` is a time that lacks rows though later ones are in.
+
+    `list_until` is the Turkish time that a full list has to reach, of a brand that is pulled and has no watermark.
+    """
 
     brand_code: int
     registered: bool
@@ -35,6 +42,7 @@ class BrandStatus(msgspec.Struct, frozen=True, kw_only=True):
     proved_days: list[str]
     accepted_gaps: list[str]
     hole: str | None
+    list_until: str | None = None
 
 
 class SourceStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -94,13 +102,13 @@ def status_of(snapshot: Snapshot, now_s: float) -> StoreStatus:
         sequence=position.sequence,
         records=sum(counts.values()),
         counts=groups,
-        brands=_brands(snapshot, now_s),
+        brands=_brands(snapshot, now_s, _begun(snapshot)),
         sources=_sources(snapshot),
         streams=_streams(snapshot, now_s),
     )
 
 
-def _brands(snapshot: Snapshot, now_s: float) -> list[BrandStatus]:
+def _brands(snapshot: Snapshot, now_s: float, begun: dict[int, int]) -> list[BrandStatus]:
     brands = {brand.brand: brand for brand in snapshot.brands()}
     watermarks, withheld = snapshot.watermarks(), snapshot.withheld()
     spans, gaps = snapshot.spans(), snapshot.gaps()
@@ -116,13 +124,14 @@ def _brands(snapshot: Snapshot, now_s: float) -> list[BrandStatus]:
             watermark=rfc3339(watermarks[code]) if code in watermarks else None,
             age_seconds=round(now_s - watermarks[code]) if code in watermarks else None,
             withheld=rfc3339(withheld[code]) if code in withheld else None,
-            proved_days=[str(day_of(span.start)) for span in spans if span.brand == code],
+            proved_days=[str(day_of(span.start)) for span in of_brand[code] if _is_midnight(span.start)],
             accepted_gaps=[
                 f"{rfc3339(gap.start)}/{rfc3339(gap.end)} {gap.reason}" for gap in gaps if gap.brand == code
             ],
             hole=None if (hole := holes.get(code)) is None else f"{rfc3339(hole.start)}/{rfc3339(hole.end)}",
+            list_until=turkish_text(begun[code]) if code in begun and code not in watermarks else None,
         )
-        for code in sorted(brands.keys() | watermarks.keys() | withheld.keys())
+        for code in sorted(brands.keys() | watermarks.keys() | withheld.keys() | begun.keys())
     ]
 
 
@@ -139,6 +148,21 @@ def _sources(snapshot: Snapshot) -> list[SourceStatus]:
         for state in snapshot.sources()
         if not state.finished or state.name in holds
     ]
+
+
+def _is_midnight(utc_s: int) -> bool:
+    """Say whether a day begins in Turkey then: what pull proves begins at any time, and is told otherwise."""
+    return turkish_text(utc_s).endswith(" 00:00:00")
+
+
+def _begun(snapshot: Snapshot) -> dict[int, int]:
+    """Return from when on both halves of a brand's changes are covered, seconds UTC by brand."""
+    found: dict[int, int] = {}
+    for state in snapshot.sources():
+        named = _STREAM.fullmatch(state.name)
+        if named is not None and state.covered_from:
+            found[int(named[1])] = max(state.covered_from, found.get(int(named[1]), 0))
+    return found
 
 
 def _streams(snapshot: Snapshot, now_s: float) -> list[StreamStatus]:
@@ -166,7 +190,7 @@ def print_status(status: StoreStatus, *, as_json: bool) -> None:
         typer.echo(f"  {group.type:<7} {group.recipient_type:<9} {group.status:<8} {group.records:>15,}")
     typer.echo(f"{len(status.brands):,} brands")
     for brand in status.brands:
-        typer.echo(f"  {_brand_line(brand)}")
+        typer.echo(f"  {brand_line(brand)}")
     for source in status.sources:
         state = "finished" if source.finished else "unfinished"
         held = f", holds back {len(source.holds)} brand(s)" if source.holds else ""
@@ -176,7 +200,8 @@ def print_status(status: StoreStatus, *, as_json: bool) -> None:
         typer.echo(f"stream {_stream_line(stream)}")
 
 
-def _brand_line(brand: BrandStatus) -> str:
+def brand_line(brand: BrandStatus) -> str:
+    """Tell of a brand in a line for people."""
     known = ("active" if brand.active else "inactive") if brand.registered else "not registered"
     complete = f"complete until {brand.watermark}, {brand.age_seconds:,} s ago" if brand.watermark else "no watermark"
     waiting = f"; {brand.withheld} waits for accept-rejects" if brand.withheld else ""
@@ -184,6 +209,8 @@ def _brand_line(brand: BrandStatus) -> str:
         waiting += f"; proved and waiting for the days before: {', '.join(brand.proved_days)}"
     if brand.accepted_gaps:
         waiting += f"; accepted gaps: {', '.join(brand.accepted_gaps)}"
+    if brand.list_until:
+        waiting += f"; load a full list with --complete-until '{brand.list_until}' or later"
     if brand.hole:
         waiting += f"; HOLE {brand.hole}: load a list, or run accept-gap {brand.brand_code}"
     return f"{brand.brand_code:>10} {known}, {complete}{waiting}"
