@@ -21,7 +21,7 @@ from iyscheck.store.verification import verify
 from iyscheck.store.writer import Writer
 from loader.iys.messages import FeedSource
 from tests.builders import a_batch
-from tests.dice import often, thrown
+from tests.dice import thrown
 from tests.iys.clock import RunningClock
 from tests.iys.control import RemoteFake
 from tests.iys.fake import FakeIys
@@ -32,7 +32,7 @@ from tests.notified import notified
 
 IYS_CODE, BRAND = 700_001, 600_001
 USER, PASSWORD = "acme-api-user", "a-made-up-password"
-KILLS = often(20, least=2)
+KILLS = 12
 ROWS = 480
 HOUR_S = 3_600
 
@@ -153,7 +153,7 @@ def test_process(command: Command, remote: RemoteFake) -> None:
 
 
 @pytest.mark.crash
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_killed(command: Command) -> None:
     """A mirror that is killed many times leaves what one leaves that never stopped: all that İYS shows, once."""
     fake = FakeIys(clock=RunningClock(), quirks=Quirks(page_cap=60))
