@@ -95,6 +95,7 @@ class Looking:
             for name, (config, discovery) in accounts.items()
         }
         self._account_of: dict[Stream, str] = {}
+        self._brands: tuple[tuple[str, ListedBrand], ...] = ()
         for account in self._accounts.values():  # as it was when it was looked at last: nothing is written by that
             if account.listing is not None:
                 account.verdict = self._judged(account, account.listing)
@@ -134,10 +135,7 @@ class Looking:
 
     def brands(self) -> Iterator[tuple[str, ListedBrand]]:
         """Give the brands whose streams run, each with its account."""
-        for name, account in self._accounts.items():
-            running = {stream.brand for stream, owner in self._account_of.items() if owner == name}
-            if account.listing is not None:
-                yield from ((name, shown) for code, shown in account.listing.shown.items() if code in running)
+        yield from self._brands
 
     def noted(self, name: str, fault: IysFault | None) -> None:
         """Take note of what a request of an account ended in."""
@@ -244,6 +242,10 @@ class Looking:
         for stream in self._account_of.keys() - wanted.keys():
             self._pulling.remove(stream)
         self._account_of = wanted
+        owners = {stream.brand: name for stream, name in wanted.items()}
+        listings = {name: account.listing for name, account in self._accounts.items()}
+        shown = {name: {} if listing is None else listing.shown for name, listing in listings.items()}
+        self._brands = tuple((name, shown[name][code]) for code, name in owners.items() if code in shown[name])
         for stream in wanted:
             self._pulling.add(stream)
 
