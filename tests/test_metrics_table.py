@@ -15,8 +15,10 @@ from iyscheck.store.deliveries import Delivery
 from iyscheck.store.layout import SourceState
 from loader.mirror.looking import AccountState
 from loader.mirror.running import ENDINGS
+from loader.push.metrics import ReceiverMetrics
 from loader.reports.metrics import FeedMetrics
 from loader.reports.mirror import MirrorMetrics
+from loader.reports.push import PushedMetrics
 from loader.sources.pull.terms import Doubt
 from tests.builders import ADDRESS_KEY, STORE_KEY, StoreBuilder, a_batch
 from tests.server.conftest import Site, serve, write_key
@@ -77,7 +79,12 @@ def _scrapes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, f
     registry.register(WorkersMetrics())
     feed = FeedMetrics()
     MirrorMetrics(feed.registry, states=AccountState, endings=ENDINGS, doubts=[doubt.value for doubt in Doubt])
-    return found | shown(generate_latest(registry).decode()) | shown(generate_latest(feed.registry).decode())
+    PushedMetrics(feed.registry)
+    receiver = CollectorRegistry()
+    ReceiverMetrics(receiver, clock=time.time)
+    for each in (registry, feed.registry, receiver):
+        found |= shown(generate_latest(each).decode())
+    return found
 
 
 def test_names(scrapes: dict[str, tuple[str, frozenset[str] | None]]) -> None:
