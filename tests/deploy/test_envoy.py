@@ -171,7 +171,7 @@ def fronted(folder: Path, servers: list[str], certs: Path) -> Iterator[tuple[str
         ('"address": "0.0.0.0"', '"address": "127.0.0.1"'),
         ('"port_value": 8443', '"port_value": 0'),
         ('"port_value": 9901', '"port_value": 0'),
-        ('"interval": "2s"', '"interval": "0.2s"'),
+        ('interval": "2s"', 'interval": "0.2s"'),
     ):
         assert str(ours) in text
         text = text.replace(str(ours), str(theirs))
