@@ -446,7 +446,8 @@ def test_stale_and_gone(tmp_path: Path) -> None:
         ends[0].close()
         eventually(lambda: front.healthy() == {one: False, two: True}, tmp_path / "envoy.log")
         for _ in range(20):
-            assert front.post(f"/{SERVICE}/{method}", body)[0] == 200
+            code, said, _ = front.post(f"/{SERVICE}/{method}", body)
+            assert code == 200, (said, front.healthy())
         ends[1].close()
         eventually(lambda: front.healthy() == {one: False, two: False}, tmp_path / "envoy.log")
         code, said, _ = front.post(f"/{SERVICE}/{method}", body)
