@@ -86,7 +86,7 @@ def tell_error(program: str, error: IyscheckError, *, with_json: bool) -> None:
         field = error.field if isinstance(error, ServiceError | InputError) else ""
         _tell_program(reason, field, error.message, error.fix)
     with suppress(OSError):
-        print(_in_lines(f"{program}: {error}"), file=sys.stderr, flush=True)  # noqa: T201 - the same
+        print(visible(f"{program}: {error}"), file=sys.stderr, flush=True)  # noqa: T201 - the same
 
 
 def _tell_program(reason: str, field: str, message: str, fix: str) -> None:
