@@ -143,5 +143,5 @@ def _brand_line(brand: BrandStatus) -> str:
     if brand.proved_days:
         waiting += f"; proved and waiting for the days before: {', '.join(brand.proved_days)}"
     if brand.accepted_gaps:
-        waiting += f"; accepted gaps: {', '.join(brand.accepted_gaps)}"
+        waiting += f"; accepted gaps: {output.visible(', '.join(brand.accepted_gaps))}"
     return f"{brand.brand_code:>10} {known}, {complete}{waiting}"
