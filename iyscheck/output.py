@@ -79,14 +79,15 @@ def tell_usage(*, with_json: bool) -> None:
 def tell_error(program: str, error: IyscheckError, *, with_json: bool) -> None:
     """Say as one sentence on standard error how a command failed, and to a program as JSON on standard output.
 
-    Where nobody can read it the exit code still says it.
+    Its notes come first, for people only. Where nobody can read it the exit code still says it.
     """
+    notes: list[str] = getattr(error, "__notes__", [])
     if with_json:
         reason = error.code if isinstance(error, ServiceError) else error.reason
         field = error.field if isinstance(error, ServiceError | InputError) else ""
         _tell_program(reason, field, error.message, error.fix)
     with suppress(OSError):
-        print(_in_lines(f"{program}: {error}"), file=sys.stderr, flush=True)  # noqa: T201 - the same
+        print(visible(" ".join([f"{program}:", *notes, str(error)])), file=sys.stderr, flush=True)  # noqa: T201 - the same
 
 
 def _tell_program(reason: str, field: str, message: str, fix: str) -> None:

@@ -9,6 +9,7 @@ import typer
 
 from iyscheck import output
 from iyscheck.address import why_unreadable
+from iyscheck.cli.failing import failing_in
 from iyscheck.cli.reaching import ApiKeyFile, Insecure, TlsCa, TlsCert, TlsKey, reached
 from iyscheck.cli.starting import asked
 from iyscheck.consent import Channel, MessageClass, Reason, RecipientType
@@ -123,23 +124,25 @@ def check(  # noqa: PLR0913 - one parameter for each option
     """Ask and print; leaves with exit code 1 where the answer is no. The user's help is `HELP`."""
     from iyscheck.client.sync import Client
 
-    key = AddressKey.load(address_key) if address_key else None
-    text = _from_input() if address == "-" else address
-    with Client(
-        server, address_key=key, **reached(tls_ca, tls_cert, tls_key, api_key_file, insecure=insecure)
-    ) as client:
-        answer = asked(
-            lambda left_s: client.check(
-                brand=brand,
-                channel=channel,
-                recipient_type=recipient_type,
-                address=text,
-                message_class=message_class or MessageClass.COMMERCIAL,
-                retailer=retailer,
-                timeout_s=left_s,
-            ),
-            timeout_s,
-        )
+    with failing_in(language):
+        key = AddressKey.load(address_key) if address_key else None
+        text = _from_input() if address == "-" else address
+        with Client(
+            server, address_key=key, **reached(tls_ca, tls_cert, tls_key, api_key_file, insecure=insecure)
+        ) as client:
+            answer = asked(
+                lambda left_s: client.check(
+                    brand=brand,
+                    channel=channel,
+                    recipient_type=recipient_type,
+                    address=text,
+                    message_class=message_class or MessageClass.COMMERCIAL,
+                    retailer=retailer,
+                    timeout_s=left_s,
+                ),
+                timeout_s,
+                language,
+            )
     cause = why_unreadable(text, channel) if answer.reason is Reason.INVALID_ADDRESS else None
     hint = "" if cause is None else explain_unreadable(cause, language)
     output.say(_as_json(answer, language, hint) if as_json else _as_text(answer, language, hint))

@@ -22,6 +22,7 @@ from iyscheck.cli.check import (
     moment,
     recipient_type_named,
 )
+from iyscheck.cli.failing import failing_in
 from iyscheck.cli.reaching import ApiKeyFile, Insecure, TlsCa, TlsCert, TlsKey, reached
 from iyscheck.cli.scrubbing.answering import Answering
 from iyscheck.cli.scrubbing.answers import Writer
@@ -137,30 +138,31 @@ def scrub(  # noqa: PLR0913 - one parameter for each option
     """Wash and tell; leaves with exit code 1 where answers ended meanwhile. The user's help is `HELP`."""
     from iyscheck.client.sync import Client
 
-    if only and split:
-        raise SettingsError("--only", "cannot go with --split.", fix="--split writes both, each to its own file.")
-    order = _Order(
-        path=path,
-        folder=folder or path.parent,
-        context=Context(
-            brand=brand,
-            channel=channel,
-            recipient_type=recipient_type,
-            message_class=message_class or MessageClass.COMMERCIAL,
-            retailer=retailer,
-        ),
-        kept="split" if split else only or "all",
-        language=language,
-        column=column,
-        encoding=None if encoding is None else _ENCODINGS[encoding],
-        delimiter=delimiter,
-        header=header,
-        afresh=afresh,
-    )
-    key = AddressKey.load(address_key) if address_key else None
-    reach = reached(tls_ca, tls_cert, tls_key, api_key_file, insecure=insecure)
-    with _opened(path) as file, Client(server, address_key=key, batch_timeout_s=timeout_s, **reach) as client:
-        _scrub(file, client, order, timeout_s, as_json=as_json)
+    with failing_in(language):
+        if only and split:
+            raise SettingsError("--only", "cannot go with --split.", fix="--split writes both, each to its own file.")
+        order = _Order(
+            path=path,
+            folder=folder or path.parent,
+            context=Context(
+                brand=brand,
+                channel=channel,
+                recipient_type=recipient_type,
+                message_class=message_class or MessageClass.COMMERCIAL,
+                retailer=retailer,
+            ),
+            kept="split" if split else only or "all",
+            language=language,
+            column=column,
+            encoding=None if encoding is None else _ENCODINGS[encoding],
+            delimiter=delimiter,
+            header=header,
+            afresh=afresh,
+        )
+        key = AddressKey.load(address_key) if address_key else None
+        reach = reached(tls_ca, tls_cert, tls_key, api_key_file, insecure=insecure)
+        with _opened(path) as file, Client(server, address_key=key, batch_timeout_s=timeout_s, **reach) as client:
+            _scrub(file, client, order, timeout_s, as_json=as_json)
 
 
 def _scrub(file: BinaryIO, client: "Client", order: _Order, timeout_s: float, *, as_json: bool) -> None:
@@ -186,7 +188,7 @@ def _scrub(file: BinaryIO, client: "Client", order: _Order, timeout_s: float, *,
         if (now.st_ino, now.st_size, now.st_mtime_ns) != (before.st_ino, before.st_size, before.st_mtime_ns):
             raise InputError("LIST", "has changed while it was washed.", fix="Wash it again, with --afresh.")
 
-    asked(lambda left_s: client.server_info(timeout_s=left_s), timeout_s)
+    asked(lambda left_s: client.server_info(timeout_s=left_s), timeout_s, order.language)
     places = Places.of(order.path, order.folder, order.kept)
     places.prepare(afresh=order.afresh)
     writer = Writer(

@@ -6,7 +6,9 @@ from typing import Final, TypeVar
 
 import typer
 
+from iyscheck.cli.failing import waiting
 from iyscheck.errors import ServiceUnavailableError
+from iyscheck.sentences import Language
 
 _PAUSE_S: Final = 0.1
 _PATIENT_S: Final = 1.0
@@ -15,7 +17,7 @@ _PATIENT_S: Final = 1.0
 AnsweredT = TypeVar("AnsweredT")
 
 
-def asked(ask: Callable[[float], AnsweredT], timeout_s: float) -> AnsweredT:
+def asked(ask: Callable[[float], AnsweredT], timeout_s: float, language: Language = Language.ENGLISH) -> AnsweredT:
     """Ask with the seconds that are left, and ask again while nobody is there. Raises what `ask` raises."""
     began = time.monotonic()
     said, nobody = False, None
@@ -30,5 +32,5 @@ def asked(ask: Callable[[float], AnsweredT], timeout_s: float) -> AnsweredT:
                 raise
             if passed >= _PATIENT_S and not said:
                 said = True
-                typer.echo(f"iyscheck: {error.message} Waiting up to {timeout_s:g} s for it.", err=True)
+                typer.echo(f"iyscheck: {waiting(error, timeout_s, language)}", err=True)
         time.sleep(_PAUSE_S)

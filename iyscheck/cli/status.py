@@ -62,7 +62,7 @@ def status(  # noqa: PLR0913 - one parameter for each option
 
     with Client(server, **reached(tls_ca, tls_cert, tls_key, api_key_file, insecure=insecure)) as client:
         admin = client.admin
-        overview = asked(lambda left_s: admin.status(timeout_s=left_s), timeout_s)
+        overview = asked(lambda left_s: admin.status(timeout_s=left_s), timeout_s, language)
         readable = overview.store is not None
         most = None if as_json else SHOWN + 1
         brands = list(islice(_troubled(admin), most)) if readable else []

@@ -29,6 +29,7 @@ from iyscheck.sentences import Language
 from iyscheck.server.addresses import host_and_port, is_near
 from iyscheck.server.log import open_log, take_over_library_logs
 from iyscheck.server.tls import Certificates
+from iyscheck.service_manager import ServiceManager
 
 _MOST_CONNECTIONS: Final = 256
 _KEEP_ALIVE_S: Final = 10
@@ -72,7 +73,8 @@ def run(settings: Settings, say: Callable[[str], None] | None = None) -> None:
         take_over_library_logs(lines)
         for each in (signal.SIGTERM, signal.SIGINT):
             signal.signal(each, lambda *_: None)  # uvicorn has its own while it runs, and repeats them at its end
-        asyncio.run(_serve(settings, port, callers, certificates, metrics, log, say))
+        manager = ServiceManager.of_this_process()
+        asyncio.run(_serve(settings, port, callers, certificates, metrics, log, manager, say))
 
 
 async def _serve(
@@ -82,6 +84,7 @@ async def _serve(
     certificates: Certificates | None,
     metrics: Sequence[MetricsPage],
     log: structlog.typing.FilteringBoundLogger,
+    manager: ServiceManager,
     say: Callable[[str], None] | None,
 ) -> None:
     servers = []
@@ -120,15 +123,20 @@ async def _serve(
 
     def ready() -> None:
         log.info("console_ready", address=address, servers=len(servers), metrics=len(metrics))
+        if not manager.ready(f"at {address}"):
+            log.error("service_manager_not_told")
         if say is not None:
             say(f"The console is at {address}. Ctrl-C ends it.")
 
-    await ConsoleServer(configuration(console, certificates), watch, ready).serve(sockets=[port])
+    await ConsoleServer(configuration(console, certificates), watch, ready, manager=manager).serve(sockets=[port])
     log.info("console_ended")
 
 
 class ConsoleServer(uvicorn.Server):
-    """Tells when it is ready, ends connections that say nothing, and live pages before it waits for the others."""
+    """Tells when it is ready, ends connections that say nothing, and live pages before it waits for the others.
+
+    `manager` is told that it lives, as long as its pages are given their turn, and that it is about to end.
+    """
 
     def __init__(
         self,
@@ -136,12 +144,14 @@ class ConsoleServer(uvicorn.Server):
         watch: Watch,
         ready: Callable[[], None],
         *,
+        manager: ServiceManager | None = None,
         silent_s: float = SILENT_S,
         unread_s: float = UNREAD_S,
     ) -> None:
         super().__init__(config)
         self._watch = watch
         self._ready = ready
+        self._manager = manager or ServiceManager()
         self._silent_s = silent_s
         self._unread_s = unread_s
         self._silent_since: WeakKeyDictionary[object, float] = WeakKeyDictionary()
@@ -157,6 +167,7 @@ class ConsoleServer(uvicorn.Server):
 
     async def on_tick(self, counter: int) -> bool:
         """End connections that ask nothing or take nothing, which uvicorn lets stand; called ten times a second."""
+        self._manager.alive()
         now = time.monotonic()
         for each in list(self.server_state.connections):
             if isinstance(each, H11Protocol) and (each.cycle is None or each.cycle.response_complete):
@@ -177,6 +188,7 @@ class ConsoleServer(uvicorn.Server):
         self._loop.call_soon_threadsafe(self._end)
 
     def _end(self) -> None:
+        self._manager.stopping("ending")
         self._ending = asyncio.ensure_future(self._watch.end())
 
 

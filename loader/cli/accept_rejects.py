@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from iyscheck import output
 from iyscheck.keys import AddressKey, StoreKey
 from loader.cli.failures import errors
 from loader.cli.options import AddressKeyOption, JsonOption, StoreKeyOption, StoreOption
@@ -32,4 +33,6 @@ def accept_rejects(
         if as_json:
             print_json({"source": name, "watermarks": texts(applied.watermarks), "withheld": texts(applied.withheld)})
         else:
-            typer.echo(f"Accepted the rejects of '{name}'; {moved(applied.watermarks, applied.withheld)}.")
+            typer.echo(
+                f"Accepted the rejects of '{output.visible(name)}'; {moved(applied.watermarks, applied.withheld)}."
+            )

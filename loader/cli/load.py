@@ -1,12 +1,12 @@
 """`load`: feed files into a store."""
 
-import shlex
 import time
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from iyscheck import output
 from iyscheck.errors import SettingsError
 from iyscheck.keys import AddressKey, StoreKey
 from loader.cli.bars import loading_bar
@@ -157,4 +157,5 @@ def _again(files: list[str], store: Path, brand: int | None, source: str | None)
     flags = ["--store", str(store)]
     flags += ["--brand", str(brand)] if brand is not None else []
     flags += ["--source", source] if source is not None else []
-    return f"iyscheck-loader load {shlex.join([*files, *flags])} --complete-until 'YYYY-MM-DD HH:MM:SS'"
+    words = " ".join(map(output.shell_word, [*files, *flags]))
+    return f"iyscheck-loader load {words} --complete-until 'YYYY-MM-DD HH:MM:SS'"

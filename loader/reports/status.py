@@ -208,7 +208,7 @@ def brand_line(brand: BrandStatus) -> str:
     if brand.proved_days:
         waiting += f"; proved and waiting for the days before: {', '.join(brand.proved_days)}"
     if brand.accepted_gaps:
-        waiting += f"; accepted gaps: {', '.join(brand.accepted_gaps)}"
+        waiting += f"; accepted gaps: {output.visible(', '.join(brand.accepted_gaps))}"
     if brand.list_until:
         waiting += f"; load a full list with --complete-until '{brand.list_until}' or later"
     if brand.hole:

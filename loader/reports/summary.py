@@ -114,7 +114,7 @@ def print_report(report: Report, *, as_json: bool, command: str = "", until_give
     if report.stopped:
         typer.echo("Stopped before the end; start it again to go on.")
     for path in report.rejects_files:
-        typer.echo(f"Rejected rows that nobody has accepted yet: {path}")
+        typer.echo(f"Rejected rows that nobody has accepted yet: {output.visible(path)}")
     for line in (line for outcome in report.claims for line in _claim_lines(outcome)):
         typer.echo(line)
     held = report.withheld or report.unaccepted

@@ -78,13 +78,13 @@ def test_shell_word(name: str) -> None:
 
 
 def test_nothing_said_steers(capsys: pytest.CaptureFixture[str]) -> None:
-    """Neither what is said nor an error steers a terminal; lines and columns stay."""
+    """Neither what is said nor an error steers a terminal; lines and columns of what is said stay, an error has one."""
     output.say("a\tb\nc\x1b[2J")
-    output.tell_error("iyscheck", ServiceFailedError("x\x1b[2J\u202e"), with_json=False)
+    output.tell_error("iyscheck", ServiceFailedError("x\x1b[2J\n\u202e"), with_json=False)
     told = capsys.readouterr()
 
     assert told.out == "a\tb\nc\\x1b[2J\n"
-    assert "x\\x1b[2J\\u202e" in told.err
+    assert told.err == "iyscheck: x\\x1b[2J\\n\\u202e\n"
 
 
 def test_status_of_odd_names(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import os
 import signal
 import socket
 import ssl
@@ -27,6 +28,7 @@ from iyscheck.server.settings import OTHER_VARIABLES, PREFIX
 from iyscheck.server.settings import Settings as ServerSettings
 from iyscheck.server.tls import Certificates
 from tests.console.world import KEYS, callers_text
+from tests.notified import notified
 from tests.processes import START_S
 
 
@@ -120,6 +122,32 @@ def test_process(file: Path, tmp_path: Path) -> None:
     events = [json.loads(line)["event"] for line in log.read_text().splitlines()]
     assert events == ["console_ready", "logged_in", "console_ended"]
     assert KEYS["looker"].text not in log.read_text()
+
+
+@pytest.mark.parametrize("ends_by", [signal.SIGTERM, signal.SIGINT])
+def test_service_manager(file: Path, tmp_path: Path, ends_by: signal.Signals) -> None:
+    """Systemd is told when it takes connections, again and again that it lives, and once that it ends."""
+    arguments = [f"--callers={file}", "--listen=127.0.0.1:0", "--server=127.0.0.1:1"]
+    with notified(tmp_path) as told, (tmp_path / "log").open("wb") as log:
+        asked = {"NOTIFY_SOCKET": told.address, "WATCHDOG_USEC": "500000"}
+        process = subprocess.Popen(
+            [sys.executable, "-m", "iyscheck", "console", *arguments], stderr=log, env=os.environ | asked
+        )
+        try:
+            where = told.wait_for("READY")["STATUS"].removeprefix("at http://").rstrip("/")
+            connection = http.client.HTTPConnection(where, timeout=30)
+            connection.request("GET", "/login")
+            assert connection.getresponse().status == 200
+            connection.close()
+            told.wait_for("WATCHDOG", 3)
+            process.send_signal(ends_by)
+            assert process.wait(START_S) == 0
+            told.wait_for("STOPPING")
+        finally:
+            process.kill()
+            process.wait()
+
+    assert told.order == ["READY", "STOPPING"]
 
 
 def _port_in(log: Path, process: "subprocess.Popen[bytes]") -> int:

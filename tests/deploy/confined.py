@@ -2,19 +2,25 @@
 
     python tests/deploy/confined.py UNIT COMMAND...
 
-The groups (`@system-service`) are those of the systemd that is installed.
+The groups (`@system-service`) are those of the systemd that is installed. Where the unit denies memory that is written
+and then run, the kernel's own word for that does (PR_SET_MDWE), if it knows it.
 """
 
+import ctypes
 import errno
 import os
 import socket
 import subprocess
 import sys
 from pathlib import Path
+from typing import Final
 
 import pyseccomp
 
 from tests.deploy.conftest import directives
+
+_SET_MDWE: Final = 65
+_REFUSE_EXEC_GAIN: Final = 1
 
 
 def calls(names: list[str]) -> set[str]:
@@ -52,6 +58,8 @@ def confine(unit: dict[str, list[str]]) -> None:
         answer = pyseccomp.ALLOW if family in families else pyseccomp.ERRNO(errno.EAFNOSUPPORT)
         wanted.add_rule(answer, "socket", pyseccomp.Arg(0, pyseccomp.EQ, family))
     wanted.load()
+    if unit["MemoryDenyWriteExecute"] == ["yes"]:
+        ctypes.CDLL(None).prctl(_SET_MDWE, _REFUSE_EXEC_GAIN, 0, 0, 0)
 
 
 if __name__ == "__main__":

@@ -129,14 +129,16 @@ class Front:
         """Ask Envoy about itself."""
         return json.loads(fetched(f"{self.admin}{path}"))
 
-    def healthy(self) -> list[bool]:
-        """Whether Envoy takes each server for healthy."""
+    def healthy(self) -> dict[int, bool]:
+        """Whether Envoy takes each server for healthy, by its port: Envoy lists them in an order of its own."""
         (cluster,) = self.asked("/clusters?format=json")["cluster_statuses"]
-        return [
-            each["health_status"].get("eds_health_status") == "HEALTHY"
-            and "failed_active_health_check" not in each["health_status"]
+        return {
+            each["address"]["socket_address"]["port_value"]: (
+                each["health_status"].get("eds_health_status") == "HEALTHY"
+                and "failed_active_health_check" not in each["health_status"]
+            )
             for each in cluster["host_statuses"]
-        ]
+        }
 
 
 def fetched(place: str) -> str:
@@ -169,7 +171,7 @@ def fronted(folder: Path, servers: list[str], certs: Path) -> Iterator[tuple[str
         ('"address": "0.0.0.0"', '"address": "127.0.0.1"'),
         ('"port_value": 8443', '"port_value": 0'),
         ('"port_value": 9901', '"port_value": 0'),
-        ('"interval": "2s"', '"interval": "0.2s"'),
+        ('interval": "2s"', 'interval": "0.2s"'),
     ):
         assert str(ours) in text
         text = text.replace(str(ours), str(theirs))
@@ -215,7 +217,7 @@ def front(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Front]:
         channel, secure = opened(address, certs)
         parts.callback(channel.close)
         found = Front(served, channel, address, admin, secure, key.text)
-        eventually(lambda: all(found.healthy()), folder / "envoy.log")
+        eventually(lambda: all(found.healthy().values()), folder / "envoy.log")
         yield found
 
 
@@ -434,18 +436,20 @@ def test_stale_and_gone(tmp_path: Path) -> None:
         channel, secure = opened(address, certs)
         parts.callback(channel.close)
         front = Front(served, channel, address, admin, secure, "")
-        eventually(lambda: front.healthy() == [True, True], tmp_path / "envoy.log")
+        one, two = (int(server.rpartition(":")[2]) for server in servers)
+        eventually(lambda: front.healthy() == {one: True, two: True}, tmp_path / "envoy.log")
         method = "Check"
         request = v1.CheckRequest(question=question(message_class=v1.MESSAGE_CLASS_SECURITY_CODE))
         body = json_format.MessageToJson(request).encode()
         assert '"REASON_EXEMPT_MESSAGE"' in front.post(f"/{SERVICE}/{method}", body)[1]
 
         ends[0].close()
-        eventually(lambda: front.healthy() == [False, True], tmp_path / "envoy.log")
+        eventually(lambda: front.healthy() == {one: False, two: True}, tmp_path / "envoy.log")
         for _ in range(20):
-            assert front.post(f"/{SERVICE}/{method}", body)[0] == 200
+            code, said, _ = front.post(f"/{SERVICE}/{method}", body)
+            assert code == 200, (said, front.healthy())
         ends[1].close()
-        eventually(lambda: front.healthy() == [False, False], tmp_path / "envoy.log")
+        eventually(lambda: front.healthy() == {one: False, two: False}, tmp_path / "envoy.log")
         code, said, _ = front.post(f"/{SERVICE}/{method}", body)
         assert code == 503
         assert "permitted" not in said

@@ -1,13 +1,22 @@
 """The manifests of Kubernetes: probes of the right health, names that meet each other, and no key that nobody knows."""
 
+import os
 import re
+import signal
 from pathlib import Path
 from typing import Any
+from urllib.request import urlopen
 
+import grpc
 import pytest
+from grpc_health.v1.health_pb2 import HealthCheckRequest, HealthCheckResponse
+from grpc_health.v1.health_pb2_grpc import HealthStub
 
+from iyscheck.client import Client
+from iyscheck.consent import Channel, MessageClass, RecipientType
 from iyscheck.server.settings import PREFIX, Settings
 from tests.deploy.conftest import DEPLOY, LOADER_PORT, METRICS_PORT, SERVER_PORT, assert_follows, document, program, ran
+from tests.processes import Site
 
 KUBERNETES = DEPLOY / "kubernetes"
 BASE = {path.stem: document(path) for path in (KUBERNETES / "base").glob("*.yaml")}
@@ -35,12 +44,62 @@ def test_kustomizations() -> None:
         assert (KUBERNETES / "monitoring" / resource).exists()
 
 
-@pytest.mark.parametrize("probe", ["startupProbe", "livenessProbe", "readinessProbe"])
+@pytest.mark.parametrize("probe", ["startupProbe", "readinessProbe"])
 def test_probes(probe: str) -> None:
-    """Each probe asks for the health of the empty name, never for freshness, at gRPC's port, which is plain text."""
+    """Start and readiness ask for the health of the empty name, never for freshness, at gRPC's port, in plain text."""
     assert SERVER[probe]["grpc"] == {"port": SERVER_PORT}
     assert variables(SERVER)["IYSCHECK_LISTEN"] == f"0.0.0.0:{SERVER_PORT}"
     assert variables(SERVER)["IYSCHECK_INSECURE"] == "on"
+
+
+def test_liveness() -> None:
+    """The probe that ends a server asks its supervisor alone, at a port that it listens on, and never for health."""
+    (how,) = SERVER["livenessProbe"].keys() & {"grpc", "httpGet", "tcpSocket", "exec"}
+
+    assert how == "httpGet"
+    assert ports(SERVER)[SERVER["livenessProbe"]["httpGet"]["port"]] == METRICS_PORT
+    assert variables(SERVER)["IYSCHECK_METRICS_LISTEN"] == f"0.0.0.0:{METRICS_PORT}"
+
+
+def is_alive(address: str, within_s: float) -> bool:
+    """Ask what the liveness probe asks: alive is who answers in time, and with no error."""
+    try:
+        with urlopen(f"http://{address}{SERVER['livenessProbe']['httpGet']['path']}", timeout=within_s):
+            return True
+    except OSError:
+        return False
+
+
+def test_store_away(tmp_path: Path) -> None:
+    """A server whose store is away is not ready, and alive: a restart would end its one-time passwords for nothing.
+
+    One whose supervisor hangs is not alive.
+    """
+    site = Site.make(tmp_path)
+    brand = {"kind": "brand", "brandCode": 1, "iysCode": 1, "active": True, "creationDate": "2024-01-01 09:00:00"}
+    assert site.load(str(site.feed("brand.jsonl", [brand]))) == 0
+    who: dict[str, Any] = {"brand": 1, "channel": Channel.MESAJ, "recipient_type": RecipientType.BIREYSEL}
+    with site.serving("--workers=2") as said, grpc.insecure_channel(said["listen"]) as channel:
+        health: Any = HealthStub(channel)
+        watched = health.Watch(HealthCheckRequest(service=""), timeout=60)
+        assert next(watched).status == HealthCheckResponse.SERVING
+        site.store.rename(tmp_path / "away")
+
+        assert next(watched).status == HealthCheckResponse.NOT_SERVING
+        assert is_alive(said["metrics_listen"], within_s=SERVER["livenessProbe"]["timeoutSeconds"])
+        with Client(said["listen"], timeout_s=20) as client:
+            assert client.check(**who, address="+905321000001", message_class=MessageClass.SECURITY_CODE).permitted
+        (supervisor,) = {parent_of(pid) for pid in said["workers"]}
+        os.kill(supervisor, signal.SIGSTOP)
+        try:
+            assert not is_alive(said["metrics_listen"], within_s=0.5)
+        finally:
+            os.kill(supervisor, signal.SIGCONT)
+
+
+def parent_of(pid: object) -> int:
+    """Find out who started a process."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
 def test_patience() -> None:

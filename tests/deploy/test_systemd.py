@@ -1,5 +1,6 @@
 """The units of systemd: what they name is there, their times are ours, and systemd's own tools have nothing to say."""
 
+import http.client
 import json
 import os
 import re
@@ -11,16 +12,32 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
+from iyscheck.cli.app import app
 from iyscheck.client import Client
 from iyscheck.consent import Channel, RecipientType
+from iyscheck.console import serving
 from iyscheck.server.processes import child, supervisor
 from iyscheck.server.settings import PREFIX, Settings
-from tests.deploy.conftest import DEPLOY, LOADER_PORT, ROOT, assert_follows, directives, loader_flags, program, ran
+from tests.console.world import callers_text
+from tests.deploy.conftest import (
+    DEPLOY,
+    LOADER_PORT,
+    METRICS_PORT,
+    ROOT,
+    SERVER_PORT,
+    assert_follows,
+    directives,
+    loader_flags,
+    program,
+    ran,
+)
+from tests.notified import notified
 from tests.processes import Site, turkish_now
 
-UNITS = ("iyscheck.service", "iyscheck-loader.service")
-SERVER, LOADER = (directives(DEPLOY / "systemd" / name) for name in UNITS)
+UNITS = ("iyscheck.service", "iyscheck-loader.service", "iyscheck-console.service")
+SERVER, LOADER, CONSOLE = (directives(DEPLOY / "systemd" / name) for name in UNITS)
 OURS = re.compile(rf"^{PREFIX}\w+")
 
 
@@ -63,6 +80,36 @@ def test_loader() -> None:
         assert variables(unit)["NUMBA_CACHE_DIR"] == f"/var/cache/{unit['CacheDirectory'][0]}"
 
 
+def test_console() -> None:
+    """The console's flags and variables are its own; it finds the server and its metrics where they listen."""
+    (command,) = CONSOLE["ExecStart"]
+    parameters: Any = typer.main.get_command(app)
+    options = parameters.commands["console"].params
+    flags = {flag for option in options for flag in option.opts}
+    ours = {name: value for name, value in variables(CONSOLE).items() if OURS.match(name)}
+
+    assert command.split()[:2] == ["/opt/iyscheck/bin/iyscheck", "console"]
+    assert {each.partition("=")[0] for each in command.split()[2:]} <= flags
+    assert ours.keys() <= {option.envvar for option in options}
+    assert ours["IYSCHECK_SERVER"] == f"127.0.0.1:{SERVER_PORT}"
+    assert ours["IYSCHECK_CONSOLE_METRICS"] == f"http://127.0.0.1:{METRICS_PORT}/metrics"
+    assert ours["IYSCHECK_CALLERS"].startswith("/etc/iyscheck/")
+    (key,) = CONSOLE["LoadCredential"]
+    assert ours["IYSCHECK_API_KEY_FILE"] == f"%d/{key.partition(':')[0]}"
+
+
+def test_console_apart() -> None:
+    """Who takes the console over is not the user of the keys, and finds neither store, feed nor what is compiled."""
+    (hidden,) = CONSOLE["InaccessiblePaths"]
+    (feed,) = LOADER["RequiresMountsFor"]
+
+    assert CONSOLE["DynamicUser"] == ["yes"]
+    assert "User" not in CONSOLE
+    assert not {name for name in variables(CONSOLE) if name.endswith(("STORE", "STORE_KEY", "ADDRESS_KEY"))}
+    for kept in (f"/var/lib/{SERVER['StateDirectory'][0]}", f"/var/cache/{SERVER['CacheDirectory'][0]}", feed):
+        assert f"-{kept}" in hidden.split()
+
+
 def test_patience() -> None:
     """The manager waits longer than the supervisor does: for the start, for the drain, and for a worker that hangs."""
     drains = float(Settings.model_fields["drain_seconds"].default)
@@ -70,7 +117,9 @@ def test_patience() -> None:
     assert seconds(SERVER, "TimeoutStartSec") > child._START_S
     assert seconds(SERVER, "TimeoutStopSec") > drains + supervisor._LAST_S
     assert seconds(SERVER, "WatchdogSec") > supervisor._HANGS_S + 10
-    assert (SERVER["KillMode"], SERVER["Type"], LOADER["Type"]) == (["mixed"], ["notify"], ["notify"])
+    assert seconds(CONSOLE, "TimeoutStopSec") > serving._ENDING_S
+    assert SERVER["KillMode"] == ["mixed"]
+    assert all(unit["Type"] == ["notify"] for unit in (SERVER, LOADER, CONSOLE))
 
 
 @pytest.mark.parametrize("name", UNITS)
@@ -87,7 +136,7 @@ def test_verified(name: str, tmp_path: Path) -> None:
     assert "WatchdogSecs" in ran(analyze, "verify", unit).stderr
 
 
-@pytest.mark.parametrize(("name", "most"), [*zip(UNITS, (13, 10), strict=True)])
+@pytest.mark.parametrize(("name", "most"), [*zip(UNITS, (13, 10, 10), strict=True)])
 def test_exposure(name: str, most: int) -> None:
     """What a process could do that was taken over, as systemd rates it (in tenths), stays little."""
     said = ran(
@@ -169,3 +218,27 @@ def test_filters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         finally:
             serving.kill()
     assert '"level": "error"' not in log.read_text()
+
+
+@pytest.mark.thorough
+def test_console_filters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under the filters of its unit, and without memory that is written and then run, the console shows a page."""
+    program("systemd-analyze")
+    pytest.importorskip("pyseccomp", reason="NOT TESTED: there is no pyseccomp here; scripts/test-deploy installs it")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    (tmp_path / "callers.toml").write_text(callers_text())
+    console = [sys.executable, CONFINED, str(DEPLOY / "systemd" / UNITS[2]), sys.executable, "-m", "iyscheck"]
+    console += ["console", f"--callers={tmp_path / 'callers.toml'}", "--server=127.0.0.1:1", "--listen=127.0.0.1:0"]
+    with notified(tmp_path) as told:
+        monkeypatch.setenv("NOTIFY_SOCKET", told.address)
+        with subprocess.Popen(console, stderr=subprocess.PIPE, text=True) as showing:
+            try:
+                where = told.wait_for("READY")["STATUS"].removeprefix("at http://").rstrip("/")
+                connection = http.client.HTTPConnection(where, timeout=30)
+                connection.request("GET", "/login")
+                assert connection.getresponse().status == 200
+                connection.close()
+                showing.send_signal(signal.SIGTERM)
+                assert showing.wait(60) == 0
+            finally:
+                showing.kill()

@@ -66,6 +66,24 @@ class TestLoad:
         assert command.run("verify", "--json").returncode == 0
         assert b"complete until 2026-01-01T00:00:00Z" in command.run("status").stdout
 
+    def test_odd_names(self, command: Command) -> None:
+        """Whatever a file, a source or a reason is called, nothing that the commands say of it steers a terminal."""
+        odd = "a\x1b]0;x\x07\n\u202e.jsonl"
+        (command.path / odd).write_bytes(lines([brand_row(), consent(recipient="?"), watermark_row()]))
+        held = ("load", odd, "--source", odd, "--rejects", odd + ".rejects")
+        said = [command.run(*held), command.run("status"), command.run("accept-rejects", odd)]
+        (command.path / odd).write_bytes(lines([brand_row(2), consent()]))
+        said += [command.run(*held), command.run("load", odd), command.run("load", odd + "x")]
+        said += [command.run("accept-gap", "1", "--until", "2026-01-03", "--reason", odd), command.run("status")]
+
+        assert [each.returncode for each in said] == [1, 0, 0, 2, 0, 2, 0, 0]
+        for each in said:
+            told = (each.stdout + each.stderr).decode()
+            assert all(line.isprintable() for line in told.split("\n")), told
+        assert sum("a\\x1b]0;x\\x07\\n\\u202e" in (each.stdout + each.stderr).decode() for each in said) == 7
+        (again,) = [line for line in said[4].stdout.decode().split("\n") if "--complete-until" in line]
+        assert " $'a\\x1b]0;x\\x07\\n\\u202e.jsonl' " in again
+
     def test_rebuild_index(self, command: Command) -> None:
         """A damaged page is found by `verify`, which says what mends it, and that mends it."""
         write(command, "a.jsonl", brand_row(), *(consent(recipient=f"+90532{n:07d}") for n in range(300)))
