@@ -80,6 +80,14 @@ class TestIntegrator:
             sizes.append(len(page["list"]))
         assert sizes == [100, 100, 51]
 
+    @pytest.mark.parametrize(
+        ("query", "code"),
+        [({"offset": -1}, "H183"), ({"limit": -1}, "H182"), ({"limit": 101}, "H186"), ({"limit": 0}, "H187")],
+    )
+    def test_no_such_page(self, partner: Asker, query: dict[str, int], code: str) -> None:
+        """A page that cannot be is refused, each mistake with its code."""
+        assert partner.ask("/integrator/900001/sps", query=query).json()["errors"][0]["code"] == code
+
     def test_codes(self, partner: Asker) -> None:
         """The long listing has codes as text, the one of a provider as numbers."""
         assert partner.ask("/integrator/900001/sps").json()["list"][0]["brandCode"] == "600001"

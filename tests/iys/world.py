@@ -18,6 +18,8 @@ from tests.iys.pushes import Pushes
 from tests.iys.quirks import Quirks
 from tests.iys.stamps import StampAuthority
 
+BRAND_PATH = "/sps/{iysCode}/brands/{brandCode}"
+
 COUNTED_FAILURES = frozenset({400, 401, 403, 404, 422})
 """Statuses that count against a caller's share of successes."""
 

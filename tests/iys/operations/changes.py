@@ -3,7 +3,7 @@
 from loader.iys.messages import FeedSource
 from tests.iys.answers import EMPTY, Answer, refused, said
 from tests.iys.movements import CursorRefusedError, Feed
-from tests.iys.world import Call, Operation, World
+from tests.iys.world import BRAND_PATH, Call, Operation, World
 
 MOST_ROWS = 1000
 
@@ -27,6 +27,4 @@ def _changes(world: World, call: Call) -> Answer:
     return EMPTY if world.quirks.empty == "204" else said({"after": None, "list": []})
 
 
-OPERATIONS = (
-    Operation(name="changes", method="GET", path="/sps/{iysCode}/brands/{brandCode}/consents/changes", answer=_changes),
-)
+OPERATIONS = (Operation(name="changes", method="GET", path=f"{BRAND_PATH}/consents/changes", answer=_changes),)

@@ -13,10 +13,9 @@ from loader.iys.messages import FeedSource
 from tests.iys.answers import EMPTY, Answer, refused, said
 from tests.iys.days import Told, day_of, file_of, hash_of, ready_s, rows_of
 from tests.iys.movements import Movement
-from tests.iys.world import Call, Operation, World
+from tests.iys.world import BRAND_PATH, Call, Operation, World
 
 DAYS_BACK = 7
-BRAND = "/sps/{iysCode}/brands/{brandCode}"
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}")
 
 
@@ -163,14 +162,14 @@ def _operations() -> Iterable[Operation]:
     yield Operation(
         name="summary",
         method="GET",
-        path=f"{BRAND}/changes/{{reportDate}}/recipients/{{recipientType}}",
+        path=f"{BRAND_PATH}/changes/{{reportDate}}/recipients/{{recipientType}}",
         answer=_summary,
     )
-    yield Operation(name="agreement", method="GET", path=f"{BRAND}/agreements/{{reportDate}}", answer=_agreement)
-    yield Operation(name="agree", method="PUT", path=f"{BRAND}/agreements/{{reportDate}}", answer=_agree)
-    yield Operation(name="file", method="GET", path=f"{BRAND}/changes/{{reportDate}}/file", answer=_file)
+    yield Operation(name="agreement", method="GET", path=f"{BRAND_PATH}/agreements/{{reportDate}}", answer=_agreement)
+    yield Operation(name="agree", method="PUT", path=f"{BRAND_PATH}/agreements/{{reportDate}}", answer=_agree)
+    yield Operation(name="file", method="GET", path=f"{BRAND_PATH}/changes/{{reportDate}}/file", answer=_file)
     yield Operation(
-        name="timestamp", method="GET", path=f"{BRAND}/agreements/{{reportDate}}/timestamp", answer=_timestamp
+        name="timestamp", method="GET", path=f"{BRAND_PATH}/agreements/{{reportDate}}/timestamp", answer=_timestamp
     )
 
 

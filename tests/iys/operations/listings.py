@@ -4,9 +4,8 @@ from loader.iys.messages import FeedSource, SubscriptionState
 from tests.iys.accounts import Managed
 from tests.iys.answers import Answer, refused, said
 from tests.iys.movements import turkish
+from tests.iys.operations.paging import part_of
 from tests.iys.world import Call, Operation, World
-
-MOST_LISTED = 100
 
 
 def _brands(world: World, call: Call) -> Answer:
@@ -35,16 +34,13 @@ def _stats(world: World, brand: int) -> dict[str, object]:
 
 def _providers(world: World, call: Call) -> Answer:
     """List the brands that an integrator manages, in pages."""
-    offset, limit = call.query.get("offset", "0"), call.query.get("limit", str(MOST_LISTED))
-    if not offset.isdecimal():
-        return refused(422, "H183", location=("offset",), value=offset)
-    if not limit.isdecimal() or not 1 <= int(limit) <= MOST_LISTED:
-        return refused(422, "H182", location=("limit",), value=limit)
+    part = part_of(call)
+    if isinstance(part, Answer):
+        return part
     assert call.account is not None
-    listed = call.account.manages
-    part = listed[int(offset) : int(offset) + int(limit)]
-    pages = {"offset": int(offset), "pageSize": len(part), "totalCount": len(listed)}
-    return said({"pagination": pages, "list": [_listed(m, as_text=world.quirks.codes_as_text) for m in part]})
+    managed = call.account.manages
+    listed = [_listed(each, as_text=world.quirks.codes_as_text) for each in part.of(managed)]
+    return said({"pagination": part.told(managed), "list": listed})
 
 
 def _provider(_world: World, call: Call) -> Answer:

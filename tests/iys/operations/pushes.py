@@ -6,14 +6,13 @@ from http import HTTPStatus
 import httpx
 import msgspec
 
+from tests.iys.accounts import CHANNELS
 from tests.iys.answers import Answer, refused, said
 from tests.iys.movements import turkish
 from tests.iys.pushes import BAD, DUMMY, GOOD, Registered, client_of
-from tests.iys.world import Call, Operation, World
+from tests.iys.world import BRAND_PATH, Call, Operation, World
 
-REGISTRATION = "/sps/{iysCode}/brands/{brandCode}/push/registration"
-UNREGISTRATION = "/sps/{iysCode}/brands/{brandCode}/push/unregistration"
-CHANNELS = ("ARAMA", "MESAJ", "EPOSTA")
+REGISTRATION, UNREGISTRATION = f"{BRAND_PATH}/push/registration", f"{BRAND_PATH}/push/unregistration"
 MOST_OF_A_CHANNEL = 2
 
 

@@ -5,14 +5,13 @@ from itertools import count
 
 import msgspec
 
+from tests.iys.accounts import CHANNELS
 from tests.iys.answers import Answer, refused, said
 from tests.iys.movements import Movement
-from tests.iys.world import Call, Operation, World
+from tests.iys.operations.paging import part_of
+from tests.iys.world import BRAND_PATH, Call, Operation, World
 
-BRAND = "/sps/{iysCode}/brands/{brandCode}"
 MOST_ADDRESSES = 1000
-MOST_LISTED = 100
-CHANNELS = ("ARAMA", "MESAJ", "EPOSTA")
 RECIPIENT_TYPES = ("BIREYSEL", "TACIR")
 _REQUESTS = count(1)
 
@@ -113,13 +112,13 @@ def _history(world: World, call: Call) -> Answer:
     asked = _asked(call)
     if isinstance(asked, Answer):
         return asked
-    part = _part(call)
+    part = part_of(call)
     if isinstance(part, Answer):
         return part
     moved = _movements(world, call, asked.type, asked.recipientType).get(asked.recipient, [])
     moved = sorted(moved, key=lambda movement: str(movement.row.get("consentDate")), reverse=True)
-    rows = [{name: value for name, value in m.row.items() if name != "citizenName"} for m in moved[part]]
-    return said({"list": rows, "pagination": _pages(part, len(rows), len(moved))})
+    rows = [{name: value for name, value in m.row.items() if name != "citizenName"} for m in part.of(moved)]
+    return said({"list": rows, "pagination": part.told(moved)})
 
 
 def _retailers(world: World, call: Call) -> Answer:
@@ -127,37 +126,23 @@ def _retailers(world: World, call: Call) -> Answer:
     asked = _asked(call)
     if isinstance(asked, Answer):
         return asked
-    part = _part(call)
+    part = part_of(call)
     if isinstance(part, Answer):
         return part
     consent = (call.brand, asked.type, asked.recipientType, asked.recipient)
     retailers = world.accounts.retailers.get(consent, [])
-    rows = [{"retailerCode": code, "title": "A retailer", "name": "Somebody"} for code in retailers[part]]
-    return said({"pagination": _pages(part, len(rows), len(retailers)), "list": rows})
-
-
-def _part(call: Call) -> slice | Answer:
-    """Read which part of a list is wanted."""
-    offset, limit = call.query.get("offset", "0"), call.query.get("limit", str(MOST_LISTED))
-    if not offset.isdecimal():
-        return refused(422, "H183", location=("offset",), value=offset)
-    if not limit.isdecimal() or not 1 <= int(limit) <= MOST_LISTED:
-        return refused(422, "H182", location=("limit",), value=limit)
-    return slice(int(offset), int(offset) + int(limit))
-
-
-def _pages(part: slice, size: int, total: int) -> dict[str, object]:
-    return {"offset": part.start, "pageSize": size, "totalCount": total}
+    rows = [{"retailerCode": code, "title": "A retailer", "name": "Somebody"} for code in part.of(retailers)]
+    return said({"pagination": part.told(retailers), "list": rows})
 
 
 def _operations() -> Iterable[Operation]:
-    yield Operation(name="status", method="POST", path=f"{BRAND}/consents/status", answer=_status)
-    path = f"{BRAND}/consents/{{recipientType}}/status/{{type}}"
+    yield Operation(name="status", method="POST", path=f"{BRAND_PATH}/consents/status", answer=_status)
+    path = f"{BRAND_PATH}/consents/{{recipientType}}/status/{{type}}"
     yield Operation(name="statuses", method="POST", path=path, answer=_statuses)
-    yield Operation(name="history", method="POST", path=f"{BRAND}/consents/history", answer=_history)
+    yield Operation(name="history", method="POST", path=f"{BRAND_PATH}/consents/history", answer=_history)
     # İYS's document spells it one way, its older pages the other.
     for spelling in ("consent", "consents"):
-        path = f"{BRAND}/{spelling}/retailers/access/list"
+        path = f"{BRAND_PATH}/{spelling}/retailers/access/list"
         yield Operation(name="retailers", method="POST", path=path, answer=_retailers)
 
 
