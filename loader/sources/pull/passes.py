@@ -59,10 +59,11 @@ def pull_stream(
     clock: Clock,
     stop: threading.Event,
     sweep: bool = False,
+    rows: int | None = None,
     chance: Callable[[], float] = random.random,
 ) -> Passed:
-    """Walk through a stream to its end, or until told to stop. Raises as `Streams.commit`."""
-    walk = Walk(streams.state(stream), now_s=clock.now(), sweep=sweep, chance=chance)
+    """Walk through a stream to its end, or until told to stop; `rows` as for a walk. Raises as `Streams.commit`."""
+    walk = Walk(streams.state(stream), now_s=clock.now(), sweep=sweep, rows=rows, chance=chance)
     commits: list[Committed] = []
     while (ask := walk.ask) is not None:
         if stop.is_set() or (ask.delay_s and clock.wait(ask.delay_s, stop)):

@@ -22,7 +22,7 @@ from loader.iys.pace import Pace
 from loader.iys.tokens import Tokens
 from loader.iys.transport import Transport
 from loader.loading.options import Options
-from loader.sources.pull.passes import Passed, pull_stream
+from loader.sources.pull.passes import Changes, Passed, pull_stream
 from loader.sources.pull.steps import Stream
 from loader.sources.pull.streams import Streams
 from tests.builders import ADDRESS_KEY, STORE_KEY, a_batch, a_brand, a_change
@@ -113,6 +113,12 @@ class Mirrored:
         self.close()
         self._open()
 
+    def load_full_list(self) -> None:
+        """Load everything that ever moved, as an operator does with a full list, complete until a little before now."""
+        changes = [change_of(movement) for movement in self.fake.movements]
+        state = SourceState(name="list", watermarks=((BRAND, int(self.time.now()) - 3),))
+        self.writer.apply(a_batch(changes), state, finished=True)
+
     def seed(self, until: float | None = None) -> int:
         """Register the brand, and say that everything up to a moment is in, now if not given."""
         seconds = int(self.time.now() if until is None else until)
@@ -120,10 +126,19 @@ class Mirrored:
         self.writer.apply(a_batch(brands=[a_brand(BRAND)]), state, finished=True)
         return seconds
 
-    def pull(self, source: FeedSource, *, sweep: bool = False) -> Passed:
-        """Walk through one half to its end."""
-        stop = threading.Event()
-        return pull_stream(self.iys, self.streams, stream(source), clock=self.clock, stop=stop, sweep=sweep)
+    def pull(
+        self, source: FeedSource, *, sweep: bool = False, rows: int | None = None, iys: Changes | None = None
+    ) -> Passed:
+        """Walk through one half to its end, in pages of so many rows."""
+        return pull_stream(
+            iys or self.iys,
+            self.streams,
+            stream(source),
+            clock=self.clock,
+            stop=threading.Event(),
+            sweep=sweep,
+            rows=rows,
+        )
 
     def pull_both(self) -> None:
         """Walk through both halves."""
