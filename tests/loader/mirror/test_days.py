@@ -1,18 +1,26 @@
 """A mirror that compares days at night: rows that came late, and times for which it was down."""
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from iyscheck.store import layout
 from iyscheck.store.snapshot import Store
 from loader.iys.messages import FeedSource
 from loader.reports.days import DayReports, DayState
 from loader.sources.names import stream_name
+from tests.builders import content
+from tests.dice import often
 from tests.iys.clock import VirtualClock
 from tests.iys.days import day_of
 from tests.iys.fake import FakeIys
+from tests.iys.quirks import Quirks
+from tests.loader.feeds import Desk
 from tests.loader.mirror.town import BRAND, DAY_S, HOUR_S, IYS_CODE, Town
 
 
@@ -87,3 +95,60 @@ def test_down(town: Town, down_days: float, is_repaired: bool) -> None:  # noqa:
         assert refusals(town) >= moved - 2  # the last ones are not visible yet
     else:
         assert town.brand().watermark == before
+
+
+MOVES = st.lists(
+    st.tuples(
+        st.integers(0, 3),  # whose
+        st.sampled_from(["HS", "IYS"]),
+        st.sampled_from(["ONAY", "RET"]),
+        st.integers(1, 5 * 3600),  # after how many seconds the next one is
+        st.sampled_from([3600.0, 3600.0, 5400.0, 5 * 3600.0, 9 * 3600.0]),  # when it is visible
+    ),
+    min_size=1,
+    max_size=12,
+)
+
+
+@pytest.mark.slow
+@pytest.mark.thorough
+@given(moves=MOVES, stops=st.lists(st.integers(1, 12), max_size=3))
+@settings(max_examples=often(20), deadline=None)
+def test_law(
+    served: FakeIys,
+    tmp_path_factory: pytest.TempPathFactory,
+    moves: list[tuple[int, str, str, int, float]],
+    stops: list[int],
+) -> None:
+    """However late rows come, and however often the mirror is stopped: after the night it has all that files have."""
+    served.reset(Quirks(file_after_s=8 * HOUR_S))  # a file has all that came by then
+    town = Town(tmp_path_factory.mktemp("town"), served)
+    town.mirror = replace(town.mirror, reconciles=True)
+    town.provider()
+    begin_s = town.clock.now()
+    town.seeded(BRAND)
+    with contextlib.ExitStack() as stack:
+        mirror = stack.enter_context(town.running())
+        for at, (whose, source, status, pause_s, hidden_s) in enumerate(moves):
+            town.fake.move(BRAND, source, status=status, recipient=f"+90532100000{whose}", visible_after_s=hidden_s)
+            town.pass_time(mirror, pause_s)
+            if at in stops:
+                stack.close()
+                mirror = stack.enter_context(town.running())
+        town.pass_time(mirror, 36 * HOUR_S)
+
+    lag_s = town.lag_s()
+    assert lag_s is not None
+    assert lag_s < 8 * HOUR_S
+    days = [day_of(begin_s + n * DAY_S) for n in range(4)]
+    expected = Desk(tmp_path_factory.mktemp("expected"))
+    for day in days:
+        file = expected.file(f"{day}.csv", *served.file(BRAND, day).splitlines())
+        expected.load(file, brand=BRAND, now=town.clock.now())
+    assert records(town.desk.store) == records(expected.store)
+
+
+def records(store: Path) -> list[tuple[bytes, object]]:
+    """Return the consents in a store."""
+    with Store.open(store) as opened:
+        return content(opened)[layout.RECORDS]
