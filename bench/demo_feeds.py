@@ -1,7 +1,7 @@
 """The mirror filled from İYS, shown for real but for İYS itself, which a fake plays: scripts/demo --feeds.
 
-A list is the seed. Then the mirror pulls what has changed, is killed and goes on, a citizen's refusal is pushed and denied,
-a day is compared with İYS's file and proved, and a hole is shown and mended.
+A list is the seed. Then the mirror pulls what has changed, is killed and goes on, a citizen's refusal is pushed and
+denied, a day is compared with İYS's file and proved, and a hole is shown and mended.
 """
 
 import json
@@ -168,8 +168,9 @@ def pulled(feeds: Feeds, client: Client, brand: int, flags: Sequence[str]) -> No
     for number, address in enumerate(gone):
         feeds.fake.move(brand, "IYS", recipient=address, status="RET", created_s=now - 1.5 * HOUR_S + number * 0.2)
     with feeds.process("mirror", "", *flags) as (process, _):
-        until(client, brand, given[0], Reason.CONSENTED)
+        until(client, brand, given[len(gone)], Reason.CONSENTED)
         process.kill()
+        process.wait()
     demo.console.print("killed with SIGKILL after its first page; started again")
     began = time.monotonic()
     with feeds.process("mirror", "", *flags):

@@ -74,7 +74,7 @@ class Transport:
             base_url=base_url.rstrip("/"),
             follow_redirects=False,
             timeout=httpx.Timeout(READ_S, connect=CONNECT_S),
-            headers={"accept": "application/json", "accept-encoding": "gzip", "user-agent": "iyscheck"},
+            headers={"accept": "application/json, */*;q=0.8", "accept-encoding": "gzip", "user-agent": "iyscheck"},
             verify=True if trusted is None else trusted,
         )
         self._pace = pace
