@@ -105,9 +105,8 @@ def judge(
             rows.append(replace(new, registered=_newer(old, local_now_s)))
         if state is SubscriptionState.ACTIVE:
             streams |= {Stream(iys_code=shown.iys_code, brand=code, source=source) for source in FeedSource}
-            missing = shown.channels - (new.channels if new is not None else frozenset())
-            if new is not None and (missing or not new.active):
-                waiting.append(Waiting(brand=code, channels=missing, whole=not new.active))
+            if new is not None and (lacking := waiting_of(shown, new)) is not None:
+                waiting.append(lacking)
     is_told = listing.brands is not None or listing.own.state in ENDED
     for code in sorted(owned - listing.shown.keys() - elsewhere if is_told else ()):
         old = stored.get(code)
@@ -120,6 +119,14 @@ def judge(
         streams=frozenset(streams),
         brands=frozenset(listed) | owned,
     )
+
+
+def waiting_of(shown: ListedBrand, registered: Brand) -> Waiting | None:
+    """Say what of a listed brand waits to be admitted; None where nothing does."""
+    missing = shown.channels - registered.channels
+    if registered.active and not missing:
+        return None
+    return Waiting(brand=shown.brand, channels=missing, whole=not registered.active)
 
 
 def admitted(old: Brand, shown: ListedBrand, channels: AbstractSet[Channel], local_now_s: int) -> Brand:

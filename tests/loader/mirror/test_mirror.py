@@ -75,6 +75,7 @@ class TestTokens:
                 town.pass_time(mirror, 15 * 60)
                 assert states(mirror) == {"acme": AccountState.LOCKED}
                 assert "consent_iys_token_lock_timestamp_seconds 0.0" not in town.scraped()
+            assert any("NO TOKENS until 20" in line for line in town.told())
         assert len(town.fake.asked("token")) == 1
         with town.running() as mirror:
             town.pass_time(mirror, 40 * 60)
@@ -143,6 +144,7 @@ class TestBrands:
             assert not back.active
             assert [waiting.brand for waiting in mirror.looking.waiting()] == [BRAND]
             assert "consent_iys_brands_to_admit 1.0" in town.scraped()
+        assert any("600001 came back and waits for admit" in line for line in town.told())
         with town.desk.writer() as writer:
             admit(writer, town.folder, BRAND, frozenset(), now_s=town.clock.now())
         with town.running() as mirror:
@@ -233,6 +235,7 @@ class TestBrands:
             town.fake.rights("group-api", BRAND, rights)
             town.pass_time(mirror, 2 * HOUR_S)
             assert channels(town) == {Channel.ARAMA, Channel.MESAJ}
+        assert any("600001 EPOSTA wait for admit" in line for line in town.told())
         assert is_fresh(town)
         with town.desk.writer() as writer:
             admit(writer, town.folder, BRAND, {Channel.EPOSTA}, now_s=town.clock.now())

@@ -131,11 +131,15 @@ def test_process(command: Command, remote: RemoteFake) -> None:
         busy = command.run("admit", str(BRAND))
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as page:
             scraped = page.read()
+        status = json.loads(command.run("status", "--json").stdout)
         process.send_signal(signal.SIGTERM)
         out, log = process.communicate(timeout=30)
         told.wait_for("STOPPING")
 
     assert process.returncode == 0
+    assert status["iys"]["accounts"][0]["subscription"] == "ACTIVE"
+    assert status["iys"]["requests"] > 0
+    assert [stream["name"][-3:] for stream in status["streams"]] in (["IYS", ":HS"], [":HS", "IYS"])
     assert pulled.returncode == 0, pulled.stderr
     assert b"2 streams: 2 complete" in pulled.stdout
     assert b"no watermark; load a full list with --complete-until '" in pulled.stdout
@@ -150,6 +154,20 @@ def test_process(command: Command, remote: RemoteFake) -> None:
     )
     for secret in (PASSWORD, "5321112233", "Ayşe", "Örnek"):
         assert secret.encode() not in out + log + scraped + command_line + kept + pulled.stdout + pulled.stderr
+
+
+def test_extra_missing(tmp_path: Path) -> None:
+    """Without the packages of the extra, a sentence says what to install."""
+    command = Command(
+        tmp_path, ("-c", "import sys; sys.modules['httpx'] = None; from loader.cli.app import main; main()")
+    )
+    write(command, "https://api.iys.org.tr")
+
+    told = command.run("mirror", "--config", "feeds.toml")
+
+    assert told.returncode == 2
+    assert told.stderr.count(b"\n") == 1
+    assert b"pip install 'iyscheck[feeds]'" in told.stderr
 
 
 @pytest.mark.crash

@@ -11,6 +11,7 @@ from iyscheck.store.snapshot import BrandView, Store
 from loader.loading.options import FeedTerms, Options
 from loader.mirror.config import AccountConfig, AccountKind, Config, MirrorConfig
 from loader.mirror.connecting import connected
+from loader.mirror.overview import iys_status, lines_of
 from loader.mirror.running import Running, Site, running
 from loader.reports.metrics import FeedMetrics
 from tests.builders import ADDRESS_KEY, STORE_KEY, a_batch
@@ -111,6 +112,12 @@ class Town:
         """Say how far behind a brand's watermark is; None if it has none."""
         watermark = self.brand(brand).watermark
         return None if watermark is None else self.clock.now() - watermark
+
+    def told(self) -> list[str]:
+        """Return what `status` tells of İYS, while no mirror runs."""
+        with Store.open(self.desk.store) as store, store.snapshot() as snapshot:
+            status = iys_status(self.folder, snapshot, self.clock)
+        return [] if status is None else list(lines_of(status))
 
     def scraped(self) -> str:
         """Return what the mirror tells Prometheus."""
