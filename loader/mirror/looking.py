@@ -166,7 +166,6 @@ class Looking:
             self._set(account, AccountState.AUTH_FAILED)
         elif isinstance(answer, LockedFault):
             self._set(account, AccountState.LOCKED, until_s=answer.until_s)
-            account.next_s = max(account.next_s, answer.until_s)
         elif isinstance(answer, IysFault):
             if isinstance(answer, ForbiddenFault):
                 account.next_s = now + HOUR_S

@@ -6,12 +6,13 @@ from pathlib import Path
 import pytest
 
 from iyscheck.consent import Channel
-from loader.iys.messages import SubscriptionState
+from loader.iys.messages import FeedSource, SubscriptionState
 from loader.iys.tokens import LOCK_S
 from loader.mirror.admission import admit
 from loader.mirror.config import AccountKind
 from loader.mirror.looking import AccountState
 from loader.mirror.running import Running
+from loader.sources.pull.terms import SWEEP_ROWS
 from tests.iys.accounts import Managed
 from tests.iys.fake import FakeIys
 from tests.iys.faults import Fault
@@ -187,6 +188,7 @@ class TestBrands:
             town.fake.subscription(IYS_CODE, SubscriptionState.PAUSED)
             town.pass_time(mirror, HOUR_S)
             assert states(mirror) == {"acme": AccountState.PAUSED}
+            assert not list(mirror.pulling.schedule)
             before = len(town.fake.requests)
             town.pass_time(mirror, 9 * HOUR_S)
             assert {seen.operation for seen in town.fake.requests[before:]} <= {"subscription", "token"}
@@ -284,4 +286,46 @@ class TestOutage:
             assert "consent_iys_holes 1.0" in town.scraped()
             assert "consent_iys_gaps_total 2.0" in town.scraped()
         assert town.brand().watermark == before
+        assert 'consent_feed_rows_total{outcome="applied"} 1.0' in town.scraped()
+
+
+class TestSweeps:
+    """Rows that come late, behind the cursor, of brands that no file is compared with; case 15."""
+
+    def late(self, town: Town, mirror: Running) -> None:
+        """Let a refusal come five hours late, when the cursor is behind it."""
+        town.fake.move(BRAND, "HS", status="RET", visible_after_s=5 * HOUR_S)
+        town.pass_time(mirror, 60)
+        town.fake.move(BRAND, "HS", recipient="+905321000009")
+        town.pass_time(mirror, 6 * HOUR_S)
+        assert 'consent_feed_rows_total{outcome="applied"} 1.0' in town.scraped()
+
+    def test_at_night(self, town: Town) -> None:
+        """Each night the whole window is read once, and what is late is found."""
+        town.clock.advance(DAY_S - (town.clock.now() + 3 * HOUR_S) % DAY_S + 12.5 * HOUR_S)  # past noon in Turkey
+        town.provider()
+        town.seeded(BRAND)
+        with town.running() as mirror:
+            self.late(town, mirror)
+            town.pass_time(mirror, 12 * HOUR_S)
+
+        assert 'consent_feed_rows_total{outcome="applied"} 2.0' in town.scraped()
+        swept = [seen for seen in town.fake.asked("changes") if seen.query["limit"] == str(SWEEP_ROWS)]
+        assert sum("after" not in seen.query for seen in swept) == len(FeedSource)
+        assert is_fresh(town)
+
+    def test_by_command(self, town: Town) -> None:
+        """`pull --sweep` finds it at once; without, the command reads on from the cursor."""
+        town.clock.advance(DAY_S - (town.clock.now() + 3 * HOUR_S) % DAY_S + 12.5 * HOUR_S)
+        town.provider()
+        town.seeded(BRAND)
+        with town.running() as mirror:
+            self.late(town, mirror)
+        with town.running() as mirror:
+            mirror.run_once()
+            assert mirror.is_complete
+            assert 'consent_feed_rows_total{outcome="applied"} 0.0' in town.scraped()
+        with town.running() as mirror:
+            mirror.run_once(sweep=True)
+
         assert 'consent_feed_rows_total{outcome="applied"} 1.0' in town.scraped()
