@@ -12,6 +12,7 @@ ONE, OTHER, THIRD = "+905320000001", "+905320000002", "+905320000003"
 
 
 @pytest.mark.slow
+@pytest.mark.thorough
 def test_through(tmp_path: Path) -> None:
     """Registered by a command, a refusal is denied once it is pushed; so it is with new credentials; and it ends."""
     with mirrored(tmp_path, [ONE, OTHER, THIRD]) as all_of_it:

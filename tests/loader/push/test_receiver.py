@@ -1,3 +1,5 @@
+"""What a receiver answers İYS, and everybody else (case 28)."""
+
 import socket
 import ssl
 import threading
