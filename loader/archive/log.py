@@ -34,6 +34,7 @@ class Log:
             settle_names(path.parent)
         except OSError:
             log.close()
+            path.unlink(missing_ok=True)  # on a full disk each try would leave one
             raise
         return log
 

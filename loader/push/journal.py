@@ -135,7 +135,9 @@ class Journal:
         """
         entries: list[Entry] = []
         rows = damaged = 0
-        for segment in segments(self._folder):  # listed before they are read: who began the next one had ended this one
+        found_here = segments(self._folder)  # listed before they are read: who began the next one had ended this one
+        place = _known(place, found_here)
+        for segment in found_here:
             if segment < place.segment:
                 continue
             if segment > place.segment:
@@ -152,7 +154,9 @@ class Journal:
 
     def behind(self, place: Place) -> int:
         """Return how many bytes stand behind a place. Raises OSError."""
-        sizes = {each: self._path(each).stat().st_size for each in segments(self._folder) if each >= place.segment}
+        found_here = segments(self._folder)
+        place = _known(place, found_here)
+        sizes = {each: self._path(each).stat().st_size for each in found_here if each >= place.segment}
         return sum(size - (place.offset if each == place.segment else HEADER_BYTES) for each, size in sizes.items())
 
     def forget(self, place: Place) -> int:
@@ -185,6 +189,11 @@ class Journal:
 
     def _path(self, segment: int) -> Path:
         return self._folder / f"{segment:020}.journal"
+
+
+def _known(place: Place, found: Sequence[int]) -> Place:
+    """Begin anew where a place lies beyond all segments: the folder was lost. What is read twice changes nothing."""
+    return Place() if found and place.segment > found[-1] else place
 
 
 def segments(folder: Path) -> list[int]:

@@ -151,6 +151,17 @@ class TestJournal:
 
         assert read_all(journal, place)[0] == ["1"]
 
+    def test_emptied_and_earlier(self, tmp_path: Path) -> None:
+        """So it is where the clock then is behind what was read last: no row waits for the time to come again."""
+        writer = JournalWriter(tmp_path, ADDRESS_KEY)
+        writer.append([entry(1)], 1_000.0)
+        writer.close()
+        journal = Journal(tmp_path, ADDRESS_KEY)
+        place = Place(segment=2_000_000, offset=500, frames=3)
+
+        assert journal.behind(place) > 0
+        assert read_all(journal, place)[0] == ["1"]
+
     def test_other_key(self, tmp_path: Path) -> None:
         """A segment of another address key is told of, and does not keep what follows from being read."""
         writer = JournalWriter(tmp_path, AddressKey(bytes(32)))
