@@ -21,16 +21,20 @@ from iyscheck.store.writer import Applied, Writer
 from loader.loading.commits import batch_of
 from loader.loading.options import FeedTerms, Options
 from loader.loading.progress import Totals
-from loader.loading.rejects import RejectsFile, entries_of
+from loader.loading.rejects import RejectsFile, entries_of, rejects_path
 from loader.loading.source import Piece
 from loader.loading.states import advanced
 from loader.push.journal import Entry, Journal, Place, Row
+from loader.reading import times
+from loader.reading import vocabulary as names
 from loader.reading.feed import Feed, Parsed
 from loader.reading.json_lines import JsonLines
 
 NAME: Final = "iys:push"
 MOST_ROWS: Final = 20_000
 """Of one commit, beyond which no more bodies are begun."""
+MOST_REJECTS_BYTES: Final = 8 * 2**20
+"""Of the rejects file: whoever has a password must not be able to fill the disk. All rejects are counted."""
 REMEMBERED: Final = 200_000
 """Rows of which it is known that they were pushed: a day of a large provider's refusals."""
 _DIGEST_BYTES: Final = 12
@@ -108,15 +112,7 @@ class Pushed:
         feed = Feed(*self._keys, kernel=self._options.kernel)
         parsed = feed.parse(piece.decoded, now_s=self._clock(), sequence=self._writer.position.sequence)
         parsed, left_out = self._wanted(parsed)
-        entries = entries_of(piece, parsed.rejects, state.lines)
-        length = state.rejects_bytes
-        if entries:
-            rejects = RejectsFile.open(self._options.rejects, NAME, length=length)
-            try:
-                rejects.append(entries)
-            finally:
-                rejects.close()
-            length = rejects.length
+        length = self._rejected(entries_of(piece, parsed.rejects, state.lines), state.rejects_bytes)
         grown = advanced(state, replace(parsed, brands_seen=frozenset()), None)
         state = msgspec.structs.replace(
             grown,
@@ -132,6 +128,24 @@ class Pushed:
         )
         return Read(applied=applied, totals=Totals.of(parsed), left_out=left_out, brands={}, damaged=0)
 
+    def _rejected(self, entries: Sequence[bytes], length: int) -> int:
+        """Write rejects down behind so many bytes, while there is room; return how many bytes there are then.
+
+        Raises SourceUnreadableError.
+        """
+        if not entries:
+            return length
+        path = rejects_path(self._options.rejects, NAME)
+        length = min(length, path.stat().st_size if path.exists() else 0)  # who took it away has read it
+        room = MOST_REJECTS_BYTES - length
+        sizes = np.cumsum([len(entry) for entry in entries])
+        rejects = RejectsFile.open(self._options.rejects, NAME, length=length)
+        try:
+            rejects.append(list(entries[: int(np.searchsorted(sizes, room, side="right"))]))
+        finally:
+            rejects.close()
+        return rejects.length
+
     def _wanted(self, parsed: Parsed) -> tuple[Parsed, int]:
         """Leave out what a push may not say: brands, watermarks, lists of retailers, and by default permissions."""
         parsed = replace(parsed, brands=[], watermarks=[], access=[])
@@ -142,24 +156,33 @@ class Pushed:
 
 
 class Memory:
-    """Which rows were pushed, to say which were not. It forgets the oldest, and all of them with its process."""
+    """Which rows were pushed, to say which were not. It forgets the oldest, and all of them with its process.
 
-    def __init__(self) -> None:
+    What was registered before the first row that it still knows says nothing.
+    """
+
+    def __init__(self, most: int = REMEMBERED) -> None:
+        self._most = most
         self._since_s: float | None = None
-        self._known: OrderedDict[bytes, None] = OrderedDict()
+        self._known: OrderedDict[bytes, float] = OrderedDict()
 
     def note(self, rows: Iterable[Row], now_s: float) -> None:
         """Remember rows that were pushed."""
         if self._since_s is None:
             self._since_s = now_s
         for row in rows:
-            self._known[_digest(row)] = None
-        while len(self._known) > REMEMBERED:
-            self._known.popitem(last=False)
+            digest = _digest(row)
+            self._known[digest] = now_s
+            self._known.move_to_end(digest)
+        while len(self._known) > self._most:
+            _, self._since_s = self._known.popitem(last=False)
 
     def unseen(self, rows: Iterable[Row]) -> int:
         """Count rows of citizens that came by pull and had not been pushed; 0 while nothing was ever pushed."""
-        return 0 if self._since_s is None else sum(_digest(row) not in self._known for row in rows)
+        if self._since_s is None:
+            return 0
+        since = times.local_now(self._since_s)
+        return sum(_registered(row) > since and _digest(row) not in self._known for row in rows)
 
 
 class _Here:
@@ -190,6 +213,12 @@ def _digest(row: Row) -> bytes:
     """Tell movements apart: two in one second may share a transaction."""
     said = "\0".join(str(row.get(key, "")) for key in ("transactionId", "creationDate", "status", "type"))
     return hashlib.sha256(said.encode("utf-8", "replace")).digest()[:_DIGEST_BYTES]
+
+
+def _registered(row: Row) -> int:
+    """Return the local second at which a row was registered, less than any where that cannot be read."""
+    text = row.get(names.CREATION_DATE)
+    return int(times.seconds_of([text])[0]) if isinstance(text, str) else times.ABSENT
 
 
 def _nothing(writer: Writer) -> Applied:

@@ -185,8 +185,49 @@ class TestPushed:
     def test_memory(self) -> None:
         """Rows that came by pull and were never pushed are counted, from the first push on."""
         memory = Memory()
-        other = self.ROW | {"transactionId": "b" * 64}
-        assert memory.unseen([self.ROW, other]) == 0
-        memory.note([self.ROW], NOW)
-        assert memory.unseen([self.ROW, other]) == 1
-        assert memory.unseen([self.ROW | {"status": "ONAY"}]) == 1, "twins share a transaction"
+        row = self.ROW | {"creationDate": "2026-01-07 15:30:00"}
+        other = row | {"transactionId": "b" * 64}
+        assert memory.unseen([row, other]) == 0
+        memory.note([row], NOW)
+        assert memory.unseen([row, other]) == 1
+        assert memory.unseen([row | {"status": "ONAY"}]) == 1, "twins share a transaction"
+
+    def test_memory_begins(self) -> None:
+        """What was registered before the oldest push that is remembered says nothing of pushes."""
+        memory = Memory(most=1)
+        old = self.ROW | {"transactionId": "b" * 64, "creationDate": "2026-01-07 14:59:59"}
+        new = self.ROW | {"transactionId": "c" * 64, "creationDate": "2026-01-07 15:00:01"}
+        memory.note([self.ROW], NOW)  # 15:00:00 in Turkey
+        assert memory.unseen([old, new, self.ROW | {"creationDate": "x"}]) == 1
+        memory.note([new], NOW + 60)
+        assert memory.unseen([self.ROW | {"creationDate": "2026-01-07 15:00:02"}]) == 1
+        memory.note([old], NOW + 120)
+        assert memory.unseen([self.ROW | {"creationDate": "2026-01-07 15:00:59"}]) == 0, "as new as what it forgot"
+
+    def test_rejects_taken_away(self, tmp_path: Path) -> None:
+        """Whoever takes the rejects file away has read it: pushes go on, and their rejects are told of in a new one."""
+        bench = Bench(tmp_path)
+        bench.push([self.ROW | {"recipient": "x"}])
+        bench.read()
+        (path,) = (tmp_path / "rejects").iterdir()
+        path.unlink()
+        bench.push([self.ROW, self.ROW | {"recipient": "y"}])
+        read = bench.read()
+
+        assert read is not None
+        assert (read.applied.applied, read.totals.rejected) == (1, 1)
+        assert len(path.read_bytes().splitlines()) == 1
+
+    def test_rejects_bounded(self, tmp_path: Path) -> None:
+        """Rejects do not fill the disk: beyond 8 MiB they are counted only, and what is good is applied."""
+        bench = Bench(tmp_path)
+        for _ in range(2):
+            bench.push([self.ROW, *(self.ROW | {"recipient": "x" * 100_000} for _ in range(50))])
+            read = bench.read()
+            assert read is not None
+            assert read.totals.rejected == 50
+        (path,) = (tmp_path / "rejects").iterdir()
+
+        assert 7 * 2**20 < path.stat().st_size <= 8 * 2**20
+        assert path.read_bytes().endswith(b"\n")
+        assert len(bench.stored()[layout.RECORDS]) == 1
