@@ -47,6 +47,8 @@ PLANTS = [
     ("loader/loading/sorted_runs.py", "lmdb", "LMDB only in the store"),
     ("loader/reading/plain.py", "iyscheck.store.layout", "Reading knows no store"),
     ("loader/sources/paths.py", "grpc", "The loader never speaks gRPC"),
+    ("loader/push/keeping.py", "iyscheck.store.layout", "The receiver of pushes has no store"),
+    ("loader/push/journal.py", "loader.push.receiver", "Inside push"),
     ("loader/reading/rules.py", "iyscheck.engine", "The loader never speaks gRPC and never decides"),
     ("iyscheck/errors.py", "loader", "Who reads the store needs nothing that writes it"),
     ("iyscheck/errors.py", "iyscheck.consent", "Data flows one way"),

@@ -2,13 +2,16 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Final, Protocol
 
 from loader.push.journal import Entry
 
 _MOST_WAITING: Final = 1_000
 """Entries; who comes then is told to come again."""
+MOST_BYTES: Final = 64 * 2**20
+"""Of all bodies that are read or wait: more would be the memory of a small machine."""
 
 
 class Appends(Protocol):
@@ -35,8 +38,20 @@ class Keeping:
         self._took = took
         self._waiting: list[tuple[Entry, asyncio.Future[None]]] = []
         self._task: asyncio.Task[None] | None = None
+        self._bytes = 0
         self.is_failing = False
         """Whether the disk did not take what came last."""
+
+    @contextmanager
+    def room(self, size: int) -> Iterator[None]:
+        """Count bytes of a body as long as it is under way. Raises FullError."""
+        if self._bytes + size > MOST_BYTES:
+            raise FullError
+        self._bytes += size
+        try:
+            yield
+        finally:
+            self._bytes -= size
 
     async def keep(self, entry: Entry) -> None:
         """Wait until an entry is on the disk. Raises OSError where it is not, FullError."""
@@ -57,10 +72,10 @@ class Keeping:
         while self._waiting:
             together, self._waiting = self._waiting, []
             began = time.monotonic()
-            error: OSError | None = None
+            error: Exception | None = None
             try:
                 await asyncio.to_thread(self._journal.append, [entry for entry, _ in together], self._clock())
-            except OSError as failed:
+            except Exception as failed:  # noqa: BLE001 - whatever it is, those who wait must hear of it
                 error = failed
             self.is_failing = error is not None
             self._took(time.monotonic() - began)

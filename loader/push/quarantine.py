@@ -14,7 +14,7 @@ from loader.archive.log import Log
 
 MOST_BYTES: Final = 16 * 2**20
 """Of all together: a stranger with a leaked password must not fill the disk."""
-_BODY_BYTES: Final = 64 * 1024
+_BODY_CHARS: Final = 64 * 1024
 """So much of a body is kept."""
 
 
@@ -35,7 +35,9 @@ class Quarantine:
         if self._log is None:
             self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._log = Log.new(self._folder / f"{time.time_ns() // 1_000_000:020}.archive.part", self._key)
-        kept = {"why": why, "credential": credential, "content": content[:_BODY_BYTES].decode("utf-8", "replace")}
+        text = content.decode("utf-8", "replace")
+        may_name = "citizen" in text.casefold() or "\\u" in text  # as in a rejects file: nobody's name is kept
+        kept = {"why": why, "credential": credential, "content": "" if may_name else text[:_BODY_CHARS]}
         try:
             self._bytes += self._log.append(msgspec.json.encode(kept) + b"\n", time.time())
             self._log.settle()

@@ -9,11 +9,13 @@ POST                   200 when its rows are on the disk, 400 for what is no pus
 import asyncio
 import base64
 import binascii
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from http import HTTPStatus
 from ipaddress import IPv4Network, IPv6Network, ip_address
 from typing import Final
 
+import msgspec
 import structlog
 from starlette.applications import Starlette
 from starlette.requests import ClientDisconnect, Request
@@ -82,7 +84,8 @@ class Receiver:
                 return _said(HTTPStatus.OK if self._is_well() else HTTPStatus.SERVICE_UNAVAILABLE)
             credential = self._who(request.headers.get("authorization", ""))
             body = await self._body(request) if request.method == "POST" else b""
-            outcome, status = await self._taken(body, credential) if body else "empty", HTTPStatus.OK
+            with self._room(body):
+                outcome, status = await self._taken(body, credential) if body else "empty", HTTPStatus.OK
         except _Unanswered as error:
             outcome, status, headers = error.outcome, error.status, error.headers
         self._metrics.answered(outcome)
@@ -90,7 +93,7 @@ class Receiver:
 
     async def _taken(self, body: bytes, credential: Credential) -> str:
         """Keep the rows of a push; say what came of it."""
-        rows = rows_of(body)
+        rows = await asyncio.to_thread(rows_of, body)
         if rows is None:
             await self._set_aside("malformed", credential, body)
             raise _Unanswered("malformed", HTTPStatus.BAD_REQUEST)
@@ -99,16 +102,26 @@ class Receiver:
             if found.rows:
                 entry = Entry(credential=credential.name, received_s=self._clock(), rows=found.rows)
                 await self.keeping.keep(entry)
-        except (OSError, FullError) as error:
+        except OSError as error:
             self._log.error("push_not_kept", error=type(error).__name__)
             raise _Unanswered("unwritable", HTTPStatus.SERVICE_UNAVAILABLE) from None
         if found.foreign:
             self._log.error("foreign_rows", credential=credential.name, rows=len(found.foreign))
-            await self._set_aside("foreign", credential, body)
+            await self._set_aside("foreign", credential, msgspec.json.encode(found.foreign))
         if found.tests:
             self._log.info("test_row", credential=credential.name)
         self._metrics.rows(kept=len(found.rows), foreign=len(found.foreign), test=found.tests)
         return "kept" if found.rows else "empty"
+
+    @contextmanager
+    def _room(self, body: bytes) -> Iterator[None]:
+        """Count a body as under way."""
+        try:
+            with self.keeping.room(len(body)):
+                yield
+        except FullError:
+            self._log.error("push_not_kept", error="FullError")
+            raise _Unanswered("unwritable", HTTPStatus.SERVICE_UNAVAILABLE) from None
 
     def _admit(self, request: Request) -> None:
         """Refuse who is not near, and what nobody asks."""

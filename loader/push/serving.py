@@ -8,13 +8,15 @@ import ssl
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from ipaddress import IPv4Network, IPv6Network
+from ipaddress import IPv4Network, IPv6Network, ip_address
 from pathlib import Path
 from typing import Final
+from weakref import WeakKeyDictionary
 
 import structlog
 import uvicorn
 from prometheus_client import CollectorRegistry
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from iyscheck.errors import SettingsError
 from iyscheck.keys import AddressKey, read_private
@@ -26,7 +28,9 @@ from loader.push.receiver import Receiver
 
 _LOOK_S: Final = 1.0
 _MOST_CONNECTIONS: Final = 256
-_KEEP_ALIVE_S: Final = 75
+_KEEP_ALIVE_S: Final = 15
+_SILENT_S: Final = 15.0
+"""How long a connection may be there without a request whose head is whole."""
 _ENDING_S: Final = 10
 _MOST_HEAD_BYTES: Final = 32 * 1024
 _MOST_PEM_BYTES: Final = 1024 * 1024
@@ -108,6 +112,12 @@ def run(
     certificate = None
     if settings.certificate is not None and settings.key is not None:
         certificate = Certificate(settings.certificate, settings.key, log)
+    elif not settings.networks and not _is_near(settings.host):
+        raise SettingsError(
+            "receive.listen",
+            f"{settings.host} is reached from other machines, and passwords would travel in plain text.",
+            fix="Give certificate and key. Where a proxy speaks TLS, listen on 127.0.0.1, or name its networks.",
+        )
     credentials = Credentials.of(settings.folder)
     credentials.all()
     journal = JournalWriter(settings.folder / "journal", settings.address_key)
@@ -133,16 +143,31 @@ def run(
 
 
 class _Server(uvicorn.Server):
-    """Tells when it takes connections."""
+    """Tells when it takes connections, and ends those that ask nothing, which uvicorn lets stand."""
 
     def __init__(self, config: uvicorn.Config, ready: Callable[[], object]) -> None:
         super().__init__(config)
         self._ready = ready
+        self._silent_since: WeakKeyDictionary[object, float] = WeakKeyDictionary()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Begin to take connections."""
         await super().startup(sockets)
         self._ready()
+
+    async def on_tick(self, counter: int) -> bool:
+        """End connections that ask nothing, or go on sending what was refused: they take the places of others.
+
+        Not at once: who is still sending would lose the answer with the connection. Called ten times a second.
+        """
+        now = time.monotonic()
+        for each in list(self.server_state.connections):
+            if isinstance(each, H11Protocol) and (each.cycle is None or each.cycle.response_complete):
+                if now - self._silent_since.setdefault(each, now) > _SILENT_S:
+                    each.transport.abort()
+            else:
+                self._silent_since.pop(each, None)
+        return await super().on_tick(counter)
 
 
 def _configuration(receiver: Receiver, certificate: Certificate | None) -> uvicorn.Config:
@@ -180,6 +205,13 @@ def _listening(settings: Settings) -> socket.socket:
         ) from None
     port.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # asyncio would not, and each answer wait 40 ms
     return port
+
+
+def _is_near(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def _stamp(path: Path) -> tuple[int, int, int] | None:
