@@ -29,6 +29,7 @@ _PIECE_BYTES: Final = 2**20
 _LOG: Final = re.compile(r"(?P<of>(?:pull|push)-\d{4}-\d\d-\d\d)-(?P<number>[1-9]\d*)\.archive(?:\.part)?")
 _NAMED: Final = re.compile(r"(?:(?:pull|push)-(\d{4}-\d\d-\d\d)-\d+|day-\d+-(\d{4}-\d\d-\d\d))\.archive(?:\.part)?")
 _PERSONAL: Final = "citizen"
+_KIND: Final = "kind"
 
 
 class Kind(StrEnum):
@@ -52,8 +53,12 @@ class Archive:
             self._seal_left()
 
     def add(self, kind: Kind, rows: Iterable[Mapping[str, object]], *, brand: int | None = None) -> None:
-        """Keep rows, durably; `brand` is that of rows that name none. Names of people are left out."""
-        lines = [_line(row, brand) for row in rows]
+        """Keep rows, durably; `brand` is that of rows that name none.
+
+        Left out are names of people, and rows of a kind of their own: İYS has consents only, and who loads an archive
+        must not be told of brands or watermarks by it.
+        """
+        lines = [_line(row, brand) for row in rows if _KIND not in row]
         if not lines:
             return
         with _told(self._folder):

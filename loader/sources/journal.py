@@ -38,6 +38,8 @@ MOST_REJECTS_BYTES: Final = 8 * 2**20
 REMEMBERED: Final = 200_000
 """Rows of which it is known that they were pushed: a day of a large provider's refusals."""
 _DIGEST_BYTES: Final = 12
+_NOT_OF_A_PUSH: Final = frozenset({names.KIND, names.RETAILER_ACCESS})
+"""Keys by which a row says more than that a consent moved."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +57,7 @@ class Read:
 class Pushed:
     """Commits what was pushed, in the thread of the writer. `clock` tells UTC seconds.
 
-    Of the options count those of rejects and kernel. `keep` gets the rows of a commit before it is made.
+    Of the options count those of rejects and kernel. `keep` gets what is applied of a commit before it is made.
     """
 
     def __init__(
@@ -95,7 +97,6 @@ class Pushed:
             self._place = taken.place  # only a segment without anything was passed: that need not be in the store
             return Read(applied=_nothing(self._writer), totals=Totals(), left_out=0, brands={}, damaged=taken.damaged)
         rows = [row for entry in taken.entries for row in entry.rows]
-        self._keep(rows)
         read = self._committed(rows, taken.place)
         self._place = taken.place
         self._journal.forget(taken.place)
@@ -112,6 +113,7 @@ class Pushed:
         feed = Feed(*self._keys, kernel=self._options.kernel)
         parsed = feed.parse(piece.decoded, now_s=self._clock(), sequence=self._writer.position.sequence)
         parsed, left_out = self._wanted(parsed)
+        self._keep_taken(rows, parsed)
         length = self._rejected(entries_of(piece, parsed.rejects, state.lines), state.rejects_bytes)
         grown = advanced(state, replace(parsed, brands_seen=frozenset()), None)
         state = msgspec.structs.replace(
@@ -145,6 +147,12 @@ class Pushed:
         finally:
             rejects.close()
         return rejects.length
+
+    def _keep_taken(self, rows: Sequence[Row], parsed: Parsed) -> None:
+        """Keep the rows that are applied, and of these what is: whoever loads them later must not be told more."""
+        places = parsed.consents.sequence - self._writer.position.sequence - 1
+        taken = [rows[place] for place in sorted(places.tolist())]
+        self._keep([{key: value for key, value in row.items() if key not in _NOT_OF_A_PUSH} for row in taken])
 
     def _wanted(self, parsed: Parsed) -> tuple[Parsed, int]:
         """Leave out what a push may not say: brands, watermarks, lists of retailers, and by default permissions."""

@@ -54,7 +54,7 @@ class TestArchive:
         folder = tmp_path / "archive"
         archive = opened(folder)
         archive.add(Kind.PULL, [{"recipient": "+905321112233", "citizenName": "Ayşe Özel"}], brand=7)
-        archive.add(Kind.PULL, [])
+        archive.add(Kind.PULL, [{"kind": "watermark", "completeUntil": "2026-01-01 00:00:00"}], brand=7)
         archive.add(Kind.PUSH, [{"brandCode": 8, "recipient": "a@example.com", "CitizenName": "Ayşe Özel"}])
         pull, push = folder / f"pull-{TODAY}-1.archive.part", folder / f"push-{TODAY}-1.archive.part"
 

@@ -108,7 +108,6 @@ def test_push_never_permits(pushed: list[dict[str, Any]], *, applies_all: bool) 
         assert not stored[layout.SPANS]
         permits = sum(number for (*_, status), number in counts.items() if status == Status.ONAY)
         assert applies_all or not permits
-        assert bench.kept == pushed
 
 
 @settings(max_examples=often(150), deadline=None)
