@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from iyscheck.consent import Channel
-from iyscheck.errors import SettingsError, SourceError
+from iyscheck.errors import SettingsError, SourceError, StoreFullError
 from iyscheck.keys import AddressKey
 from loader.iys.clock import Clock
 from loader.iys.faults import IysFault
@@ -50,7 +50,7 @@ class Tail:
         try:
             read = self._pushed.poll()
             self._metrics.behind(self._pushed.behind())
-        except (OSError, SourceError) as error:
+        except (OSError, SourceError, StoreFullError) as error:
             if self._failing != type(error).__name__:  # once, as it comes five times a second
                 self._log.error("push_not_read", error=type(error).__name__)
             self._failing = type(error).__name__

@@ -12,7 +12,7 @@ import msgspec
 
 from iyscheck.consent import Channel
 from iyscheck.keys import AddressKey
-from loader.iys.faults import IysFault
+from loader.iys.faults import IysFault, TransientFault
 from loader.iys.messages import ListedBrand, PushAddress
 from loader.push.credentials import Credential, Credentials
 
@@ -64,7 +64,7 @@ def register(
     key: AddressKey,
     now_s: float,
 ) -> tuple[Outcome, ...]:
-    """Register an address for brands of one provider, by new credentials, which stay if any of it went well.
+    """Register an address for brands of one provider, by new credentials, which stay if any of it may have gone well.
 
     Raises SettingsError where the credentials cannot be kept.
     """
@@ -79,8 +79,8 @@ def register(
                 outcomes.append(Outcome(brand=brand.brand, channel=channel, fault=fault))
             else:
                 outcomes.append(Outcome(brand=brand.brand, channel=channel, fault=None))
-    if all(outcome.fault is not None for outcome in outcomes):
-        credentials.remove(name)
+    if not any(outcome.fault is None or isinstance(outcome.fault, TransientFault) for outcome in outcomes):
+        credentials.remove(name)  # of an answer that did not come nobody knows; İYS would ask for the password again
     return tuple(outcomes)
 
 

@@ -185,6 +185,8 @@ class Journal:
             return found, False  # another reader is done with it
         except DamagedError as error:
             return found, not error.is_torn
+        except msgspec.MsgspecError:
+            return found, True  # of another version of this program
         return found, False
 
     def _path(self, segment: int) -> Path:

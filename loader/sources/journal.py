@@ -57,7 +57,8 @@ class Read:
 class Pushed:
     """Commits what was pushed, in the thread of the writer. `clock` tells UTC seconds.
 
-    Of the options count those of rejects and kernel. `keep` gets what is applied of a commit before it is made.
+    Of the options count those of rejects and kernel. `keep` gets what is applied of a commit before it is made: once,
+    also where the commit has to be tried again and again.
     """
 
     def __init__(
@@ -80,6 +81,8 @@ class Pushed:
         self._keep = keep
         self._terms = FeedTerms(name="push")
         self._place: Place | None = None
+        self._kept: set[int] = set()
+        """Which of the rows behind the place were given to `keep`."""
         self.memory = Memory()
 
     def poll(self) -> Read | None:
@@ -99,6 +102,7 @@ class Pushed:
         rows = [row for entry in taken.entries for row in entry.rows]
         read = self._committed(rows, taken.place)
         self._place = taken.place
+        self._kept.clear()
         self._journal.forget(taken.place)
         self.memory.note(rows, self._clock())
         return replace(read, brands=_last(taken.entries), damaged=taken.damaged)
@@ -151,8 +155,12 @@ class Pushed:
     def _keep_taken(self, rows: Sequence[Row], parsed: Parsed) -> None:
         """Keep the rows that are applied, and of these what is: whoever loads them later must not be told more."""
         places = parsed.consents.sequence - self._writer.position.sequence - 1
-        taken = [rows[place] for place in sorted(places.tolist())]
-        self._keep([{key: value for key, value in row.items() if key not in _NOT_OF_A_PUSH} for row in taken])
+        # Behind one place there are always the same rows: those of a commit that failed have been given already.
+        fresh = sorted(set(places.tolist()) - self._kept)
+        if fresh:
+            taken = [rows[place] for place in fresh]
+            self._keep([{key: value for key, value in row.items() if key not in _NOT_OF_A_PUSH} for row in taken])
+        self._kept.update(fresh)
 
     def _wanted(self, parsed: Parsed) -> tuple[Parsed, int]:
         """Leave out what a push may not say: brands, watermarks, lists of retailers, and by default permissions."""

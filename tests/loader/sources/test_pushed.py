@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iyscheck.consent import Status
+from iyscheck.errors import SourceUnreadableError
 from iyscheck.store import layout
 from iyscheck.store.snapshot import Store
 from iyscheck.store.writer import Writer
@@ -67,15 +69,19 @@ class Bench:
     def read(self) -> Read | None:
         """Bring what there is into the store, as a process that has just started."""
         with self.writer() as writer:
-            return Pushed(
-                writer,
-                Journal(self.folder / "journal", ADDRESS_KEY),
-                keys=(ADDRESS_KEY, STORE_KEY),
-                options=Options(rejects=self.folder / "rejects"),
-                clock=self.clock.now,
-                applies_all=self.applies_all,
-                keep=self.kept.extend,
-            ).poll()
+            return self.pushed(writer).poll()
+
+    def pushed(self, writer: Writer) -> Pushed:
+        """Make what brings rows into an open store."""
+        return Pushed(
+            writer,
+            Journal(self.folder / "journal", ADDRESS_KEY),
+            keys=(ADDRESS_KEY, STORE_KEY),
+            options=Options(rejects=self.folder / "rejects"),
+            clock=self.clock.now,
+            applies_all=self.applies_all,
+            keep=self.kept.extend,
+        )
 
     def stored(self) -> dict[bytes, list[tuple[bytes, object]]]:
         """Return what is in the store, but for how far sources are."""
@@ -230,3 +236,25 @@ class TestPushed:
         assert 7 * 2**20 < path.stat().st_size <= 8 * 2**20
         assert path.read_bytes().endswith(b"\n")
         assert len(bench.stored()[layout.RECORDS]) == 1
+
+    def test_kept_once(self, tmp_path: Path) -> None:
+        """Rows whose commit fails again and again go into the archive once, and with the commit into the store."""
+        bench = Bench(tmp_path)
+        (tmp_path / "rejects").write_text("no folder")
+        second = self.ROW | {"transactionId": "b" * 64}
+        with bench.writer() as writer:
+            pushed = bench.pushed(writer)
+            for rows in ([self.ROW, self.ROW | {"recipient": "x"}], [second]):
+                bench.push(rows)
+                for _ in range(3):
+                    with pytest.raises(SourceUnreadableError):
+                        pushed.poll()
+            assert bench.kept == [self.ROW, second]
+            (tmp_path / "rejects").unlink()
+            read = pushed.poll()
+            assert read is not None
+            assert (read.totals.rows, read.totals.rejected) == (3, 1)
+            bench.push([self.ROW])
+            assert pushed.poll() is not None
+
+        assert bench.kept == [self.ROW, second, self.ROW]
