@@ -115,19 +115,17 @@ class Receiving:
     def start(self) -> None:
         """Start the receiver and wait until it listens."""
         log = self.site.folder / "receiver.log"
+        begun = len(_events(log, "receiving"))
         with log.open("ab") as stderr:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "loader", "receive", *self.flags, "--metrics-listen=127.0.0.1:0"], stderr=stderr
             )
         deadline = time.monotonic() + START_S
-        before = self.url
         while time.monotonic() < deadline and self.process.poll() is None:
-            for line in reversed(log.read_text().splitlines()):
-                event = json.loads(line) if line.startswith("{") else {}
-                if event.get("event") == "receiving" and event["listen"] != before:
-                    self.url = event["listen"]
-                    self.port = int(self.url.rstrip("/").rpartition(":")[2])
-                    return
+            if len(told := _events(log, "receiving")) > begun:
+                self.url = told[-1]["listen"]
+                self.port = int(self.url.rstrip("/").rpartition(":")[2])
+                return
             time.sleep(0.02)
         raise AssertionError(log.read_text())
 
@@ -191,3 +189,11 @@ def received(folder: Path) -> Iterator[Receiving]:
 def body(rows: Sequence[Mapping[str, object]]) -> dict[str, object]:
     """Make the body of a push."""
     return {"list": list(rows)}
+
+
+def _events(log: Path, name: str) -> list[dict[str, str]]:
+    """Read the lines of a log that are of an event; the last line may be under way."""
+    if not log.exists():
+        return []
+    lines = [json.loads(line) for line in log.read_text().splitlines() if line.startswith("{") and line.endswith("}")]
+    return [line for line in lines if line.get("event") == name]
