@@ -20,6 +20,10 @@ CONSENTS = 2_000
 CORE = 0
 
 
+pytestmark = pytest.mark.thorough
+"""What measures is changed seldom, and takes long to try."""
+
+
 @pytest.fixture(name="site", scope="module")
 def _site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with keys and a filled store."""

@@ -70,6 +70,7 @@ def is_alive(address: str, within_s: float) -> bool:
         return False
 
 
+@pytest.mark.thorough
 def test_store_away(tmp_path: Path) -> None:
     """A server whose store is away is not ready, and alive: a restart would end its one-time passwords for nothing.
 
