@@ -54,7 +54,7 @@ class Killed:
             self.fake.move(
                 BRAND,
                 FeedSource.IYS if row % 3 == 0 else FeedSource.HS,
-                recipient="kimse" if row % 97 == 0 else f"+90532{row % 250:07}",
+                recipient="kimse" if row % 97 == 0 else f"+90532{row:07}",
                 status="RET" if row % 7 == 0 else "ONAY",
                 created_s=begin + row // 5,
             )
