@@ -28,6 +28,9 @@ CONFIRM_S: Final = 10.0
 """After so long İYS is asked once more what it does not list any more."""
 SOONER_S: Final = 300.0
 """At most so often an account is looked at because İYS refused something of it."""
+FEWER_SHARE: Final = 1.02
+FEWER_LEAST: Final = 1_000
+"""A store that has so many consents less than İYS counts was not seeded with all of them: pull is an hour behind."""
 
 
 class AccountState(StrEnum):
@@ -56,8 +59,8 @@ class _Account:
     looked_s: float = 0.0
     is_out: bool = False
     lost: frozenset[int] = frozenset()
+    short: set[int] = field(default_factory=set)
     verdict: Verdict | None = None
-    reconciles: frozenset[tuple[int, int]] = field(default_factory=frozenset)
 
     @property
     def listing(self) -> Listing | None:
@@ -69,6 +72,12 @@ class _Account:
         """The brands that are its business: those listed, or where nobody could look yet, all it ever had."""
         listing = self.listing
         return self.owned if listing is None or listing.brands is None else frozenset(listing.shown)
+
+    @property
+    def mirrored(self) -> frozenset[int]:
+        """Those of them that it is to mirror."""
+        wanted = self.config.brands
+        return self.claims if wanted is None else self.claims & wanted
 
 
 class Looking:
@@ -192,6 +201,7 @@ class Looking:
             if before is None or waiting not in before.waiting:
                 names = sorted(channel.name for channel in waiting.channels)
                 self._log.warning("brand_waits_for_admit", brand=waiting.brand, whole=waiting.whole, channels=names)
+        self._compare_counts(account, listing)
         self._run_streams()
         try:
             remember(self._folder, listing)
@@ -207,11 +217,23 @@ class Looking:
             listing,
             stored=stored,
             owned=account.owned,
-            taken={code for each in earlier for code in each.claims},
+            taken={code for each in earlier for code in each.mirrored},
             elsewhere={code for each in others for code in each.claims},
             wanted=account.config.brands,
             local_now_s=times.local_now(listing.asked_s),
         )
+
+    def _compare_counts(self, account: _Account, listing: Listing) -> None:
+        """Tell of seeded brands of which İYS has clearly more consents than the store: their list was not all."""
+        with Store(self._writer.environment).snapshot() as snapshot:
+            for code, shown in listing.shown.items():
+                if shown.consents is None or snapshot.brand(code).watermark is None:
+                    continue
+                stored = snapshot.records_of(code)
+                is_short = shown.consents > stored * FEWER_SHARE + FEWER_LEAST
+                if is_short and code not in account.short:
+                    self._log.error("list_incomplete", brand=code, at_iys=shown.consents, stored=stored)
+                (account.short.add if is_short else account.short.discard)(code)
 
     def _write(self, account: _Account, verdict: Verdict) -> None:
         """Write the register, and which brands the account ever had."""

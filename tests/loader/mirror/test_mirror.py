@@ -1,9 +1,11 @@
 """A whole mirror against a fake İYS, over real sockets, by a clock that runs as it is waited for."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from iyscheck.consent import Channel
 from loader.iys.messages import FeedSource, SubscriptionState
@@ -251,6 +253,35 @@ def channels(town: Town) -> frozenset[Channel]:
     brand = town.brand().brand
     assert brand is not None
     return brand.channels if brand.active else frozenset()
+
+
+def test_one_brand_each(town: Town) -> None:
+    """Of a brand that two accounts list the earlier one takes care, unless it is to leave it alone."""
+    town.provider(brands=(BRAND, OTHER))
+    town.accounts[0] = replace(town.accounts[0], brands=frozenset({BRAND}))
+    managed = [Managed(brand=brand, iys_code=IYS_CODE) for brand in (BRAND, OTHER)]
+    town.fake.integrator(INTEGRATOR + 1, "group-api", PASSWORD, manages=managed)
+    town.account("group", AccountKind.INTEGRATOR, INTEGRATOR + 1)
+    town.seeded(BRAND, OTHER)
+    with town.running() as mirror:
+        town.pass_time(mirror, HOUR_S)
+
+        assert {(name, shown.brand) for name, shown in mirror.looking.brands()} == {("acme", BRAND), ("group", OTHER)}
+    assert is_fresh(town)
+    assert is_fresh(town, OTHER)
+
+
+def test_incomplete_list(town: Town) -> None:
+    """Where İYS has clearly more consents of a seeded brand than the store, that is told, once."""
+    town.provider(brands=(BRAND, OTHER))
+    town.seeded(BRAND)
+    for brand in (BRAND, OTHER):
+        town.fake.tell_consents(brand, 5_000)
+    with capture_logs() as told, town.running() as mirror:
+        town.pass_time(mirror, 3 * HOUR_S)
+
+    said = [(each["brand"], each["at_iys"], each["stored"]) for each in told if each["event"] == "list_incomplete"]
+    assert said == [(BRAND, 5_000, 0)]
 
 
 class TestOutage:
