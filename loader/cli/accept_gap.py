@@ -5,15 +5,14 @@ from typing import Annotated
 
 import typer
 
-from iyscheck.errors import GapError, SettingsError
+from iyscheck.errors import SettingsError
 from iyscheck.keys import AddressKey, StoreKey
-from iyscheck.store.writer import Writer
 from iyscheck.times import rfc3339
 from loader.cli.failures import errors
 from loader.cli.options import AddressKeyOption, JsonOption, StoreKeyOption, StoreOption
-from loader.cli.stores import opened
-from loader.loading.holes import hole_of
+from loader.cli.orders import ordered
 from loader.loading.options import check_watermark
+from loader.mirror.orders import AcceptGap
 from loader.reading import times
 from loader.reading.vocabulary import BRAND_MAX
 from loader.reports.summary import moved, print_json, texts
@@ -43,13 +42,11 @@ def accept_gap(
             raise SettingsError("--reason", "it is empty.", fix="Say why the days cannot be loaded.")
         end = None if until is None else _midnight(until)
         keys = AddressKey.load(address_key), StoreKey.load(store_key)
-        with opened(store, keys) as writer:
-            end = _end_of_hole(writer, brand) if end is None else end
-            applied = writer.accept_gap(brand, until=end, reason=reason.strip(), now_s=int(time.time()))
+        done = ordered(AcceptGap(brand=brand, until=end, reason=reason.strip()), store, keys)
         if as_json:
-            print_json({"brand": brand, "until": rfc3339(end), "watermarks": texts(applied.watermarks)})
+            print_json({"brand": brand, "until": rfc3339(done.until), "watermarks": texts(done.watermarks)})
         else:
-            typer.echo(f"Accepted the gap of brand {brand}; {moved(applied.watermarks, {})}.")
+            typer.echo(f"Accepted the gap of brand {brand}; {moved(done.watermarks, {})}.")
 
 
 def _midnight(until: str) -> int:
@@ -60,14 +57,3 @@ def _midnight(until: str) -> int:
         raise SettingsError("--until", f"it is {error}.", fix="It is a day in Turkey.") from None
     check_watermark(end, time.time())
     return end
-
-
-def _end_of_hole(writer: Writer, brand: int) -> int:
-    """Find where something is in again."""
-    watermark, spans, _ = writer.coverage(brand)
-    hole = hole_of(watermark, spans)
-    if hole is not None:
-        return hole.end
-    if watermark is None:
-        return 0  # the store refuses whatever end, and says why
-    raise GapError(f"Brand {brand} has no hole.", fix="'iyscheck-loader status' shows those that have one.")

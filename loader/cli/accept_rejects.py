@@ -4,11 +4,12 @@ from typing import Annotated
 
 import typer
 
-from iyscheck import output
 from iyscheck.keys import AddressKey, StoreKey
+from iyscheck.store.snapshot import Store
 from loader.cli.failures import errors
 from loader.cli.options import AddressKeyOption, JsonOption, StoreKeyOption, StoreOption
-from loader.cli.stores import opened
+from loader.cli.orders import ordered
+from loader.mirror.orders import AcceptRejects
 from loader.reports.summary import moved, print_json, texts
 from loader.sources.files.source import source_name
 
@@ -27,12 +28,10 @@ def accept_rejects(
     """
     with errors(as_json=as_json):
         keys = AddressKey.load(address_key), StoreKey.load(store_key)
-        with opened(store, keys) as writer:
-            name = source if writer.source(source) else source_name(source)
-            applied = writer.accept_rejects(name)
+        with Store.open(store) as known, known.snapshot() as snapshot:
+            name = source if snapshot.source(source) else source_name(source)
+        done = ordered(AcceptRejects(source=name), store, keys)
         if as_json:
-            print_json({"source": name, "watermarks": texts(applied.watermarks), "withheld": texts(applied.withheld)})
+            print_json({"source": name, "watermarks": texts(done.watermarks), "withheld": texts(done.withheld)})
         else:
-            typer.echo(
-                f"Accepted the rejects of '{output.visible(name)}'; {moved(applied.watermarks, applied.withheld)}."
-            )
+            typer.echo(f"Accepted the rejects of '{name}'; {moved(done.watermarks, done.withheld)}.")

@@ -1,6 +1,5 @@
 """`admit`: a brand or channels that had been gone at İYS may be read again."""
 
-import time
 from typing import Annotated
 
 import typer
@@ -10,8 +9,8 @@ from iyscheck.errors import SettingsError
 from iyscheck.keys import AddressKey, StoreKey
 from loader.cli.failures import errors
 from loader.cli.options import AddressKeyOption, JsonOption, StoreKeyOption, StoreOption
-from loader.cli.stores import iys_directory, opened
-from loader.mirror.admission import admit as admitted
+from loader.cli.orders import ordered
+from loader.mirror.orders import Admit
 from loader.reading.vocabulary import BRAND_MAX
 from loader.reports.summary import print_json
 
@@ -34,15 +33,13 @@ def admit(
         iyscheck-loader admit 600000 --channel EPOSTA
     """
     with errors(as_json=as_json):
-        channels = frozenset(map(_channel, channel or ()))
+        channels = tuple(_channel(each).name for each in channel or ())
         keys = AddressKey.load(address_key), StoreKey.load(store_key)
-        with opened(store, keys) as writer:
-            now = admitted(writer, iys_directory(store), brand, channels, now_s=time.time())
-        names = [each.name for each in Channel if each in now.channels]
+        done = ordered(Admit(brand=brand, channels=channels), store, keys)
         if as_json:
-            print_json({"brand": brand, "channels": names})
+            print_json({"brand": brand, "channels": list(done.channels)})
         else:
-            typer.echo(f"Brand {brand} may be read: {', '.join(names)}.")
+            typer.echo(f"Brand {brand} may be read: {', '.join(done.channels)}.")
 
 
 def _channel(text: str) -> Channel:

@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable
 
+from iyscheck.errors import GapError
 from iyscheck.store.layout import Span
+from iyscheck.store.writer import Writer
 
 
 def hole_of(watermark: int | None, spans: Iterable[Span]) -> Span | None:
@@ -20,3 +22,14 @@ def hole_of(watermark: int | None, spans: Iterable[Span]) -> Span | None:
             return Span(brand=span.brand, start=end, end=span.start)
         end = max(end, span.end)
     return None
+
+
+def end_of_hole(writer: Writer, brand: int) -> int:
+    """Find where a brand's hole ends, seconds UTC. Raises GapError where it has none."""
+    watermark, spans, _ = writer.coverage(brand)
+    hole = hole_of(watermark, spans)
+    if hole is not None:
+        return hole.end
+    if watermark is None:
+        return 0  # the store refuses whatever end, and says why
+    raise GapError(f"Brand {brand} has no hole.", fix="'iyscheck-loader status' shows those that have one.")

@@ -3,7 +3,7 @@
 import random
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
@@ -27,6 +27,7 @@ from loader.mirror.daemon import POLL_S, Mirror, Often, do
 from loader.mirror.discovery import Asked, Discovery
 from loader.mirror.looking import AccountState, Looking
 from loader.mirror.nights import Nights
+from loader.mirror.orders import Desk
 from loader.mirror.pulling import Pulling, Taken
 from loader.mirror.pushing import Registrations, Tail
 from loader.mirror.reconciling import Reconciling
@@ -167,6 +168,8 @@ class Running:
         if config.receive is not None:
             chores.append(Often(0.0, self._tail(config), clock))
             parts.append(self._registrations(config.receive.public_url, iys))
+        self.desk = Desk(writer, site.folder, clock)
+        chores.append(Often(0.0, self.desk, clock))
         if archive is not None:
             chores.append(Often(_EXPIRE_S, self._expire, clock))
         self.loop = Mirror(
@@ -368,8 +371,10 @@ def feed_of(config: Config) -> FeedTerms:
 @contextmanager
 def running(config: Config, iys: Mapping[str, Iys], limits: Limits, site: Site) -> Iterator[Running]:
     """Put a mirror together, and close its archive at the end. Raises ArchiveError, StoreError."""
-    if not config.mirror.archive_keep_s:
-        yield Running(config, iys, limits, site, None)
-        return
-    with Archive(site.folder / "archive", site.keys[0], clock=site.clock.now) as archive:
-        yield Running(config, iys, limits, site, archive)
+    with ExitStack() as stack:
+        archive = None
+        if config.mirror.archive_keep_s:
+            archive = stack.enter_context(Archive(site.folder / "archive", site.keys[0], clock=site.clock.now))
+        mirror = Running(config, iys, limits, site, archive)
+        stack.callback(mirror.desk.close)
+        yield mirror

@@ -167,6 +167,22 @@ class TestBrands:
 
         assert is_fresh(town)
 
+    def test_provider_unknown(self, town: Town) -> None:
+        """That İYS does not know a provider is no listing: nothing is closed, the account fails, and its data ages."""
+        town.provider()
+        town.seeded(BRAND)
+        with town.running() as mirror:
+            town.pass_time(mirror, HOUR_S / 4)
+            town.fake.remove_brand("acme-api", BRAND)  # its only one
+            town.pass_time(mirror, 2 * HOUR_S)
+
+            assert states(mirror) == {"acme": AccountState.FAILING}
+        lag_s, brand = town.lag_s(), town.brand().brand
+        assert brand is not None
+        assert brand.active
+        assert lag_s is not None
+        assert lag_s > 3 * HOUR_S
+
     def test_foreign_brand(self, town: Town) -> None:
         """İYS forbids a brand's changes: the listing is asked at once, and decides."""
         town.provider(brands=(BRAND, OTHER))

@@ -128,7 +128,7 @@ def test_process(command: Command, remote: RemoteFake) -> None:
         told.wait_for("READY")
         until(lambda: watermark_age_s(command.path / "store") < 2 * HOUR_S)
         command_line = Path(f"/proc/{process.pid}/cmdline").read_bytes()
-        busy = command.run("admit", str(BRAND))
+        ordered = command.run("admit", str(BRAND))
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as page:
             scraped = page.read()
         status = json.loads(command.run("status", "--json").stdout)
@@ -144,7 +144,8 @@ def test_process(command: Command, remote: RemoteFake) -> None:
     assert b"2 streams: 2 complete" in pulled.stdout
     assert b"no watermark; load a full list with --complete-until '" in pulled.stdout
     assert b'consent_iys_answers_total{answer="page"} 0.0' in scraped, "pull had it already"
-    assert b"Another loader is writing" in busy.stderr
+    assert (ordered.returncode, ordered.stderr.count(b"\n")) == (2, 1)
+    assert b"Nothing of brand 600001 waits to be admitted" in ordered.stderr, "the mirror was asked"
     assert {json.loads(line)["event"] for line in log.splitlines()} == {"account_state"}
     assert records(command.path / "store")
     kept = b"".join(
