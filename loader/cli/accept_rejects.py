@@ -1,11 +1,12 @@
 """`accept-rejects`: rejected rows are lost, and hold nothing back any more."""
 
+import os
 from typing import Annotated
 
 import typer
 
+from iyscheck import output
 from iyscheck.keys import AddressKey, StoreKey
-from iyscheck.store.snapshot import Store
 from loader.cli.failures import errors
 from loader.cli.options import AddressKeyOption, JsonOption, StoreKeyOption, StoreOption
 from loader.cli.orders import ordered
@@ -28,10 +29,10 @@ def accept_rejects(
     """
     with errors(as_json=as_json):
         keys = AddressKey.load(address_key), StoreKey.load(store_key)
-        with Store.open(store) as known, known.snapshot() as snapshot:
-            name = source if snapshot.source(source) else source_name(source)
-        done = ordered(AcceptRejects(source=name), store, keys)
+        names = tuple(map(os.fsencode, (source, source_name(source))))
+        done = ordered(AcceptRejects(sources=names), store, keys)
+        name = os.fsdecode(done.source)
         if as_json:
             print_json({"source": name, "watermarks": texts(done.watermarks), "withheld": texts(done.withheld)})
         else:
-            typer.echo(f"Accepted the rejects of '{name}'; {moved(done.watermarks, done.withheld)}.")
+            typer.echo(f"Accepted the rejects of '{output.visible(name)}'; {moved(done.watermarks, done.withheld)}.")

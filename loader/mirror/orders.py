@@ -43,9 +43,12 @@ class AcceptGap(msgspec.Struct, frozen=True, tag=True, kw_only=True):
 
 
 class AcceptRejects(msgspec.Struct, frozen=True, tag=True, kw_only=True):
-    """Let the rejected rows of a source hold nothing back any more."""
+    """Let the rejected rows of a source hold nothing back any more: of the first of these names that is known.
 
-    source: str
+    Names are bytes, as not every path is UTF-8.
+    """
+
+    sources: tuple[bytes, ...]
 
 
 Order = Admit | AcceptGap | AcceptRejects
@@ -56,6 +59,7 @@ class Done(msgspec.Struct, frozen=True, kw_only=True):
 
     channels: tuple[str, ...] = ()
     until: int = 0
+    source: bytes = b""
     watermarks: dict[int, int] = msgspec.field(default_factory=dict)
     withheld: dict[int, int] = msgspec.field(default_factory=dict)
 
@@ -83,8 +87,10 @@ def perform(order: Order, writer: Writer, folder: Path, *, now_s: float) -> Done
         until = end_of_hole(writer, order.brand) if order.until is None else order.until
         applied = writer.accept_gap(order.brand, until=until, reason=order.reason, now_s=int(now_s))
         return Done(until=until, watermarks=applied.watermarks)
-    applied = writer.accept_rejects(order.source)
-    return Done(watermarks=applied.watermarks, withheld=applied.withheld)
+    names = [os.fsdecode(name) for name in order.sources]
+    source = next(filter(writer.source, names), names[-1])
+    applied = writer.accept_rejects(source)
+    return Done(source=os.fsencode(source), watermarks=applied.watermarks, withheld=applied.withheld)
 
 
 def handed_over(order: Order, folder: Path) -> Done | None:
@@ -144,7 +150,7 @@ class Desk:
             done = perform(order, self._writer, self._folder, now_s=self._clock.now())
         except IyscheckError as error:
             return _Answer(refused=_Refused(reason=error.reason, message=error.message, fix=error.fix))
-        except (msgspec.MsgspecError, KeyError):
+        except (msgspec.MsgspecError, LookupError):  # a channel that is none, no source at all
             return _Answer(refused=_Refused(reason="ORDER", message="The mirror does not know that order.", fix=""))
         self._log.info("order_done", order=type(order).__name__)
         return _Answer(done=done)

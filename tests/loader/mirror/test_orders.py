@@ -101,7 +101,7 @@ def test_hole(town: Town) -> None:
 def test_refused(town: Town) -> None:
     """What the mirror refuses is told as the command itself would have; what is no order does it no harm."""
     with town.running() as mirror:
-        unknown = ordered(town, mirror, AcceptRejects(source="nobody"))
+        unknown = ordered(town, mirror, AcceptRejects(sources=(b"nobody",)))
 
         def babble() -> bytes:
             with socket.socket(socket.AF_UNIX) as line:
@@ -120,14 +120,17 @@ def test_refused(town: Town) -> None:
 
 
 def test_nobody_listens(town: Town) -> None:
-    """Without a mirror, or behind one that was killed, nobody takes an order; the next one takes them again."""
-    with town.running() as mirror:
-        path = town.folder / "mirror.socket"
+    """Without a mirror nobody takes an order; what a killed one leaves does not keep the next one from it."""
+    path = town.folder / "mirror.socket"
+    with town.running():
         mode = path.stat().st_mode & 0o777
-        mirror.desk._listening.close()  # type: ignore[union-attr] # as a kill leaves it
-
-        assert handed_over(Admit(brand=BRAND, channels=()), town.folder) is None
+    without = handed_over(Admit(brand=BRAND, channels=()), town.folder)
+    with socket.socket(socket.AF_UNIX) as killed:
+        killed.bind(str(path))
+    behind_a_killed_one = handed_over(Admit(brand=BRAND, channels=()), town.folder)
     with town.running() as mirror:
-        assert isinstance(ordered(town, mirror, AcceptRejects(source="nobody")), IyscheckError)
-    assert handed_over(Admit(brand=BRAND, channels=()), town.folder) is None
+        refused = ordered(town, mirror, AcceptRejects(sources=(b"nobody",)))
+
     assert mode == 0o600
+    assert (without, behind_a_killed_one) == (None, None)
+    assert isinstance(refused, IyscheckError)
