@@ -13,6 +13,9 @@ _MOST_WAITING: Final = 1_000
 MOST_BYTES: Final = 64 * 2**20
 """Of all bodies that are read or wait: more would be the memory of a small machine."""
 
+FAILING_S: Final = 15.0
+"""So long a failure counts. Who balances by health sends nothing until then, and only a push can show it to be over."""
+
 
 class Appends(Protocol):
     """What entries are appended to."""
@@ -30,7 +33,12 @@ class Keeping:
     """Hands entries to the journal, in a thread, whatever has come since the last time together."""
 
     def __init__(
-        self, journal: Appends, *, clock: Callable[[], float] = time.time, took: Callable[[float], object]
+        self,
+        journal: Appends,
+        *,
+        clock: Callable[[], float] = time.time,
+        took: Callable[[float], object],
+        failing_s: float = FAILING_S,
     ) -> None:
         """`took` is told how many seconds each time took."""
         self._journal = journal
@@ -39,8 +47,13 @@ class Keeping:
         self._waiting: list[tuple[Entry, asyncio.Future[None]]] = []
         self._task: asyncio.Task[None] | None = None
         self._bytes = 0
-        self.is_failing = False
-        """Whether the disk did not take what came last."""
+        self._failing_s = failing_s
+        self._failed_until_s: float | None = None
+
+    @property
+    def is_failing(self) -> bool:
+        """Whether the disk did not take what came last, a moment ago."""
+        return self._failed_until_s is not None and time.monotonic() < self._failed_until_s
 
     @contextmanager
     def room(self, size: int) -> Iterator[None]:
@@ -77,8 +90,9 @@ class Keeping:
                 await asyncio.to_thread(self._journal.append, [entry for entry, _ in together], self._clock())
             except Exception as failed:  # noqa: BLE001 - whatever it is, those who wait must hear of it
                 error = failed
-            self.is_failing = error is not None
-            self._took(time.monotonic() - began)
+            now = time.monotonic()
+            self._failed_until_s = None if error is None else now + self._failing_s
+            self._took(now - began)
             for _, done in together:
                 if done.done():
                     continue  # who waited for it has gone

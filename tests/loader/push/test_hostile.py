@@ -226,3 +226,20 @@ def test_told_of_any_failure() -> None:
         assert keeping.is_failing
 
     asyncio.run(waited())
+
+
+def test_failing_ends() -> None:
+    """A failure counts for a while only: nobody would push to who says for ever that he cannot take anything."""
+
+    class Broken:
+        def append(self, entries: list[Entry], now_s: float) -> None:
+            raise OSError(len(entries), str(now_s))
+
+    async def failed(seconds: float) -> bool:
+        keeping = Keeping(Broken(), took=lambda _: None, failing_s=seconds)
+        with pytest.raises(OSError, match="1"):
+            await keeping.keep(entry(1))
+        return keeping.is_failing
+
+    assert asyncio.run(failed(3_600.0))
+    assert not asyncio.run(failed(0.0))
