@@ -23,6 +23,8 @@ from tests.loader.sources.pull.mirrored import BRAND, USERNAME, Mirrored, change
 PAGE: Final = 4
 LATELY_S: Final = 120
 """So long the last pass may take."""
+MEMORY: Final = "/dev/shm" if Path("/dev/shm").is_dir() else None  # noqa: S108 - a folder of its own is made in it
+"""Where no commit waits for a disk: there are thousands, and no power cut is tried here."""
 Step = Callable[[Mirrored], object]
 
 
@@ -160,7 +162,7 @@ steps = st.lists(st.one_of(moving, waiting, pulling, moving, waiting, pulling, p
 def fresh(fake: FakeIys) -> Iterator[Mirrored]:
     """A brand of which everything is known, and that is nothing."""
     fake.reset()
-    with tempfile.TemporaryDirectory() as folder, closing(Mirrored(fake, Path(folder))) as mirrored:
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder, closing(Mirrored(fake, Path(folder))) as mirrored:
         mirrored.seed(mirrored.time.now() - 3)
         yield mirrored
 
