@@ -62,7 +62,7 @@ class _Cut:
     page: Page
     rows: Rows
     at: int
-    last: int
+    newest: int
     doubt: Doubt | None
 
 
@@ -173,36 +173,41 @@ class Walk:
         """Judge a page of rows."""
         created = _created(page)
         rows, doubt = self._beyond_the_tail(page.rows)
-        last = next((each for each in reversed(created) if each), 0)
+        known = [each for each in created if each]
+        is_ordered = not _falls([self._last, *known])
         all_at_once = self._sweep and self._at is None and len(page.rows) < self._limit  # whatever their order
-        if _falls([self._last, *created]) and not all_at_once:
+        if not (is_ordered or all_at_once):
             doubt = Doubt.DISORDER
         if not self._leads_on(page.after):
             self.end = End(ending=Ending.STUCK)
             return self._commit(rows, doubt=Doubt.CURSOR_STUCK)
-        cut = _Cut(page=page, rows=rows, at=_cut_of(page.rows, created), last=last, doubt=doubt)
-        return self._placed(cut, page.after)
+        newest = max(known, default=0)
+        cut = _Cut(page=page, rows=rows, at=_cut_of(page.rows, created), newest=newest, doubt=doubt)
+        return self._placed(cut, page.after, may_end=is_ordered)
 
     def _leads_on(self, cursor: str | None) -> TypeGuard[str]:
         """Say whether a cursor is a new one."""
         return bool(cursor) and cursor != self._at and cursor not in self._seen
 
-    def _placed(self, taken: _Cut, cursor: str) -> Commit | None:
-        """Commit a page, if its rows are old enough with the cursor behind it; cut it first where more follows."""
-        page, last, doubt = taken.page, taken.last, taken.doubt
+    def _placed(self, taken: _Cut, cursor: str, *, may_end: bool) -> Commit | None:
+        """Commit a page, if its rows are old enough with the cursor behind it; cut it first where more may follow.
+
+        If it `may_end` the pass, nothing that is older than its youngest row can stand behind it.
+        """
+        page, newest, doubt = taken.page, taken.newest, taken.doubt
         full = len(page.rows) >= self._limit
         shown = coverage.careful_time(page.asked) - VISIBLE_S - EDGE_S
-        if self._basis is None and last > shown - self._lateness:
+        if self._basis is None and newest > shown - self._lateness:
             self._basis = page.asked
         if self._basis is not None:
-            if last > shown and not full:
+            if may_end and newest > shown and not full:
                 return self._ended(page.asked, taken.rows, doubt)
-            self._move(cursor, last)
+            self._move(cursor, newest)
             return self._commit(taken.rows, doubt=doubt)
         if taken.at and (full or len(page.rows) >= CAPPED_ROWS):
             self._cut = taken
             return None
-        return self._uncut(taken) if full else self._moved(taken.rows, cursor, last, doubt)
+        return self._uncut(taken) if full else self._moved(taken.rows, cursor, newest, doubt)
 
     def _cut_to(self, cut: _Cut, page: Page) -> Commit | None:
         """Take the beginning of a page: behind its cursor the last seconds are shown again."""
@@ -212,14 +217,14 @@ class Walk:
             return None if self._cuts < CUTS else self._uncut(cut)
         if not self._leads_on(page.after):
             return self._uncut(cut)
-        commit = self._moved(cut.rows, page.after, cut.last, cut.doubt)
+        commit = self._moved(cut.rows, page.after, cut.newest, cut.doubt)
         self._tail = frozenset(map(_encoded, cut.page.rows[cut.at :]))
         return commit
 
     def _uncut(self, cut: _Cut) -> Commit:
         """Go on behind a page as a whole: a twin of its last row may be skipped."""
         self._cut = None
-        return self._moved(cut.rows, cut.page.after or "", cut.last, Doubt.CURSOR_TWINS)
+        return self._moved(cut.rows, cut.page.after or "", cut.newest, Doubt.CURSOR_TWINS)
 
     def _beyond_the_tail(self, rows: Rows) -> tuple[Rows, Doubt | None]:
         """Take away what was committed with the page before, which must be there again."""
@@ -246,17 +251,17 @@ class Walk:
         self._read_until = coverage.start_of(asked)
         return Commit(cursor="", covered_from=self._read_until, gap=True)
 
-    def _move(self, cursor: str, last: int) -> None:
+    def _move(self, cursor: str, newest: int) -> None:
         """Ask behind a cursor from now on."""
         if self._at is not None:
             self._seen.add(self._at)
         self._at = cursor
-        self._last = last or self._last
-        self._read_until = max(self._read_until, last)
+        self._last = newest or self._last
+        self._read_until = max(self._read_until, newest)
 
-    def _moved(self, rows: Rows, cursor: str, last: int, doubt: Doubt | None) -> Commit:
+    def _moved(self, rows: Rows, cursor: str, newest: int, doubt: Doubt | None) -> Commit:
         """Commit rows with the cursor behind them."""
-        self._move(cursor, last)
+        self._move(cursor, newest)
         return self._commit(rows, doubt=doubt, cursor=cursor)
 
     def _ended(self, asked: Asked, rows: Rows = (), doubt: Doubt | None = None) -> Commit:
@@ -315,8 +320,7 @@ def _created(page: Page) -> list[int]:
 
 def _falls(created: Sequence[int]) -> bool:
     """Say whether any row was registered before one that stands above it."""
-    known = [each for each in created if each]
-    return any(later < earlier for earlier, later in pairwise(known))
+    return any(later < earlier for earlier, later in pairwise(created))
 
 
 def _cut_of(rows: Rows, created: Sequence[int]) -> int:

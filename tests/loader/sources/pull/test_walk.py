@@ -432,6 +432,20 @@ class TestDoubt:
         assert (before.covered_until, len(walked.rows)) == (0, 3)
         assert (walked.state.doubt, walked.state.covered_until) == ("", claim(feed))
 
+    def test_young_in_disorder(self, feed: Feed, walked: Walked) -> None:
+        """A sweep that sees everything at once waits behind a young row wherever that stands, and asks to the end."""
+        feed.move(age_s=DAY_S)
+        feed.move(age_s=2, shown_after_s=2)
+        hidden = feed.move(age_s=3, shown_after_s=VISIBLE_S)
+        walked.pull(sweep=True, between=turned_round)
+        before, asked = walked.state, len(feed.asked)
+        feed.now += DAY_S
+
+        walked.pull()
+
+        assert (before.cursor, before.doubt, asked) == ("", "", 2)
+        assert hidden.number in walked.recipients
+
     def test_between_pages(self, feed: Feed, walked: Walked) -> None:
         """A page may not begin before the last one ended."""
         fill(feed, 1030)
