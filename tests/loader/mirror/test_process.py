@@ -1,6 +1,7 @@
 """The mirror as a process, against a fake İYS, by the machine's clock."""
 
 import json
+import os
 import signal
 import socket
 import subprocess
@@ -27,10 +28,10 @@ from tests.iys.control import RemoteFake
 from tests.iys.fake import FakeIys
 from tests.iys.movements import Movement
 from tests.iys.quirks import Quirks
-from tests.loader.feeds import ROOT, Command
+from tests.loader.feeds import ROOT, Command, brand_row, lines
 from tests.notified import notified
 
-IYS_CODE, BRAND = 700_001, 600_001
+IYS_CODE, BRAND, FROM_FILE = 700_001, 600_001, 600_002
 USER, PASSWORD = "acme-api-user", "a-made-up-password"
 KILLS = 12
 ROWS = 480
@@ -58,9 +59,13 @@ def write(command: Command, url: str) -> None:
     """Write a feeds file and the password."""
     (command.path / "acme.password").write_text(PASSWORD)
     (command.path / "feeds.toml").write_text(
-        f'[mirror]\nurl = "{url}"\nrate = 9.0\nreconcile = false\n\n[[account]]\nname = "acme"\nkind = "provider"\n'
-        f'code = {IYS_CODE}\nusername = "{USER}"\npassword_file = "acme.password"\n'
+        f'[mirror]\nurl = "{url}"\nrate = 9.0\nreconcile = false\ndirectory = "in"\n\n'
+        f'[[account]]\nname = "acme"\nkind = "provider"\ncode = {IYS_CODE}\n'
+        f'username = "{USER}"\npassword_file = "acme.password"\n'
     )
+    (command.path / "in").mkdir()
+    (command.path / "in" / "a.jsonl").write_bytes(lines([brand_row(FROM_FILE)]))
+    os.utime(command.path / "in" / "a.jsonl", (0, 0))  # nobody has written to it of late
     for name in ("acme.password", "feeds.toml"):
         (command.path / name).chmod(0o600)
 
@@ -79,6 +84,12 @@ def until(condition: Callable[[], bool], seconds: float = 60.0) -> None:
     while not condition():
         assert time.monotonic() < end, "it never came true"
         time.sleep(0.02)
+
+
+def is_registered(store: Path, brand: int) -> bool:
+    """Say whether a brand is."""
+    with Store.open(store) as opened, opened.snapshot() as snapshot:
+        return snapshot.brand(brand).brand is not None
 
 
 def watermark_age_s(store: Path) -> float:
@@ -104,7 +115,7 @@ def last_of(movements: Iterable[Movement]) -> list[tuple[Status, str]]:
 
 
 def test_process(command: Command, remote: RemoteFake) -> None:
-    """Pull once, then for good: ready, told of, ended by SIGTERM, and nowhere is a secret or an address told."""
+    """Pull once, then for good, with files: told of, ended by SIGTERM, and nowhere is a secret or an address told."""
     remote.do("provider", iys_code=IYS_CODE, username=USER, password=PASSWORD, brands=[BRAND])
     remote.do(
         "move",
@@ -127,6 +138,7 @@ def test_process(command: Command, remote: RemoteFake) -> None:
         process = command.start("mirror", "--config", "feeds.toml", "--metrics-listen", f"127.0.0.1:{port}")
         told.wait_for("READY")
         until(lambda: watermark_age_s(command.path / "store") < 2 * HOUR_S)
+        until(lambda: is_registered(command.path / "store", FROM_FILE))
         command_line = Path(f"/proc/{process.pid}/cmdline").read_bytes()
         ordered = command.run("admit", str(BRAND))
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30) as page:
@@ -146,7 +158,7 @@ def test_process(command: Command, remote: RemoteFake) -> None:
     assert b'consent_iys_answers_total{answer="page"} 0.0' in scraped, "pull had it already"
     assert (ordered.returncode, ordered.stderr.count(b"\n")) == (2, 1)
     assert b"Nothing of brand 600001 waits to be admitted" in ordered.stderr, "the mirror was asked"
-    assert {json.loads(line)["event"] for line in log.splitlines()} == {"account_state"}
+    assert {json.loads(line)["event"] for line in log.splitlines()} == {"account_state", "source loaded"}
     assert records(command.path / "store")
     kept = b"".join(
         path.read_bytes()
