@@ -65,7 +65,9 @@ class Iys:
                 raise TransientFault("İYS's listing of brands changed while it was read.")
             found |= {(brand.iys_code, brand.brand): brand for brand in page.brands}
             total, offset = page.total, offset + len(page.brands)
-        if len(found) != total:
+            if len(found) != offset:
+                raise TransientFault("İYS's listing of brands has one twice.")
+        if offset != total:
             raise TransientFault("İYS's listing of brands is not complete.")
         return tuple(found.values())
 
@@ -102,6 +104,7 @@ class Iys:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC | os.O_NOFOLLOW
         try:
             with os.fdopen(os.open(part, flags, FILE_MODE), "wb") as file:
+                os.fchmod(file.fileno(), FILE_MODE)  # one that was there already may be open to others
 
                 def from_the_beginning() -> Callable[[bytes], object]:
                     file.seek(0)

@@ -26,6 +26,7 @@ from loader.iys.transport import Answer
 
 BRAND_MAX: Final = 2**32 - 1
 CODE_MAX: Final = 2**53
+_DIGITS_MAX: Final = 20
 CONNECTED: Final = "Bağlantı Oluşturuldu"
 _NAME_OF_A_PERSON: Final = "citizenname"
 _HASH_DIGITS: Final = frozenset("0123456789abcdef")
@@ -144,7 +145,7 @@ def summary_of(answer: Answer, recipient_type: RecipientType) -> tuple[SummaryLi
             except ValueError:
                 raise _strange(what) from None
             approval, rejection, pending, total = (
-                _whole(line.get(name, 0), what) for name in ("approval", "rejection", "pending", "total")
+                _whole(line.get(name), what) for name in ("approval", "rejection", "pending", "total")
             )
             lines.append(
                 SummaryLine(
@@ -234,28 +235,35 @@ def _objects(values: object, what: str) -> Sequence[Mapping[str, object]]:
 
 
 def _nameless(row: dict[str, object]) -> dict[str, object]:
-    """Drop the name of a person, however its key is written."""
-    named = [key for key in row if key.replace("_", "").replace("-", "").strip().casefold() == _NAME_OF_A_PERSON]
-    for key in named:
-        del row[key]
-    return row
+    """Drop the name of a person, however its key is written; and what is no plain value, as it might have one in it."""
+    return {key: value for key, value in row.items() if not _names_a_person(key) and not isinstance(value, dict | list)}
+
+
+def _names_a_person(key: str) -> bool:
+    letters = filter(str.isalpha, key.casefold().replace("ı", "i"))
+    return _NAME_OF_A_PERSON in "".join(letters)
 
 
 def _code(value: object, most: int, what: str) -> int:
     """Read a code, which is a number or its digits."""
-    if isinstance(value, str) and value.isascii() and value.strip().isdigit():
-        value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= most:
+    code = _number(value)
+    if code is None or not 1 <= code <= most:
         raise _strange(what)
-    return value
+    return code
 
 
 def _whole(value: object, what: str) -> int:
-    if isinstance(value, str) and value.isascii() and value.isdigit():
-        value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+    number = _number(value)
+    if number is None or number < 0:
         raise _strange(what)
-    return value
+    return number
+
+
+def _number(value: object) -> int | None:
+    """Read a whole number or its digits; None where it is neither."""
+    if isinstance(value, str) and value.isascii() and value.strip().isdigit() and len(value) <= _DIGITS_MAX:
+        return int(value)
+    return value if isinstance(value, int) and not isinstance(value, bool) else None
 
 
 def _channel(value: object, what: str) -> Channel:

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Final
 
@@ -26,28 +26,36 @@ WHOLE_S: Final = 900.0
 """A body that comes drop by drop is given up after so long."""
 MOST_BYTES: Final = 16 * 2**20
 """Of an answer that is kept in memory. A page of 1,000 rows has 0.4 MB."""
+MOST_SAID: Final = 64 * 1024
+"""So much is read of what İYS says instead of an answer (bytes)."""
+
+_GOOD: Final = frozenset({HTTPStatus.OK, HTTPStatus.CREATED, HTTPStatus.NO_CONTENT})
+"""Others below 300 stand for a part of an answer (206), or for none."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """What is sent. `what` names the operation for people, `stream` what the guard holds back: without addresses."""
+    """What is sent. `what` names the operation for people, `stream` what the guard holds back: without addresses.
+
+    Without a name for its stream the guard counts it, and never holds it back.
+    """
 
     method: str
     path: str
     what: str
     stream: str
     query: Mapping[str, str]
-    body: object = None
+    body: object = field(default=None, repr=False)
     most: int = MOST_BYTES
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What came back with a status below 300: `body` is decompressed, and empty where it was given to somebody else."""
+    """A good answer: `body` is decompressed, and empty where it was given to somebody else."""
 
     status: int
     content_type: str
-    body: bytes
+    body: bytes = field(repr=False)
     asked: Asked
 
     @property
@@ -111,13 +119,14 @@ class Transport:
     def _sent(self, request: Request, token: str, sent_s: float, take: Callable[[bytes], object] | None) -> Answer:
         headers = {"authorization": f"Bearer {token}"} if token else {}
         with self._streamed(request, headers) as response:
-            is_good = response.status_code < HTTPStatus.MULTIPLE_CHOICES
+            if response.status_code not in _GOOD:
+                raise fault_of(request.what, response.status_code, _said(response))
             kept = bytearray()
-            into = take if take is not None and is_good else kept.extend
             asked = Asked(at_s=sent_s, ahead_s=self._ahead_s(response.headers.get("date", ""), sent_s))
-            bodies.received(_in_time(response), response.headers.get("content-encoding", ""), request.most, into)
-            if not is_good:
-                raise fault_of(request.what, response.status_code, bytes(kept))
+            if response.status_code != HTTPStatus.NO_CONTENT:
+                _receive(response, request.most, kept.extend if take is None else take)
+            elif response.headers.get("content-length", "0") != "0" or "transfer-encoding" in response.headers:
+                raise TransientFault("İYS says that there is nothing, and sends it.", status=response.status_code)
             content_type = response.headers.get("content-type", "").partition(";")[0].strip().lower()
             return Answer(status=response.status_code, content_type=content_type, body=bytes(kept), asked=asked)
 
@@ -143,6 +152,23 @@ class Transport:
             return None
         here = (sent_s + self._clock.now()) / 2
         return there + 0.5 - here  # what is cut off is half a second in the middle
+
+
+def _receive(response: httpx.Response, most: int, take: Callable[[bytes], object]) -> None:
+    bodies.received(_in_time(response), response.headers.get("content-encoding", ""), most, take)
+
+
+def _said(response: httpx.Response) -> bytes:
+    """Read what İYS says instead of an answer, as far as it goes.
+
+    Its status is known already, and must not be forgotten over a body that is cut: "too often" locks tokens.
+    """
+    said = bytearray()
+    try:
+        _receive(response, MOST_SAID, said.extend)
+    except (TransientFault, httpx.HTTPError):
+        return bytes(said)
+    return bytes(said)
 
 
 def _in_time(response: httpx.Response) -> Iterator[bytes]:
