@@ -15,6 +15,8 @@ from loader.iys.limits import DAY_S, HOUR_S, HourCount, Limited, Limits
 
 COUNTED: Final = frozenset({400, 401, 403, 404, 422})
 """The statuses that İYS counts as failures. "Too fast" and its own faults are none."""
+_OF_THE_ACCOUNT: Final = 401
+"""Says something of the token, nothing of what was asked: with a new one it may be asked again at once."""
 WATCHED_FROM: Final = 10_000
 WORST_SHARE: Final = 0.1
 FAILED_MOST: Final = 5_000
@@ -49,7 +51,8 @@ class Guard:
         """Let a request of a stream pass, or raise the fault that its last one got.
 
         Args:
-            stream: what is asked for, without what changes from request to request; no address.
+            stream: what is asked for, without what changes from request to request; no address. Empty where it is
+                never held back.
         """
         now = self._clock.now()
         with self._lock:
@@ -70,7 +73,7 @@ class Guard:
         with self._limits.held() as limited:
             _count(limited, int(now // HOUR_S), failed=is_failure)
         with self._lock:
-            if is_failure and fault is not None:
+            if is_failure and status != _OF_THE_ACCOUNT and stream and fault is not None:
                 self._failing[stream] = _Failing(fault, now)
             elif fault is None:
                 self._failing.pop(stream, None)

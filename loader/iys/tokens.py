@@ -20,7 +20,7 @@ import msgspec
 from loader.iys.clock import Clock
 from loader.iys.credentials import Credentials
 from loader.iys.decoding import Grant, grant_of
-from loader.iys.faults import AuthFailedFault, IysFault, LockedFault, RefusedFault, TransientFault
+from loader.iys.faults import AuthFailedFault, ForbiddenFault, IysFault, LockedFault, RefusedFault, TransientFault
 from loader.iys.limits import FILE_MODE, HOUR_S, Limits
 from loader.iys.transport import Request, Transport
 
@@ -34,7 +34,10 @@ BARRED_S: Final = 3_600.0
 """For so long nothing is asked with an account whose new tokens İYS does not take either."""
 _MARGIN_S: Final = 30.0
 """A token so close to its end is not used."""
-_MOST_BYTES: Final = 64 * 1024
+_MOST_BYTES: Final = 4 * 2**20
+"""Of an account's file. İYS writes all brands of an account into its tokens."""
+_WRONG: Final = frozenset({HTTPStatus.BAD_REQUEST, HTTPStatus.UNAUTHORIZED})
+"""How İYS refuses a password or token. Any other refusal says nothing of these."""
 
 
 class Kept(msgspec.Struct):
@@ -50,6 +53,8 @@ class Kept(msgspec.Struct):
     wrong: str = ""
     """The stamp of the password that İYS did not take."""
     barred_until_s: float = 0.0
+    tried_s: float = 0.0
+    """When tokens were asked for in vain, for a reason that may pass."""
 
 
 class Tokens:
@@ -85,6 +90,7 @@ class Tokens:
             kept = self._read(descriptor)
             if kept.access == token:
                 kept.access = ""  # only now: another thread may have exchanged it already
+                self._write(descriptor, kept)  # where no other can be had, nobody else is to be sent away with it
             return self._token(descriptor, kept)
 
     def bar(self, token: str) -> None:
@@ -121,10 +127,22 @@ class Tokens:
             raise AuthFailedFault(f"İYS does not take user name and password of account '{self._credentials.name}'.")
         if self._is_barred(kept):
             raise AuthFailedFault(f"İYS takes no token of account '{self._credentials.name}'; tried again each hour.")
+        if 0 <= self._clock.now() - kept.tried_s < HOUR_S / self._budget:
+            raise TransientFault(f"İYS gave account '{self._credentials.name}' no token just now; tried again soon.")
+        try:
+            self._exchange(descriptor, kept)
+        except (TransientFault, ForbiddenFault, RefusedFault):
+            kept.tried_s = self._clock.now()  # else one fault of İYS's would use up the requests of the hour
+            self._write(descriptor, kept)
+            raise
+
+    def _exchange(self, descriptor: int, kept: Kept) -> None:
         if kept.refresh and self._clock.now() < kept.refresh_expires_s - _MARGIN_S:
             try:
                 grant = self._ask({"grant_type": "refresh_token", "refresh_token": kept.refresh})
-            except (RefusedFault, AuthFailedFault):
+            except (RefusedFault, AuthFailedFault) as fault:
+                if fault.status not in _WRONG:
+                    raise
                 kept.refresh = ""  # used before, or too old for İYS
                 self._write(descriptor, kept)
             else:
@@ -134,6 +152,8 @@ class Tokens:
         try:
             grant = self._ask({"grant_type": "password", "username": self._credentials.username, "password": password})
         except (RefusedFault, AuthFailedFault) as fault:
+            if fault.status not in _WRONG:
+                raise
             kept.wrong = stamp
             self._write(descriptor, kept)
             raise AuthFailedFault(
@@ -152,7 +172,7 @@ class Tokens:
             method="POST",
             path="/oauth2/token",
             what="a token",
-            stream=f"token {self._credentials.name} {body['grant_type']}",
+            stream="",
             query={},
             body=body,
         )
@@ -168,15 +188,19 @@ class Tokens:
         """Take one of the hour's requests. Raises LockedFault where there is none."""
         with self._limits.held(durably=True) as limited:
             now = self._clock.now()
-            until_s = min(limited.locked_until_s, now + LOCK_S)  # a clock that was set back must not lock for days
-            if until_s > now:
-                raise LockedFault("İYS has locked the requests for tokens of this machine.", until_s=until_s)
+            # Written down: a clock that was set back would else find the end as far away each time.
+            until_s = limited.locked_until_s = min(limited.locked_until_s, now + LOCK_S)
             recent = [asked_s for asked_s in limited.token_asks if now - HOUR_S < asked_s <= now]
-            if len(recent) >= self._budget:
-                raise LockedFault(
-                    f"This hour's {self._budget} requests for tokens are used up.", until_s=recent[0] + HOUR_S
-                )
-            limited.token_asks = [*recent, now]
+            is_spent = len(recent) >= self._budget
+            if until_s <= now and not is_spent:
+                recent.append(now)
+            limited.token_asks = recent
+        if until_s > now:
+            raise LockedFault("İYS has locked the requests for tokens of this machine.", until_s=until_s)
+        if is_spent:
+            raise LockedFault(
+                f"This hour's {self._budget} requests for tokens are used up.", until_s=recent[0] + HOUR_S
+            )
 
     def _locked(self) -> LockedFault:
         """Write the lock down before anything else happens."""
@@ -191,15 +215,14 @@ class Tokens:
         kept.issued_s = asked_s
         kept.expires_s = asked_s + grant.expires_in
         kept.refresh_expires_s = asked_s + grant.refresh_expires_in
-        kept.wrong, kept.barred_until_s = "", 0.0
+        kept.wrong, kept.barred_until_s, kept.tried_s = "", 0.0, 0.0
         self._write(descriptor, kept)
 
     def _is_wrong(self, kept: Kept) -> bool:
         return bool(kept.wrong) and kept.wrong == self._credentials.stamp()
 
     def _is_barred(self, kept: Kept) -> bool:
-        now = self._clock.now()
-        return now < min(kept.barred_until_s, now + BARRED_S) and kept.barred_until_s <= now + BARRED_S
+        return self._clock.now() < kept.barred_until_s
 
     @contextmanager
     def _held(self) -> Iterator[int]:
@@ -222,10 +245,17 @@ class Tokens:
             kept = msgspec.json.decode(os.pread(descriptor, _MOST_BYTES, 0), type=Kept)
         except (msgspec.DecodeError, UnicodeDecodeError):
             kept = Kept()
-        return kept if kept.username == user else Kept(username=user)
+        if kept.username != user:
+            return Kept(username=user)
+        latest_s = self._clock.now() + BARRED_S
+        if kept.barred_until_s > latest_s:  # noted by a clock that was set back since
+            kept.barred_until_s = latest_s
+            self._write(descriptor, kept)
+        return kept
 
     def _write(self, descriptor: int, kept: Kept) -> None:
         """Write all of it. Cut off in the middle it is nothing, and then one token is asked for."""
         content = msgspec.json.encode(kept)
+        os.fchmod(descriptor, FILE_MODE)
         os.pwrite(descriptor, content, 0)
         os.ftruncate(descriptor, len(content))
