@@ -12,7 +12,7 @@ import pytest
 
 from iyscheck.consent import RecipientType
 from loader.iys import api
-from loader.iys.faults import ForbiddenFault, IysFault, RefusedFault, SlowedFault, TransientFault
+from loader.iys.faults import ForbiddenFault, IysFault, LockedFault, RefusedFault, SlowedFault, TransientFault
 from loader.iys.messages import SubscriptionState
 from tests.iys.accounts import Managed
 from tests.iys.clock import VirtualClock
@@ -25,8 +25,8 @@ JSON = b"content-type: application/json\r\n"
 
 
 @contextmanager
-def saying(raw: bytes) -> Iterator[str]:
-    """Serve a grant to who asks for a token, and otherwise these bytes; each connection is closed afterwards."""
+def saying(raw: bytes, *, to_all: bool = False) -> Iterator[str]:
+    """Say these bytes and close the connection; who asks for a token gets one, unless they are `to_all`."""
     with socket.create_server(("127.0.0.1", 0)) as listening:
 
         def serve() -> None:
@@ -41,7 +41,8 @@ def saying(raw: bytes) -> Iterator[str]:
                         asked += connection.recv(65_536)
                     grant = b'{"access_token":"t","refresh_token":"r","expires_in":7200,"refresh_expires_in":14400}'
                     head = b"HTTP/1.1 200 OK\r\n" + JSON + b"connection: close\r\n\r\n"
-                    connection.sendall(head + grant if asked.startswith(b"POST /oauth2/token ") else raw)
+                    is_token = asked.startswith(b"POST /oauth2/token ") and not to_all
+                    connection.sendall(head + grant if is_token else raw)
 
         thread = threading.Thread(target=serve)
         thread.start()
@@ -195,6 +196,21 @@ class TestRefusals:
             with pytest.raises(kind):
                 client.changes()
             assert client.guard.counts() == (2, int(status != 429))
+
+    @pytest.mark.parametrize(
+        "more", [b"content-length: 999\r\n", b"content-encoding: gzip\r\n", b"", b"location: /\r\n"]
+    )
+    def test_lock_cut(self, folder: Path, more: bytes) -> None:
+        """A lock of tokens whose body is cut or unreadable is a lock: nobody asks again, whoever begins anew."""
+        raw = b"HTTP/1.1 429 X\r\nconnection: close\r\n%s\r\n{" % (JSON + more)
+        clock = VirtualClock()
+        with saying(raw, to_all=True) as url:
+            for _ in range(3):
+                with connected(url, clock, folder) as client:
+                    with pytest.raises(LockedFault):
+                        client.changes()
+                    clock.advance(1000)
+                    assert client.guard.counts() == (1, 0)
 
     @pytest.mark.parametrize(
         ("code", "state"),
