@@ -62,10 +62,10 @@ class TestClaims:
         mirrored.pull_both()
         before = mirrored.watermark
 
-        mirrored.seed(mirrored.state().covered_from)
+        mirrored.seed(max(mirrored.state(source).covered_from for source in FeedSource))
 
         assert before is None
-        assert mirrored.watermark == mirrored.state().covered_until
+        assert mirrored.watermark == min(mirrored.state(source).covered_until for source in FeedSource)
 
     def test_seed_is_too_old(self, mirrored: Mirrored) -> None:
         """A seed that ends before coverage begins leaves a hole, which an accepted gap closes."""
