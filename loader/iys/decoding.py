@@ -3,6 +3,8 @@
 Nothing of a body is repeated in a fault.
 """
 
+import codecs
+import json
 from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Final
@@ -27,6 +29,8 @@ from loader.iys.transport import Answer
 BRAND_MAX: Final = 2**32 - 1
 CODE_MAX: Final = 2**53
 _DIGITS_MAX: Final = 20
+_INT_DIGITS: Final = 18
+"""Longer numbers are no codes and no counts, and some do not fit 64 bits."""
 CONNECTED: Final = "Bağlantı Oluşturuldu"
 _NAME_OF_A_PERSON: Final = "citizenname"
 _HASH_DIGITS: Final = frozenset("0123456789abcdef")
@@ -75,6 +79,8 @@ def page_of(answer: Answer) -> Page:
     rows = body.get("list")
     after = body.get("after")
     if "after" not in body or not isinstance(rows, list) or not isinstance(after, str | None):
+        raise _strange(what)
+    if after is not None and not after.isascii():
         raise _strange(what)
     if not all(isinstance(row, dict) for row in rows) or (rows and not after):
         raise _strange(what)
@@ -209,9 +215,33 @@ def _json(answer: Answer, what: str) -> object:
     if "json" not in answer.content_type:
         raise TransientFault(f"İYS answered {what} with something that is no JSON.", status=answer.status)
     try:
-        return msgspec.json.decode(answer.body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        # Not by msgspec: half of an emoji, cut off in a name, would make it refuse the page, each time again.
+        text = answer.body.removeprefix(codecs.BOM_UTF8).decode()
+        body: object = json.loads(text, parse_int=_whole_or_float, parse_constant=_no_number)
+        return _whole_text(body) if "\\u" in text else body
+    except (ValueError, RecursionError):
         raise TransientFault(f"İYS's answer to {what} cannot be read.", status=answer.status) from None
+
+
+def _whole_text(value: object) -> object:
+    """Put U+FFFD, which is in no address, for halves of characters, which nobody could write down again."""
+    match value:
+        case str():
+            return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+        case dict():
+            return {_whole_text(key): _whole_text(inner) for key, inner in value.items()}
+        case list():
+            return [_whole_text(inner) for inner in value]
+        case _:
+            return value
+
+
+def _whole_or_float(digits: str) -> int | float:
+    return int(digits) if len(digits) <= _INT_DIGITS else float(digits)
+
+
+def _no_number(name: str) -> object:
+    raise ValueError(name)  # NaN and its kin are Python's, not JSON's
 
 
 def _object(answer: Answer, what: str) -> dict[str, object]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http import HTTPStatus
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Final
 
 import httpx
@@ -84,6 +85,7 @@ class Transport:
             timeout=httpx.Timeout(READ_S, connect=CONNECT_S),
             headers={"accept": "application/json, */*;q=0.8", "accept-encoding": "gzip", "user-agent": "iyscheck"},
             verify=True if trusted is None else trusted,
+            cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),  # accounts must not share a session
         )
         self._pace = pace
         self._guard = guard
