@@ -1,5 +1,6 @@
 """A file of frames that grows: what it kept is on the disk, and what a crash tore off its end is cut away."""
 
+import errno
 import os
 from datetime import date
 from pathlib import Path
@@ -70,6 +71,12 @@ class Log:
     def settle(self) -> None:
         """Wait until all frames are on the disk."""
         os.fsync(self._descriptor)
+
+    def ensure_there(self) -> None:
+        """Raise OSError where the file is not at its path any more: what is written to it nobody will read."""
+        here, there = os.fstat(self._descriptor), self._path.stat()
+        if (here.st_dev, here.st_ino) != (there.st_dev, there.st_ino):
+            raise FileNotFoundError(errno.ENOENT, "it was replaced")
 
     def seal(self, now_s: float) -> None:
         """Say that this is all, and give the file its final name."""

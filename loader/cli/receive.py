@@ -115,7 +115,9 @@ def register(
     brand: BrandsOption = None,
     as_json: JsonOption = False,  # noqa: FBT002 - a flag of the command line
 ) -> None:
-    """Have İYS push the changes of an account's brands here. The receiver has to run: İYS calls it meanwhile.
+    """Have İYS push the changes of an account's brands here, as far as it does not yet; run it again for new brands.
+
+    The receiver has to run: İYS calls it meanwhile.
 
     Exit code 1 where some of it did not go well.
 
@@ -123,7 +125,7 @@ def register(
         iyscheck-loader receive register acme --config feeds.toml
     """
     with errors(as_json=as_json):
-        outcomes = _registered(account, config, store, address_key, brand)
+        outcomes = _registered(account, config, store, address_key, brand, again=False)
         _told(outcomes, as_json=as_json)
     _end(outcomes)
 
@@ -144,7 +146,7 @@ def rotate(
     with errors(as_json=as_json):
         folder = push_directory(store)
         before = _names(account, folder)
-        outcomes = _registered(account, config, store, address_key, None)
+        outcomes = _registered(account, config, store, address_key, None, again=True)
         is_good = all(outcome.fault is None for outcome in outcomes)
         # İYS takes two addresses of a channel: what is left half done would leave no room for the next try.
         ended = before if is_good else _names(account, folder) - before
@@ -227,13 +229,15 @@ def _shown(found: tuple[PushAddress, ...], brand: ListedBrand, url: str) -> Bran
 
 
 def _registered(
-    account: str, config: Path, store: Path, address_key: Path, only: list[int] | None
+    account: str, config: Path, store: Path, address_key: Path, only: list[int] | None, *, again: bool
 ) -> list[registering.Outcome]:
+    """Register what is not pushed here yet, or all of it `again`."""
     key = AddressKey.load(address_key)
     credentials = Credentials.of(push_directory(store))
     outcomes: list[registering.Outcome] = []
     with _account(account, config, store) as (found, url, iys):
-        for brands in registering.by_provider(_wanted(_brands(found, iys), only)).values():
+        wanted = _wanted(_brands(found, iys), only)
+        for brands in registering.by_provider(wanted if again else registering.not_pushed(iys, wanted, url)).values():
             outcomes += registering.register(
                 iys, credentials, brands, account=account, url=url, key=key, now_s=time.time()
             )

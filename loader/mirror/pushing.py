@@ -1,7 +1,7 @@
 """Pushes in the mirror: what came goes into the store at once, and each hour İYS is asked whether it still pushes."""
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Final
@@ -99,11 +99,11 @@ class Registrations:
         *,
         url: str,
         key: AddressKey,
-        listed: Callable[[int], ListedBrand | None],
+        listed: Callable[[], Iterable[tuple[str, ListedBrand]]],
         metrics: PushedMetrics,
         clock: Clock,
     ) -> None:
-        """`listed` gives a brand as İYS lists it, None for one that is not."""
+        """`listed` gives the brands that İYS lists, each with its account."""
         import structlog
 
         self._log = structlog.get_logger("mirror")
@@ -111,7 +111,7 @@ class Registrations:
         self._iys = iys
         self._url = url
         self._key = key
-        self._listed = listed
+        self._all_listed = listed
         self._metrics = metrics
         self._clock = clock
         self._due: dict[tuple[str, int], float] = {}
@@ -119,6 +119,7 @@ class Registrations:
         self._missing: dict[tuple[str, int], frozenset[Channel]] = {}
         self._looked_s = 0.0
         self._known: Mapping[str, Credential] = {}
+        self._new: frozenset[int] = frozenset()
 
     @property
     def next_s(self) -> float | None:
@@ -156,6 +157,9 @@ class Registrations:
             self._due[new] = now
         self._tell()
 
+    def _listed(self, brand: int) -> ListedBrand | None:
+        return next((shown for _, shown in self._all_listed() if shown.brand == brand), None)
+
     def _asked(self, credential: Credential, brand: int) -> frozenset[Channel]:
         """Ask where a brand is pushed to, and register what is not pushed here any more; say what still is not."""
         shown = self._listed(brand)
@@ -186,7 +190,14 @@ class Registrations:
         return None
 
     def _tell(self) -> None:
-        missing_here = sum(map(len, self._missing.values()))
-        shown = {brand: self._listed(brand) for _, brand in self._due}
-        wanted = sum(len(each.channels) for each in shown.values() if each is not None)
-        self._metrics.connections(good=max(wanted - missing_here, 0), broken=missing_here)
+        """Count brands and channels; a brand that came to an account whose others are pushed is missing, too."""
+        accounts = {credential.account for credential in self._known.values()}
+        registered = {brand for _, brand in self._due}
+        shown = {each.brand: each for account, each in self._all_listed() if account in accounts}
+        new = shown.keys() - registered
+        if new - self._new:
+            self._log.warning("push_not_registered", brands=len(new), message="Run 'receive register' for new brands.")
+        self._new = frozenset(new)
+        wanted = sum(len(each.channels) for each in shown.values())
+        broken = sum(map(len, self._missing.values())) + sum(len(shown[brand].channels) for brand in new)
+        self._metrics.connections(good=max(wanted - broken, 0), broken=broken)

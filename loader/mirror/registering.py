@@ -5,7 +5,7 @@ and channel, so new credentials stand beside the old ones until they are known t
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import msgspec
@@ -52,6 +52,15 @@ def by_provider(brands: Iterable[ListedBrand]) -> Mapping[int, tuple[ListedBrand
     for brand in brands:
         found.setdefault(brand.iys_code, []).append(brand)
     return {code: tuple(sorted(each, key=lambda brand: brand.brand)) for code, each in sorted(found.items())}
+
+
+def not_pushed(iys: Pushes, brands: Iterable[ListedBrand], url: str) -> tuple[ListedBrand, ...]:
+    """Return brands with the channels that are not pushed here yet, without those of which all are. Raises IysFault.
+
+    İYS takes two addresses for a channel: to register again what is pushed would use up both.
+    """
+    lacking = ((each, missing(iys.pushes(each.iys_code, each.brand), each, url)) for each in brands)
+    return tuple(replace(each, channels=channels) for each, channels in lacking if channels)
 
 
 def register(

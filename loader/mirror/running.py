@@ -254,7 +254,7 @@ class Running:
             iys,
             url=url,
             key=self._site.keys[0],
-            listed=lambda brand: next((shown for _, shown in self.looking.brands() if shown.brand == brand), None),
+            listed=self.looking.brands,
             metrics=self._pushed_metrics,
             clock=self._site.clock,
         )

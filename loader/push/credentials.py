@@ -134,7 +134,8 @@ class Credentials:
     def of(cls, folder: Path) -> Self:
         """Open those of a folder, which is made where it is missing. Raises SettingsError."""
         try:
-            folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+            folder.parent.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)  # else `parents` makes it for everybody
+            folder.mkdir(mode=FOLDER_MODE, exist_ok=True)
         except OSError as error:
             raise SettingsError("--store", f"the folder '{folder}' cannot be made: {error.strerror}.") from None
         return cls(folder)

@@ -91,6 +91,7 @@ class JournalWriter:
             for entry in entries:
                 self._size += log.append(msgspec.msgpack.encode(entry), now_s)
             log.settle()
+            log.ensure_there()
         except OSError:
             self.close_segment()  # whatever stands at its end: the next entries go into another one
             raise
@@ -115,6 +116,7 @@ class JournalWriter:
         if self._log is not None and self._size >= SEGMENT_BYTES:
             self.close_segment()
         if self._log is None:
+            self._folder.mkdir(mode=FOLDER_MODE, exist_ok=True)  # somebody may have moved it away
             number = max(int(now_s * 1000), *(each + 1 for each in segments(self._folder)), 1)
             self._log = Log.new(self._folder / f"{number:020}.journal", self._key)
             self._size = HEADER_BYTES

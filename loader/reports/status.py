@@ -218,7 +218,9 @@ def brand_line(brand: BrandStatus) -> str:
 
 def _stream_line(stream: StreamStatus) -> str:
     text = f"{stream.name}: "
-    if stream.covered_until is None:
+    if stream.covered_from is None:
+        text += "claims nothing"
+    elif stream.covered_until is None:
         text += f"begun at {stream.covered_from}, not read to its end yet"
     else:
         text += f"all from {stream.covered_from} to {stream.covered_until}"

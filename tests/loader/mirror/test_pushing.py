@@ -1,5 +1,6 @@
 """What of pushes goes on where something fails: the tail of the journal, registrations, new credentials."""
 
+import dataclasses
 from pathlib import Path
 
 import msgspec
@@ -12,7 +13,7 @@ from iyscheck.store.writer import Writer
 from loader.iys.faults import IysFault, RefusedFault, TransientFault
 from loader.iys.messages import ListedBrand, PushAddress
 from loader.mirror.pushing import AGAIN_MAX_S, HOUR_S, Registrations, Tail
-from loader.mirror.registering import register, unregister
+from loader.mirror.registering import not_pushed, register, unregister
 from loader.push.credentials import Credentials
 from loader.reports.push import PushedMetrics
 from tests.builders import ADDRESS_KEY
@@ -120,12 +121,13 @@ class Watching:
         self.clock = VirtualClock(NOW)
         self.registry = CollectorRegistry()
         self.listed: ListedBrand | None = LISTED
+        self.others: list[ListedBrand] = []
         self.part = Registrations(
             credentials,
             {"acme": office},
             url=URL,
             key=ADDRESS_KEY,
-            listed=lambda _: self.listed,
+            listed=lambda: [("acme", each) for each in (self.listed, *self.others) if each is not None],
             metrics=PushedMetrics(self.registry),
             clock=self.clock,
         )
@@ -205,6 +207,24 @@ class TestRegistrations:
         credentials.put(msgspec.structs.replace(credential, retired_s=NOW))
         watching.clock.advance(HOUR_S)
         assert not watching.look()
+
+    def test_new_brand(self, watching: Watching) -> None:
+        """A brand that comes to an account whose others are pushed counts as not pushed, until it is registered."""
+        watching.look()
+        assert watching.broken() == 0
+        watching.others.append(dataclasses.replace(LISTED, brand=BRAND + 1))
+        watching.clock.advance(HOUR_S)
+        watching.look()
+        assert watching.broken() == 2
+
+    def test_not_pushed(self, office: Office, credentials: Credentials) -> None:
+        """Only what is not pushed here yet is registered: İYS has two places for a channel."""
+        new = dataclasses.replace(LISTED, brand=BRAND + 1)
+        registered(office, credentials)
+        assert not_pushed(office, [LISTED], URL) == ()
+        office.broken = {Channel.MESAJ}
+        some = dataclasses.replace(LISTED, channels=frozenset({Channel.MESAJ}))
+        assert not_pushed(office, [LISTED, new], URL) == (some, new)
 
 
 class TestTail:

@@ -42,6 +42,7 @@ class TestCredentials:
         path = tmp_path / "push" / "credentials.json"
 
         assert path.stat().st_mode & 0o077 == 0
+        assert path.parent.stat().st_mode & 0o077 == 0
         assert made.password not in path.read_text()
         assert credentials.password(made.credential, ADDRESS_KEY) == made.password
         with pytest.raises(SettingsError, match="another address key"):

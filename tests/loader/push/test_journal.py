@@ -162,6 +162,19 @@ class TestJournal:
         assert journal.behind(place) > 0
         assert read_all(journal, place)[0] == ["1"]
 
+    def test_moved_away(self, tmp_path: Path) -> None:
+        """What goes into a segment that is not at its place any more is not taken; what comes then is, and is read."""
+        folder = tmp_path / "push"
+        writer = JournalWriter(folder, ADDRESS_KEY)
+        writer.append([entry(0)], 1_000.0)
+        folder.rename(tmp_path / "away")
+        with pytest.raises(OSError, match="No such file"):
+            writer.append([entry(1)], 1_000.0)
+        writer.append([entry(2)], 1_000.0)
+        writer.close()
+
+        assert read_all(Journal(folder, ADDRESS_KEY), Place())[0] == ["2"]
+
     def test_other_key(self, tmp_path: Path) -> None:
         """A segment of another address key is told of, and does not keep what follows from being read."""
         writer = JournalWriter(tmp_path, AddressKey(bytes(32)))
