@@ -286,6 +286,8 @@ def read_private(setting: str, path: Path, most: int) -> bytes:
         found, content = read_small(path, most)
     except (OSError, ValueError) as error:
         raise SettingsError(setting, f"{path} cannot be read: {why_not(error)}.") from None
+    if stat.S_ISDIR(found.st_mode):
+        raise SettingsError(setting, f"{path} is a directory.", fix="Name the file in it.")
     if not is_private(path, found):
         raise SettingsError(
             setting,

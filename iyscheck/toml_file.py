@@ -62,7 +62,9 @@ class TomlFile:
         elif told.endswith(_AT_END):
             line = self._text.rstrip().count("\n") + 1
             problem = f"it ends in the middle, in line {line}: it is not TOML."
-        return self._error(self.name, problem, line=line, fix="Are quotes and brackets closed?")
+        return self._error(
+            self.name, problem, line=line, fix="Are quotes and brackets closed? Does each table and key stand once?"
+        )
 
 
 def line_of(text: str, path: Path) -> int | None:

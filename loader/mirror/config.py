@@ -151,6 +151,16 @@ def check_password(account: AccountConfig, setting: str) -> None:
     content = read_private(setting, account.password_file, _PASSWORD_BYTES)
     if not content.strip() or len(content) > _PASSWORD_BYTES:
         raise SettingsError(setting, f"{account.password_file} holds no password.", fix="Write it there.")
+    try:
+        text = content.decode().strip("\r\n")
+    except UnicodeDecodeError:
+        raise SettingsError(setting, f"{account.password_file} is not UTF-8.", fix="Save it as UTF-8.") from None
+    if text.startswith("\ufeff") or not text.isprintable():
+        raise SettingsError(
+            setting,
+            f"{account.password_file} has more in it than a password: a line, a tab, a mark that some editors write.",
+            fix="Write the password alone there, with an editor that saves plain UTF-8.",
+        )
 
 
 def parsed(content: bytes, name: str, folder: Path) -> Config:

@@ -17,6 +17,7 @@ from loader.mirror.config import (
     MirrorConfig,
     PushRows,
     ReceiveConfig,
+    check_password,
     parsed,
     read,
 )
@@ -290,3 +291,33 @@ def test_config_check(tmp_path: Path) -> None:
     assert b"mirror.directory: " in bad.stdout
     assert json.loads(good.stdout)["accounts"] == [{"name": "acme", "kind": "provider", "code": 700001}]
     assert b"hunter2" not in bad.stdout + bad.stderr + good.stdout + good.stderr
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        (b"", "no password"),
+        (b"\n", "no password"),
+        (b"one\ntwo\n", "more in it"),
+        (b"\xef\xbb\xbfone", "more in it"),
+        (b"one\t", "more in it"),
+        (b"\xff\xfeo\0", "not UTF-8"),
+    ],
+)
+def test_no_password(tmp_path: Path, content: bytes, word: str) -> None:
+    """A file that holds no password, or more than one, is told before İYS is asked with it."""
+    file = tmp_path / "password"
+    file.write_bytes(content)
+    file.chmod(0o600)
+    account = AccountConfig(name="a", kind=AccountKind.PROVIDER, code=1, username="a", password_file=file)
+    with pytest.raises(SettingsError, match=word):
+        check_password(account, "account[1].password_file")
+
+
+def test_password(tmp_path: Path) -> None:
+    """A password may have any letters, and a line end behind it."""
+    file = tmp_path / "password"
+    file.write_text("şifre mit Ümläuten 123 #\r\n")
+    file.chmod(0o600)
+    account = AccountConfig(name="a", kind=AccountKind.PROVIDER, code=1, username="a", password_file=file)
+    check_password(account, "account[1].password_file")
