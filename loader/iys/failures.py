@@ -72,12 +72,6 @@ def location_of(body: bytes) -> tuple[str, ...]:
     return tuple(named)
 
 
-def is_oauth_error(body: bytes) -> bool:
-    """Say whether these are the words in which the token operation refuses credentials."""
-    tree = _tree(body)
-    return isinstance(tree, dict) and isinstance(tree.get("error"), str)
-
-
 def _tree(body: bytes) -> object:
     try:
         return json.loads(body)

@@ -164,6 +164,7 @@ class TestRefusals:
         [
             '{"errors":[{"code":"H353","message":"no"}]}',
             '{"errors":[{"code:":"H353","message":"no","location":["brandCode",0]}]}',
+            '{"errors":[{"value":"H111","code:":"H353"}]}',
             '{"errors":{"code":"H353"}}',
             '{"code":"H353","message":"no"}',
             "<html>H353</html>",
@@ -177,6 +178,16 @@ class TestRefusals:
         assert (told.value.status, told.value.code) == (403, "H353")
         client.changes()
         assert len(fake.asked("token")) == 1
+
+    def test_too_fast(self, fake: FakeIys, client: Client) -> None:
+        """The answer "too fast" halves the pace of all, and nothing is lost (case 1)."""
+        fake.plan("changes", Fault.too_fast())
+        with pytest.raises(SlowedFault):
+            client.changes()
+        assert client.pace.rate() == 5.0 / 2
+        assert len(client.changes().rows) == 20
+        first, second = fake.asked("changes")
+        assert second.at_s - first.at_s >= 1.0
 
     def test_value_is_not_repeated(self, fake: FakeIys, client: Client) -> None:
         """A refusal names fields, and never their values: these may be addresses."""

@@ -45,6 +45,7 @@ def answer_of(body: bytes, content_type: str = "application/json", status: int =
 @given(body=any_body, content_type=types, status=st.sampled_from([200, 201]))
 @example(body=b'{"after":null,"list":[' + b"[" * 5000, content_type="application/json", status=200)
 @example(body=b'{"after":"x","list":[{"citizenName:":"A"}]}', content_type="application/json", status=200)
+@example(body='{"after":"x","list":[{"cıtızen-name":"A"}]}'.encode(), content_type="application/json", status=200)
 @example(body=b'{"after":"x","list":[{"who":{"citizenName":"A"}}]}', content_type="application/json", status=200)
 @example(body=b'{"after":"x","list":[{"a":"\xff"}]}', content_type="application/json", status=200)
 def test_page(body: bytes, content_type: str, status: int) -> None:
@@ -153,6 +154,12 @@ def test_cap(content: bytes, sizes: list[int], less: int, *, is_packed: bool) ->
     else:
         assert bytes(kept) == content
     assert len(kept) <= most
+
+
+def test_cap_of_nothing() -> None:
+    """Compressed pieces that hold nothing do not come for ever."""
+    with pytest.raises(TransientFault):
+        read(gzip.compress(b"") * 100, [50] * 40, "gzip", most=1000)
 
 
 @pytest.mark.parametrize("encoding", ["br", "deflate", "gzip, gzip", "zstd"])

@@ -1,5 +1,6 @@
 """The guard: most requests succeed, whatever İYS forbids."""
 
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 
@@ -145,6 +146,19 @@ def test_counted(fake: FakeIys, client: Client, status: int) -> None:
     assert asked == len(fake.requests)
     assert failed == (status in COUNTED)
     assert failed / asked == pytest.approx(1 - fake.success[1])
+
+
+def test_all_are_counted(tmp_path: Path) -> None:
+    """No answer is lost of what many count at once."""
+    guards = [Guard(Limits(tmp_path), VirtualClock()) for _ in range(4)]
+
+    def count(guard: Guard) -> None:
+        for _ in range(100):
+            guard.answered("a", 200, None)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(count, guards))
+    assert guards[0].counts() == (400, 0)
 
 
 def test_restart(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import stat
 import traceback
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -255,6 +256,14 @@ class TestRefused:
             got = set(pool.map(lambda _: client.tokens.refused(token), range(32)))
         assert len(got) == 1
         assert asked(fake) == [200, 200]
+
+    def test_many_processes_at_once(self, fake: FakeIys, folder: Path) -> None:
+        """So do processes, which have only the file in common."""
+        with ExitStack() as stack, ThreadPoolExecutor(8) as pool:
+            clients = [stack.enter_context(connected(fake.url, fake.clock, folder)) for _ in range(8)]
+            got = set(pool.map(lambda client: client.tokens.token(), clients))
+        assert len(got) == 1
+        assert asked(fake) == [200]
 
 
 class TestFile:
