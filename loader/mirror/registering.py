@@ -77,7 +77,8 @@ def register(
 
     Raises SettingsError where the credentials cannot be kept.
     """
-    made = credentials.make(account, brands[0].iys_code, tuple(brand.brand for brand in brands), key=key, now_s=now_s)
+    codes = tuple(brand.brand for brand in brands)
+    made = credentials.make(account, brands[0].iys_code, codes, key=key, now_s=now_s, url=url)
     name, password = made.credential.name, made.password
     outcomes = []
     for brand in brands:
@@ -96,14 +97,19 @@ def register(
 def unregister(
     iys: Pushes, credentials: Credentials, credential: Credential, *, url: str, key: AddressKey, now_s: float
 ) -> tuple[Outcome, ...]:
-    """End the pushes of a credential, which is gone when all of them have ended. Raises SettingsError."""
+    """End the pushes of a credential, which is gone when all of them have ended. Raises SettingsError.
+
+    `url` is only for credentials that do not say where they are pushed to: the address may be another one by now.
+    """
     password = credentials.password(credential, key)
     credentials.put(msgspec.structs.replace(credential, retired_s=now_s))
     outcomes = []
     for brand in credential.brands:
         for channel in Channel:
             try:
-                iys.unregister_push(credential.iys_code, brand, url, channel, credential.name, password)
+                iys.unregister_push(
+                    credential.iys_code, brand, credential.url or url, channel, credential.name, password
+                )
             except IysFault as fault:
                 if fault.code == NOT_THERE:
                     continue

@@ -32,8 +32,8 @@ _NOBODY: Final = "0" * 64
 class Credential(msgspec.Struct, frozen=True, kw_only=True):
     """One of them. `name` is the user name; `brands` are those whose rows it may bring, of `iys_code` only.
 
-    `digest` is that of the password (SHA-256, hexadecimal), `sealed` the password itself, `retired_s` (seconds UTC)
-    when it was replaced, 0 while it was not.
+    `url` is where İYS was told to push with it. `digest` is that of the password (SHA-256, hexadecimal), `sealed` the
+    password itself, `retired_s` (seconds UTC) when it was replaced, 0 while it was not.
     """
 
     name: str
@@ -45,6 +45,7 @@ class Credential(msgspec.Struct, frozen=True, kw_only=True):
     salt: str
     sealed: str
     retired_s: float = 0.0
+    url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +90,9 @@ class Credentials:
         is_same = hmac.compare_digest(digest, _NOBODY if found is None else found.digest)
         return found if is_same else None
 
-    def make(self, account: str, iys_code: int, brands: tuple[int, ...], *, key: AddressKey, now_s: float) -> Made:
+    def make(
+        self, account: str, iys_code: int, brands: tuple[int, ...], *, key: AddressKey, now_s: float, url: str = ""
+    ) -> Made:
         """Make one and keep it. Raises SettingsError."""
         password = secrets.token_urlsafe(_PASSWORD_BYTES)
         salt, nonce = secrets.token_bytes(_SALT_BYTES), secrets.token_bytes(_NONCE_BYTES)
@@ -101,6 +104,7 @@ class Credentials:
             created_s=now_s,
             digest=hashlib.sha256(password.encode()).hexdigest(),
             salt=salt.hex(),
+            url=url,
             sealed=base64.b64encode(
                 nonce + AESGCM(key.derived(_PURPOSE, salt)).encrypt(nonce, password.encode(), None)
             ).decode(),

@@ -113,6 +113,16 @@ class TestCredentials:
         assert not credentials.all()
         assert not office.known
 
+    def test_moved(self, credentials: Credentials) -> None:
+        """They are ended at the address that İYS was told, whatever the feeds file says now."""
+        office = Office()
+        registered(office, credentials)
+        (credential,) = credentials.all()
+        elsewhere = "https://elsewhere.example.com/push"
+        unregister(office, credentials, credential, url=elsewhere, key=ADDRESS_KEY, now_s=NOW)
+
+        assert not office.known
+
 
 class Watching:
     """The part that looks each hour, and the clock."""
