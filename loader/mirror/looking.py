@@ -15,7 +15,7 @@ from loader.iys.clock import Clock
 from loader.iys.faults import AuthFailedFault, ForbiddenFault, IysFault, LockedFault
 from loader.iys.messages import ListedBrand
 from loader.mirror.accounts import Listing, Verdict, Waiting, judge
-from loader.mirror.config import AccountConfig
+from loader.mirror.config import AccountConfig, AccountKind
 from loader.mirror.discovery import HOUR_S, Discovery, remember
 from loader.mirror.pulling import Pulling
 from loader.mirror.tasks import Task, name_of
@@ -63,6 +63,11 @@ class _Account:
     verdict: Verdict | None = None
 
     @property
+    def is_integrator(self) -> bool:
+        """Whether others say which channels it may read."""
+        return self.config.kind is AccountKind.INTEGRATOR
+
+    @property
     def listing(self) -> Listing | None:
         """What it had when it was looked at last, at any time."""
         return self.discovery.known
@@ -91,7 +96,9 @@ class Looking:
         pulling: Pulling,
         clock: Clock,
         folder: Path,
+        interval_s: float,
     ) -> None:
+        """`interval_s`: how often a brand is asked for."""
         import structlog
 
         self._log = structlog.get_logger("mirror")
@@ -99,6 +106,7 @@ class Looking:
         self._pulling = pulling
         self._clock = clock
         self._folder = folder
+        self._interval_s = min(interval_s, HOUR_S)
         self._accounts = {
             name: _Account(config=config, discovery=discovery, owned=frozenset(self._source(name).brands))
             for name, (config, discovery) in accounts.items()
@@ -119,6 +127,11 @@ class Looking:
     def is_settled(self) -> bool:
         """Whether every account was looked at, and nothing has to be asked twice."""
         return all(each.looked_s and not each.is_out and not each.lost for each in self._accounts.values())
+
+    def look_again(self) -> None:
+        """Have all accounts looked at now."""
+        for account in self._accounts.values():
+            account.next_s, account.looked_s = self._clock.now(), 0.0
 
     def next(self) -> Task | None:
         """Look at the next account that is due."""
@@ -167,7 +180,7 @@ class Looking:
         account.is_out = False
         account.looked_s = now
         if isinstance(answer, Listing):
-            account.next_s = now + HOUR_S
+            account.next_s = now + (self._interval_s if account.is_integrator else HOUR_S)
             self._follow(account, answer)
             return
         account.next_s = now + AGAIN_S
@@ -203,6 +216,9 @@ class Looking:
                 self._log.warning("brand_waits_for_admit", brand=waiting.brand, whole=waiting.whole, channels=names)
         self._compare_counts(account, listing)
         self._run_streams()
+        if listing.brands is not None:  # the register has no channel now that this listing has not
+            mine = [stream for stream, name in self._account_of.items() if name == account.config.name]
+            self._pulling.confirm(mine, listing.asked_s)
         try:
             remember(self._folder, listing)
         except OSError as error:
@@ -267,8 +283,9 @@ class Looking:
         listings = {name: account.listing for name, account in self._accounts.items()}
         shown = {name: {} if listing is None else listing.shown for name, listing in listings.items()}
         self._brands = tuple((name, shown[name][code]) for code, name in owners.items() if code in shown[name])
-        for stream in wanted:
-            self._pulling.add(stream)
+        for stream, name in wanted.items():
+            # What an integrator may not read any more is left out of pages without a word.
+            self._pulling.add(stream, is_unsure=self._accounts[name].is_integrator)
 
     def _set(self, account: _Account, state: AccountState, **why: object) -> None:
         """Tell of an account that is not as it was."""

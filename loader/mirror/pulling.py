@@ -4,8 +4,8 @@ A walk that is not at its end keeps its place between turns: one brand that has 
 others, and a request that is to be made again waits without holding anybody up. In the thread of the writer, all of it.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Final
 
@@ -14,7 +14,7 @@ from loader.iys.faults import IysFault, LockedFault
 from loader.iys.messages import Page
 from loader.mirror.schedule import PAGES_A_TURN, Outcome, Schedule
 from loader.sources.pull import coverage
-from loader.sources.pull.steps import Ask, Commit, End, Ending, Stream
+from loader.sources.pull.steps import Ask, Commit, End, Ending, Reached, Stream
 from loader.sources.pull.streams import Committed, Streams
 from loader.sources.pull.walk import Walk
 
@@ -70,9 +70,21 @@ class Pulling:
         self._turns: dict[Stream, _Turn] = {}
         self._swept_s: dict[Stream, float] = {}
         self._to_sweep: set[Stream] = set()
+        self._unsure: set[Stream] = set()
+        self._unconfirmed: dict[Stream, list[Reached]] = {}
 
-    def add(self, stream: Stream) -> None:
-        """Take in a stream."""
+    @property
+    def is_unconfirmed(self) -> bool:
+        """Whether anything was read to its end that waits to be confirmed."""
+        return any(self._unconfirmed.values())
+
+    def add(self, stream: Stream, *, is_unsure: bool = False) -> None:
+        """Take in a stream. One that `is_unsure` may lack rows without a word: its claims wait for `confirm`."""
+        if is_unsure:
+            self._unsure.add(stream)
+        else:
+            self._unsure.discard(stream)
+            self._unconfirmed.pop(stream, None)
         if stream not in self.schedule:
             state = self._streams.state(stream)
             self.schedule.add(stream, self._clock.now(), asked_s=float(state.polled_at))
@@ -81,6 +93,21 @@ class Pulling:
         """Leave a stream where it is."""
         self.schedule.remove(stream)
         self._to_sweep.discard(stream)
+        self._unconfirmed.pop(stream, None)
+
+    def confirm(self, streams: Iterable[Stream], asked_s: float) -> None:
+        """Claim what was read of streams before a moment at which all of it might be read. Raises as `take`.
+
+        Args:
+            streams: of which İYS said so.
+            asked_s: when it was asked that, seconds UTC.
+        """
+        for stream in streams:
+            waiting = self._unconfirmed.get(stream, [])
+            sure = [reached for reached in waiting if reached.polled_at < int(asked_s)]
+            if sure:
+                self._unconfirmed[stream] = waiting[len(sure) :]
+                self._streams.claim(stream, max(sure, key=lambda reached: reached.until))
 
     def sweep(self, stream: Stream) -> None:
         """Have a stream read through as a whole, from its next walk on."""
@@ -114,6 +141,7 @@ class Pulling:
         try:
             commit = walk.failed(answer) if isinstance(answer, IysFault) else walk.answered(answer)
             if commit is not None:
+                commit = self._careful(stream, commit)
                 self._keep(stream, commit)
                 committed = self._streams.commit(stream, commit)
                 walk.committed(committed.earliest)
@@ -128,6 +156,17 @@ class Pulling:
         """End a turn without an answer that anybody could take: a new walk begins later from what is stored."""
         self._turns.pop(stream, None)
         self.schedule.give_back(stream, self._clock.now(), Outcome.FAILED)
+
+    def _careful(self, stream: Stream, commit: Commit) -> Commit:
+        """Let the claim of an unsure stream wait; what was read before a doubt is not claimed any more."""
+        reached = commit.reached
+        if stream not in self._unsure or (reached is None and not commit.gap and commit.doubt is None):
+            return commit
+        if reached is None or not reached.until:
+            self._unconfirmed.pop(stream, None)
+            return commit
+        self._unconfirmed.setdefault(stream, []).append(reached)
+        return replace(commit, reached=replace(reached, until=0))
 
     def _go_on(self, stream: Stream, turn: _Turn) -> Ask | None:
         """Say what to ask for now, or end the turn."""

@@ -133,7 +133,14 @@ class Running:
             account.name: (account, Discovery(account, iys[account.name], clock, site.folder))
             for account in config.accounts
         }
-        self.looking = Looking(accounts, writer=writer, pulling=self.pulling, clock=clock, folder=site.folder)
+        self.looking = Looking(
+            accounts,
+            writer=writer,
+            pulling=self.pulling,
+            clock=clock,
+            folder=site.folder,
+            interval_s=mirror.interval_s,
+        )
         self.asking = Asking(self.pulling, self.looking, iys, clock=clock, seen=self._seen)
         settler = Settler(
             writer=writer,
@@ -215,6 +222,10 @@ class Running:
                 if sweep:
                     self.pulling.sweep(stream)
             self.loop.step()
+        if self.pulling.is_unconfirmed:
+            self.looking.look_again()
+            while not (self._site.stop.is_set() or self.looking.is_settled):
+                self.loop.step()
         self.loop.close()
         self._look_for_holes()
 

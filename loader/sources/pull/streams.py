@@ -22,7 +22,7 @@ from loader.loading.states import advanced
 from loader.reading.feed import Feed, Parsed
 from loader.reading.json_lines import JsonLines
 from loader.sources.pull import coverage
-from loader.sources.pull.steps import Commit, Stream
+from loader.sources.pull.steps import Commit, Reached, Stream
 from loader.sources.pull.terms import Doubt
 
 
@@ -86,6 +86,10 @@ class Streams:
         applied = self._writer.apply(batch, state, finished=ended, proved=proved, delivery=delivery)
         self._rejected.get(stream.name, set()).update(fresh)
         return Committed(state=state, applied=applied, totals=totals)
+
+    def claim(self, stream: Stream, reached: Reached) -> Committed:
+        """Claim what an earlier pass reached, and nothing else of it. Raises as `commit`."""
+        return self.commit(stream, Commit(reached=replace(reached, clean=False, late=0)))
 
     def doubt(self, stream: Stream, doubt: Doubt) -> None:
         """Claim nothing of a stream until a sweep, or proofs from elsewhere, have ended the doubt."""

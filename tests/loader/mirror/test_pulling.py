@@ -18,7 +18,7 @@ from loader.mirror.schedule import FORBIDDEN_PAUSE_S, JITTER, PAGES_A_TURN, Sche
 from loader.sources.pull.passes import fetch
 from loader.sources.pull.steps import Commit, Ending, Stream
 from loader.sources.pull.streams import Streams
-from loader.sources.pull.terms import SWEEP_ROWS, Doubt
+from loader.sources.pull.terms import SLACK_S, SWEEP_ROWS, VISIBLE_S, Doubt
 from tests.builders import ADDRESS_KEY, NOW, STORE_KEY
 from tests.loader.feeds import Desk
 from tests.loader.sources.pull.feed import Feed
@@ -242,3 +242,30 @@ def test_full_disk(streaming: Streaming, monkeypatch: pytest.MonkeyPatch) -> Non
 
 def _full(*_: object, **__: object) -> None:
     raise StoreFullError("The disk is full.")
+
+
+def test_unsure(streaming: Streaming) -> None:
+    """Of a stream that may lack rows without a word, only what was read before it was sure is claimed, then at once."""
+    stream = streaming.stream(1)
+    streaming.pulling.add(stream, is_unsure=True)
+    read: list[tuple[float, int]] = []
+    for _ in range(3):
+        began_s = streaming.now_s
+        streaming.turn()
+        read.append((began_s, int(began_s) - VISIBLE_S - SLACK_S))
+        assert streaming.streams.state(stream).covered_until == 0
+        streaming.now_s += INTERVAL_S
+        streaming.pulling.hasten(stream)
+    first_s, second_s = read[0][0], read[1][0]
+
+    streaming.pulling.confirm([stream], first_s)
+    assert streaming.streams.state(stream).covered_until == 0, "a walk that began with the look may have read later"
+    streaming.pulling.confirm([stream], second_s + 1)
+    assert streaming.streams.state(stream).covered_until == read[1][1]
+    assert streaming.pulling.is_unconfirmed
+    streaming.pulling.confirm([stream], streaming.now_s)
+    assert streaming.streams.state(stream).covered_until == read[2][1]
+
+    streaming.pulling.add(stream)
+    streaming.turn()
+    assert streaming.streams.state(stream).covered_until > read[2][1]
