@@ -538,6 +538,97 @@ def _held() -> Row:
     )
 
 
+def _iys() -> Row:
+    missed = f"increase(consent_iys_missed_rows_total{{{_LOADER}}}[$__rate_interval])"
+    doubts = f"increase(consent_iys_doubts_total{{{_LOADER}}}[$__rate_interval])"
+    return Row(
+        title="İYS",
+        width=6,
+        panels=(
+            Panel(
+                title="Accounts by state",
+                says="All should be active. Of those with auth_failed the password is wrong.",
+                unit="none",
+                queries=(Query(expr=f"sum by (state) (consent_iys_accounts{{{_LOADER}}})", legend="{{state}}"),),
+                stacked=True,
+                none="no mirror",
+            ),
+            Panel(
+                title="Streams by ending",
+                says="How the two streams of each brand were last read. All should be complete.",
+                unit="none",
+                queries=(Query(expr=f"sum by (ending) (consent_iys_streams{{{_LOADER}}})", legend="{{ending}}"),),
+                stacked=True,
+                none="no mirror",
+            ),
+            Panel(
+                title="Brands with a hole",
+                says="Later rows are in, and earlier ones are not: they become stale. Others wait for `admit`.",
+                unit="none",
+                queries=(
+                    Query(expr=f"sum(consent_iys_holes{{{_LOADER}}})", legend="with a hole"),
+                    Query(expr=f"sum(consent_iys_brands_to_admit{{{_LOADER}}})", legend="to admit"),
+                ),
+                none="no mirror",
+            ),
+            Panel(
+                title="Rows that were missed",
+                says="Rows of daily files that pull and push had missed. Of refusals somebody has to know.",
+                unit="none",
+                queries=(Query(expr=f"sum by (kind) ({missed})", legend="{{kind}}"),),
+                none="no mirror",
+            ),
+            Panel(
+                title="Doubts",
+                says="Times that a stream did what it should not. It claims nothing until its week is read anew.",
+                unit="none",
+                queries=(Query(expr=f"sum by (doubt) ({doubts})", legend="{{doubt}}"),),
+                none="no mirror",
+            ),
+            Panel(
+                title="Pushes",
+                says="Pairs of brand and channel that İYS pushes, and those that it should. None without a receiver.",
+                unit="none",
+                queries=(Query(expr=f"sum by (state) (consent_push_connections{{{_LOADER}}})", legend="{{state}}"),),
+                stacked=True,
+                none="no mirror",
+            ),
+            Panel(
+                title="Requests in a day",
+                says="Requests to İYS in the last 24 hours. Failed are those that it holds against its senders.",
+                unit="none",
+                queries=(Query(expr=f"sum by (outcome) (consent_iys_requests{{{_LOADER}}})", legend="{{outcome}}"),),
+                stacked=True,
+                none="no mirror",
+            ),
+            Panel(
+                title="Answers, and what is allowed",
+                says="Answers to requests for pages, and how fast İYS may be asked now: less since it said so.",
+                unit="cps",
+                queries=(
+                    Query(expr=f"sum by (answer) ({_rate('consent_iys_answers_total', _LOADER)})", legend="{{answer}}"),
+                    Query(expr=f"sum(consent_iys_rate{{{_LOADER}}})", legend="allowed"),
+                ),
+                none="no mirror",
+            ),
+            Panel(
+                title="Streams wait for",
+                says="By how much the stream is late that waits for longest. It grows where the rate is not enough.",
+                unit="s",
+                queries=(Query(expr=f"max(consent_iys_queue_late_seconds{{{_LOADER}}})", legend="late"),),
+                none="no mirror",
+            ),
+            Panel(
+                title="Rows come late by",
+                says="By how much the latest row came later than İYS promises. Watermarks stay behind by as much.",
+                unit="s",
+                queries=(Query(expr=f"max(consent_iys_lateness_seconds{{{_LOADER}}})", legend="late"),),
+                none="no mirror",
+            ),
+        ),
+    )
+
+
 def _rate(counter: str, *selectors: str) -> str:
     return f"rate({counter}{{{','.join(selectors)}}}[$__rate_interval])"
 
@@ -591,7 +682,7 @@ OPS: Final = Dashboard(
 FEEDS: Final = Dashboard(
     uid="iyscheck-feeds",
     title="iyscheck: feeds and brands",
-    rows=(_promises(), _brands(), _rows(), _held()),
+    rows=(_promises(), _brands(), _rows(), _held(), _iys()),
     variables=(*_CHOICES, _LOADERS),
     marks=_MARKS,
 )
