@@ -32,7 +32,10 @@ from iyscheck.question import Question
 from iyscheck.store import layout
 from iyscheck.store.environment import open_writer
 from tests.deploy import promql, written
-from tests.deploy.watched import ACME, PEOPLE, Watched, bearer, consent, context, eventually
+from tests.deploy.at_iys import LATER_PASSWORD, USER, AtIys
+from tests.deploy.watched import ACME, PEOPLE, Watched, bearer, consent, context, eventually, seed
+from tests.iys.days import day_of, midnight_s
+from tests.loader.push.receiving import BRAND as AT_IYS
 from tests.processes import turkish_now
 
 if TYPE_CHECKING:
@@ -59,6 +62,11 @@ CAUSED: Final = {
     "late rows": ("IyscheckRefusalBudgetFast", "IyscheckRefusalBudgetSlow"),
     "disk full": ("IyscheckDiskFilling",),
     "certificate": ("IyscheckCertificateExpiring",),
+    "refusals missed": ("IyscheckRefusalsMissed",),
+    "old list": ("IyscheckFeedHole",),
+    "password changed": ("IyscheckAccountRefused",),
+    "tokens locked": ("IyscheckTokensLocked",),
+    "push dropped": ("IyscheckPushBroken",),
 }
 """Which alerts each cause sets off here."""
 
@@ -85,11 +93,11 @@ def test_every_alert_is_caused() -> None:
 
 
 class TestAllIsWell:
-    """A server and a loader that do their work under traffic."""
+    """A server and a mirror that do their work under traffic."""
 
     def test_answers_and_silence(self, tmp_path: Path) -> None:
         """Every query of panels, rules and alerts has data; no rule fails; no alert fires; dashboards can be drawn."""
-        with Watched.running(tmp_path) as watched:
+        with AtIys.served() as iys, Watched.running(tmp_path, iys=iys) as watched:
             asked = dict(queries())
             empty = set(asked)
 
@@ -248,6 +256,100 @@ class TestData:
             watched.feed.late_s = 600
             watched.prometheus.wait_firing(*CAUSED["late rows"])
             watched.feed.late_s = 0
+
+
+class TestIys:
+    """Faults between the mirror and İYS."""
+
+    def test_refusals_missed(self, tmp_path: Path) -> None:
+        """A refusal of yesterday's file that the feed never showed is told at once, and for as long as it says."""
+        with (
+            AtIys.served() as iys,
+            Watched.running(tmp_path, divisor=2_880, iys=iys) as watched,
+            clears(watched, "refusals missed"),
+        ):
+            complete(watched)
+            watched.loader.end()
+            iys.fake.set_quirks(silent=frozenset({"IYS"}))
+            noon_s = midnight_s(day_of(time.time()) - timedelta(days=1)) + 12 * 3_600
+            iys.fake.move(AT_IYS, "IYS", status="RET", created_s=noon_s, visible_after_s=3_600.0)
+            iys.configure(reconcile=True)
+            watched.loader.start()
+            watched.prometheus.wait_firing(*CAUSED["refusals missed"])
+
+    def test_old_list(self, tmp_path: Path) -> None:
+        """A brand whose list is older than İYS's week has a hole, until somebody accepts it."""
+        other = AT_IYS + 1
+        with AtIys.served() as iys, Watched.running(tmp_path, iys=iys) as watched, clears(watched, "old list"):
+            watched.loader.end()
+            seed(watched.site, other, age_s=9 * 86_400)
+            iys.fake.add_brand(USER, other)
+            watched.loader.start()
+            watched.prometheus.wait_firing(*CAUSED["old list"])
+            command(watched, "accept-gap", str(other), "--reason=a test")
+
+    def test_password_changed(self, tmp_path: Path) -> None:
+        """A password that is another one at İYS is told until it is the same here; nothing is started again."""
+        with AtIys.served() as iys, Watched.running(tmp_path, iys=iys) as watched, clears(watched, "password changed"):
+            complete(watched)
+            iys.fake.set_password(USER, LATER_PASSWORD)
+            iys.fake.expire_tokens(refresh_too=True)
+            watched.prometheus.wait_firing(*CAUSED["password changed"])
+            iys.password(LATER_PASSWORD)
+
+    def test_tokens_locked(self, tmp_path: Path) -> None:
+        """A lock of İYS is told as long as it lasts; it is the address's, so at another one it is none."""
+        with AtIys.served() as iys, Watched.running(tmp_path, iys=iys) as watched, clears(watched, "tokens locked"):
+            complete(watched)
+            iys.fake.expire_tokens(refresh_too=True)
+            iys.fake.lock_tokens()
+            watched.prometheus.wait_firing(*CAUSED["tokens locked"])
+            watched.loader.end()
+            iys.open_anew()
+            (watched.site.folder / "store.iys" / "limits.json").unlink()
+            watched.loader.start()
+
+    def test_push_dropped(self, tmp_path: Path) -> None:
+        """Pushes that İYS cannot deliver are told while the receiver is away, and clear once they are registered."""
+        with AtIys.served() as iys, Watched.running(tmp_path, iys=iys) as watched, clears(watched, "push dropped"):
+            complete(watched)
+            with received(iys):
+                code, said = iys.receiver.said("register", "acme")
+                assert code == 0, said
+                again(watched)
+                eventually(
+                    lambda: watched.prometheus.ask('consent_push_connections{state="good"} == 3'),
+                    watched.loader.log.read_text,
+                )
+            iys.fake.break_push(AT_IYS)
+            again(watched)
+            watched.prometheus.wait_firing(*CAUSED["push dropped"])
+            with received(iys):
+                again(watched)
+                watched.prometheus.wait_quiet(*CAUSED["push dropped"])
+
+
+def complete(watched: Watched) -> None:
+    """Wait until both streams of the brand were read to their end, so that they claim their week."""
+    eventually(
+        lambda: watched.prometheus.ask('consent_iys_streams{ending="complete"} == 2'), watched.loader.log.read_text
+    )
+
+
+def again(watched: Watched) -> None:
+    """Start the loader anew: it asks at its start what it asks each hour."""
+    watched.loader.end()
+    watched.loader.start()
+
+
+@contextmanager
+def received(iys: AtIys) -> Iterator[None]:
+    """Run the receiver."""
+    iys.receiver.start()
+    try:
+        yield
+    finally:
+        iys.receiver.stop()
 
 
 @contextmanager

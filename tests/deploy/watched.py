@@ -37,6 +37,8 @@ from iyscheck.question import Context, Question
 from iyscheck.v1 import consent_check_pb2 as v1
 from iyscheck.v1.consent_check_pb2_grpc import ConsentCheckServiceStub
 from tests.deploy import written
+from tests.deploy.at_iys import AtIys
+from tests.loader.push.receiving import BRAND as AT_IYS
 from tests.processes import Site, turkish_now
 
 BRANDS: Final = range(1, 21)
@@ -310,6 +312,13 @@ def brand(number: int) -> dict[str, object]:
     }
 
 
+def seed(site: Site, number: int, *, age_s: float) -> None:
+    """Load a full list of a brand, which was complete so many seconds ago; no loader may run."""
+    rows = [brand(number), consent(number, PEOPLE[0], "ONAY", "2024-05-02 10:00:00")]
+    until = turkish(time.time() - age_s)
+    assert site.load(str(site.feed(f"list-{number}.jsonl", rows)), f"--complete-until={until}") == 0, site.printed
+
+
 def turkish(at: float) -> str:
     """Write a moment as İYS does."""
     return time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(at + 3 * 3_600))
@@ -418,10 +427,12 @@ class Watched:
         every: str = "1h",
         promise: str = "1h",
         certificate: tuple[Path, Path] | None = None,
+        iys: AtIys | None = None,
     ) -> Iterator["Watched"]:
         """Run everything, and wait until Prometheus has seen all of it. `flags` are the server's.
 
-        With a certificate nobody asks: what the metrics tell of it needs no callers.
+        With a certificate nobody asks: what the metrics tell of it needs no callers. With an İYS its mirror is the
+        loader, which loads files as one that follows does.
         """
         site = Site.make(folder)
         (folder / "callers.toml").write_text(_CALLERS)
@@ -432,20 +443,27 @@ class Watched:
         serve += [f"--callers={folder / 'callers.toml'}", f"--metrics-brands={NAMED_BRAND}", *flags]
         if certificate is not None:
             serve += [f"--tls-cert={certificate[0]}", f"--tls-key={certificate[1]}"]
-        follow = [sys.executable, "-m", "loader", "follow", str(feed.folder), *site.flags, "--poll-seconds=0.2"]
-        follow += ["--settle-seconds=0", f"--metrics-listen={at['iyscheck-loader']}", "--feed=pull"]
-        follow += [f"--every={every}", f"--promise={promise}"]
+        load = [sys.executable, "-m", "loader"]
+        if iys is None:
+            load += ["follow", str(feed.folder), "--poll-seconds=0.2", "--settle-seconds=0", "--feed=pull"]
+            load += [f"--every={every}", f"--promise={promise}"]
+        else:
+            iys.settle(site, feed.folder)
+            load += ["mirror", f"--config={iys.receiver.config}"]
+        load += [*site.flags, f"--metrics-listen={at['iyscheck-loader']}"]
         first = [*(brand(number) for number in BRANDS)]
         first += [consent(number, person, "ONAY", "2024-05-02 10:00:00") for number in BRANDS for person in PEOPLE]
         first.append({"kind": "watermark", "completeUntil": turkish_now()})
         assert site.load(str(site.feed("first.jsonl", first)), "--feed=pull", f"--every={every}") == 0, site.printed
+        if iys is not None:
+            seed(site, AT_IYS, age_s=2 * 3_600)
         key = AddressKey.load(folder / "address.key")
         targets = {job: at[job] for job in ("iyscheck", "iyscheck-loader")}
         with ExitStack() as parts:
             watched = cls(
                 site,
                 Started(serve, folder / "server.log", '"event": "serving"'),
-                Started(follow, folder / "loader.log", ""),
+                Started(load, folder / "loader.log", ""),
                 feed,
                 Callers(at["calls"], key),
                 parts.enter_context(
