@@ -281,7 +281,10 @@ class TestIys:
         """A brand whose list is older than İYS's week has a hole, until somebody accepts it."""
         other = AT_IYS + 1
         with AtIys.served() as iys, Watched.running(tmp_path, iys=iys) as watched, clears(watched, "old list"):
+            watched.feed.stop()  # what it brings is a watermark of all brands, this one too
             watched.loader.end()
+            for file in watched.feed.folder.iterdir():
+                file.unlink()
             seed(watched.site, other, age_s=9 * 86_400)
             iys.fake.add_brand(USER, other)
             watched.loader.start()
