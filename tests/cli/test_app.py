@@ -314,7 +314,7 @@ class TestStatus:
                 [
                     "SERVING",
                     "4 brands: 1 fresh, 1 stale, 1 without watermark, 1 inactive",
-                    "2 rejected row(s) of 1 source(s) wait, and hold back 1 brand(s).",
+                    "2 rejected row(s) of 1 source(s) wait, and 1 watermark(s) for them.",
                     "brand 3: stale, complete to 1970-01-01T00:00:01Z",
                     "brand 2: without watermark, complete to never",
                     "A brand's data may be 26 h old.",
@@ -326,7 +326,7 @@ class TestStatus:
                 [
                     "HİZMET VERİYOR",
                     "4 marka: 1 güncel, 1 eskimiş, 1 tamlık bilgisi yok, 1 etkin değil",
-                    "1 kaynağın 2 reddedilmiş satırı bekliyor ve 1 markayı tutuyor.",
+                    "1 kaynağın 2 reddedilmiş satırı, onları 1 markanın tamlık bilgisi bekliyor.",
                     "marka 3: eskimiş, tam olduğu an 1970-01-01T00:00:01Z",
                     "Çağıranlar dosyası yok",
                 ],

@@ -13,10 +13,12 @@ from iyscheck.cli.examining.outcomes import Finding, Outcome
 from iyscheck.client.health import FRESH, SERVICE, serves
 from iyscheck.client.route import Route, Tls
 from iyscheck.client.sync import Client
-from iyscheck.errors import ServiceError, SettingsError
+from iyscheck.errors import ServiceError, SettingsError, StoreError
 from iyscheck.server.addresses import is_unix
 from iyscheck.server.processes.doors import Doors
 from iyscheck.server.settings import Settings
+from iyscheck.store import layout
+from iyscheck.store.snapshot import Store
 
 _NOBODY = "UNAVAILABLE"
 _OURS = b"consent_"
@@ -48,6 +50,8 @@ def ports(settings: Settings, reach: Reach) -> Iterator[Finding]:
             yield Finding(outcome=Outcome.PORT_FREE, facts={"port": listen})
         elif _is_ours(listen, reach):
             yield Finding(outcome=Outcome.PORT_OURS, facts={"port": listen})
+        elif settings.serves_tls and (reach.tls is None or reach.tls.ca is None):
+            yield Finding(outcome=Outcome.PORT_UNSURE, facts={"port": listen})
         else:
             yield Finding(outcome=Outcome.PORT_TAKEN, facts={"error": error})
 
@@ -110,8 +114,21 @@ def server(settings: Settings, keys: Keys, reach: Reach) -> Iterator[Finding]:
     if any(own is not None and own != its for own, its in pairs):
         yield Finding(outcome=Outcome.SERVER_OTHER_KEYS, facts={"server": target})
         return
+    log_id = _log_id(settings)
+    if log_id is not None and log_id != info.position.log_id:
+        yield Finding(outcome=Outcome.SERVER_OTHER_STORE, facts={"server": target})
+        return
     facts = {"version": info.server_version, "kernel": info.kernel, "policy_id": info.policy.policy_id}
     yield Finding(outcome=Outcome.SERVER_KEYS_FIT, facts=facts)
+
+
+def _log_id(settings: Settings) -> bytes | None:
+    """Say which store the settings name; None where it cannot be opened, which is told elsewhere."""
+    try:
+        with Store.open(settings.store) as opened:
+            return opened.meta(layout.META_LOG_ID)
+    except StoreError:
+        return None
 
 
 def metrics(settings: Settings, reach: Reach) -> Iterator[Finding]:
@@ -129,6 +146,8 @@ def metrics(settings: Settings, reach: Reach) -> Iterator[Finding]:
         yield Finding(outcome=Outcome.METRICS_NOT_READ, facts={"port": where, "error": error})
     elif taken is None:
         yield Finding(outcome=Outcome.PORT_FREE, facts={"port": where})
+    elif settings.serves_tls and (reach.tls is None or reach.tls.ca is None):
+        yield Finding(outcome=Outcome.PORT_UNSURE, facts={"port": where})
     else:
         yield Finding(outcome=Outcome.PORT_TAKEN, facts={"error": taken.replace("listen:", "metrics_listen:", 1)})
 

@@ -75,6 +75,7 @@ class Outcome(StrEnum):
     PORT_FREE = "PORT_FREE"
     PORT_OURS = "PORT_OURS"
     PORT_TAKEN = "PORT_TAKEN"
+    PORT_UNSURE = "PORT_UNSURE"
     SERVER_SERVES = "SERVER_SERVES"
     SERVER_ABSENT = "SERVER_ABSENT"
     SERVER_UNREACHABLE = "SERVER_UNREACHABLE"
@@ -83,6 +84,7 @@ class Outcome(StrEnum):
     SERVER_STALE = "SERVER_STALE"
     SERVER_KEYS_FIT = "SERVER_KEYS_FIT"
     SERVER_OTHER_KEYS = "SERVER_OTHER_KEYS"
+    SERVER_OTHER_STORE = "SERVER_OTHER_STORE"
     SERVER_SILENT = "SERVER_SILENT"
     METRICS_READ = "METRICS_READ"
     METRICS_OFF = "METRICS_OFF"
@@ -204,12 +206,17 @@ _OF: Final = {
             Outcome.METRICS_READ: _SETTINGS,
             Outcome.METRICS_OFF: _SETTINGS,
         },
-        State.WARNING: {Outcome.SERVER_ABSENT: _START, Outcome.SERVER_STALE: _HEALTH},
+        State.WARNING: {
+            Outcome.PORT_UNSURE: _START,
+            Outcome.SERVER_ABSENT: _START,
+            Outcome.SERVER_STALE: _HEALTH,
+        },
         State.FAULT: {
             Outcome.PORT_TAKEN: _START,
             Outcome.SERVER_UNREACHABLE: _DOOR,
             Outcome.SERVER_NOT_SERVING: _HEALTH,
             Outcome.SERVER_OTHER_KEYS: _KEYS,
+            Outcome.SERVER_OTHER_STORE: _KEYS,
             Outcome.SERVER_SILENT: _DOOR,
             Outcome.METRICS_NOT_READ: _SETTINGS,
         },

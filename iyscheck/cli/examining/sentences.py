@@ -124,6 +124,9 @@ SENTENCES: Final[Mapping[Language, Mapping[Outcome, Sentences]]] = {
         ),
         Outcome.PORT_FREE: Sentences("The port {port} is free."),
         Outcome.PORT_OURS: Sentences("The port {port} is served by iyscheck."),
+        Outcome.PORT_UNSURE: Sentences(
+            "{port} is taken, by this server perhaps: it speaks TLS.", "Give --tls-ca, and doctor can tell."
+        ),
         Outcome.PORT_TAKEN: Sentences("{error}", "End what listens there, or choose another port."),
         Outcome.SERVER_SERVES: Sentences("The server at {server} serves."),
         Outcome.SERVER_ABSENT: Sentences("{error}", "Start `iyscheck serve`, if there should be one."),
@@ -139,6 +142,10 @@ SENTENCES: Final[Mapping[Language, Mapping[Outcome, Sentences]]] = {
         Outcome.SERVER_KEYS_FIT: Sentences("It is version {version} and has these keys ({kernel}, {policy_id})."),
         Outcome.SERVER_OTHER_KEYS: Sentences(
             "The server at {server} has other keys than these settings.", "Is it the server that you mean?"
+        ),
+        Outcome.SERVER_OTHER_STORE: Sentences(
+            "The server at {server} serves another store than these settings name.",
+            "Is it the server that you mean? Give it and doctor the same --store.",
         ),
         Outcome.SERVER_SILENT: Sentences("{error}", "Give what the server asks for, such as --api-key-file."),
         Outcome.METRICS_READ: Sentences("The metrics can be read at {port}."),
@@ -225,6 +232,9 @@ SENTENCES: Final[Mapping[Language, Mapping[Outcome, Sentences]]] = {
         ),
         Outcome.PORT_FREE: Sentences("{port} boş."),
         Outcome.PORT_OURS: Sentences("{port} adresinde iyscheck çalışıyor."),
+        Outcome.PORT_UNSURE: Sentences(
+            "{port} dolu, belki de bu sunucu: TLS konuşuyor.", "--tls-ca verin, doctor söyleyebilsin."
+        ),
         Outcome.PORT_TAKEN: Sentences("Bağlantı noktası: {error}", "Orada dinleyeni kapatın veya başkasını seçin."),
         Outcome.SERVER_SERVES: Sentences("{server} adresindeki sunucu hizmet veriyor."),
         Outcome.SERVER_ABSENT: Sentences("Sunucu: {error}", "Olması gerekiyorsa `iyscheck serve` başlatın."),
@@ -240,6 +250,10 @@ SENTENCES: Final[Mapping[Language, Mapping[Outcome, Sentences]]] = {
         Outcome.SERVER_KEYS_FIT: Sentences("Sürümü {version}, anahtarları bunlar ({kernel}, {policy_id})."),
         Outcome.SERVER_OTHER_KEYS: Sentences(
             "{server} adresindeki sunucunun anahtarları bu ayarlardakilerden başka.", "Bakmak istediğiniz sunucu bu mu?"
+        ),
+        Outcome.SERVER_OTHER_STORE: Sentences(
+            "{server} adresindeki sunucu bu ayarların gösterdiği depodan başka bir depoyu kullanıyor.",
+            "Bakmak istediğiniz sunucu bu mu? İkisine de aynı --store değerini verin.",
         ),
         Outcome.SERVER_SILENT: Sentences("Sunucu: {error}", "İstediğini verin, örneğin --api-key-file."),
         Outcome.METRICS_READ: Sentences("Ölçümler {port} adresinden okunabiliyor."),

@@ -227,19 +227,21 @@ class Detection:
         )
 
     def _found(self, rows: Sequence[Sequence[str]], names: tuple[str, ...], columns: int) -> int:
-        if columns == 1:
+        """Find the column of the addresses. Many numbers look like phones, so names must say it where there are any."""
+        if columns == 1 and not names:
             return 0
         known = _EMAIL_NAMES if self._channel is Channel.EPOSTA else _PHONE_NAMES
         named = {at for at, name in enumerate(names) if known.search(_plain(name))}
         looking = {at for at in range(columns) if self._looks(rows, at)}
-        likely = named & looking or (looking if not named else set())
+        is_plain = not names or (self._channel is Channel.EPOSTA and not named)
+        likely = looking if is_plain else named & looking
         if len(likely) == 1:
             return likely.pop()
         told = ", ".join(f"{at + 1}{f' ({names[at]})' if names else ''}" for at in sorted(likely or named | looking))
         raise SettingsError(
             "--column",
             f"it cannot be told which column has the addresses{f': perhaps {told}' if told else ''}.",
-            fix="Name it by its number or its header: --column 2.",
+            fix=f"Name it by its number or its header: --column {min(likely or looking or named, default=0) + 1}.",
         )
 
     def _head(self, *, has_names: bool, columns: int) -> Head:

@@ -263,6 +263,15 @@ class TestServer:
 
         assert Outcome.SERVER_OTHER_KEYS in found(other, "--server", served.server.address)
 
+    def test_other_store(self, running: tuple[Site, Served], tmp_path: Path) -> None:
+        """A server of another store with the same keys is told by its log."""
+        _, served = running
+        other = make_site(tmp_path)
+
+        outcomes = found(other, "--server", served.server.address)
+        assert Outcome.SERVER_OTHER_STORE in outcomes
+        assert Outcome.SERVER_KEYS_FIT not in outcomes
+
     def test_named(self, site: Site) -> None:
         """A server that was named and is not there is a fault."""
         assert "No iyscheck server" in found(site, "--server", "127.0.0.1:1")[Outcome.SERVER_UNREACHABLE]["message"]
@@ -304,6 +313,8 @@ class TestServer:
         )
         assert good.keys() >= {"PORT_OURS", "SERVER_SERVES", "SERVER_KEYS_FIT", "METRICS_READ", "CERTIFICATE_GOOD"}
         assert "CA that this client trusts" in bad["SERVER_UNREACHABLE"]["message"]
+        assert "PORT_TAKEN" not in bad, "nobody is told to end what may be the server"
+        assert "PORT_UNSURE" in bad
 
 
 @pytest.mark.parametrize(("server", "outcome"), [("h:5", Outcome.PORT_OURS), ("h:6", Outcome.PORT_TAKEN)])
@@ -311,7 +322,7 @@ def test_by_name(monkeypatch: pytest.MonkeyPatch, server: str, outcome: Outcome)
     """A port is ours if a server answers there by the name that its certificate is for."""
     monkeypatch.setattr(asking, "_taken", lambda _: "in use")
     monkeypatch.setattr(asking, "_answers", lambda route, _: route.target == server)
-    settings: Any = SimpleNamespace(listen=("127.0.0.1:5",))
+    settings: Any = SimpleNamespace(serves_tls=False, listen=("127.0.0.1:5",))
     reach = asking.Reach(server=server, tls=None, api_key=None, insecure=False, timeout_s=1.0)
 
     assert [finding.outcome for finding in asking.ports(settings, reach)] == [outcome]

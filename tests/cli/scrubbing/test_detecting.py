@@ -170,7 +170,7 @@ class TestColumn:
         ("content", "channel", "column"),
         [
             ("Ad;Telefon;Not\n" + rows("Ali", "#", "x"), Channel.MESAJ, 2),
-            ("Ad;Sütun;Not\n" + rows("Ali", "#", "x"), Channel.ARAMA, 2),
+            ("Ad;Sütun;Not\n" + rows("Ali", "ali@example.com", "x"), Channel.EPOSTA, 2),
             ("Vergi No;GSM\n" + rows("5321234567", "#"), Channel.MESAJ, 2),
             ("TELEFON;E-POSTA\n" + rows("#", "ali@example.com"), Channel.EPOSTA, 2),
             ("TELEFON;E-POSTA\n" + rows("#", "ali@example.com"), Channel.MESAJ, 1),
@@ -189,8 +189,11 @@ class TestColumn:
             (rows("#", "#"), "perhaps 1, 2"),
             ("Telefon;Vergi No\n" + rows("yok", "5321234567"), r"perhaps 1 \(Telefon\), 2 \(Vergi No\)"),
             ("Ad;Soyad\n" + rows("Ali", "Can"), "which column has the addresses"),
+            ("Ad;Sütun;Not\n" + rows("Ali", "#", "x"), r"perhaps 2 \(Sütun\).*--column 2"),
+            ("tarih;ad\n" + rows("2026112012", "x"), r"perhaps 1 \(tarih\).*--column 1"),
+            ("id\n" + rows("2026112012"), r"perhaps 1 \(id\)"),
         ],
-        ids=["two names", "two looks", "a name against a look", "none"],
+        ids=["two names", "two looks", "a name against a look", "none", "another name", "dates", "one column"],
     )
     def test_asked(self, content: str, told: str) -> None:
         """Where it is unsure the columns are named, and no cell is."""
