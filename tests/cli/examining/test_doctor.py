@@ -246,7 +246,7 @@ class TestServer:
         site, served = running
         ports = ("--listen", served.server.address, "--metrics-listen", served.server.metrics_address)
 
-        outcomes = found(site, *ports)
+        outcomes = found(site, *ports, "--timeout", "30")
 
         assert outcomes.keys() >= {
             Outcome.PORT_OURS, Outcome.SERVER_SERVES, Outcome.SERVER_FRESH, Outcome.SERVER_KEYS_FIT,
