@@ -142,27 +142,7 @@ class Running:
             interval_s=mirror.interval_s,
         )
         self.asking = Asking(self.pulling, self.looking, iys, clock=clock, seen=self._seen)
-        settler = Settler(
-            writer=writer,
-            keys=site.keys,
-            rejects=site.options.rejects,
-            reports=DayReports(site.folder / "days"),
-            clock=clock,
-            source_of=lambda path, name: FileSource(path, name=name),
-            archive=archive,
-            stop=site.stop,
-            watch=self._watch,
-        )
-        self.reconciling = Reconciling(
-            settler,
-            self.looking,
-            iys,
-            config=mirror,
-            clock=clock,
-            folder=site.folder,
-            has_hole=lambda brand: brand in self._holes,
-            done=self.metrics.day,
-        )
+        self.reconciling = self._reconciliation(iys)
         self._nights = Nights(from_s=mirror.reconcile_from_s, until_s=mirror.reconcile_until_s)
         chores = [
             Often(_LOOK_S, self._look_for_holes, clock),
@@ -241,6 +221,31 @@ class Running:
         except ArchiveError as error:  # a refusal must reach the store, whatever becomes of the archive
             self.metrics.not_kept()
             self._log.error("page_not_archived", stream=stream.name, message=str(error))
+
+    def _reconciliation(self, iys: Mapping[str, Iys]) -> Reconciling:
+        """Make what compares days with İYS's files."""
+        site = self._site
+        settler = Settler(
+            writer=site.writer,
+            keys=site.keys,
+            rejects=site.options.rejects,
+            reports=DayReports(site.folder / "days"),
+            clock=site.clock,
+            source_of=lambda path, name: FileSource(path, name=name),
+            archive=self._archive,
+            stop=site.stop,
+            watch=self._watch,
+        )
+        return Reconciling(
+            settler,
+            self.looking,
+            iys,
+            config=self._config.mirror,
+            clock=site.clock,
+            folder=site.folder,
+            has_hole=lambda brand: brand in self._holes,
+            done=self.metrics.day,
+        )
 
     def _tail(self, config: Config) -> Tail:
         """Make what brings pushed rows into the store."""

@@ -113,11 +113,3 @@ def proved(brand: int, one: SourceState, other: SourceState | None) -> Span | No
         return None
     start, end = max(one.covered_from, other.covered_from), min(one.covered_until, other.covered_until)
     return Span(brand=brand, start=start, end=end) if start < end else None
-
-
-def hole(watermark: int | None, spans: list[Span]) -> Span | None:
-    """Say of which time rows are missing before what is proved goes on; `spans` are those beyond the watermark."""
-    first = min(spans, key=lambda span: span.start, default=None)
-    if watermark is None or first is None or first.start <= watermark:
-        return None
-    return Span(brand=first.brand, start=watermark, end=first.start)

@@ -20,7 +20,7 @@ class _Consent(msgspec.Struct):
     """Which consent is asked about. İYS's names; empty where the body lacks one."""
 
     recipient: str = ""
-    recipientType: str = ""  # noqa: N815
+    recipientType: str = ""  # noqa: N815 - as İYS spells it
     type: str = ""
 
 

@@ -5,8 +5,8 @@ import pytest
 from iyscheck.store.layout import SourceState, Span
 from iyscheck.store.snapshot import Store
 from loader.iys.messages import FeedSource
+from loader.loading.holes import hole_of
 from loader.reading import times
-from loader.sources.pull.coverage import hole
 from loader.sources.pull.steps import Commit, Ending, Reached
 from loader.sources.pull.terms import SLACK_S, VISIBLE_S, Doubt
 from tests.builders import a_batch
@@ -73,7 +73,7 @@ class TestClaims:
         first = max(mirrored.state(source).covered_from for source in FeedSource)
         seeded = mirrored.seed(first - 60)
 
-        found = hole(mirrored.watermark, mirrored.writer.coverage(BRAND)[1])
+        found = hole_of(mirrored.watermark, mirrored.writer.coverage(BRAND)[1])
 
         assert (found and (found.start, found.end)) == (seeded, first)
         mirrored.writer.accept_gap(BRAND, until=first, reason="nobody consented", now_s=int(mirrored.time.now()))
@@ -434,7 +434,7 @@ class TestTime:
 
         assert mirrored.watermark == before
         assert len(mirrored.stored()) == 1
-        found = hole(mirrored.watermark, mirrored.writer.coverage(BRAND)[1])
+        found = hole_of(mirrored.watermark, mirrored.writer.coverage(BRAND)[1])
         assert found is not None
         assert (found.start, found.end) == (before, max(mirrored.state(source).covered_from for source in FeedSource))
 

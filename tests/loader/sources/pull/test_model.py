@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from loader.iys.messages import FeedSource, Page
-from loader.sources.pull.coverage import hole
+from loader.loading.holes import hole_of
 from loader.sources.pull.terms import SLACK_S, VISIBLE_S, WINDOW_S
 from tests.iys.fake import FakeIys
 from tests.iys.faults import Fault
@@ -209,4 +209,4 @@ def holds(running_iys: FakeIys, chosen: list[Step]) -> None:
             assert all(stored.get(key, ()) >= precedence for key, precedence in model_of(in_sight).items())
             claimed = mirrored.time.now() - VISIBLE_S - SLACK_S - max(state.lateness for state in states) - LATELY_S
             watermark, spans, held = mirrored.writer.coverage(BRAND)
-            assert held or hole(watermark, spans) or (watermark or 0) > claimed
+            assert held or hole_of(watermark, spans) or (watermark or 0) > claimed

@@ -17,6 +17,7 @@ from loader.iys.faults import (
     TransientFault,
 )
 from loader.iys.messages import FeedSource, Page
+from loader.loading.holes import hole_of
 from loader.sources.pull import coverage
 from loader.sources.pull.passes import fetch
 from loader.sources.pull.steps import Commit, Ending, Stream
@@ -873,7 +874,7 @@ class TestCoverage:
     def test_hole(self, watermark: int | None, starts: list[int], found: tuple[int, int] | None) -> None:
         """A hole is between the watermark and the first thing that is proved beyond it."""
         spans = [Span(brand=7, start=start, end=20) for start in starts]
-        hole = coverage.hole(watermark, spans)
+        hole = hole_of(watermark, spans)
 
         assert (hole and (hole.start, hole.end)) == found
 
