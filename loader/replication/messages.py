@@ -1,0 +1,81 @@
+"""The log as everybody but its own module sees it: messages in a row, each with a number, and where they begin and end.
+
+It is trusted only to move bytes. It may lose its end or its beginning, have holes, and give numbers to other content:
+who reads it finds out, and who appends to it says what it expects.
+"""
+
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LogEnds:
+    """Where a log begins and ends.
+
+    `created` names the log: one that was deleted and made anew has another, whatever its numbers. `first` and `last`
+    are the numbers of its messages, `first` is beyond `last` in an empty one; `messages` may be fewer than lie between.
+    """
+
+    created: str
+    first: int
+    last: int
+    messages: int
+    bytes: int
+
+
+class LogAwayError(Exception):
+    """Nobody answers for the log now, or the answer is lost: what was asked for may have happened or not."""
+
+
+class LogMissingError(Exception):
+    """The log's server says that there is no such log."""
+
+
+class LogMovedError(Exception):
+    """The log does not end where who appends expected it to; `last` is where it ends, as far as the server said."""
+
+    def __init__(self, last: int | None) -> None:
+        super().__init__(last)
+        self.last = last
+
+
+class Reader(Protocol):
+    """Reads on from one message."""
+
+    def fetch(self, timeout_s: float, most: int = 16) -> list[tuple[int, bytes]]:
+        """Return the next messages with their numbers; none where nothing comes in time.
+
+        Raises LogAwayError where this reader is of no use any more: take another.
+        """
+        ...
+
+
+class Log(Protocol):
+    """One log. Safe to use from one thread at a time."""
+
+    def ends(self) -> LogEnds:
+        """Say where it begins and ends. Raises LogAwayError, LogMissingError."""
+        ...
+
+    def append(self, expected: int, message: bytes) -> int:
+        """Store a message as number `expected` + 1, if the log ends at `expected`, and return its number.
+
+        Raises LogMovedError where it ends elsewhere, LogAwayError where it may be stored or not, LogMissingError.
+        """
+        ...
+
+    def get(self, number: int) -> bytes | None:
+        """Return one message as the log's leader has it; None where there is none. Raises LogAwayError."""
+        ...
+
+    def reading(self, first: int) -> AbstractContextManager[Reader]:
+        """Read from a message on. Raises LogAwayError, LogMissingError.
+
+        Where `first` lies before the log's beginning or beyond its end, what comes begins elsewhere, unannounced.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let it go."""
+        ...
