@@ -34,8 +34,13 @@ IyscheckError                     never raised itself
 │   ├── StoreFullError            the disk is full
 │   ├── StoreBusyError            another loader is writing to it
 │   ├── StoreClosedError          it was closed, or opened before this process was forked
+│   ├── StoreRoleError            it is in a log, and may not be written this way
 │   ├── StoreReplacedError        its files are no longer those that were opened, or not of one store
 │   └── StoreCorruptError         a value that no iyscheck wrote
+├── LogError                      a batch of the log that cannot be put into a store
+│   ├── LogOrderError             it does not follow the one before: something is missing, or another log
+│   ├── LogForkError              another batch of its number is in already
+│   └── LogDivergedError          the store would not be what the primary's is
 ├── PositionError                 read-your-writes
 │   ├── PositionOfOtherLogError   the position belongs to another store
 │   └── NotYetAtPositionError     the store has not come so far yet
@@ -308,6 +313,12 @@ class StoreClosedError(StoreError):
     reason: ClassVar[str] = "STORE_CLOSED"
 
 
+class StoreRoleError(StoreError):
+    """The store is in a log: a replica that only its log may change, or a primary whose changes must be sealed."""
+
+    reason = "STORE_ROLE"
+
+
 class StoreReplacedError(StoreError):
     """The files at the store's path are no longer those that were opened, or do not belong together."""
 
@@ -326,6 +337,30 @@ class StoreCorruptError(StoreError):
     """The store holds a value that no iyscheck wrote: torn, zero-filled or damaged."""
 
     reason: ClassVar[str] = "STORE_CORRUPT"
+
+
+class LogError(IyscheckError):
+    """A batch of the log cannot be put into a store. Nothing of it is."""
+
+    reason = "LOG"
+
+
+class LogOrderError(LogError):
+    """A batch does not follow the newest one that is in: something between is missing, or it is of another log."""
+
+    reason = "LOG_ORDER"
+
+
+class LogForkError(LogError):
+    """Another batch of the same number is in already: two primaries wrote."""
+
+    reason = "LOG_FORK"
+
+
+class LogDivergedError(LogError):
+    """With the batch the store would not be what the primary's is: one of them is at fault."""
+
+    reason = "LOG_DIVERGED"
 
 
 class PositionError(IyscheckError):

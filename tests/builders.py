@@ -16,6 +16,7 @@ from iyscheck.keys import AddressKey, StoreKey
 from iyscheck.store import layout
 from iyscheck.store.encoded import EncodedChanges
 from iyscheck.store.layout import SourceState
+from iyscheck.store.log_batch import Sealer
 from iyscheck.store.snapshot import Store
 from iyscheck.store.verification import verify
 from iyscheck.store.writer import Applied, Batch, Writer
@@ -137,9 +138,13 @@ class StoreBuilder:
     The keys are ADDRESS_KEY and STORE_KEY.
     """
 
-    def __init__(self, path: str | os.PathLike[str], kernel: Kernel = Kernel.NUMPY) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], kernel: Kernel = Kernel.NUMPY, *, sealer: Sealer | None = None
+    ) -> None:
         self.path = Path(path)
-        self.writer = Writer.open(path, address_key_id=ADDRESS_KEY.key_id, store_key_id=STORE_KEY.key_id, kernel=kernel)
+        self.writer = Writer.open(
+            path, address_key_id=ADDRESS_KEY.key_id, store_key_id=STORE_KEY.key_id, kernel=kernel, sealer=sealer
+        )
         self._consents: list[ConsentChange] = []
         self._access: list[RetailerAccess] = []
         self._brands: list[Brand] = []

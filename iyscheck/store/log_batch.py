@@ -53,3 +53,12 @@ class Sealer(Protocol):
     def seal(self, batch: LogBatch) -> list[bytes]:
         """Return the messages of a batch, at least one, in their order."""
         ...
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Received:
+    """A batch that came to a replica: `chain` (32 bytes) names its last message, `number` is where that one lay."""
+
+    batch: LogBatch
+    chain: bytes
+    number: int

@@ -16,6 +16,7 @@ from iyscheck.consent import Status
 from iyscheck.kernel import Kernel
 from iyscheck.store import layout
 from iyscheck.store.encoded import EncodedChanges, Facts
+from iyscheck.store.journal import Journal
 
 _SOURCE_RANKS: Final = np.array([0, *(sorted(KNOWN_SOURCES).index(name) + 1 for name in KNOWN_SOURCES)], np.uint8)
 """The order of known sources as texts, indexed by their numbers; all of them are ASCII."""
@@ -37,53 +38,89 @@ class Written:
     added: npt.NDArray[np.bool_]
 
 
+NOTHING: Final = Written(applied=0, superseded=0, counts={}, changes=ConsentColumns.of(()), added=np.zeros(0, np.bool_))
+"""What a batch without records did."""
+
+
 def apply(
-    txn: lmdb.Transaction, database: lmdb._Database, columns: ConsentColumns, kernel: Kernel = Kernel.NUMPY
+    txn: lmdb.Transaction,
+    database: lmdb._Database,
+    columns: ConsentColumns,
+    kernel: Kernel = Kernel.NUMPY,
+    journal: Journal | None = None,
 ) -> Written:
-    """Write those of N changes that win, in key order. Equal and older ones change nothing."""
+    """Write those of N changes that win, in key order, also into the journal. Equal and older ones change nothing."""
     winners = newest(columns)
-    keys = layout.encode_keys(winners)
-    wins, old_status = _compared(txn, database, keys, winners)
+    compared = _compared(txn, database, layout.column_of_keys(winners), winners)
+    wins = compared.wins
     changes = winners if wins.all() else winners.take(wins)
-    _put(txn, database, EncodedChanges.of(changes, kernel))
+    encoded = EncodedChanges.of(changes, kernel)
+    _put(txn, database, encoded)
+    if journal is not None and journal.kept:
+        journal.wrote(encoded, [old for old, wins in zip(compared.stored, wins.tolist(), strict=True) if wins])
+    return _written(changes, compared.old_status[wins], superseded=len(columns) - len(changes))
+
+
+def follow(txn: lmdb.Transaction, database: lmdb._Database, changes: EncodedChanges, journal: Journal) -> Written:
+    """Write changes sorted by key that won in another store, also into the journal.
+
+    Those that do not win here are written, too: what then differs is found by the digest.
+    """
+    columns = changes.columns().take(np.arange(len(changes)))  # each column by itself in memory
+    compared = _compared(txn, database, changes.keys(), columns)
+    _put(txn, database, changes)
+    journal.wrote(changes, compared.stored)
+    return _written(columns, compared.old_status, superseded=0)
+
+
+def _written(changes: ConsentColumns, old_status: npt.NDArray[np.uint8], *, superseded: int) -> Written:
     return Written(
         applied=len(changes),
-        superseded=len(columns) - len(changes),
-        counts=_differences(changes, old_status[wins]),
+        superseded=superseded,
+        counts=_differences(changes, old_status),
         changes=changes,
-        added=old_status[wins] == Status.NONE,
+        added=old_status == Status.NONE,
     )
 
 
-def _compared(
-    txn: lmdb.Transaction, database: lmdb._Database, keys: npt.NDArray[np.void], new: ConsentColumns
-) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.uint8]]:
-    """Say of N sorted changes which win over what is stored, and what its status is; NONE where nothing is."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Compared:
+    """Which of N changes win over what is `stored` under their keys, and its status; NONE where nothing is."""
+
+    wins: npt.NDArray[np.bool_]
+    old_status: npt.NDArray[np.uint8]
+    stored: list[bytes | None]
+
+
+def _compared(txn: lmdb.Transaction, database: lmdb._Database, keys: list[bytes], new: ConsentColumns) -> _Compared:
+    """Compare N changes sorted by key with the records."""
     wins = np.ones(len(new), np.bool_)
     old_status = np.zeros(len(new), np.uint8)
     if not txn.stat(database)["entries"]:
-        return wins, old_status
-    listed, get = layout.rows_bytes(keys), txn.get
-    stored = [cast("bytes | None", get(key, db=database)) for key in listed]
+        return _Compared(wins=wins, old_status=old_status, stored=[None] * len(new))
+    get = txn.get
+    stored = [cast("bytes | None", get(key, db=database)) for key in keys]
     present = np.array([at for at, value in enumerate(stored) if value is not None], np.intp)
     if present.size:
-        old_keys = [listed[at] for at in present.tolist()]
+        old_keys = [keys[at] for at in present.tolist()]
         old_values = [value for value in stored if value is not None]
         old = layout.decode_columns(old_keys, old_values)
         old_status[present] = old["status"]
         wins[present] = _wins(new if present.size == len(new) else new.take(present), old, old_keys, old_values)
-    return wins, old_status
+    return _Compared(wins=wins, old_status=old_status, stored=stored)
 
 
 def append(
-    txn: lmdb.Transaction, database: lmdb._Database, changes: EncodedChanges, facts: Facts
+    txn: lmdb.Transaction, database: lmdb._Database, changes: EncodedChanges, facts: Facts, journal: Journal
 ) -> dict[tuple[int, int, int, int], int]:
     """Write changes whose keys rise and lie beyond all stored ones; return their counts, as Written has them.
 
-    Raises ValueError where they do not.
+    They are too many for the log: the journal has their sums. Raises ValueError where they do not rise.
     """
     if _put(txn, database, changes, only_beyond=True) != len(changes):
         raise ValueError("the keys of a fill must rise")
+    if journal.kept:
+        journal.wrote(changes, [None] * len(changes), told=False)
     return _differences(facts, np.zeros(len(changes), np.uint8))
 
 

@@ -15,15 +15,63 @@ from iyscheck.change import Brand, Position, RetailerAccess, merge_access, merge
 from iyscheck.errors import StoreCorruptError
 from iyscheck.store import layout
 from iyscheck.store.environment import read, walk
-from iyscheck.store.layout import FeedState, Gap, RetailerList, SourceState, Span
+from iyscheck.store.journal import Journal
+from iyscheck.store.layout import FeedState, Gap, LogState, RetailerList, SourceState, Span
+from iyscheck.store.log_batch import Value
 
 
 class Registries:
-    """What may be changed in a write transaction besides the records."""
+    """What may be changed in a write transaction besides the records.
 
-    def __init__(self, txn: lmdb.Transaction, databases: Mapping[bytes, lmdb._Database]) -> None:
+    What replicas share is taken down in `journal`, which records are written into as well.
+    """
+
+    def __init__(
+        self, txn: lmdb.Transaction, databases: Mapping[bytes, lmdb._Database], journal: Journal | None = None
+    ) -> None:
         self.txn = txn
         self.databases = databases
+        self.journal = journal or Journal(kept=False)
+
+    def put_values(self, values: Iterable[Value]) -> None:
+        """Write values of named databases as another store had them."""
+        for name, key, value in values:
+            self._put(name, key, value)
+
+    def _put(self, name: bytes, key: bytes, value: bytes | None) -> None:
+        """Write a value that replicas share; None takes it away."""
+        database = self.databases[name]
+        if self.journal.kept:
+            self.journal.put(name, key, read(self.txn, key, database), value)
+        if value is None:
+            self.txn.delete(key, db=database)
+        else:
+            self.txn.put(key, value, db=database)
+
+    def log_state(self) -> LogState | None:
+        """Return how the store stands in its log; None in none."""
+        return read_log_state(self.txn, self.databases[layout.META])
+
+    def put_log_state(self, state: LogState) -> None:
+        """Write how the store stands in its log."""
+        self.txn.put(layout.META_LOG, layout.encode_log_state(state), db=self.databases[layout.META])
+
+    def add_sums(self, sums: Mapping[int, int]) -> int:
+        """Add to the brands' parts of the digest; return by how much the whole one changes."""
+        database, total = self.databases[layout.SUMS], 0
+        for brand, difference in sums.items():
+            key = layout.encode_code(brand)
+            stored = read(self.txn, key, database)
+            new = (difference + (layout.decode_sum(key, stored) if stored is not None else 0)) % layout.DIGEST_MODULUS
+            self.txn.put(key, layout.encode_sum(brand, new), db=database)
+            total += difference
+        return total % layout.DIGEST_MODULUS
+
+    def move_to(self, sequence: int) -> Position:
+        """Move the position to where the log's is."""
+        meta = self.databases[layout.META]
+        self.txn.put(layout.META_SEQUENCE, layout.encode_number(sequence), db=meta)
+        return read_position(self.txn, meta)
 
     def advance(self, rows: int) -> Position:
         """Move the position forward; it never goes back."""
@@ -34,7 +82,7 @@ class Registries:
 
     def put_source(self, source: SourceState) -> None:
         """Write how far the source has come."""
-        self.txn.put(layout.source_key(source.name), layout.encode_source(source), db=self.databases[layout.SOURCES])
+        self._put(layout.SOURCES, layout.source_key(source.name), layout.encode_source(source))
 
     def feed(self, name: str) -> FeedState:
         """Return what is known of a feed: nothing of a new one, nor of one that is damaged, for which no load fails."""
@@ -50,14 +98,14 @@ class Registries:
 
     def put_feed(self, feed: FeedState) -> None:
         """Write what is known of a feed."""
-        self.txn.put(layout.feed_field(feed.name), layout.encode_feed(feed), db=self.databases[layout.META])
+        self._put(layout.META, layout.feed_field(feed.name), layout.encode_feed(feed))
 
     def put_brand(self, new: Brand) -> None:
         """Register or change a brand: newest wins, on a tie the restrictive value."""
         key, database = layout.encode_code(new.brand), self.databases[layout.BRANDS]
         stored = read(self.txn, key, database)
         merged = new if stored is None else merge_brand(layout.decode_brand(key, stored), new)
-        self.txn.put(key, layout.encode_brand(merged), db=database)
+        self._put(layout.BRANDS, key, layout.encode_brand(merged))
 
     def put_access(self, accesses: Sequence[RetailerAccess]) -> None:
         """Register which retailers may use consents: newest wins, on a tie what both allow."""
@@ -80,7 +128,7 @@ class Registries:
                 lists[ids[merged.retailers]] = merged.retailers
             users[merged.retailers] += 1
             access = layout.encode_access(key, merged.registered, ids[merged.retailers])
-            self.txn.put(key, access, db=database)
+            self._put(layout.ACCESS, key, access)
         for retailers, more in users.items():
             if more:
                 self._use_list(retailers, more)
@@ -109,9 +157,9 @@ class Registries:
         stored = read(self.txn, list_id, database)
         total = users + (layout.decode_list(list_id, stored).users if stored is not None else 0)
         if total:
-            self.txn.put(list_id, layout.encode_list(RetailerList(users=total, retailers=retailers)), db=database)
+            self._put(layout.LISTS, list_id, layout.encode_list(RetailerList(users=total, retailers=retailers)))
         else:
-            self.txn.delete(list_id, db=database)
+            self._put(layout.LISTS, list_id, None)
 
     def add_counts(self, differences: Mapping[tuple[int, int, int, int], int]) -> None:
         """Add the differences to the counts; a count of nothing is not kept."""
@@ -129,9 +177,9 @@ class Registries:
         """Remember of which brands a source rejected rows that nobody has accepted."""
         key, database = layout.source_key(source_name), self.databases[layout.HOLDS]
         if brands:
-            self.txn.put(key, layout.encode_hold(source_name, brands), db=database)
-        else:
-            self.txn.delete(key, db=database)
+            self._put(layout.HOLDS, key, layout.encode_hold(source_name, brands))
+        elif read(self.txn, key, database) is not None:
+            self._put(layout.HOLDS, key, None)
 
     def held_brands(self, source: SourceState) -> Sequence[int]:
         """Return the brands of which the source may have lost a row: all that it asks a watermark for."""
@@ -168,7 +216,7 @@ class Registries:
         key, database = layout.encode_span_key(span.brand, span.start), self.databases[layout.SPANS]
         stored = read(self.txn, key, database)
         if stored is None or layout.decode_span(key, stored).end < span.end:
-            self.txn.put(key, layout.encode_span(span), db=database)
+            self._put(layout.SPANS, key, layout.encode_span(span))
 
     def advance_over_spans(self, brands: Iterable[int]) -> dict[int, int]:
         """Move the watermarks of brands that nothing holds over the proved spans that they touch; say to when.
@@ -184,7 +232,7 @@ class Registries:
             for span in self.spans(brand):
                 if span.start > watermark:
                     break
-                self.txn.delete(layout.encode_span_key(brand, span.start), db=self.databases[layout.SPANS])
+                self._put(layout.SPANS, layout.encode_span_key(brand, span.start), None)
                 if self._forward(layout.WATERMARKS, brand, span.end):
                     moved[brand] = watermark = span.end
         return moved
@@ -201,7 +249,7 @@ class Registries:
 
     def accept_gap(self, gap: Gap) -> None:
         """Remember that a brand's missing rows are accepted, and move its watermark to the end of the gap."""
-        self.txn.put(layout.encode_gap_key(gap.brand, gap.end), layout.encode_gap(gap), db=self.databases[layout.GAPS])
+        self._put(layout.GAPS, layout.encode_gap_key(gap.brand, gap.end), layout.encode_gap(gap))
         self._forward(layout.WATERMARKS, gap.brand, gap.end)
 
     def release_withheld(self) -> dict[int, int]:
@@ -211,7 +259,7 @@ class Registries:
         for brand, seconds in self.withheld().items():
             if brand in held:
                 continue
-            self.txn.delete(layout.encode_code(brand), db=self.databases[layout.WITHHELD])
+            self._put(layout.WITHHELD, layout.encode_code(brand), None)
             if self._forward(layout.WATERMARKS, brand, seconds):
                 moved[brand] = seconds
         waiting = {span.brand for span in read_spans(self.txn, self.databases[layout.SPANS])}
@@ -228,7 +276,7 @@ class Registries:
         stored = read(self.txn, key, database)
         if stored is not None and layout.decode_watermark(key, stored) >= seconds:
             return False
-        self.txn.put(key, layout.encode_watermark(brand, seconds), db=database)
+        self._put(database_name, key, layout.encode_watermark(brand, seconds))
         return True
 
 
@@ -263,6 +311,12 @@ def _feeds(txn: lmdb.Transaction, database: lmdb._Database) -> Iterator[tuple[by
 def read_watermarks(txn: lmdb.Transaction, database: lmdb._Database) -> dict[int, int]:
     """Read all watermarks of a database: seconds UTC by brand code."""
     return {layout.decode_code(key): layout.decode_watermark(key, value) for key, value in walk(txn, database)}
+
+
+def read_log_state(txn: lmdb.Transaction, database: lmdb._Database) -> LogState | None:
+    """Read how the store stands in its log; None in none."""
+    stored = read(txn, layout.META_LOG, database)
+    return None if stored is None else layout.decode_log_state(stored)
 
 
 def read_position(txn: lmdb.Transaction, database: lmdb._Database) -> Position:

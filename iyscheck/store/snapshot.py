@@ -21,7 +21,7 @@ import numpy.typing as npt
 from iyscheck.change import Brand, Position
 from iyscheck.consent import states
 from iyscheck.question import MAX_BRAND_CODE, Facts
-from iyscheck.store import layout
+from iyscheck.store import layout, outbox
 from iyscheck.store.environment import (
     SYSTEM_ERRORS,
     Environment,
@@ -34,8 +34,16 @@ from iyscheck.store.environment import (
     walk,
 )
 from iyscheck.store.index import read_state
-from iyscheck.store.layout import FeedState, Gap, IndexState, SourceState, Span
-from iyscheck.store.registries import read_feeds, read_gaps, read_holds, read_position, read_spans, read_watermarks
+from iyscheck.store.layout import FeedState, Gap, IndexState, LogState, SourceState, Span, Waiting
+from iyscheck.store.registries import (
+    read_feeds,
+    read_gaps,
+    read_holds,
+    read_log_state,
+    read_position,
+    read_spans,
+    read_watermarks,
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,15 +68,17 @@ class StoreStats:
 class Decoded:
     """What has been decoded of one transaction's registries."""
 
-    def __init__(self, transaction_id: int, position: Position) -> None:
+    def __init__(self, transaction_id: int, position: Position, log: LogState | None = None) -> None:
         self.transaction_id = transaction_id
         self.position = position
+        self.log = log
         self.brands: dict[int, BrandView] = {}
 
     @classmethod
     def read(cls, txn: lmdb.Transaction, environment: Environment) -> Self:
-        """Begin with the position."""
-        return cls(txn.id(), read_position(txn, environment.databases[layout.META]))
+        """Begin with the position, and how the store stands in its log."""
+        meta = environment.databases[layout.META]
+        return cls(txn.id(), read_position(txn, meta), read_log_state(txn, meta))
 
 
 class Snapshot(msgspec.Struct, eq=False, gc=False):  # a struct: each check makes one, a class takes 0.1 µs longer
@@ -92,12 +102,12 @@ class Snapshot(msgspec.Struct, eq=False, gc=False):  # a struct: each check make
             raise translation(self._path, error) from error
 
     def brand(self, code: int) -> BrandView:
-        """Return a brand's registration and watermark."""
+        """Return a brand's registration and watermark; of a store that is not to be believed no watermark."""
         view = self._decoded.brands.get(code)
         if view is None:
             key = layout.encode_code(code)
             row = read(self._txn, key, self._databases[layout.BRANDS])
-            watermark = read(self._txn, key, self._databases[layout.WATERMARKS])
+            watermark = None if self.untrusted else read(self._txn, key, self._databases[layout.WATERMARKS])
             view = BrandView(
                 brand=None if row is None else layout.decode_brand(key, row),
                 watermark=None if watermark is None else layout.decode_watermark(key, watermark),
@@ -105,6 +115,16 @@ class Snapshot(msgspec.Struct, eq=False, gc=False):  # a struct: each check make
             if view.brand is not None:  # made-up brand codes must not fill the memory
                 self._decoded.brands[code] = view
         return view
+
+    @property
+    def log(self) -> LogState | None:
+        """How the store stands in its log; None in none."""
+        return self._decoded.log
+
+    @property
+    def untrusted(self) -> str:
+        """Why nothing commercial may be answered from here; empty if it may."""
+        return "" if self._decoded.log is None else self._decoded.log.untrusted
 
     def record(self, key: bytes) -> tuple[int, Facts] | None:
         """Return state byte and facts of the consent at `key`; None without one. Raises StoreCorruptError."""
@@ -166,7 +186,9 @@ class Snapshot(msgspec.Struct, eq=False, gc=False):  # a struct: each check make
             yield layout.decode_brand(key, value)
 
     def watermarks(self) -> dict[int, int]:
-        """Return the watermarks of all brands that have one, seconds UTC by brand code."""
+        """Return the watermarks of all brands that have one, seconds UTC by brand code; none of an untrusted store."""
+        if self.untrusted:
+            return {}
         return read_watermarks(self._txn, self._databases[layout.WATERMARKS])
 
     def withheld(self) -> dict[int, int]:
@@ -186,6 +208,25 @@ class Snapshot(msgspec.Struct, eq=False, gc=False):  # a struct: each check make
         """Return the gaps that somebody accepted."""
         database = self._databases.get(layout.GAPS)
         return [] if database is None else read_gaps(self._txn, database)
+
+    def outbox_messages(self, batch: int) -> list[bytes]:
+        """Return the messages of a batch that is in the outbox, in their order; none of another. StoreCorruptError."""
+        return outbox.messages_of(self._txn, self._databases, batch) if layout.OUTBOX in self._databases else []
+
+    def outbox_batches(self, first: int = 0) -> Iterator[tuple[int, Waiting]]:
+        """Walk the batches of the outbox from one on, without their messages."""
+        if layout.OUTBOX in self._databases:
+            yield from outbox.waiting(self._txn, self._databases, first)
+
+    def outbox_bytes(self) -> int:
+        """Return how many bytes of the file the outbox takes."""
+        return outbox.size_bytes(self._txn, self._databases) if layout.OUTBOX in self._databases else 0
+
+    def sums(self) -> dict[int, int]:
+        """Return the digest by brand, 0 of what is of none, as it was kept; nothing of a store that is in no log."""
+        if layout.SUMS not in self._databases:
+            return {}
+        return {layout.decode_code(key): layout.decode_sum(key, value) for key, value in self.items(layout.SUMS)}
 
     def counts(self) -> dict[tuple[int, int, int, int], int]:
         """Return the number of records by (brand, channel, recipient type, status)."""

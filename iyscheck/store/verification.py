@@ -16,6 +16,7 @@ from iyscheck.kernel import Kernel
 from iyscheck.store import layout
 from iyscheck.store.environment import translated
 from iyscheck.store.index import PageTable, pages, states_of_records
+from iyscheck.store.log import digest_of, sums_of
 from iyscheck.store.snapshot import Snapshot, Store
 from iyscheck.store.view import View
 
@@ -103,6 +104,7 @@ def _verified(snapshot: Snapshot, view: View, kernel: Kernel, progress: Callable
             progress(records)
     faults += _count_faults(snapshot, counted)
     faults += _registry_faults(snapshot)
+    faults += _log_faults(snapshot)
     faults += index.faults(snapshot)
     return Verification(records=records, faults=faults)
 
@@ -182,6 +184,25 @@ class _IndexComparison:
             yield f"the index has {live} consents where the records have {self._answered[generation]}: {_REBUILD}"
         if words != entries and not lost:
             yield f"the index counts {entries} entries, its pages have {words}: {_REBUILD}"
+
+
+def _log_faults(snapshot: Snapshot) -> Iterator[str]:
+    """Sum up everything that is replicated, and read the messages that wait."""
+    if snapshot.log is None:
+        return
+    try:
+        stored, counted = snapshot.sums(), sums_of(snapshot.items)
+        for brand in sorted({*stored, *counted}):
+            if stored.get(brand, 0) != counted.get(brand, 0):
+                whose = f"brand {brand}" if brand else "what is of no brand"
+                yield f"{whose}: what is stored is not what the digest says"
+        if digest_of(stored) != snapshot.log.digest:
+            yield "the digest is not the sum of its brands"
+        for batch, waiting in snapshot.outbox_batches():
+            if len(snapshot.outbox_messages(batch)) != waiting.messages:
+                yield f"batch {batch} of the outbox is not whole"
+    except StoreCorruptError as error:
+        yield f"log: {error.message}"
 
 
 def _count_faults(snapshot: Snapshot, counted: Counter[tuple[int, int, int, int]]) -> Iterator[str]:

@@ -4,32 +4,27 @@ Everything of a batch is in its transaction: records, registries, counts, positi
 So whatever kills the process, the store is as after some whole batch, and says which.
 """
 
-import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Final, Self
 
-import lmdb
 import msgspec
 
-from iyscheck.change import LOG_ID_BYTES, Brand, ConsentColumns, Position, RetailerAccess
+from iyscheck.change import Brand, ConsentColumns, Position, RetailerAccess
 from iyscheck.errors import GapError, SourceUnknownError
-from iyscheck.kernel import Kernel
 from iyscheck.store import layout, records
 from iyscheck.store.deliveries import Delivery
 from iyscheck.store.encoded import EncodedChanges
-from iyscheck.store.environment import Environment, WriterLock, check_keys, open_writer, read, translated, walk
-from iyscheck.store.index import Index, PlaceOrder, check_contexts, pages, read_state
-from iyscheck.store.layout import Gap, IndexState, SourceState, Span
-from iyscheck.store.registries import Registries, read_position
+from iyscheck.store.environment import read, walk
+from iyscheck.store.index import Index, PlaceOrder, check_contexts
+from iyscheck.store.layout import PRIMARY, Gap, SourceState, Span
+from iyscheck.store.log_batch import Kind
+from iyscheck.store.registries import Registries
+from iyscheck.store.writable import WritableStore
 
-REBUILD_SLICE: Final = 250_000
-"""Consents built into the index in one transaction."""
-DROPPED_AT_ONCE: Final = 20_000
-"""Pages of an old index deleted in one transaction."""
+HEARTBEAT_S = 2.0
+"""How long a primary may be silent before it says that it lives."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +88,8 @@ class Filling:
         registries = self._registries
         facts = changes.facts()
         check_contexts(self._contexts, facts)
-        self._counts.update(records.append(registries.txn, registries.databases[layout.RECORDS], changes, facts))
+        database = registries.databases[layout.RECORDS]
+        self._counts.update(records.append(registries.txn, database, changes, facts, registries.journal))
         self._applied += len(changes)
         self._entries.add(self._index.entries(facts))
 
@@ -130,75 +126,8 @@ class Filling:
         return applied
 
 
-class Writer:
-    """Writes batches into a store; make one with `open`."""
-
-    def __init__(self, environment: Environment, lock: WriterLock, kernel: Kernel) -> None:
-        self._environment = environment
-        self._lock = lock
-        self._kernel = kernel
-        self._contexts: dict[tuple[int, int], tuple[int, int, int]] = {}
-
-    @classmethod
-    def open(
-        cls,
-        path: str | os.PathLike[str],
-        *,
-        address_key_id: bytes,
-        store_key_id: bytes,
-        kernel: Kernel = Kernel.NUMPY,
-        make_index: bool = True,
-    ) -> Self:
-        """Open a store for writing, making it if there is none; one without a decision index is given one.
-
-        With `make_index` false it is left as it is, for who will rebuild it.
-
-        Raises StoreBusyError, StoreKeysError, StoreFormatError, StoreFullError, StoreUnreadableError.
-        """
-        lock = WriterLock(path)
-        try:
-            environment = open_writer(path)
-            try:
-                _initialise(environment, address_key_id, store_key_id)
-                check_keys(environment, address_key_id=address_key_id, store_key_id=store_key_id)
-                writer = cls(environment, lock, kernel)
-                writer._know_contexts()
-                if make_index and not writer._has_index():
-                    writer.rebuild_index()
-            except BaseException:
-                environment.close()
-                raise
-        except BaseException:
-            lock.release()
-            raise
-        return writer
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Close the store and let the next writer in."""
-        self._environment.close()
-        self._lock.release()
-
-    @property
-    def path(self) -> Path:
-        """The store's directory."""
-        return self._environment.path
-
-    @property
-    def environment(self) -> Environment:
-        """The open environment, for a reader in the same process."""
-        return self._environment
-
-    @property
-    def position(self) -> Position:
-        """Where the log stands."""
-        with self._reading() as txn:
-            return read_position(txn, self._environment.databases[layout.META])
+class Writer(WritableStore):
+    """Writes batches of feed rows into a store; make one with `open`."""
 
     def source(self, name: str) -> SourceState | None:
         """Return how far a source was loaded; None if it never was."""
@@ -238,10 +167,14 @@ class Writer:
         with self._writing() as txn:
             for brand in batch.brands:
                 txn.put_brand(brand)
-            written = records.apply(txn.txn, txn.databases[layout.RECORDS], batch.consents, self._kernel)
+            database = txn.databases[layout.RECORDS]
+            written = records.apply(txn.txn, database, batch.consents, self._kernel, txn.journal)
             txn.add_counts(written.counts)
             txn.put_access(batch.access)
-            self._index(txn, written, batch.access)
+            listed = [
+                layout.encode_key(each.brand, each.channel, each.recipient_type, each.tag) for each in batch.access
+            ]
+            self._index(txn, written, listed)
             delays = None if delivery is None else delivery.delays(txn, written.changes)
             applied = _concluded(
                 txn,
@@ -264,6 +197,18 @@ class Writer:
             with self._writing() as txn:
                 txn.put_feed(msgspec.structs.replace(known, every=every_s))
 
+    def heartbeat(self, after_s: float = HEARTBEAT_S) -> bool:
+        """Tell the log that this primary lives, where it has heard nothing for so long; say whether it was told.
+
+        In a store that is no primary there is nobody to tell.
+        """
+        state = self.log
+        if state is None or state.role != PRIMARY or self._clock() * 1000 - state.created_ms < after_s * 1000:
+            return False
+        with self._writing(Kind.HEARTBEAT):
+            pass
+        return True
+
     @property
     def is_empty(self) -> bool:
         """Say whether there is no record yet; there may be brands and all else."""
@@ -278,11 +223,11 @@ class Writer:
         """
         if not self.is_empty:
             raise ValueError("only a store without records can be filled")
-        with self._writing() as txn, PlaceOrder(self.path) as entries:
+        with suppress(_NotFinishedError), self._writing() as txn, PlaceOrder(self.path) as entries:
             filling = Filling(txn, Index(txn.txn, txn.databases, self._kernel), entries, self._contexts)
             yield filling
             if not filling.finished:
-                txn.txn.abort()
+                raise _NotFinishedError
 
     def accept_rejects(self, source_name: str) -> Applied:
         """Accept that a source's rejected rows are lost, and move the watermarks that waited for it.
@@ -328,67 +273,9 @@ class Writer:
             position, withheld = txn.advance(0), txn.withheld()
         return Applied(applied=0, superseded=0, position=position, watermarks=moved, withheld=withheld)
 
-    def rebuild_index(self, progress: Callable[[int, int], None] = lambda _, __: None) -> IndexState:
-        """Build the decision index anew from the records and use it; readers go on with the old one until then.
 
-        `progress` is told how many of how many pages are built. It may be stopped at any moment and begun again.
-        Raises StoreFullError.
-        """
-        with self._writing() as txn:
-            index = Index.whatever_it_is(txn.txn, txn.databases, self._kernel)
-            index.forget()
-            index.start_for(txn.txn.stat(txn.databases[layout.RECORDS])["entries"])
-            total = index.state.building_shards
-            index.save()
-        finished = False
-        while not finished:
-            with self._writing() as txn:
-                index = Index(txn.txn, txn.databases, self._kernel)
-                finished = index.advance(REBUILD_SLICE)
-                index.save()
-            progress(total if finished else index.state.frontier, total)
-        more = True
-        while more:
-            with self._writing() as txn:
-                more = Index(txn.txn, txn.databases, self._kernel).drop(DROPPED_AT_ONCE)
-        return index.state
-
-    def _know_contexts(self) -> None:
-        """Collect the contexts that have records, so that a new one can be told from them."""
-        with self._reading() as txn:
-            for key, _ in walk(txn, self._environment.databases[layout.COUNTS]):
-                context = layout.decode_count_key(key)[:3]
-                self._contexts[pages.salts(*context)] = context
-
-    def _has_index(self) -> bool:
-        """Say whether there is an index in use. Raises StoreCorruptError where that cannot be told."""
-        with self._reading() as txn:
-            state = read_state(txn, self._environment.databases[layout.META])
-        return state is not None and state.generation > 0
-
-    def _index(self, txn: Registries, written: records.Written, access: Sequence[RetailerAccess]) -> None:
-        """Bring the decision index up to date with what a batch wrote."""
-        if not len(written.changes) and not access:
-            return
-        check_contexts(self._contexts, written.changes)
-        index = Index(txn.txn, txn.databases, self._kernel)
-        index.record(written.changes, access, added=int(written.added.sum()))
-        index.save()
-
-    @contextmanager
-    def _reading(self) -> Iterator[lmdb.Transaction]:
-        with translated(self._environment.path), self._environment.lmdb.begin() as txn:
-            yield txn
-
-    @contextmanager
-    def _writing(self) -> Iterator[Registries]:
-        """Change the store in one transaction, which is not committed where its files were replaced meanwhile."""
-        environment = self._environment
-        with translated(environment.path):
-            environment.refuse_replaced()
-            with environment.lmdb.begin(write=True) as txn:
-                yield Registries(txn, environment.databases)
-                environment.refuse_replaced()
+class _NotFinishedError(Exception):
+    """Nothing of a filling is to be kept."""
 
 
 def _concluded(
@@ -413,20 +300,6 @@ def _concluded(
             moved |= txn.advance_over_spans([proved.brand])
     txn.put_source(_finished(source) if finished else source)
     return Applied(applied=applied, superseded=superseded, position=position, watermarks=moved, withheld=withheld)
-
-
-def _initialise(environment: Environment, address_key_id: bytes, store_key_id: bytes) -> None:
-    """Give a new store its format, log and key ids, all at once."""
-    meta = environment.databases[layout.META]
-    with environment.lmdb.begin(write=True) as txn:
-        stored = read(txn, layout.META_FORMAT, meta)
-        if stored is None or layout.decode_number(stored) < layout.FORMAT_VERSION:
-            txn.put(layout.META_FORMAT, layout.encode_number(layout.FORMAT_VERSION), db=meta)
-        if stored is None:
-            txn.put(layout.META_LOG_ID, os.urandom(LOG_ID_BYTES), db=meta)
-            txn.put(layout.META_SEQUENCE, layout.encode_number(0), db=meta)
-            txn.put(layout.META_ADDRESS_KEY_ID, address_key_id, db=meta)
-            txn.put(layout.META_STORE_KEY_ID, store_key_id, db=meta)
 
 
 def _finished(source: SourceState) -> SourceState:

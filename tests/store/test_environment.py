@@ -124,7 +124,7 @@ class TestFormat:
             newer = layout.encode_number(layout.FORMAT_VERSION + 1)
             txn.put(layout.META_FORMAT, newer, db=writer.environment.databases[layout.META])
 
-        with pytest.raises(StoreFormatError, match="has format 4; this iyscheck reads up to 3"):
+        with pytest.raises(StoreFormatError, match="has format 5; this iyscheck reads up to 4"):
             Engine.open(path, store_key=STORE_KEY)
         with pytest.raises(StoreFormatError):
             open_writer(path)

@@ -12,14 +12,16 @@ from iyscheck.store import layout
 from iyscheck.store.layout import SourceState, Span
 from iyscheck.store.verification import verify, verify_sample
 from tests.builders import NOW, StoreBuilder, a_batch, a_brand
+from tests.logs import PlainSealer, begin
 
 Damage = Callable[[lmdb.Transaction, lmdb._Database], None]
 
 
 @pytest.fixture
 def builder(tmp_path: Path) -> StoreBuilder:
-    """A store with something in every database."""
-    builder = StoreBuilder(tmp_path / "store").brand(1).brand(2, watermark=None)
+    """A store with something in every database, the primary of a log."""
+    begin(tmp_path / "store")
+    builder = StoreBuilder(tmp_path / "store", sealer=PlainSealer()).brand(1).brand(2, watermark=None)
     for number, status in enumerate((Status.ONAY, Status.RET, Status.UNKNOWN)):
         builder.consent(recipient=f"+90532100000{number}", status=status, retailers=[1, number])
     builder.consent(recipient="ayse@example.com", channel=Channel.EPOSTA, brand=2, source="IYS_YENI", retailers=[])

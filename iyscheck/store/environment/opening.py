@@ -177,7 +177,7 @@ def _opened(where: Path, env: lmdb.Environment, *, create: bool) -> Environment:
         env.reader_check()
         databases = {}
         for name in layout.DATABASES:
-            with suppress(lmdb.NotFoundError) if name in layout.SINCE_FORMAT_3 else nullcontext():
+            with suppress(lmdb.NotFoundError) if name in layout.LATER else nullcontext():
                 databases[name] = env.open_db(name, create=create)
         with env.begin() as txn:
             _check_format(where, read(txn, layout.META_FORMAT, databases[layout.META]))

@@ -7,7 +7,7 @@ from typing import Final, Self
 import lmdb
 import numpy as np
 
-from iyscheck.change import ConsentColumns, RetailerAccess
+from iyscheck.change import ConsentColumns
 from iyscheck.consent import STATE_VERSION
 from iyscheck.errors import StoreCorruptError
 from iyscheck.kernel import Kernel
@@ -66,12 +66,14 @@ class Index:
 
     # --- Changes ----------------------------------------------------------------------------------------------
 
-    def record(self, changes: ConsentColumns, access: Sequence[RetailerAccess], *, added: int) -> None:
-        """Bring the index up to date with what was just written: changes of different consents, and access lists."""
+    def record(self, changes: ConsentColumns, listed: Sequence[bytes], *, added: int) -> None:
+        """Bring the index up to date with what was just written: changes of different consents, and access lists.
+
+        `listed` are the keys of the consents whose lists were written.
+        """
         found = self.entries(changes)
-        if access:
-            lists = {layout.encode_key(each.brand, each.channel, each.recipient_type, each.tag) for each in access}
-            others = lists.difference(layout.column_of_keys(changes))
+        if listed:
+            others = set(listed).difference(layout.column_of_keys(changes))
             found = joined([found, *self._recorded.listed_at(sorted(others))])
         self.apply(found, added=added)
 

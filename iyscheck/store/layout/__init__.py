@@ -8,6 +8,7 @@ from typing import Final
 
 from iyscheck.store.layout.checks import (
     CHECKED_FROM,
+    CODE_BYTES,
     checked,
     decode_code,
     decode_number,
@@ -46,6 +47,29 @@ from iyscheck.store.layout.keys import (
     encode_keys,
     key_prefix,
     write_keys,
+)
+from iyscheck.store.layout.log import (
+    CHAIN_BYTES,
+    CHUNK_BYTES,
+    DIGEST_BYTES,
+    DIGEST_MODULUS,
+    META_LOG,
+    NO_CHAIN,
+    PRIMARY,
+    REPLICA,
+    LogState,
+    Waiting,
+    chunk_key,
+    decode_chunk,
+    decode_log_state,
+    decode_outbox_key,
+    decode_sum,
+    decode_waiting,
+    encode_chunk,
+    encode_log_state,
+    encode_sum,
+    encode_waiting,
+    waiting_key,
 )
 from iyscheck.store.layout.records import (
     CHECKED_AT_ONCE_MAX_BYTES,
@@ -95,7 +119,7 @@ from iyscheck.store.layout.sources import (
     source_key,
 )
 
-FORMAT_VERSION: Final = 3
+FORMAT_VERSION: Final = 4
 """Readers and writers refuse a store of a greater one. Format 1 had no decision index; a writer adds it."""
 
 # Named databases of the environment: name → key → value, and the module that writes both.
@@ -113,16 +137,25 @@ INDEX: Final = b"index"  # generation, shard (index_state) → page of the decis
 INDEX_CHANGES: Final = b"index_changes"  # index revision → the pages it changed (index_state)
 SPANS: Final = b"proved_spans"  # brand code, from when → until when all is in, though not what was before (sources)
 GAPS: Final = b"accepted_gaps"  # brand code, until when → since when rows may be missing, when accepted, why (sources)
-SINCE_FORMAT_3: Final = (SPANS, GAPS)
-"""Readers take a store without them for one in which they are empty; the next writer makes them."""
+OUTBOX: Final = b"outbox"  # batch, message, chunk → a piece of a message that replicas read (log)
+SUMS: Final = b"digests"  # brand code, or 0 → sum of the hashes of all that is replicated of it (log)
+LATER: Final = (SPANS, GAPS, OUTBOX, SUMS)
+"""Since format 3, the last two since format 4. Readers take a store without them for one in which they are empty; the
+next writer makes them."""
 DATABASES: Final = (
     *(META, RECORDS, BRANDS, WATERMARKS, WITHHELD, HOLDS, ACCESS, LISTS, COUNTS, SOURCES),
     *(INDEX, INDEX_CHANGES),
-    *SINCE_FORMAT_3,
+    *LATER,
 )
 
-# Fields of meta: numbers, or bytes as they are, but for META_INDEX, which is an IndexState (index_state), and those of
-# feeds, which begin with META_FEED and are FeedStates (feeds).
+REPLICATED: Final = (
+    *(RECORDS, BRANDS, WATERMARKS, WITHHELD, HOLDS, ACCESS, LISTS, SOURCES, SPANS, GAPS),
+    META,
+)
+"""What replicas have, too, to the byte; of META the fields of feeds only. All else each store makes by itself."""
+
+# Fields of meta: numbers, or bytes as they are, but for META_INDEX, which is an IndexState (index_state), META_LOG,
+# which is a LogState (log), and those of feeds, which begin with META_FEED and are FeedStates (feeds).
 META_FORMAT: Final = b"format"
 META_LOG_ID: Final = b"log_id"
 META_SEQUENCE: Final = b"sequence"
@@ -133,11 +166,16 @@ META_INDEX_STATES: Final = b"index_states"  # STATE_VERSION of the state bytes i
 __all__ = [
     "ACCESS",
     "BRANDS",
+    "CHAIN_BYTES",
     "CHECKED_AT_ONCE_MAX_BYTES",
     "CHECKED_FROM",
+    "CHUNK_BYTES",
+    "CODE_BYTES",
     "COUNTS",
     "DATABASES",
     "DELAYS_S",
+    "DIGEST_BYTES",
+    "DIGEST_MODULUS",
     "FILE_PAGE_BYTES",
     "FORMAT_VERSION",
     "GAPS",
@@ -146,6 +184,7 @@ __all__ = [
     "INDEX_CHANGES",
     "KEY_BYTES",
     "KEY_DTYPE",
+    "LATER",
     "LISTS",
     "META",
     "META_ADDRESS_KEY_ID",
@@ -153,31 +192,41 @@ __all__ = [
     "META_FORMAT",
     "META_INDEX",
     "META_INDEX_STATES",
+    "META_LOG",
     "META_LOG_ID",
     "META_SEQUENCE",
     "META_STORE_KEY_ID",
+    "NO_CHAIN",
+    "OUTBOX",
+    "PRIMARY",
     "RECORDS",
     "RECORD_BYTES",
     "RECORD_DTYPE",
-    "SINCE_FORMAT_3",
+    "REPLICA",
+    "REPLICATED",
     "SOURCES",
     "SPANS",
+    "SUMS",
     "WATERMARKS",
     "WITHHELD",
     "FeedState",
     "Gap",
     "IndexState",
+    "LogState",
     "RejectedRow",
     "RetailerList",
     "SourceState",
     "Span",
+    "Waiting",
     "by_citizen",
     "checked",
+    "chunk_key",
     "column_keys",
     "column_of_keys",
     "columns_of",
     "decode_access",
     "decode_brand",
+    "decode_chunk",
     "decode_code",
     "decode_columns",
     "decode_count_key",
@@ -189,14 +238,19 @@ __all__ = [
     "decode_index_state",
     "decode_key",
     "decode_list",
+    "decode_log_state",
     "decode_number",
+    "decode_outbox_key",
     "decode_record",
     "decode_shard",
     "decode_source",
     "decode_span",
+    "decode_sum",
+    "decode_waiting",
     "decode_watermark",
     "encode_access",
     "encode_brand",
+    "encode_chunk",
     "encode_code",
     "encode_count_key",
     "encode_feed",
@@ -208,13 +262,16 @@ __all__ = [
     "encode_key",
     "encode_keys",
     "encode_list",
+    "encode_log_state",
     "encode_number",
     "encode_shard",
     "encode_shards",
     "encode_source",
     "encode_span",
     "encode_span_key",
+    "encode_sum",
     "encode_tail",
+    "encode_waiting",
     "encode_watermark",
     "feed_field",
     "feed_name",
@@ -226,6 +283,7 @@ __all__ = [
     "record_checks",
     "rows_bytes",
     "source_key",
+    "waiting_key",
     "write_keys",
     "write_records",
 ]
