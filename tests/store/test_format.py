@@ -20,7 +20,7 @@ from iyscheck.question import Evidence, evidence_of
 from iyscheck.store import layout
 from iyscheck.store.encoded import EncodedChanges
 from iyscheck.store.index import pages
-from iyscheck.store.layout import RetailerList, SourceState
+from iyscheck.store.layout import PRIMARY, LogState, RetailerList, SourceState
 from iyscheck.times import local_text
 from tests.builders import NOW, REGISTERED, a_brand, a_change
 from tests.dice import often
@@ -179,8 +179,22 @@ class TestGolden:
             (layout.encode_count_key(600_123, 2, 1, 2), "0009283b020102"),
             (layout.source_key("a.jsonl"), "68095ceadeab8bd9d09bdcc037788f96"),
             (VALUES["hold"][1], "5fc961e60000000000000002000000020009283b612e6a736f6e6c"),
+            (layout.encode_sum(600_123, 2**127 + 5), "8dcc117e80000000000000000000000000000005"),
+            (
+                layout.encode_waiting(7, layout.Waiting(created_ms=NOW * 1000, bytes=4_077, messages=1)),
+                "b5a9e8940000019b76daa8000000000000000fed0001",
+            ),
+            (layout.chunk_key(7, 1, 258), "000000000000000700010102"),
+            (layout.encode_chunk(layout.chunk_key(7, 1, 0), b"IYSB"), "a10734cb49595342"),
+            (
+                layout.encode_log_state(LogState(role=PRIMARY, term=1, batch=7, created_ms=NOW * 1000, oldest=3)),
+                "48056d357b22726f6c65223a227072696d617279222c227465726d223a312c226261746368223a372c22636861696e223a22414141414141414141414141414141414141414141414141414141414141414141414141414141414141413d222c22646967657374223a22414141414141414141414141414141414141414141413d3d222c22637265617465645f6d73223a313736373232353630303030302c226f6c64657374223a332c2273747265616d5f63726561746564223a22222c2273747265616d5f73657175656e6365223a302c22756e74727573746564223a22222c2273657474696e6773223a22227d",
+            ),
         ],
-        ids=["number", "brand", "watermark", "list id", "list", "access", "count key", "source key", "hold"],
+        ids=[
+            *("number", "brand", "watermark", "list id", "list", "access", "count key", "source key", "hold"),
+            *("sum", "waiting", "chunk key", "chunk", "log state"),
+        ],
     )
     def test_bytes(self, value: bytes, written: str) -> None:
         """The encodings never drift."""
