@@ -10,7 +10,8 @@ IyscheckError                     never raised itself
 │   ├── SettingsError             a flag, an environment variable, an option
 │   └── SettingsFileError         a file of settings, a line of it, or its mode
 │       ├── CallersFileError          the callers file
-│       └── FeedsFileError            the file that says how the mirror is filled
+│       ├── FeedsFileError            the file that says how the mirror is filled
+│       └── ClusterError              the file that says who belongs to a log
 ├── CallersError                  who calls, and what they may ask
 │   ├── CallerUnknownError        nobody of the callers file
 │   │   └── CallersDisagreeError  what was presented names more than one caller
@@ -41,6 +42,7 @@ IyscheckError                     never raised itself
 │   ├── LogOrderError             it does not follow the one before: something is missing, or another log
 │   ├── LogForkError              another batch of its number is in already
 │   └── LogDivergedError          the store would not be what the primary's is
+├── MessageRejectedError          a message of the log, or a part of a copy, that cannot be believed or read
 ├── PositionError                 read-your-writes
 │   ├── PositionOfOtherLogError   the position belongs to another store
 │   └── NotYetAtPositionError     the store has not come so far yet
@@ -169,6 +171,12 @@ class FeedsFileError(SettingsFileError):
     """The file that says from where and how the mirror is filled cannot be used."""
 
     reason: ClassVar[str] = "FEEDS_FILE_UNUSABLE"
+
+
+class ClusterError(SettingsFileError):
+    """The file that says who belongs to a log, and where it is, cannot be used."""
+
+    reason: ClassVar[str] = "CLUSTER_FILE_UNUSABLE"
 
 
 class CallersError(IyscheckError):
@@ -361,6 +369,16 @@ class LogDivergedError(LogError):
     """With the batch the store would not be what the primary's is: one of them is at fault."""
 
     reason = "LOG_DIVERGED"
+
+
+class MessageRejectedError(IyscheckError):
+    """A message of the log, or a part of a copy of a store, that cannot be believed or read. `why` names the reason."""
+
+    reason: ClassVar[str] = "MESSAGE_REJECTED"
+
+    def __init__(self, why: str, message: str, *, fix: str = "") -> None:
+        super().__init__(message, fix=fix)
+        self.why = why
 
 
 class PositionError(IyscheckError):

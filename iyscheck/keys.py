@@ -1,10 +1,12 @@
-"""The address key and the store key: two AES permutations over columns of 16-byte blocks, and their files.
+"""The keys and their files. Address key and store key are two AES permutations over columns of 16-byte blocks.
 
 block ──address key──► token ──store key──► tag
 
 A token is a keyed one-way hash of a block: AES256(address key, block) XOR block. A tag is AES256(store
 key, token), which the holder of the store key can turn back. A stolen store, address key or store key
 alone reveals nobody. One AES call serves a whole column, whatever its length.
+
+The stream key seals what a primary sends to its replicas, and the signing key says that it is from the primary.
 
 Keys have ids that are computed, never typed. A key appears in its file and nowhere else: not in a `repr`, an
 error or a log.
@@ -16,13 +18,17 @@ import re
 import shlex
 import stat
 import threading
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Final, Self
 
 import numpy as np
 import numpy.typing as npt
+from cryptography.exceptions import InvalidSignature, InvalidTag
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.ciphers.algorithms import AES256
 from cryptography.hazmat.primitives.ciphers.modes import ECB
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -31,12 +37,17 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from iyscheck.errors import KeyFileError, SettingsError
 
 ADDRESS_FORM: Final = 2
-"""Version of the grammar and blocks of `address`; part of every key id, so that two forms never mix."""
+"""Version of the grammar and blocks of `address`; part of the ids of its two keys, so that two forms never mix."""
 
 KEY_BYTES: Final = 32
 KEY_ID_BYTES: Final = 8
 BLOCK_BYTES: Final = 16
 TOKEN_BYTES: Final = BLOCK_BYTES
+NONCE_BYTES: Final = 12
+SEAL_BYTES: Final = 16
+"""How much longer than the text a sealed one is."""
+PUBLIC_BYTES: Final = 32
+SIGNATURE_BYTES: Final = 64
 _BLANK: Final = bytes(BLOCK_BYTES)
 
 _MAX_FILE_BYTES: Final = 4096
@@ -48,27 +59,32 @@ _OLDER_FORM: Final = (
 )
 _ROOT: Final = 0
 _ROOT_LETS_READ: Final = 0o640
-_LINE: Final = re.compile(rb"iyscheck (address-key|store-key) ([1-9][0-9]{0,3}) ([0-9a-f]{64})\n?")
+_NEWER: Final = "Use the iyscheck version that made it, or a newer one."
+_LINE: Final = re.compile(
+    rb"iyscheck (address-key|store-key|stream-key|signing-key) ([1-9][0-9]{0,3}) ([0-9a-f]{64})\n?"
+)
 
 
 @dataclass(frozen=True, slots=True, repr=False, eq=False)
 class _Key:
-    """What both keys have in common: 32 secret bytes, an id, a file, and one encryptor per thread."""
+    """What all keys have in common: 32 secret bytes, an id and a file."""
 
     kind: ClassVar[str]
+    form: ClassVar[int] = 1
+    """What its file says behind the kind; part of the id."""
+    _made_by: ClassVar[str]
+    _if_lost: ClassVar[str]
 
     _secret: bytes
     key_id: bytes = field(init=False)
-    """First 8 bytes of SHA-256("iyscheck key" ‖ address form ‖ key)."""
-    _of_thread: "_Encryptor" = field(init=False)
+    """First 8 bytes of SHA-256("iyscheck key" ‖ form ‖ key)."""
 
     def __post_init__(self) -> None:
         if len(self._secret) != KEY_BYTES:
             raise ValueError(f"a key has {KEY_BYTES} bytes, not {len(self._secret)}")
-        named = hashlib.sha256(b"iyscheck key" + bytes([ADDRESS_FORM]) + self._secret)
+        named = hashlib.sha256(b"iyscheck key" + bytes([self.form]) + self._secret)
         object.__setattr__(self, "_secret", bytes(self._secret))
         object.__setattr__(self, "key_id", named.digest()[:KEY_ID_BYTES])
-        object.__setattr__(self, "_of_thread", _Encryptor(self._secret))
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.key_id.hex()}>"
@@ -80,30 +96,52 @@ class _Key:
         Raises KeyFileError where the file exists already (a key is never overwritten) or cannot be written.
         """
         key = cls(os.urandom(KEY_BYTES))
-        _write_new(Path(path), f"iyscheck {cls.kind} {ADDRESS_FORM} {key._secret.hex()}\n".encode())
+        _write_new(Path(path), f"iyscheck {cls.kind} {cls.form} {key._secret.hex()}\n".encode())
         return key
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read a key from its file. Raises KeyFileError, which never shows what the file holds."""
-        found = _LINE.fullmatch(_read_private(Path(path)))
+        found = _LINE.fullmatch(_read_private(Path(path), cls._made_by))
         if found is None:
-            raise KeyFileError(
-                f"{path} is not a key file, or it is damaged.",
-                fix="Restore it from its backup: what was loaded with it cannot be read with a new key.",
-            )
+            raise KeyFileError(f"{path} is not a key file, or it is damaged.", fix=cls._if_lost)
         kind, form = found[1].decode(), int(found[2])
         if kind != cls.kind:
             raise KeyFileError(
                 f"{path} holds the {kind}, but the {cls.kind} is needed here.",
                 fix="Are the two paths swapped?",
             )
-        if form != ADDRESS_FORM:
-            raise KeyFileError(
-                f"{path} holds a key of address form {form}; this iyscheck knows form {ADDRESS_FORM}.",
-                fix=_OLDER_FORM if form < ADDRESS_FORM else "Use the iyscheck version that made it, or a newer one.",
-            )
+        if form != cls.form:
+            raise cls._of_other_form(path, form)
         return cls(bytes.fromhex(found[3].decode()))
+
+    @classmethod
+    def _of_other_form(cls, path: str | os.PathLike[str], form: int) -> KeyFileError:
+        return KeyFileError(
+            f"{path} holds a {cls.kind} of form {form}; this iyscheck knows form {cls.form}.", fix=_NEWER
+        )
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class _BlockKey(_Key):
+    """A key of addresses: an encryptor per thread."""
+
+    form = ADDRESS_FORM
+    _made_by = "iyscheck keys create"
+    _if_lost = "Restore it from its backup: what was loaded with it cannot be read with a new key."
+
+    _of_thread: "_Encryptor" = field(init=False)
+
+    def __post_init__(self) -> None:
+        _Key.__post_init__(self)  # not super(): a dataclass with slots is another class than the one of this body
+        object.__setattr__(self, "_of_thread", _Encryptor(self._secret))
+
+    @classmethod
+    def _of_other_form(cls, path: str | os.PathLike[str], form: int) -> KeyFileError:
+        return KeyFileError(
+            f"{path} holds a key of address form {form}; this iyscheck knows form {cls.form}.",
+            fix=_OLDER_FORM if form < cls.form else _NEWER,
+        )
 
     def _encrypt(self, blocks: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
         """Encrypt each row on its own, shape (N, 16), in one call. The result is a new C-contiguous array."""
@@ -127,7 +165,7 @@ class _Encryptor(threading.local):
         self.encryptor: CipherContext = Cipher(AES256(secret), mode).encryptor()
 
 
-class AddressKey(_Key):
+class AddressKey(_BlockKey):
     """The key that turns blocks into tokens; held by the loader, and by either the gateway or the server.
 
     Takes the 32 raw bytes. Safe to share between threads.
@@ -165,7 +203,7 @@ class AddressKey(_Key):
         return HKDF(SHA256(), KEY_BYTES, salt=salt, info=b"iyscheck " + purpose).derive(self._secret)
 
 
-class StoreKey(_Key):
+class StoreKey(_BlockKey):
     """The key that turns tokens into the tags that the store holds; held by loader and server.
 
     Takes the 32 raw bytes. Safe to share between threads.
@@ -196,6 +234,85 @@ class StoreKey(_Key):
         if len(tokens) % TOKEN_BYTES:
             raise ValueError(f"tokens have {TOKEN_BYTES} bytes each, these {len(tokens)} in all")
         return self._of_thread.encryptor.update(tokens)
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class StreamKey(_Key):
+    """The key that seals what a primary sends to its replicas; held by primary and replicas, and by no server.
+
+    Takes the 32 raw bytes. Safe to share between threads.
+    """
+
+    kind = "stream-key"
+    _made_by = "iyscheck keys create-stream"
+    _if_lost = "Restore it from its backup, or copy it from the primary: what was sealed with it opens with no other."
+
+    _cipher: AESGCM = field(init=False)
+
+    def __post_init__(self) -> None:
+        _Key.__post_init__(self)
+        object.__setattr__(self, "_cipher", AESGCM(self._secret))
+
+    def seal(self, nonce: bytes, plain: bytes, bound: bytes) -> bytes:
+        """Encrypt a text with AES-256-GCM; the result is SEAL_BYTES longer. `bound` is authenticated with it.
+
+        No two texts may have the same nonce: take NONCE_BYTES random bytes.
+        """
+        return self._cipher.encrypt(nonce, plain, bound)
+
+    def open(self, nonce: bytes, sealed: bytes | memoryview, bound: bytes) -> bytes | None:
+        """Decrypt what `seal` made of these; None for anything else."""
+        try:
+            return self._cipher.decrypt(nonce, sealed, bound)
+        except InvalidTag:
+            return None
+
+
+@dataclass(frozen=True, slots=True, repr=False, eq=False)
+class SigningKey(_Key):
+    """The Ed25519 key with which a primary, or who makes copies of a store, says that something is from there.
+
+    Takes the 32 raw bytes. Safe to share between threads. `public` (32 bytes) is no secret: replicas know makers by it.
+    """
+
+    kind = "signing-key"
+    _made_by = "iyscheck keys create-signing"
+    _if_lost = "Restore it from its backup, or make another one and name its public key to all replicas."
+
+    public: bytes = field(init=False)
+    _private: Ed25519PrivateKey = field(init=False)
+
+    def __post_init__(self) -> None:
+        _Key.__post_init__(self)
+        private = Ed25519PrivateKey.from_private_bytes(self._secret)
+        object.__setattr__(self, "_private", private)
+        object.__setattr__(self, "public", private.public_key().public_bytes_raw())
+
+    def sign(self, data: bytes) -> bytes:
+        """Return the signature of a text, SIGNATURE_BYTES. Each kind of text begins with a magic of its own."""
+        return self._private.sign(data)
+
+
+class Signers:
+    """Whose signatures count: the public keys, PUBLIC_BYTES each. Safe to share between threads.
+
+    Raises ValueError for one of another length.
+    """
+
+    def __init__(self, publics: Iterable[bytes]) -> None:
+        self._keys = tuple(Ed25519PublicKey.from_public_bytes(public) for public in publics)
+
+    def signed(self, signature: bytes | memoryview, data: bytes | memoryview) -> bool:
+        """Say whether a text was signed by one of them."""
+        return any(_is_signed(key, signature, data) for key in self._keys)
+
+
+def _is_signed(key: Ed25519PublicKey, signature: bytes | memoryview, data: bytes | memoryview) -> bool:
+    try:
+        key.verify(signature, data)
+    except InvalidSignature:
+        return False
+    return True
 
 
 def _columns(rows: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint8]:
@@ -240,7 +357,7 @@ def _write_new(path: Path, line: bytes) -> None:
         raise KeyFileError(f"{path} cannot be written: {why_not(error)}.") from error
 
 
-def _read_private(path: Path) -> bytes:
+def _read_private(path: Path, made_by: str) -> bytes:
     """Read a small regular file that nobody can open but its owner, or whom root chose: see `is_private`."""
     try:
         found, content = read_small(path, _MAX_FILE_BYTES)
@@ -248,7 +365,7 @@ def _read_private(path: Path) -> bytes:
     except FileNotFoundError:
         raise KeyFileError(
             f"{path} does not exist.",
-            fix="Make it once with `iyscheck keys create`, then copy it to every machine that needs it.",
+            fix=f"Make it once with `{made_by}`, then copy it to every machine that needs it.",
         ) from None
     except (OSError, ValueError) as error:
         raise KeyFileError(f"{path} cannot be read: {why_not(error)}.") from error
