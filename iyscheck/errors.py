@@ -376,7 +376,7 @@ class MessageRejectedError(IyscheckError):
 
     reason: ClassVar[str] = "MESSAGE_REJECTED"
 
-    def __init__(self, why: str, message: str, *, fix: str = "") -> None:
+    def __init__(self, message: str, *, fix: str = "", why: str = "") -> None:
         super().__init__(message, fix=fix)
         self.why = why
 

@@ -18,7 +18,7 @@ import re
 import shlex
 import stat
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Final, Self
@@ -72,8 +72,10 @@ class _Key:
     kind: ClassVar[str]
     form: ClassVar[int] = 1
     """What its file says behind the kind; part of the id."""
-    _made_by: ClassVar[str]
-    _if_lost: ClassVar[str]
+    made_by: ClassVar[str]
+    """The command that makes one."""
+    if_lost: ClassVar[str]
+    """What to do where a file is damaged."""
 
     _secret: bytes
     key_id: bytes = field(init=False)
@@ -102,10 +104,7 @@ class _Key:
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:
         """Read a key from its file. Raises KeyFileError, which never shows what the file holds."""
-        found = _LINE.fullmatch(_read_private(Path(path), cls._made_by))
-        if found is None:
-            raise KeyFileError(f"{path} is not a key file, or it is damaged.", fix=cls._if_lost)
-        kind, form = found[1].decode(), int(found[2])
+        kind, form, secret = _read_line(path, cls)
         if kind != cls.kind:
             raise KeyFileError(
                 f"{path} holds the {kind}, but the {cls.kind} is needed here.",
@@ -113,7 +112,7 @@ class _Key:
             )
         if form != cls.form:
             raise cls._of_other_form(path, form)
-        return cls(bytes.fromhex(found[3].decode()))
+        return cls(secret)
 
     @classmethod
     def _of_other_form(cls, path: str | os.PathLike[str], form: int) -> KeyFileError:
@@ -127,8 +126,8 @@ class _BlockKey(_Key):
     """A key of addresses: an encryptor per thread."""
 
     form = ADDRESS_FORM
-    _made_by = "iyscheck keys create"
-    _if_lost = "Restore it from its backup: what was loaded with it cannot be read with a new key."
+    made_by = "iyscheck keys create"
+    if_lost = "Restore it from its backup: what was loaded with it cannot be read with a new key."
 
     _of_thread: "_Encryptor" = field(init=False)
 
@@ -244,8 +243,8 @@ class StreamKey(_Key):
     """
 
     kind = "stream-key"
-    _made_by = "iyscheck keys create-stream"
-    _if_lost = "Restore it from its backup, or copy it from the primary: what was sealed with it opens with no other."
+    made_by = "iyscheck keys create-stream"
+    if_lost = "Restore it from its backup, or copy it from the primary: what was sealed with it opens with no other."
 
     _cipher: AESGCM = field(init=False)
 
@@ -276,8 +275,8 @@ class SigningKey(_Key):
     """
 
     kind = "signing-key"
-    _made_by = "iyscheck keys create-signing"
-    _if_lost = "Restore it from its backup, or make another one and name its public key to all replicas."
+    made_by = "iyscheck keys create-signing"
+    if_lost = "Restore it from its backup, or make another one and name its public key to all replicas."
 
     public: bytes = field(init=False)
     _private: Ed25519PrivateKey = field(init=False)
@@ -355,6 +354,25 @@ def _write_new(path: Path, line: bytes) -> None:
     except OSError as error:
         path.unlink(missing_ok=True)
         raise KeyFileError(f"{path} cannot be written: {why_not(error)}.") from error
+
+
+def load_any(path: str | os.PathLike[str]) -> AddressKey | StoreKey | StreamKey | SigningKey:
+    """Read a key of whatever kind from its file. Raises KeyFileError."""
+    kind, _, _ = _read_line(path, AddressKey)
+    return _KINDS[kind].load(path)
+
+
+_KINDS: Final[Mapping[str, type[AddressKey | StoreKey | StreamKey | SigningKey]]] = {
+    kind.kind: kind for kind in (AddressKey, StoreKey, StreamKey, SigningKey)
+}
+
+
+def _read_line(path: str | os.PathLike[str], wanted: type[_Key]) -> tuple[str, int, bytes]:
+    """Read kind, form and secret from a key file. Raises KeyFileError, which says what to do for a kind of key."""
+    found = _LINE.fullmatch(_read_private(Path(path), wanted.made_by))
+    if found is None:
+        raise KeyFileError(f"{path} is not a key file, or it is damaged.", fix=wanted.if_lost)
+    return found[1].decode(), int(found[2]), bytes.fromhex(found[3].decode())
 
 
 def _read_private(path: Path, made_by: str) -> bytes:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping
 from typing import Final, NoReturn, TypeAlias
 
 from iyscheck.errors import SettingsFileError
+from iyscheck.times import duration_s
 
 Path: TypeAlias = tuple[str | int, ...]
 """Keys from the outermost in. A number behind a key says which of the tables of that name, counted from 1."""
@@ -65,6 +66,79 @@ class TomlFile:
         return self._error(
             self.name, problem, line=line, fix="Are quotes and brackets closed? Does each table and key stand once?"
         )
+
+
+class Table:
+    """One table of a file: `example` says what to write where something is missing. Raises the file's error."""
+
+    def __init__(self, file: TomlFile, path: Path, table: object, *, example: str = "") -> None:
+        if not isinstance(table, dict):
+            name = ".".join(part for part in path if isinstance(part, str))
+            file.wrong(path, "must be a table", f"Write [{name}] and its settings below.")
+        self._file = file
+        self._path = path
+        self._example = example or "Write it in quotes."
+        self.values: Mapping[str, object] = table
+
+    def __contains__(self, key: str) -> bool:
+        """Say whether anything is said of a key."""
+        return key in self.values
+
+    def only(self, *known: str) -> None:
+        """Refuse other keys than these."""
+        self._file.only(self.values, self._path, known)
+
+    def wrong(self, key: str, problem: str, fix: str) -> NoReturn:
+        """Refuse the file for what stands at a key."""
+        self._file.wrong((*self._path, key), problem, fix)
+
+    def text(self, key: str) -> str:
+        """Read a text that is not empty."""
+        value = self.values.get(key)
+        if value is None:
+            self.wrong(key, "is missing", self._example)
+        if not isinstance(value, str) or not value.strip():
+            self.wrong(key, "must be a text", "Write it in quotes.")
+        return value
+
+    def flag(self, key: str, *, default: bool) -> bool:
+        """Read true or false."""
+        value = self.values.get(key, default)
+        if not isinstance(value, bool):
+            self.wrong(key, "must be true or false", "Write it without quotes.")
+        return value
+
+    def number(self, key: str, default: int | None, least: int, most: int) -> int:
+        """Read a whole number; without a default it must be there."""
+        value = self.values.get(key, default)
+        if value is None:
+            self.wrong(key, "is missing", self._example)
+        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
+            self.wrong(key, f"must be a whole number from {least} to {most}", "Without quotes.")
+        return value
+
+    def duration(self, key: str, default: int, least: int, most: int) -> int:
+        """Read a duration, in seconds."""
+        value = self.values.get(key)
+        if value is None:
+            return default
+        seconds = -1
+        if isinstance(value, str):
+            try:
+                seconds = duration_s(value)
+            except ValueError:
+                seconds = -1
+        if not least <= seconds <= most:
+            span = f"a duration from {least} to {most} seconds"
+            self.wrong(key, f"must be {span}", 'Write for example "10m", "24h" or "400d".')
+        return seconds
+
+    def listed(self, key: str) -> list[object]:
+        """Read a list of anything; none where nothing is said."""
+        values = self.values.get(key, [])
+        if not isinstance(values, list):
+            self.wrong(key, "must be a list", "Write it in brackets.")
+        return values
 
 
 def line_of(text: str, path: Path) -> int | None:

@@ -11,14 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
-from typing import Final, NoReturn, TypeVar
+from typing import Final, TypeVar
 from urllib.parse import SplitResult, urlsplit
 
 from iyscheck.errors import FeedsFileError, SettingsError
 from iyscheck.keys import read_private
-from iyscheck.times import duration_s
 from iyscheck.toml_file import Path as KeyPath
-from iyscheck.toml_file import TomlFile
+from iyscheck.toml_file import Table, TomlFile
 from loader.reading.vocabulary import BRAND_MAX
 
 IYS_URL: Final = "https://api.iys.org.tr"
@@ -173,7 +172,7 @@ class _FeedsFile(TomlFile):
 
     def __init__(self, name: str, content: bytes, folder: Path) -> None:
         super().__init__(name, content, FeedsFileError)
-        self._folder = folder
+        self.folder = folder
 
     def config(self) -> Config:
         """Read all of it."""
@@ -193,10 +192,6 @@ class _FeedsFile(TomlFile):
             receive=None if receive is None else _Table(self, ("receive",), receive).receive(),
         )
 
-    def path_of(self, text: str) -> Path:
-        """Make a path of what stands in the file."""
-        return self._folder / text
-
     def _once(self, values: Sequence[object], key: str) -> None:
         first: dict[object, int] = {}
         for place, value in enumerate(values, 1):
@@ -205,28 +200,25 @@ class _FeedsFile(TomlFile):
                 self.wrong(("account", place, key), f"is that of account[{other}] too", "Each account stands once.")
 
 
-class _Table:
+class _Table(Table):
     """One table of the file."""
 
     def __init__(self, file: _FeedsFile, path: KeyPath, table: object) -> None:
-        if not isinstance(table, dict):
-            file.wrong(path, "must be a table", f"Write [{path[0]}] and its settings below.")
-        self._file = file
-        self._path = path
-        self._table = table
+        super().__init__(file, path, table, example=_EXAMPLE if path[0] == "account" else "")
+        self._folder = file.folder
 
     def account(self) -> AccountConfig:
         """Read an account."""
-        self._only("name", "kind", "code", "username", "password_file", "brands")
-        name = self._text("name")
+        self.only("name", "kind", "code", "username", "password_file", "brands")
+        name = self.text("name")
         if not _NAME.fullmatch(name):
-            self._wrong("name", "is no name for an account", "Take up to 40 of a to z, digits, - and _.")
+            self.wrong("name", "is no name for an account", "Take up to 40 of a to z, digits, - and _.")
         password_file = self._path_of("password_file")
         return AccountConfig(
             name=name,
             kind=self._one_of("kind", AccountKind, None),
-            code=self._number("code", None, 1, _CODE_MAX),
-            username=self._text("username"),
+            code=self.number("code", None, 1, _CODE_MAX),
+            username=self.text("username"),
             password_file=password_file,
             brands=self._brands(),
         )
@@ -234,155 +226,106 @@ class _Table:
     def mirror(self) -> MirrorConfig:
         """Read how the mirror is filled."""
         default = MirrorConfig()
-        self._only(
+        self.only(
             *("url", "interval", "idle_interval", "rate", "token_requests", "reconcile", "reconcile_from"),
             *("reconcile_until", "agree", "archive_keep", "push_apply", "directory", "authorities"),
         )
-        interval = self._duration("interval", default.interval_s, 60, _DAY_S)
-        idle = self._duration("idle_interval", max(default.idle_interval_s, interval), interval, _DAY_S)
+        interval = self.duration("interval", default.interval_s, 60, _DAY_S)
+        idle = self.duration("idle_interval", max(default.idle_interval_s, interval), interval, _DAY_S)
         start = self._time("reconcile_from", default.reconcile_from_s)
         end = self._time("reconcile_until", max(default.reconcile_until_s, start))
         if end < start:
-            self._wrong("reconcile_until", "is before reconcile_from", "Both are of one day, in Turkey.")
+            self.wrong("reconcile_until", "is before reconcile_from", "Both are of one day, in Turkey.")
         return MirrorConfig(
             url=self._url("url", default.url),
             interval_s=interval,
             idle_interval_s=idle,
             rate=self._rate("rate", default.rate),
-            token_requests=self._number("token_requests", default.token_requests, 1, MOST_TOKEN_REQUESTS),
-            reconciles=self._flag("reconcile", default=default.reconciles),
+            token_requests=self.number("token_requests", default.token_requests, 1, MOST_TOKEN_REQUESTS),
+            reconciles=self.flag("reconcile", default=default.reconciles),
             reconcile_from_s=start,
             reconcile_until_s=end,
-            agrees=self._flag("agree", default=default.agrees),
-            archive_keep_s=self._duration("archive_keep", default.archive_keep_s, 0, 100 * 366 * _DAY_S),
+            agrees=self.flag("agree", default=default.agrees),
+            archive_keep_s=self.duration("archive_keep", default.archive_keep_s, 0, 100 * 366 * _DAY_S),
             push_apply=self._one_of("push_apply", PushRows, default.push_apply),
-            directory=self._path_of("directory") if "directory" in self._table else None,
-            authorities=self._path_of("authorities") if "authorities" in self._table else None,
+            directory=self._path_of("directory") if "directory" in self else None,
+            authorities=self._path_of("authorities") if "authorities" in self else None,
         )
 
     def receive(self) -> ReceiveConfig:
         """Read what is said of the receiver."""
-        self._only("listen", "public_url", "certificate", "key", "networks")
-        listen = self._text("listen")
+        self.only("listen", "public_url", "certificate", "key", "networks")
+        listen = self.text("listen")
         found = _HOST_AND_PORT.fullmatch(listen)
         if found is None or int(found[2]) >= 2**16:
-            self._wrong("listen", "is not HOST:PORT", 'Write for example "0.0.0.0:8443".')
-        if ("certificate" in self._table) != ("key" in self._table):
-            self._wrong("certificate", "and key need each other", "Give both, or none where a proxy speaks TLS.")
-        public_url = self._text("public_url")
+            self.wrong("listen", "is not HOST:PORT", 'Write for example "0.0.0.0:8443".')
+        if ("certificate" in self) != ("key" in self):
+            self.wrong("certificate", "and key need each other", "Give both, or none where a proxy speaks TLS.")
+        public_url = self.text("public_url")
         if _split(public_url).scheme != "https" or not _split(public_url).hostname:
-            self._wrong("public_url", "is no https address", "İYS pushes to https only.")
+            self.wrong("public_url", "is no https address", "İYS pushes to https only.")
         return ReceiveConfig(
             listen=listen,
             public_url=public_url,
-            certificate=self._path_of("certificate") if "certificate" in self._table else None,
-            key=self._path_of("key") if "key" in self._table else None,
-            networks=tuple(self._network(place, text) for place, text in enumerate(self._list("networks"), 1)),
+            certificate=self._path_of("certificate") if "certificate" in self else None,
+            key=self._path_of("key") if "key" in self else None,
+            networks=tuple(self._network(place, text) for place, text in enumerate(self.listed("networks"), 1)),
         )
 
-    def _only(self, *known: str) -> None:
-        self._file.only(self._table, self._path, known)
-
-    def _wrong(self, key: str, problem: str, fix: str) -> NoReturn:
-        self._file.wrong((*self._path, key), problem, fix)
-
-    def _text(self, key: str) -> str:
-        value = self._table.get(key)
-        if value is None:
-            self._wrong(key, "is missing", _EXAMPLE if self._path[0] == "account" else "Write it in quotes.")
-        if not isinstance(value, str) or not value.strip():
-            self._wrong(key, "must be a text", "Write it in quotes.")
-        return value
-
     def _path_of(self, key: str) -> Path:
-        return self._file.path_of(self._text(key))
-
-    def _flag(self, key: str, *, default: bool) -> bool:
-        value = self._table.get(key, default)
-        if not isinstance(value, bool):
-            self._wrong(key, "must be true or false", "Write it without quotes.")
-        return value
-
-    def _number(self, key: str, default: int | None, least: int, most: int) -> int:
-        value = self._table.get(key, default)
-        if value is None:
-            self._wrong(key, "is missing", _EXAMPLE)
-        if not isinstance(value, int) or isinstance(value, bool) or not least <= value <= most:
-            self._wrong(key, f"must be a whole number from {least} to {most}", "Without quotes.")
-        return value
+        return self._folder / self.text(key)
 
     def _rate(self, key: str, default: float) -> float:
-        value = self._table.get(key, default)
+        value = self.values.get(key, default)
         if not isinstance(value, int | float) or isinstance(value, bool) or not _LEAST_RATE <= value <= _MOST_RATE:
             problem = f"must be a number from {_LEAST_RATE} to {_MOST_RATE}"
-            self._wrong(key, problem, "It is requests a second; İYS's limit is 10.")
+            self.wrong(key, problem, "It is requests a second; İYS's limit is 10.")
         return float(value)
 
     def _one_of(self, key: str, kind: type[KindT], default: KindT | None) -> KindT:
-        value = self._table.get(key, default)
+        value = self.values.get(key, default)
         if not isinstance(value, str) or value not in {*kind}:
-            self._wrong(key, "is not one of its kind", f"Known are: {', '.join(kind)}.")
+            self.wrong(key, "is not one of its kind", f"Known are: {', '.join(kind)}.")
         return kind(value)
 
-    def _duration(self, key: str, default: int, least: int, most: int) -> int:
-        value = self._table.get(key)
-        if value is None:
-            return default
-        seconds = -1
-        if isinstance(value, str):
-            try:
-                seconds = duration_s(value)
-            except ValueError:
-                seconds = -1
-        if not least <= seconds <= most:
-            span = f"a duration from {least} to {most} seconds"
-            self._wrong(key, f"must be {span}", 'Write for example "10m", "24h" or "400d".')
-        return seconds
-
     def _time(self, key: str, default: int) -> int:
-        value = self._table.get(key)
+        value = self.values.get(key)
         if value is None:
             return default
         found = _TIME.fullmatch(value) if isinstance(value, str) else None
         if found is None:
-            self._wrong(key, "must be a time of the day", 'Write for example "02:00".')
+            self.wrong(key, "must be a time of the day", 'Write for example "02:00".')
         return int(found[1]) * 3_600 + int(found[2]) * 60
 
     def _url(self, key: str, default: str) -> str:
-        if key not in self._table:
+        if key not in self:
             return default
-        text = self._text(key).rstrip("/")
+        text = self.text(key).rstrip("/")
         parts = _split(text)
         if not parts.hostname or parts.username is not None or parts.query or parts.fragment:
-            self._wrong(key, "is no address of İYS", f'Write "{IYS_URL}".')
+            self.wrong(key, "is no address of İYS", f'Write "{IYS_URL}".')
         if parts.scheme != "https" and not (parts.scheme == "http" and _is_near(parts.hostname or "")):
-            self._wrong(key, "must be https", "Passwords and addresses would be readable on the way.")
+            self.wrong(key, "must be https", "Passwords and addresses would be readable on the way.")
         return text
 
-    def _list(self, key: str) -> list[object]:
-        values = self._table.get(key, [])
-        if not isinstance(values, list):
-            self._wrong(key, "must be a list", "Write it in brackets.")
-        return values
-
     def _brands(self) -> frozenset[int] | None:
-        if self._table.get("brands", "all") == "all":
+        if self.values.get("brands", "all") == "all":
             return None
         brands: list[int] = []
-        for place, value in enumerate(self._list("brands"), 1):
+        for place, value in enumerate(self.listed("brands"), 1):
             if not isinstance(value, int) or isinstance(value, bool) or not 1 <= value <= BRAND_MAX:
                 fix = f'Brand codes are whole numbers from 1 to {BRAND_MAX}; or write brands = "all".'
-                self._wrong("brands", f"item {place} is no brand code", fix)
+                self.wrong("brands", f"item {place} is no brand code", fix)
             brands.append(value)
         if not brands:
-            self._wrong("brands", "is empty", 'List brand codes, or write brands = "all".')
+            self.wrong("brands", "is empty", 'List brand codes, or write brands = "all".')
         return frozenset(brands)
 
     def _network(self, place: int, text: object) -> ipaddress.IPv4Network | ipaddress.IPv6Network:
         try:
             return ipaddress.ip_network(str(text))
         except ValueError:
-            self._wrong("networks", f"item {place} is no network", 'Write "192.0.2.0/24".')
+            self.wrong("networks", f"item {place} is no network", 'Write "192.0.2.0/24".')
 
 
 def _split(text: str) -> SplitResult:

@@ -104,7 +104,7 @@ _SENTENCES: Final[Mapping[Rejection, tuple[str, str]]] = {
 def rejected(why: Rejection) -> MessageRejectedError:
     """Make the error for a message of no use."""
     message, fix = _SENTENCES[why]
-    return MessageRejectedError(why, message, fix=fix)
+    return MessageRejectedError(message, fix=fix, why=why)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
