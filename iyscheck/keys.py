@@ -34,7 +34,7 @@ from cryptography.hazmat.primitives.ciphers.modes import ECB
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from iyscheck.errors import KeyFileError, SettingsError
+from iyscheck.errors import KeyFileError, SettingsError, SettingsFileError
 
 ADDRESS_FORM: Final = 2
 """Version of the grammar and blocks of `address`; part of the ids of its two keys, so that two forms never mix."""
@@ -57,6 +57,7 @@ _OLDER_FORM: Final = (
     "Make new keys with `iyscheck keys create` and load the feed files into a new store: this form reads some "
     "addresses otherwise, and refusals that the older one could not read are not in the store."
 )
+_WRITABLE: Final = stat.S_IWGRP | stat.S_IWOTH
 _ROOT: Final = 0
 _ROOT_LETS_READ: Final = 0o640
 _NEWER: Final = "Use the iyscheck version that made it, or a newer one."
@@ -410,6 +411,39 @@ def read_small(path: Path, most: int) -> tuple[os.stat_result, bytes]:
         return found, os.read(descriptor, most + 1) if stat.S_ISREG(found.st_mode) else b""
     finally:
         os.close(descriptor)
+
+
+def read_guarded(
+    path: Path, most: int, error: type[SettingsFileError], *, example: str, harm: str
+) -> tuple[os.stat_result, bytes]:
+    """Read a file of settings that holds no secret, but that only its owner can change: root or ourselves.
+
+    Gives what `read_small` does. Raises `error`: it says `example` where there is no file, and `harm` where
+    others could do that.
+    """
+    try:
+        found, content = read_small(path, most)
+    except FileNotFoundError:
+        raise error(str(path), "it does not exist.", fix=example) from None
+    except (OSError, ValueError) as wrong:
+        raise error(str(path), f"it cannot be read: {why_not(wrong)}.") from wrong
+    if not stat.S_ISREG(found.st_mode):
+        raise error(str(path), "it is not a regular file.")
+    if found.st_mode & _WRITABLE:
+        raise error(
+            str(path),
+            f"others than its owner can write it (mode {stat.S_IMODE(found.st_mode):04o}), and so {harm}.",
+            fix=f"Run: chmod go-w {shlex.quote(str(path))}",
+        )
+    if found.st_uid not in {_ROOT, os.geteuid()}:
+        raise error(
+            str(path),
+            f"it belongs to another user, who can {harm}.",
+            fix=f"Run as root: chown root {shlex.quote(str(path))}",
+        )
+    if len(content) > most:
+        raise error(str(path), f"it has more than {most} bytes.", fix="Is it the right path?")
+    return found, content
 
 
 def read_private(setting: str, path: Path, most: int) -> bytes:

@@ -10,8 +10,6 @@ who reads it.
 
 import os
 import re
-import shlex
-import stat
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Final, TypeVar
@@ -21,7 +19,7 @@ from iyscheck.callers.names import is_name, why_no_name
 from iyscheck.callers.scopes import ALL_CHANNELS, CALL_NAMES, DEFAULT_CALLS, Caller, CallName
 from iyscheck.consent import Channel
 from iyscheck.errors import CallersFileError
-from iyscheck.keys import read_small, why_not
+from iyscheck.keys import read_guarded
 from iyscheck.question import MAX_BRAND_CODE
 from iyscheck.toml_file import TomlFile
 
@@ -33,8 +31,6 @@ MAX_STREAMS: Final = 100_000
 RESERVED: Final = frozenset({"anonymous"})
 """What logs and metrics call whoever has no name."""
 
-_ROOT: Final = 0
-_WRITABLE: Final = stat.S_IWGRP | stat.S_IWOTH
 _NAME: Final = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _KEY: Final = re.compile(r"([0-9a-f]{8,64}):([0-9a-f]{64})")
 _FIELDS: Final = ("keys", "certificates", "brands", "channels", "calls", "addresses", "rate", "streams")
@@ -56,7 +52,7 @@ def read(path: str | os.PathLike[str]) -> Callers:
 def read_with_stat(path: str | os.PathLike[str]) -> tuple[Callers, os.stat_result, bytes]:
     """Read a callers file; say which state of which file it was, and what it held. Raises CallersFileError."""
     file = Path(path)
-    found, content = _read_safely(file)
+    found, content = read_guarded(file, MAX_FILE_BYTES, CallersFileError, example=_EXAMPLE, harm="let anybody in")
     return parsed(content, str(file)), found, content
 
 
@@ -196,30 +192,3 @@ def _channel(value: object) -> Channel | None:
 
 def _call(value: object) -> CallName | None:
     return next((name for name in CALL_NAMES if name == value), None)
-
-
-def _read_safely(path: Path) -> tuple[os.stat_result, bytes]:
-    """Read a small regular file that only its owner can change: root or ourselves."""
-    try:
-        found, content = read_small(path, MAX_FILE_BYTES)
-    except FileNotFoundError:
-        raise CallersFileError(str(path), "it does not exist.", fix=_EXAMPLE) from None
-    except (OSError, ValueError) as error:
-        raise CallersFileError(str(path), f"it cannot be read: {why_not(error)}.") from error
-    if not stat.S_ISREG(found.st_mode):
-        raise CallersFileError(str(path), "it is not a regular file.")
-    if found.st_mode & _WRITABLE:
-        raise CallersFileError(
-            str(path),
-            f"others than its owner can write it (mode {stat.S_IMODE(found.st_mode):04o}), and so let themselves in.",
-            fix=f"Run: chmod go-w {shlex.quote(str(path))}",
-        )
-    if found.st_uid not in {_ROOT, os.geteuid()}:
-        raise CallersFileError(
-            str(path),
-            "it belongs to another user, who can let himself in.",
-            fix=f"Run as root: chown root {shlex.quote(str(path))}",
-        )
-    if len(content) > MAX_FILE_BYTES:
-        raise CallersFileError(str(path), f"it has more than {MAX_FILE_BYTES} bytes.", fix="Is it the right path?")
-    return found, content

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from iyscheck.callers import file as callers_file
+from iyscheck import keys
 from iyscheck.callers.file import MAX_FILE_BYTES, parsed, read
 from iyscheck.callers.identity import Key, NewKey
 from iyscheck.callers.scopes import ALL_CHANNELS, DEFAULT_CALLS, Caller
@@ -234,7 +234,7 @@ class TestPath:
         """It belongs to root, or to whoever reads it."""
         path = write(FULL)
         found = os.stat_result((0o100_644, 1, 1, 1, owner, 0, 100, 0, 0, 0))
-        monkeypatch.setattr(callers_file, "read_small", lambda *_: (found, FULL.encode()))
+        monkeypatch.setattr(keys, "read_small", lambda *_: (found, FULL.encode()))
         monkeypatch.setattr(os, "geteuid", lambda: 4_242)
 
         if good:
