@@ -28,11 +28,9 @@ SLICE_MAX_BYTES: Final = 480 * 1024
 """Of a batch in one message: a server of NATS takes messages of 1 MiB unless it is told otherwise."""
 PAYLOAD_MAX_BYTES: Final = 2**30
 """Of a batch, decompressed: 13 million rows. What a replica has to hold in memory."""
-HASH_BYTES: Final = 32
-DIGEST_BYTES: Final = 16
 LOG_ID_BYTES: Final = 16
 
-_HEADER: Final = struct.Struct(f">4sBBH{KEY_ID_BYTES}s{LOG_ID_BYTES}sIQHHQQQ{HASH_BYTES}s{NONCE_BYTES}s")
+_HEADER: Final = struct.Struct(f">4sBBH{KEY_ID_BYTES}s{LOG_ID_BYTES}sIQHHQQQ{layout.CHAIN_BYTES}s{NONCE_BYTES}s")
 HEADER_BYTES: Final = _HEADER.size
 _LEAST_BYTES: Final = HEADER_BYTES + SEAL_BYTES + SIGNATURE_BYTES
 _PARTS_MAX: Final = 2**16 - 1
@@ -42,23 +40,8 @@ _ROW_BYTES: Final = ROW_DTYPE.itemsize
 _LEVEL: Final = 1
 _KINDS: Final = frozenset(Kind)
 
-FIELDS_OF_META: Final = layout.META_FEED
-"""What a field of `meta` begins with that is the same in all replicas."""
-REPLICATED: Final = frozenset(
-    {
-        layout.META,
-        layout.BRANDS,
-        layout.WATERMARKS,
-        layout.WITHHELD,
-        layout.HOLDS,
-        layout.ACCESS,
-        layout.LISTS,
-        layout.SOURCES,
-        layout.SPANS,
-        layout.GAPS,
-    }
-)
-"""Databases whose values travel as they are. Records travel as rows; counts and index follow from those."""
+VALUES: Final = frozenset(layout.REPLICATED) - {layout.RECORDS}
+"""Databases whose values travel as they are. Of META the fields of feeds only. Records travel as rows."""
 
 PART_MAGIC: Final = b"IYSS"
 _PART_HEADER: Final = struct.Struct(f">4sBBBB{KEY_ID_BYTES}s{NONCE_BYTES}s")
@@ -134,7 +117,7 @@ class MessageHeader:
         for field, size in (
             (self.stream_key_id, KEY_ID_BYTES),
             (self.log_id, LOG_ID_BYTES),
-            (self.prev, HASH_BYTES),
+            (self.prev, layout.CHAIN_BYTES),
             (self.nonce, NONCE_BYTES),
         ):
             if len(field) != size:
@@ -246,8 +229,8 @@ class BatchSealer:
         return messages
 
     def _payload(self, batch: LogBatch) -> bytes:
-        if len(batch.digest) != DIGEST_BYTES:
-            raise ValueError(f"a digest has {DIGEST_BYTES} bytes, not {len(batch.digest)}")
+        if len(batch.digest) != layout.DIGEST_BYTES:
+            raise ValueError(f"a digest has {layout.DIGEST_BYTES} bytes, not {len(batch.digest)}")
         changes = _with_used_tails(batch.rows)
         head = self._encoder.encode(
             _Head(digest=batch.digest, rows=len(changes), tails=list(changes.tails), values=list(batch.values))
@@ -328,7 +311,7 @@ class BatchOpener:
         planes = np.frombuffer(payload, np.uint8)[end:]
         if (
             len(payload) < end
-            or len(head.digest) != DIGEST_BYTES
+            or len(head.digest) != layout.DIGEST_BYTES
             or head.rows < 0
             or head.rows * _ROW_BYTES != planes.size
             or head.tails[:1] != [b""]
@@ -392,9 +375,9 @@ def _decompressed(compressed: bytes) -> bytes:
 
 def _is_replicated(database: bytes, key: bytes) -> bool:
     return (
-        database in REPLICATED
+        database in VALUES
         and 0 < len(key) <= _KEY_MAX_BYTES
-        and (database != layout.META or key.startswith(FIELDS_OF_META))
+        and (database != layout.META or key.startswith(layout.META_FEED))
     )
 
 
