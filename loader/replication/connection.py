@@ -7,6 +7,7 @@ by plain requests anyway (decision 110).
 import asyncio
 import concurrent.futures
 import re
+import socket
 import ssl
 import threading
 from collections.abc import Callable, Coroutine, Mapping
@@ -241,7 +242,7 @@ class NatsConnection:
 
         await client.connect(
             list(settings.servers),
-            name=f"iyscheck {settings.name}",
+            name=f"iyscheck {settings.name} {socket.gethostname()}",
             error_cb=self._erred,
             disconnected_cb=self._went,
             reconnected_cb=self._came,

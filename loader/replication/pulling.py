@@ -19,12 +19,12 @@ _EXPIRES_S: Final = 30
 _HEARTBEAT_S: Final = 1
 _SILENT_S: Final = 4.0
 """A consumer that says nothing for so long, not even that there is nothing, is gone."""
-_FORGOTTEN_S: Final = 60
+_FORGOTTEN_S: Final = 300
 """When a server forgets a consumer that nobody pulls from."""
 _LOOK_S: Final = 0.25
 _NANOSECONDS: Final = 1_000_000_000
 _OVER: Final = ("404", "408")
-_STILL_THERE: Final = ("batch completed", "message size exceeds maxbytes", "exceeded maxwaiting")
+_DONE: Final = "batch completed"
 _TOKENS: Final = (9, 12)
 """How many parts the address of an acknowledgement has, without and with a domain."""
 
@@ -79,7 +79,7 @@ class PullReader:
         if not delivery.status:
             self._coming -= 1
             self._arrived.put((_number(delivery.reply), delivery.data))
-        elif delivery.status in _OVER or delivery.description.lower() in _STILL_THERE:
+        elif delivery.status in _OVER or delivery.description.lower() == _DONE:
             self._coming = 0
         elif delivery.status != "100":
             self._dead = LogAwayError(f"NATS ends the reading: {delivery.description or delivery.status}.")
@@ -99,15 +99,15 @@ class PullReader:
     def _check(self) -> None:
         if self._dead is not None:
             raise LogAwayError(*self._dead.args)
-        if time.monotonic() - self._heard > _SILENT_S:
+        if self._coming > 0 and time.monotonic() - self._heard > _SILENT_S:
             raise LogAwayError("NATS says nothing more of what is read.")
 
     def _pull(self) -> None:
         """Ask for more, in the thread of the connection, where too little is on its way."""
         if self._coming > 0 or self._dead is not None or self._arrived.qsize() > _LOW:
             return
+        self._heard = time.monotonic()  # before the next line, which makes silence count
         self._coming = _PULL
-        self._heard = time.monotonic()
         pull = {
             "batch": _PULL,
             "expires": _EXPIRES_S * _NANOSECONDS,
