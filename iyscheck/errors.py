@@ -46,6 +46,9 @@ IyscheckError                     never raised itself
 ├── PositionError                 read-your-writes
 │   ├── PositionOfOtherLogError   the position belongs to another store
 │   └── NotYetAtPositionError     the store has not come so far yet
+├── SnapshotError                 a snapshot of the store cannot be made or taken
+│   ├── SnapshotMissingError      no snapshot may be taken from a place
+│   └── PlaceAwayError            a place of snapshots does not answer, or does not take what is put there
 ├── OverloadedError               a limit on concurrent work is reached; try again
 ├── KernelError                   a compiled loop cannot run in this process
 ├── MemoryShortError              there is not enough memory
@@ -397,6 +400,24 @@ class NotYetAtPositionError(PositionError):
     """The store has not come to the asked position in the time there was."""
 
     reason: ClassVar[str] = "NOT_YET_AT_POSITION"
+
+
+class SnapshotError(IyscheckError):
+    """A snapshot of the store cannot be made or taken."""
+
+    reason: ClassVar[str] = "SNAPSHOT_FAILED"
+
+
+class SnapshotMissingError(SnapshotError):
+    """At a place lies no snapshot that may be taken."""
+
+    reason: ClassVar[str] = "SNAPSHOT_MISSING"
+
+
+class PlaceAwayError(SnapshotError):
+    """A place of snapshots does not answer, or does not take what is put there; try again later."""
+
+    reason: ClassVar[str] = "SNAPSHOT_PLACE_AWAY"
 
 
 class OverloadedError(IyscheckError):
