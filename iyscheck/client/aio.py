@@ -1,6 +1,8 @@
 """The client for asyncio. `sync` has the same shape for threads; what they share is in `calls` and `columns`."""
 
 import asyncio
+import math
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from types import TracebackType
 from typing import Self, TypeVar
@@ -15,6 +17,7 @@ from iyscheck.client import calls, failures
 from iyscheck.client.admin import AsyncAdmin
 from iyscheck.client.batching import CAPACITY, AsyncBatching
 from iyscheck.client.columns import FRAME_SIZE, WINDOW, Flight
+from iyscheck.client.paths import TaskPaths
 from iyscheck.client.route import Route, Tls
 from iyscheck.client.silence import Silence
 from iyscheck.consent import Channel, MessageClass, RecipientType
@@ -30,6 +33,8 @@ ResponseT = TypeVar("ResponseT")
 class AsyncClient:
     """Asks an iyscheck server whether messages may be sent. Belongs to one event loop; close it when done.
 
+    `target` is HOST:PORT or unix:PATH. Of several servers (`dns:///NAME:PORT`, or IP addresses with their ports between
+    commas) those are asked that say they are fresh, and all of them where nobody is.
     `tls` encrypts, and `api_key` says who asks, to servers that want to know. A key goes to the named server only: over
     TLS, on the loopback, by a unix socket, or with `insecure` in plain text over a network that you trust.
     With an address key it sends tokens only: plaintext never leaves the process. With `monotonic` no answer is
@@ -58,9 +63,9 @@ class AsyncClient:
         self._conversation = calls.Conversation(address_key=address_key, monotonic=monotonic)
         self._route = Route(target, tls, api_key, insecure=insecure)
         self._silence = Silence(self._route)
-        self._channel = self._route.tasks_channel(calls.CHANNEL_OPTIONS)
-        self._stub = ConsentCheckServiceStub(self._channel)
-        self.admin = AsyncAdmin(self._channel, self._call)
+        self._paths = TaskPaths(self._route)
+        self._stub = ConsentCheckServiceStub(self._paths.channel)
+        self.admin = AsyncAdmin(self._paths.channel, self._call)
         """What whoever operates the server asks of it."""
 
     async def __aenter__(self) -> Self:
@@ -72,8 +77,8 @@ class AsyncClient:
         await self.close()
 
     async def close(self) -> None:
-        """End all calls and the connection."""
-        await self._channel.close()
+        """End all calls and the connections."""
+        await self._paths.close()
 
     async def check(  # noqa: PLR0913 - a question in keywords
         self,
@@ -210,6 +215,7 @@ class AsyncClient:
             self._conversation,
             self._limits_at_once,
             silence=self._silence,
+            paths=self._paths,
             timeout_s=self._timeout_s,
             frame_timeout_s=self._batch_timeout_s,
             connections=connections,
@@ -263,7 +269,7 @@ class AsyncClient:
         return failed
 
     async def _fly(self, flight: Flight[pb.StreamCheckRequest], timeout_s: float) -> AsyncIterator[FrameResult]:
-        """Bring all frames home, over a new stream whenever one breaks."""
+        """Bring all frames home, over a new stream whenever one breaks, or is to go on at another server."""
         while True:
             outbox: asyncio.Queue[pb.StreamCheckRequest | None] = asyncio.Queue()
             stream = self._stub.StreamCheck(_sent(outbox), metadata=self._route.metadata)
@@ -275,8 +281,14 @@ class AsyncClient:
                 if wait_s is None:
                     raise self._failed(error, timeout_s) from error
                 await asyncio.sleep(wait_s)
+            except ServiceError as error:
+                wait_s = flight.backoff() if self._paths.several and failures.is_elsewhere(error) else None
+                if wait_s is None:
+                    raise
+                await asyncio.sleep(wait_s)
             else:
-                return
+                if flight.over:
+                    return
             finally:
                 outbox.put_nowait(None)
                 stream.cancel()
@@ -290,9 +302,11 @@ class AsyncClient:
     ) -> AsyncIterator[FrameResult]:
         for request in flight.unanswered():
             outbox.put_nowait(request)
+        ends = time.monotonic() + calls.MOVE_S if self._paths.several else math.inf
         while True:
-            for request in flight.launch():
-                outbox.put_nowait(request)
+            if time.monotonic() < ends:
+                for request in flight.launch():
+                    outbox.put_nowait(request)
             if flight.empty:
                 return
             try:

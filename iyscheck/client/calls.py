@@ -43,7 +43,15 @@ TARGET: Final = "127.0.0.1:50051"
 UNARY_TIMEOUT_S: Final = 0.25
 BATCH_TIMEOUT_S: Final = 5.0
 
+SETTLE_S: Final = 0.2
+"""How long the first call to several servers waits for one that is fresh, and at most half of its own time."""
+MOVE_S: Final = 5.0
+"""After so long a stream to several servers ends, when all of it is answered, and another goes on: its server may be
+fresh no more, and a fresh one may have come."""
+
 _SERVICE: Final = "iyscheck.v1.ConsentCheckService"
+FRESH: Final = f"{_SERVICE}/fresh"
+"""The name of health by which a server says that its newest watermark is within the limit."""
 _ADMIN_SERVICE: Final = "iyscheck.v1.AdminService"
 _RECEIVE_BYTES: Final = 64 * 1024 * 1024
 """Far above any reply to a request of 8 MiB; gRPC's own 4 MiB would refuse a large batch with evidence."""
@@ -58,8 +66,9 @@ GATHERED: Final = 512
 """Most calls that travel in one frame. With a thousand callers two such frames keep client and server busy at once and
 what one wakes stays in the processor's cache: 1.3 times the rate of one frame for all (bench/sections/reach.py)."""
 
-SERVICE_CONFIG: Final = json.dumps(
-    {
+
+def _service_config(first_backoff: str, last_backoff: str, **more: object) -> str:
+    config: dict[str, object] = {
         # Checks read only, so a retry is harmless; other codes would fail again (AIP-194). CANCELLED, from a server,
         # is what gRPC makes of calls that reach one while it shuts down: nobody looked at them.
         "methodConfig": [
@@ -70,8 +79,8 @@ SERVICE_CONFIG: Final = json.dumps(
                 ],
                 "retryPolicy": {
                     "maxAttempts": 4,
-                    "initialBackoff": "0.05s",
-                    "maxBackoff": "0.5s",
+                    "initialBackoff": first_backoff,
+                    "maxBackoff": last_backoff,
                     "backoffMultiplier": 2,
                     "retryableStatusCodes": ["UNAVAILABLE", "CANCELLED"],
                 },
@@ -80,10 +89,15 @@ SERVICE_CONFIG: Final = json.dumps(
         # As many as gRPC allows: a worker that dies takes all calls of its connection with it, and half of the tokens
         # is what may fail at once before nothing is tried again.
         "retryThrottling": {"maxTokens": 1000, "tokenRatio": 0.1},
-        # No client-side health check: a server whose data is stale still answers one-time passwords.
         "loadBalancingConfig": [{"round_robin": {}}],
     }
-)
+    return json.dumps(config | more)
+
+
+SERVICE_CONFIG: Final = _service_config("0.05s", "0.5s")
+"""No client-side health check: a server whose data is stale still answers one-time passwords."""
+_FRESH_SERVICE_CONFIG: Final = _service_config("0.01s", "0.1s", healthCheckConfig={"serviceName": FRESH})
+"""With it, by freshness, for a path that another one stands behind: a call that finds nobody knows it early."""
 
 CHANNEL_OPTIONS: Final = (
     ("grpc.service_config", SERVICE_CONFIG),
@@ -97,8 +111,19 @@ CHANNEL_OPTIONS: Final = (
     ("grpc.enable_http_proxy", 0),  # consent questions go to the server that was named and nowhere else
 )
 
-SEPARATE_CHANNEL_OPTIONS: Final = (*CHANNEL_OPTIONS, ("grpc.use_local_subchannel_pool", 1))
+_SEPARATE: Final = ("grpc.use_local_subchannel_pool", 1)
+SEPARATE_CHANNEL_OPTIONS: Final = (*CHANNEL_OPTIONS, _SEPARATE)
 """For a connection of one's own: else all channels of a process to one target share one."""
+
+_NEVER_IDLE: Final = ("grpc.client_idle_timeout_ms", 2**31 - 1)  # who asks nothing goes on to watch who is fresh
+SEVERAL_CHANNEL_OPTIONS: Final = (*CHANNEL_OPTIONS, _NEVER_IDLE)
+"""For the path to all of several servers. It shares its connections with the next one: all else is the same."""
+FRESH_CHANNEL_OPTIONS: Final = (
+    ("grpc.service_config", _FRESH_SERVICE_CONFIG),
+    *(option for option in SEVERAL_CHANNEL_OPTIONS if option[0] != "grpc.service_config"),
+)
+"""For the path to those of several servers that say they are fresh."""
+SEPARATE_FRESH_CHANNEL_OPTIONS: Final = (*FRESH_CHANNEL_OPTIONS, _SEPARATE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -94,6 +94,7 @@ class Flight(Generic[RequestT]):
         self._launched = 0
         self._next_first = 0
         self._failures = 0
+        self._exhausted = False
 
     @property
     def empty(self) -> bool:
@@ -104,9 +105,18 @@ class Flight(Generic[RequestT]):
         """What a new stream must send before anything else."""
         return [owed.request for owed in self._owed]
 
+    @property
+    def over(self) -> bool:
+        """Whether there is nothing left to ask, as far as was seen when there last was room."""
+        return self._exhausted and not self._owed
+
     def launch(self) -> Iterator[RequestT]:
         """Make the requests there is room for."""
-        while len(self._owed) < self._window and (piece := next(self._pieces, None)) is not None:
+        while len(self._owed) < self._window and not self._exhausted:
+            piece = next(self._pieces, None)
+            if piece is None:
+                self._exhausted = True
+                return
             self._launched += 1
             request = self._build(self._launched, piece)
             self._owed.append(

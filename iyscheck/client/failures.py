@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 DOMAIN: Final = "iyscheck.v1"
 BATCH_TOO_LARGE: Final = "BATCH_TOO_LARGE"
+NOT_YET: Final = "NOT_YET_AT_POSITION"
 WRONG_FRAME: Final = "WRONG_FRAME"
 CLOSED: Final = "CLIENT_CLOSED"
 HANDSHAKE: Final = "HANDSHAKE_FAILED"
@@ -78,7 +79,7 @@ _CLASSES: Final[dict[grpc.StatusCode, type[ServiceError]]] = {
 }
 """Every other code says that the server failed."""
 
-_PASSING: Final = frozenset({"NOT_YET_AT_POSITION", "OVERLOADED", "RATE_LIMITED", "STORE_MISSING", "STORE_UNREADABLE"})
+_PASSING: Final = frozenset({NOT_YET, "OVERLOADED", "RATE_LIMITED", "STORE_MISSING", "STORE_UNREADABLE"})
 _SERVER_FAULTS: Final = ("INTERNAL", "STORE")
 
 
@@ -93,6 +94,11 @@ def breaks_stream(error: grpc.RpcError) -> bool:
 def _hides_the_cause(error: grpc.RpcError) -> bool:
     """grpc.aio reports a write into a stream that the server has ended as INTERNAL, whatever the server said."""
     return error.code() is grpc.StatusCode.INTERNAL and error.details() == _FAILED_WRITE
+
+
+def is_elsewhere(error: object) -> bool:
+    """Say whether an answer may well be had at another server: this one has not come so far yet."""
+    return isinstance(error, ServiceUnavailableError) and error.code == NOT_YET
 
 
 def finds_nobody(error: grpc.RpcError) -> bool:

@@ -7,7 +7,7 @@ from iyscheck.client import calls, failures
 from iyscheck.client.route import Route
 
 SERVICE = "iyscheck.v1.ConsentCheckService"
-FRESH = f"{SERVICE}/fresh"
+FRESH = calls.FRESH
 """Whether the newest watermark is within the limit."""
 
 

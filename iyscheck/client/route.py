@@ -15,7 +15,12 @@ from iyscheck.errors import SettingsError
 
 _MOST_BYTES: Final = 1024 * 1024
 _SCHEME: Final = re.compile(r"^(?i:dns:(?:///)?|ipv[46]:)")
+_LISTS: Final = re.compile(r"(?i:dns:|ipv[46]:.*,)")
+"""What may be several servers: a name that is said to be one of DNS, or a list."""
+_SCHEMED: Final = re.compile(r"(?i:dns|ipv[46]|unix|unix-abstract|vsock|xds|google-c2p):")
 _PORT: Final = re.compile(r":[0-9]*")
+_WITH_PORT: Final = re.compile(r"(?:[0-9.]+|\[[^\]]+\]):[0-9]+")
+_IPV6: Final = 6
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,18 +28,25 @@ class Tls:
     """TLS to a server: files in PEM.
 
     `ca` holds the certificates of the CA that issued the server's; without it those of the system count. `cert` and
-    `key` are a certificate of the client's own and its key, for servers that demand one.
+    `key` are a certificate of the client's own and its key, for servers that demand one. `name` is what the server's
+    certificate must be issued for, where that is not the host of the target.
     """
 
     ca: str | os.PathLike[str] | None = None
     cert: str | os.PathLike[str] | None = None
     key: str | os.PathLike[str] | None = None
+    name: str | None = None
 
     def __post_init__(self) -> None:
         if (self.cert is None) != (self.key is None):
             raise SettingsError(
                 "tls", "a client certificate needs its key, and a key its certificate.", fix="Give both, or neither."
             )
+
+    @property
+    def options(self) -> tuple[tuple[str, object], ...]:
+        """What else a channel has to know."""
+        return () if self.name is None else (("grpc.ssl_target_name_override", self.name),)
 
     def credentials(self) -> grpc.ChannelCredentials:
         """Read the files. Raises SettingsError, which names the one that is not what it should be.
@@ -59,7 +71,8 @@ class Tls:
 class Route:
     """Where a server is and how it is reached. `metadata` goes with each call; the key in it is in no text of this.
 
-    A key in plain text stays on this machine, unless `insecure` lets it go over a network.
+    A key in plain text stays on this machine, unless `insecure` lets it go over a network. `address` is what gRPC is
+    given for the target. `several` says that there may be more than one server behind it.
     """
 
     target: str
@@ -67,10 +80,14 @@ class Route:
     api_key: str | None = field(default=None, repr=False)
     insecure: bool = field(default=False, kw_only=True)
     metadata: tuple[tuple[str, str], ...] | None = field(init=False, repr=False, compare=False)
+    address: str = field(init=False, repr=False, compare=False)
+    several: bool = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not self.target.strip():
             raise SettingsError("target", "is empty.", fix="Name the server as HOST:PORT or unix:PATH.")
+        object.__setattr__(self, "address", _address_of(self.target))
+        object.__setattr__(self, "several", not is_one_address(self.address) and _LISTS.match(self.address) is not None)
         if self.api_key is not None:
             self._ensure_key_may_go(self.api_key)
         shown = None if self.api_key is None else (("authorization", f"Bearer {self.api_key}"),)
@@ -95,14 +112,14 @@ class Route:
     def channel(self, options: Sequence[tuple[str, object]]) -> grpc.Channel:
         """Open a channel for threads. Raises SettingsError."""
         if self.tls is None:
-            return grpc.insecure_channel(self.target, options=options)
-        return grpc.secure_channel(self.target, self.tls.credentials(), options=options)
+            return grpc.insecure_channel(self.address, options=options)
+        return grpc.secure_channel(self.address, self.tls.credentials(), options=(*options, *self.tls.options))
 
     def tasks_channel(self, options: Sequence[tuple[str, object]]) -> grpc.aio.Channel:
         """Open a channel for asyncio. Raises SettingsError."""
         if self.tls is None:
-            return grpc.aio.insecure_channel(self.target, options=options)
-        return grpc.aio.secure_channel(self.target, self.tls.credentials(), options=options)
+            return grpc.aio.insecure_channel(self.address, options=options)
+        return grpc.aio.secure_channel(self.address, self.tls.credentials(), options=(*options, *self.tls.options))
 
 
 def is_near(target: str) -> bool:
@@ -117,6 +134,37 @@ def is_one_address(target: str) -> bool:
     if target.lower().startswith(("unix:", "unix-abstract:")):
         return True
     return _ip_of(_host_of(_SCHEME.sub("", target.strip(), count=1))) is not None
+
+
+def _address_of(target: str) -> str:
+    """Spell a target as gRPC takes it: a list of IP addresses needs its scheme. Raises SettingsError."""
+    if "," not in target or _SCHEMED.match(target.strip()):
+        return target
+    servers = [each.strip() for each in target.split(",")]
+    versions = set()
+    for server in servers:
+        ip = _ip_of(_host_of(server))
+        if ip is None:
+            raise SettingsError(
+                "target",
+                f"is a list, and {server or 'one of its places'} is no IP address with a port.",
+                fix="Give one name that has the addresses of all servers as dns:///NAME:PORT, "
+                "or list IP addresses: 10.0.0.1:50051,10.0.0.2:50051.",
+            )
+        if not _WITH_PORT.fullmatch(server):
+            raise SettingsError("target", f"is a list, and {server} lacks its port.", fix=f"Give {_example(ip)}.")
+        versions.add(ip.version)
+    if len(versions) > 1:
+        raise SettingsError(
+            "target",
+            "is a list of IPv4 and IPv6 addresses.",
+            fix="List addresses of one kind, or give a name that has all of them as dns:///NAME:PORT.",
+        )
+    return f"ipv{versions.pop()}:{','.join(servers)}"
+
+
+def _example(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
+    return f"[{ip}]:50051" if ip.version == _IPV6 else f"{ip}:50051"
 
 
 def _is_near_host(text: str) -> bool:

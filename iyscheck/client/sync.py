@@ -1,5 +1,6 @@
 """The client for threads. `aio` has the same shape for asyncio; what they share is in `calls` and `columns`."""
 
+import math
 import queue
 import threading
 import time
@@ -16,6 +17,7 @@ from iyscheck.client import calls, failures
 from iyscheck.client.admin import Admin
 from iyscheck.client.batching import CAPACITY, Batching
 from iyscheck.client.columns import FRAME_SIZE, WINDOW, Flight
+from iyscheck.client.paths import Paths
 from iyscheck.client.route import Route, Tls
 from iyscheck.client.silence import Silence
 from iyscheck.consent import Channel, MessageClass, RecipientType
@@ -31,6 +33,8 @@ ResponseT = TypeVar("ResponseT")
 class Client:
     """Asks an iyscheck server whether messages may be sent. Safe to share between threads; close it when done.
 
+    `target` is HOST:PORT or unix:PATH. Of several servers (`dns:///NAME:PORT`, or IP addresses with their ports between
+    commas) those are asked that say they are fresh, and all of them where nobody is.
     `tls` encrypts, and `api_key` says who asks, to servers that want to know. A key goes to the named server only: over
     TLS, on the loopback, by a unix socket, or with `insecure` in plain text over a network that you trust.
     With an address key it sends tokens only: plaintext never leaves the process. With `monotonic` no answer is
@@ -59,9 +63,9 @@ class Client:
         self._conversation = calls.Conversation(address_key=address_key, monotonic=monotonic)
         self._route = Route(target, tls, api_key, insecure=insecure)
         self._silence = Silence(self._route)
-        self._channel = self._route.channel(calls.CHANNEL_OPTIONS)
-        self._stub = ConsentCheckServiceStub(self._channel)
-        self.admin = Admin(self._channel, self._call)
+        self._paths = Paths(self._route)
+        self._stub = ConsentCheckServiceStub(self._paths.channel)
+        self.admin = Admin(self._paths.channel, self._call)
         """What whoever operates the server asks of it."""
 
     def __enter__(self) -> Self:
@@ -73,8 +77,8 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """End all calls and the connection."""
-        self._channel.close()
+        """End all calls and the connections."""
+        self._paths.close()
 
     def check(  # noqa: PLR0913 - a question in keywords
         self,
@@ -208,6 +212,7 @@ class Client:
             self._conversation,
             self._limits_at_once,
             silence=self._silence,
+            paths=self._paths,
             timeout_s=self._timeout_s,
             frame_timeout_s=self._batch_timeout_s,
             connections=connections,
@@ -259,18 +264,25 @@ class Client:
         return failed
 
     def _fly(self, flight: Flight[pb.StreamCheckRequest], timeout_s: float) -> Iterator[FrameResult]:
-        """Bring all frames home, over a new stream whenever one breaks."""
+        """Bring all frames home, over a new stream whenever one breaks, or is to go on at another server."""
         while True:
             stream = _Stream(self._stub, self._route.metadata)
             try:
                 yield from self._fly_once(flight, stream, timeout_s)
             except grpc.RpcError as error:
+                self._paths.doubt()
                 wait_s = flight.backoff() if failures.breaks_stream(error) else None
                 if wait_s is None:
                     raise self._failed(error, timeout_s) from error
                 time.sleep(wait_s)
+            except ServiceError as error:
+                wait_s = flight.backoff() if self._paths.several and failures.is_elsewhere(error) else None
+                if wait_s is None:
+                    raise
+                time.sleep(wait_s)
             else:
-                return
+                if flight.over:
+                    return
             finally:
                 stream.close()
 
@@ -279,9 +291,11 @@ class Client:
     ) -> Iterator[FrameResult]:
         for request in flight.unanswered():
             stream.send(request)
+        ends = time.monotonic() + calls.MOVE_S if self._paths.several else math.inf
         while True:
-            for request in flight.launch():
-                stream.send(request)
+            if time.monotonic() < ends:
+                for request in flight.launch():
+                    stream.send(request)
             if flight.empty:
                 return
             try:

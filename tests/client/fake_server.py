@@ -7,13 +7,17 @@ from collections.abc import Callable, Iterator
 from concurrent import futures
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import grpc
-from google.protobuf.any_pb2 import Any
+from google.protobuf.any_pb2 import Any as Packed
 from google.rpc import error_details_pb2, status_pb2  # type: ignore[import-untyped] # it ships no types
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health import HealthServicer
+from grpc_health.v1.health_pb2_grpc import add_HealthServicer_to_server
 from grpc_status import rpc_status
 
+from iyscheck.client.calls import FRESH
 from iyscheck.v1 import consent_check_pb2 as pb
 from iyscheck.v1.consent_check_pb2_grpc import (
     ConsentCheckServiceServicer,
@@ -54,12 +58,25 @@ def abort(context: grpc.ServicerContext, code: grpc.StatusCode, reason: str, fie
     if field:
         violation = error_details_pb2.BadRequest.FieldViolation(field=field)
         details.append(error_details_pb2.BadRequest(field_violations=[violation]))
-    packed = [Any() for _ in details]
+    packed = [Packed() for _ in details]
     for made, detail in zip(packed, details, strict=True):
         made.Pack(detail)
     context.abort_with_status(
         rpc_status.to_status(status_pb2.Status(code=code.value[0], message=f"{reason} it is.", details=packed))
     )
+
+
+class Health(HealthServicer):
+    """gRPC's own health service, which counts who has watched."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.watches = 0
+
+    def Watch(self, request: Any, context: Any, send_response_callback: Any = None) -> Any:  # noqa: ANN401, N802 - gRPC's
+        """Tell the status and whatever it becomes."""
+        self.watches += 1
+        return super().Watch(request, context, send_response_callback)
 
 
 @dataclass
@@ -82,11 +99,17 @@ class Service(ConsentCheckServiceServicer):
     streams: int = 0
     delay_s: float = 0
     port: int = 0
+    health: Health = field(default_factory=Health)
 
     @property
     def target(self) -> str:
         """Where it listens."""
         return f"127.0.0.1:{self.port}"
+
+    def say_fresh(self, fresh: bool) -> None:  # noqa: FBT001 - it is the word itself
+        """Tell whoever watches whether the data here is fresh."""
+        statuses = health_pb2.HealthCheckResponse
+        self.health.set(FRESH, statuses.SERVING if fresh else statuses.NOT_SERVING)
 
     def Check(self, request: pb.CheckRequest, context: grpc.ServicerContext) -> pb.CheckResponse:  # noqa: N802 - gRPC's
         """Answer one question."""
@@ -162,11 +185,13 @@ def serving_later(after_s: float) -> Iterator[str]:
 
 
 @contextmanager
-def serving(port: int = 0) -> Iterator[Service]:
-    """Serve on a free port of the loopback, or on this one."""
+def serving(port: int = 0, *, watched: bool = False) -> Iterator[Service]:
+    """Serve on a free port of the loopback, or on this one; `watched`, with a health that says nothing of freshness."""
     made = Service()
-    server = grpc.server(futures.ThreadPoolExecutor(8), options=[("grpc.so_reuseport", 0)])
+    server = grpc.server(futures.ThreadPoolExecutor(64 if watched else 8), options=[("grpc.so_reuseport", 0)])
     add_ConsentCheckServiceServicer_to_server(made, server)
+    if watched:
+        add_HealthServicer_to_server(made.health, server)
     made.port = server.add_insecure_port(f"127.0.0.1:{port}")
     server.start()
     try:

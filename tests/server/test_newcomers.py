@@ -12,6 +12,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -229,7 +230,7 @@ def wrong_files(reason: str, says: tuple[str, str], **files: str) -> Wrongly:
         (setup.certs / "other.key").write_bytes((other / "server.key").read_bytes())
         (setup.certs / "open.key").write_bytes((setup.certs / "client.key").read_bytes())
         (setup.certs / "open.key").chmod(0o644)
-        given = {name: setup.certs / file for name, file in files.items()}
+        given: dict[str, Any] = {name: setup.certs / file for name, file in files.items()}
         with serve(setup.site, **setup.flags(mutual=True)) as served:
             yield Wrong(target_of(served), Tls(**given), reason, says)
 

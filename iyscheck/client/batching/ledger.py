@@ -11,7 +11,7 @@ call is ever answered twice or with another's answer.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Final, Generic, Protocol, TypeAlias, TypeVar, cast
 
@@ -268,8 +268,13 @@ class Ledger(Generic[W]):
 
     def part(self, frame: Frame[W]) -> None:
         """Put the batches of a frame that nobody answered at the head of the queue, each to leave alone."""
-        for batch in reversed(frame.batches):
+        for batch in frame.batches:
             batch.alone = True
+        self.put_back(frame.batches)
+
+    def put_back(self, batches: Sequence[Batch[W]]) -> None:
+        """Put calls that came home without an answer, but may have one elsewhere, at the head of the queue."""
+        for batch in reversed(batches):
             self.outstanding += len(batch.waiters)
             self._returned.appendleft(batch)
 

@@ -5,6 +5,7 @@ A call costs one future, three appends and one look-up; everything else is done 
 """
 
 import asyncio
+import math
 import os
 import weakref
 from collections.abc import Awaitable, Callable, Iterable
@@ -19,6 +20,7 @@ import grpc.aio
 from iyscheck.change import Position
 from iyscheck.client import calls, failures
 from iyscheck.client.batching.ledger import MAX_CONNECTIONS, Frame, Key, Kinds, Ledger, Patience, require
+from iyscheck.client.paths import TaskPaths
 from iyscheck.client.silence import Silence
 from iyscheck.consent import Channel, MessageClass, RecipientType
 from iyscheck.errors import ServiceError, ServiceUnavailableError
@@ -47,6 +49,7 @@ class AsyncBatching:
         limits: Callable[[], Awaitable[ServerInfo]],
         *,
         silence: Silence,
+        paths: TaskPaths,
         timeout_s: float,
         frame_timeout_s: float,
         connections: int,
@@ -57,6 +60,7 @@ class AsyncBatching:
         self._conversation = conversation
         self._limits = limits
         self._route = silence.route
+        self._paths = paths
         self._target = silence.route.target
         self._silence = silence
         self._timeout_s = timeout_s
@@ -70,6 +74,11 @@ class AsyncBatching:
         self._called: int | None = None
         self._streams: dict[int, Stream] = {}
         self._stuck: set[int] = set()
+        self._fresh: set[int] = set()
+        """Lines that lead to fresh servers only, where there are several."""
+        self._ends: dict[int, float] = {}
+        """When a line's stream is to end, so that the next one goes on elsewhere."""
+        self._moving: set[int] = set()
         self._queue: dict[asyncio.Future[None], None] = {}
         self._open = False
         self._forked = False
@@ -85,7 +94,7 @@ class AsyncBatching:
         self._loop = asyncio.get_running_loop()
         self._work = asyncio.Event()
         self._over = asyncio.Event()
-        self._channels = [self._connect() for _ in range(self._connections)]
+        self._channels = [self._paths.separate(fresh=False) for _ in range(self._connections)]
         self._tasks = [self._loop.create_task(self._serve(line)) for line in range(self._connections)]
         self._open = True
         return self
@@ -275,6 +284,9 @@ class AsyncBatching:
             if self._called == line:
                 self._called = None
             now = monotonic()
+            if now >= self._ends.get(line, math.inf) and ledger.waiting:
+                await self._move(line, stream)
+                continue
             frame = ledger.take(line, now)
             if now + self._frame_timeout_s < self._alarm_at:
                 self._set_alarm(now + self._frame_timeout_s)
@@ -297,9 +309,18 @@ class AsyncBatching:
                 continue
             await stream.write(frame.request)
 
-    async def _rest(self, line: int) -> None:
-        """Wait until the line has room, and then until it is called."""
-        places = self._full if self._ledger.roomy((line,)) is None else self._sleepers
+    async def _move(self, line: int, stream: Stream) -> None:
+        """End a stream when it owes nothing, so that the next one goes to a server that is fresh then."""
+        if not self._ledger.load(line):
+            self._moving.add(line)
+            stream.cancel()
+        elif self._called is None:
+            self._call()  # another line, while this one waits for what it is owed
+        await self._rest(line, full=True)
+
+    async def _rest(self, line: int, *, full: bool = False) -> None:
+        """Wait until the line has room, and then until it is called. It may be `full` before it is."""
+        places = self._full if full or self._ledger.roomy((line,)) is None else self._sleepers
         places[line] = turn = self._loop.create_future()
         await turn
 
@@ -312,7 +333,7 @@ class AsyncBatching:
                 self._call()  # what has gathered leaves before those ask again who have their answers now
         self._trouble = None
         try:
-            answers = self._conversation.gathered_answers(frame.request, frame.parts, response)
+            answers = self._answers(frame, response)
         except calls.GroupsUnknownError:
             self._part(frame)
         except Exception as error:
@@ -323,10 +344,30 @@ class AsyncBatching:
                 self._conversation.limits = None
                 raise failures.unfinished(target=self._target) from error  # the next stream learns the new limits
         else:
-            for batch, outcome in zip(frame.batches, answers, strict=True):
-                self._hand_out(batch.waiters, outcome)
+            self._hand_out_all(frame, answers)
         if self._queue or not self._open:
             self._settled()
+
+    def _answers(self, frame: Frame[Future], response: pb.StreamCheckResponse) -> list[list[Answer] | ServiceError]:
+        """Read the answers of each part. A server that has not come so far says so of all of them."""
+        try:
+            return self._conversation.gathered_answers(frame.request, frame.parts, response)
+        except ServiceUnavailableError as error:
+            if not (self._paths.several and failures.is_elsewhere(error)):
+                raise
+            return [error] * len(frame.batches)
+
+    def _hand_out_all(self, frame: Frame[Future], answers: list[list[Answer] | ServiceError]) -> None:
+        """Hand out the answers of a frame. Raises ServiceUnavailableError if some are to be had elsewhere."""
+        elsewhere = None
+        for batch, outcome in zip(frame.batches, answers, strict=True):
+            if self._paths.several and failures.is_elsewhere(outcome):
+                self._ledger.put_back([batch])
+                elsewhere = outcome
+            else:
+                self._hand_out(batch.waiters, outcome)
+        if isinstance(elsewhere, ServiceError):
+            raise elsewhere
 
     def _part(self, frame: Frame[Future]) -> None:
         """Send what a server without groups left unanswered again, in a frame for each kind."""
@@ -370,15 +411,28 @@ class AsyncBatching:
                     self._settled()  # who is over and was on the way takes no room from now on
                     if line in self._stuck:  # whoever is at the other end: another worker may answer
                         self._stuck.discard(line)
-                        await self._channels[line].close()
-                        self._channels[line] = self._connect()
-            if self._ledger.waiting:
-                await asyncio.sleep(patience.next_s())
+                        await self._connect(line, fresh=line in self._fresh)
+            await self._pause(line, patience)
 
-    def _connect(self) -> grpc.aio.Channel:
-        return self._route.tasks_channel(calls.SEPARATE_CHANNEL_OPTIONS)
+    async def _pause(self, line: int, patience: Patience) -> None:
+        """Wait before the next stream, but where the last one has only moved."""
+        if line in self._moving:
+            self._moving.discard(line)
+            if self._called is None and self._ledger.waiting:
+                self._call()
+        elif self._ledger.waiting:
+            await asyncio.sleep(patience.next_s())
+
+    async def _connect(self, line: int, *, fresh: bool) -> None:
+        await self._channels[line].close()
+        self._channels[line] = self._paths.separate(fresh=fresh)
+        (self._fresh.add if fresh else self._fresh.discard)(line)
 
     async def _converse(self, line: int, patience: Patience) -> None:
+        if (line in self._fresh) is not (fresh := await self._paths.known()):
+            await self._connect(line, fresh=fresh)
+        if self._paths.several:
+            self._ends[line] = monotonic() + calls.MOVE_S
         stream = self._streams[line] = ConsentCheckServiceStub(self._channels[line]).StreamCheck(
             metadata=self._route.metadata
         )
@@ -389,7 +443,7 @@ class AsyncBatching:
                 patience.answered()
         except asyncio.CancelledError:
             task = asyncio.current_task()
-            if line not in self._stuck or (task is not None and task.cancelling()):
+            if not (line in self._stuck or line in self._moving) or (task is not None and task.cancelling()):
                 raise
         finally:
             del self._streams[line]
@@ -402,7 +456,8 @@ class AsyncBatching:
             await asyncio.wait((sender,))
             if not sender.cancelled() and not isinstance(sender.exception(), grpc.RpcError | asyncio.InvalidStateError):
                 sender.result()
-        raise failures.unfinished(target=self._target)
+        if line not in self._moving:
+            raise failures.unfinished(target=self._target)
 
     def _broken(self, error: grpc.RpcError | ServiceError, lost: Callable[[], list[Future]]) -> None:
         """Fail what is lost if it would fail again; else it stays owed, and out of time it fails for this reason."""

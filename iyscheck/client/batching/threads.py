@@ -4,6 +4,7 @@ One lock guards all state. Each line has two threads: gRPC's own, which asks for
 gathered, and one that reads the replies and wakes the callers. A caller waits for nothing but its answer.
 """
 
+import math
 import os
 import sys
 import threading
@@ -19,6 +20,7 @@ from iyscheck.change import Position
 from iyscheck.client import calls, failures
 from iyscheck.client.batching.ledger import MAX_CONNECTIONS, Frame, Key, Kinds, Ledger, Patience, require
 from iyscheck.client.batching.waiter import Waiter, held
+from iyscheck.client.paths import Paths
 from iyscheck.client.silence import Silence
 from iyscheck.consent import Channel, MessageClass, RecipientType
 from iyscheck.errors import ServiceError, ServiceUnavailableError
@@ -33,12 +35,19 @@ _CHAIN: Final = 16
 
 
 class _Line:
-    """One connection, how many streams it has had, and the one it has; `stuck` if that owes an answer for too long."""
+    """One connection, how many streams it has had, and the one it has; `stuck` if that owes an answer for too long.
 
-    __slots__ = ("channel", "number", "stream", "stuck")
+    Where there are several servers: whether it leads to those that are fresh, when its stream is to end so that the
+    next one goes on elsewhere, and whether it `moves` for that.
+    """
 
-    def __init__(self, channel: grpc.Channel) -> None:
+    __slots__ = ("channel", "ends", "fresh", "moves", "number", "stream", "stuck")
+
+    def __init__(self, channel: grpc.Channel, *, fresh: bool) -> None:
         self.channel = channel
+        self.fresh = fresh
+        self.ends = math.inf
+        self.moves = False
         self.number = 0
         self.stuck = False
         self.stream: grpc.Future[None] | None = None
@@ -59,6 +68,7 @@ class Batching:
         limits: Callable[[], ServerInfo],
         *,
         silence: Silence,
+        paths: Paths,
         timeout_s: float,
         frame_timeout_s: float,
         connections: int,
@@ -69,6 +79,7 @@ class Batching:
         self._conversation = conversation
         self._limits = limits
         self._silence, self._route, self._target = silence, silence.route, silence.route.target
+        self._paths = paths
         self._timeout_s = timeout_s
         self._frame_timeout_s = frame_timeout_s
         self._connections = connections
@@ -95,7 +106,7 @@ class Batching:
         here = weakref.ref(self)
         os.register_at_fork(after_in_child=lambda: _forget(here()))
         for number in range(self._connections):
-            self._lines.append(_Line(self._connect()))
+            self._lines.append(_Line(self._paths.separate(fresh=False), fresh=False))
             self._threads.append(
                 threading.Thread(target=self._serve, args=(number,), name=f"iyscheck-batching-{number}", daemon=True)
             )
@@ -286,7 +297,7 @@ class Batching:
                 self._ledger.frame_size = calls.gathered_size(limits)
                 self._ledger.frame_groups = calls.gathered_groups(limits)
                 self._converse_once(number, line, patience)
-            if self._ledger.waiting:
+            if self._ledger.waiting and not line.moves:
                 self._stopped.wait(patience.next_s())
 
     def _wait_for_work(self, number: int) -> bool:
@@ -300,6 +311,7 @@ class Batching:
         try:
             self._converse(number, line, patience)
         except (grpc.RpcError, ServiceError) as error:
+            self._paths.doubt()
             self._broken(error, lambda: self._ledger.write_off(number))
         finally:
             with self._lock:
@@ -307,16 +319,20 @@ class Batching:
                 self._call_sender()
                 self._settled()  # who gave up while on its way takes no room from now on
             if line.stuck:  # whoever is at the other end: another worker may answer
-                line.channel.close()
-                line.channel = self._connect()
+                self._connect(line, fresh=line.fresh)
 
-    def _connect(self) -> grpc.Channel:
-        return self._route.channel(calls.SEPARATE_CHANNEL_OPTIONS)
+    def _connect(self, line: _Line, *, fresh: bool) -> None:
+        line.channel.close()
+        line.channel, line.fresh = self._paths.separate(fresh=fresh), fresh
 
     def _converse(self, number: int, line: _Line, patience: Patience) -> None:
+        if line.fresh is not (fresh := self._paths.leads_to_fresh()):
+            self._connect(line, fresh=fresh)
         with self._lock:
             line.number += 1
-            line.stuck = False
+            line.stuck = line.moves = False
+            if self._paths.several:
+                line.ends = monotonic() + calls.MOVE_S
             requests = self._requests(number, line, line.number)
         stream = line.stream = ConsentCheckServiceStub(line.channel).StreamCheck(
             requests, metadata=self._route.metadata
@@ -327,14 +343,15 @@ class Batching:
                     self._landed(number, response)
                     patience.answered()
         except grpc.RpcError:
-            if not line.stuck:
+            if not (line.stuck or line.moves):
                 raise
         finally:
             with self._lock:
                 line.number += 1  # the thread that sends sees it and ends
                 self._wake(number)
             stream.cancel()
-        raise failures.unfinished(target=self._target)
+        if not line.moves:
+            raise failures.unfinished(target=self._target)
 
     def _requests(self, number: int, line: _Line, stream: int) -> Iterator[pb.StreamCheckRequest]:
         """Make the requests of a stream, each when there is something to ask and room for it."""
@@ -364,10 +381,23 @@ class Batching:
                 if not self._ledger.sendable(number):
                     self._sleep(number)
                     continue
+                if monotonic() >= line.ends:
+                    if not self._ledger.load(number):
+                        self._move(line)
+                        return None
+                    self._call_sender()  # another line's, while this one waits for what it is owed
+                    self._sleep(number)
+                    continue
                 self._gather()
                 if line.number == stream and (frame := self._ledger.take(number, monotonic())) is not None:
                     return frame
             return None
+
+    def _move(self, line: _Line) -> None:
+        """End a stream that owes nothing, so that the next one goes to a server that is fresh then."""
+        line.moves = True
+        if line.stream is not None:
+            line.stream.cancel()
 
     def _gather(self) -> None:
         """Let the callers that have just been woken ask again, as long as more do: no time passes, only turns.
@@ -391,7 +421,7 @@ class Batching:
             self._call_sender()
         self._trouble = None
         try:
-            answers = self._conversation.gathered_answers(frame.request, frame.parts, response)
+            answers = self._answers(frame, response)
         except calls.GroupsUnknownError:
             with self._lock:
                 self._ledger.part(frame)
@@ -408,10 +438,22 @@ class Batching:
                 self._conversation.limits = None
                 raise failures.unfinished(target=self._target) from error  # the next stream learns the new limits
             return
+        elsewhere = self._paths.several and next(filter(failures.is_elsewhere, answers), None)
         with self._lock:
             self._hand_out(frame, answers)
             if self._pushing or not self._open:
                 self._settled()
+        if isinstance(elsewhere, ServiceError):
+            raise elsewhere
+
+    def _answers(self, frame: Frame[Waiter], response: pb.StreamCheckResponse) -> list[list[Answer] | ServiceError]:
+        """Read the answers of each part. A server that has not come so far says so of all of them."""
+        try:
+            return self._conversation.gathered_answers(frame.request, frame.parts, response)
+        except ServiceUnavailableError as error:
+            if not (self._paths.several and failures.is_elsewhere(error)):
+                raise
+            return [error] * len(frame.batches)
 
     def _hand_out(self, frame: Frame[Waiter], answers: list[list[Answer] | ServiceError]) -> None:
         """Set all outcomes and wake each caller by the one before it.
@@ -421,7 +463,9 @@ class Batching:
         """
         live: list[tuple[Waiter, Answer]] = []
         for batch, outcome in zip(frame.batches, answers, strict=True):
-            if isinstance(outcome, ServiceError):
+            if self._paths.several and failures.is_elsewhere(outcome):
+                self._ledger.put_back([batch])
+            elif isinstance(outcome, ServiceError):
                 self._fail(batch.waiters, outcome)
             else:
                 live += [each for each in zip(batch.waiters, outcome, strict=True) if each[0].outcome is None]

@@ -14,6 +14,7 @@ from iyscheck.client import AsyncBatching
 from iyscheck.client.batching import tasks
 from iyscheck.client.batching.ledger import WINDOW, Patience
 from iyscheck.client.calls import Conversation
+from iyscheck.client.paths import TaskPaths
 from iyscheck.client.route import Route
 from iyscheck.client.silence import Silence
 from iyscheck.consent import Channel as Medium
@@ -176,6 +177,7 @@ async def batching(
     lines = [Line() for _ in range(connections)]
     silence = Silence(Route("127.0.0.1:1"))
     silence.answered = True  # by `limits`
+    paths = TaskPaths(silence.route)
 
     async def limits() -> ServerInfo:
         if limits_end is not None:
@@ -202,6 +204,7 @@ async def batching(
             conversation,
             limits,
             silence=silence,
+            paths=paths,
             timeout_s=timeout_s,
             frame_timeout_s=FRAME_TIMEOUT_S,
             connections=connections,
