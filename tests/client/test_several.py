@@ -11,6 +11,7 @@ import pytest
 
 from iyscheck.change import Position
 from iyscheck.client import Client, calls
+from iyscheck.client.paths import Paths, TaskPaths
 from iyscheck.client.route import Route
 from iyscheck.consent import MessageClass, Reason
 from iyscheck.errors import ServiceUnavailableError, SettingsError
@@ -185,6 +186,18 @@ class TestSwitching:
                 time.sleep(0.01)
             asking.wait_for_more(20)
         assert asking.failed == []
+
+    def test_lost_on_the_way(self, ask: Ask, servers: list[Service], monkeypatch: pytest.MonkeyPatch) -> None:
+        """A call that is already on its way when nobody is fresh any more is answered by others, in its own time."""
+        for service in servers:
+            service.say_fresh(False)
+
+        async def known(_: TaskPaths, __: float = 0) -> bool:
+            return True
+
+        monkeypatch.setattr(Paths, "leads_to_fresh", lambda _, __=0: True)
+        monkeypatch.setattr(TaskPaths, "known", known)
+        assert ask(listed(servers), check)[0].reason is Reason.CONSENTED
 
     @pytest.mark.parametrize("kind", KINDS)
     def test_becomes_fresh(self, servers: list[Service], kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
