@@ -54,20 +54,20 @@ class _Whole(msgspec.Struct, frozen=True):
 
 
 class NatsObjects:
-    """`Objects` in the stream STREAM_SNAPSHOTS, under iys.snapshots.chunks.NAME and iys.snapshots.whole.NAME.
+    """`Objects` in the stream BUCKET, under iys.snapshots.BUCKET.chunks.NAME and iys.snapshots.BUCKET.whole.NAME.
 
     The stream has one copy: what is in it can be made again. For one thread at a time.
     """
 
-    def __init__(self, connection: NatsConnection, settings: NatsSettings, *, most_bytes: int = MOST_BYTES) -> None:
+    def __init__(self, connection: NatsConnection, bucket: str, *, most_bytes: int = MOST_BYTES) -> None:
         self._connection = connection
-        self._stream = f"{settings.stream}_SNAPSHOTS"
+        self._stream = bucket
         self._most_bytes = most_bytes
 
     @classmethod
-    def connect(cls, settings: NatsSettings, *, most_bytes: int = MOST_BYTES) -> Self:
+    def connect(cls, settings: NatsSettings, bucket: str, *, most_bytes: int = MOST_BYTES) -> Self:
         """Begin to connect. Raises SettingsError for files that cannot be used."""
-        return cls(NatsConnection(settings), settings, most_bytes=most_bytes)
+        return cls(NatsConnection(settings), bucket, most_bytes=most_bytes)
 
     def close(self) -> None:
         """Let it go."""
@@ -80,7 +80,7 @@ class NatsObjects:
         """
         wanted = {
             "name": self._stream,
-            "subjects": [_chunks(">"), _whole(">")],
+            "subjects": [self._chunks(">"), self._whole(">")],
             "num_replicas": 1,
             "storage": "file",
             "retention": "limits",
@@ -129,17 +129,17 @@ class NatsObjects:
         """Return the names of all whole things, sorted. Raises LogAwayError, LogMissingError."""
         named: list[str] = []
         while True:
-            request = {"subjects_filter": _whole(">"), "offset": len(named)}
+            request = {"subjects_filter": self._whole(">"), "offset": len(named)}
             info = jetstream.read(self._ask(f"$JS.API.STREAM.INFO.{self._stream}", request), jetstream.StreamInfo)
             page = info.state.subjects or {}
-            named += [subject.removeprefix(_whole("")) for subject in page]
+            named += [subject.removeprefix(self._whole("")) for subject in page]
             if not page or len(named) >= info.total:
                 return sorted(named)
 
     def delete(self, name: str) -> None:
         """Forget a thing, also half a one. Raises LogAwayError, LogMissingError."""
         _check(name)
-        for subject in (_whole(name), _chunks(name)):  # in this order it is whole until it is gone
+        for subject in (self._whole(name), self._chunks(name)):  # in this order it is whole until it is gone
             self._ask(f"$JS.API.STREAM.PURGE.{self._stream}", {"filter": subject})
 
     def _write(self, writing: "_Writing", name: str, chunks: Iterator[bytes]) -> int:
@@ -148,17 +148,17 @@ class NatsObjects:
             size += len(chunk)
             if size > self._most_bytes:
                 raise _full(f"{name} is larger than {self._most_bytes:,} bytes.")
-            writing.send(_chunks(name), chunk)
+            writing.send(self._chunks(name), chunk)
         writing.wait()
         whole = _Whole(bytes=size, chunk=CHUNK_BYTES, runs=writing.runs)
-        writing.send(_whole(name), msgspec.json.encode(whole))
+        writing.send(self._whole(name), msgspec.json.encode(whole))
         writing.wait()
         return size
 
     def _found(self, name: str) -> _Whole:
         _check(name)
         try:
-            answer = self._ask(f"$JS.API.STREAM.MSG.GET.{self._stream}", {"last_by_subj": _whole(name)})
+            answer = self._ask(f"$JS.API.STREAM.MSG.GET.{self._stream}", {"last_by_subj": self._whole(name)})
         except JetStreamError as error:
             if error.failure.err_code == jetstream.NO_MESSAGE:
                 raise ObjectMissingError(name) from None
@@ -175,7 +175,7 @@ class NatsObjects:
         """Return these messages, the first one without its first bytes."""
         waiting = deque(numbers)
         reader = PullReader(
-            self._connection, self._stream, first=numbers[0], subject=_chunks(name), timeout_s=_TIMEOUT_S
+            self._connection, self._stream, first=numbers[0], subject=self._chunks(name), timeout_s=_TIMEOUT_S
         )
         with closing(reader):
             while waiting:
@@ -193,6 +193,12 @@ class NatsObjects:
                     within = 0
                     if not waiting:
                         return
+
+    def _chunks(self, name: str) -> str:
+        return f"iys.snapshots.{self._stream}.chunks.{name}"
+
+    def _whole(self, name: str) -> str:
+        return f"iys.snapshots.{self._stream}.whole.{name}"
 
     def _ask(self, subject: str, request: Mapping[str, object]) -> bytes:
         try:
@@ -246,14 +252,6 @@ class _Writing:
             task.cancel()
         await asyncio.gather(*self._under_way, return_exceptions=True)
         self._under_way.clear()
-
-
-def _chunks(name: str) -> str:
-    return f"iys.snapshots.chunks.{name}"
-
-
-def _whole(name: str) -> str:
-    return f"iys.snapshots.whole.{name}"
 
 
 def _check(name: str) -> None:

@@ -13,7 +13,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -114,6 +114,16 @@ class NatsServer:
             said: dict[str, object] = json.load(answer)
             return said
 
+    def leads(self, stream: str) -> bool:
+        """Say whether it thinks that it leads a stream."""
+        said = self.told("jsz?streams=true")
+        accounts = said.get("account_details")
+        return isinstance(accounts, list) and any(
+            found["name"] == stream and found.get("cluster", {}).get("leader") == self.name
+            for account in accounts
+            for found in account.get("stream_detail", [])
+        )
+
     def kill(self) -> None:
         """End it as a crash does."""
         self._end(signal.SIGKILL)
@@ -140,9 +150,17 @@ class NatsServer:
         assert self.process is not None
         self.process.send_signal(signal.SIGSTOP)
         try:
+            while not self._stands_still():
+                time.sleep(0.001)
             yield
         finally:
             self.process.send_signal(signal.SIGCONT)
+
+    def _stands_still(self) -> bool:
+        """Say whether all its threads have stopped: the signal only asks them to."""
+        assert self.process is not None
+        stats = [task.read_text() for task in Path(f"/proc/{self.process.pid}/task").glob("*/stat")]
+        return all(stat.rpartition(")")[2].split()[0] == "T" for stat in stats)
 
     @contextmanager
     def rolled_back(self) -> Iterator[None]:
@@ -183,9 +201,16 @@ class NatsCluster:
         """Return what a client needs to find them."""
         return self.servers[0].settings(**({"servers": tuple(server.url for server in self.servers)} | changes))
 
-    def named(self, name: str) -> NatsServer:
-        """Return one by its name."""
-        return next(server for server in self.servers if server.name == name)
+    def leader(self, stream: str) -> NatsServer:
+        """Return the server that leads a stream, as soon as one does."""
+        deadline = time.monotonic() + START_S
+        while time.monotonic() < deadline:
+            for server in self.servers:
+                with suppress(urllib.error.URLError, OSError):  # one that does not run leads nothing
+                    if server.leads(stream):
+                        return server
+            time.sleep(0.05)
+        raise AssertionError(stream)
 
 
 def configured(

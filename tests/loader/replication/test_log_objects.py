@@ -22,7 +22,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NatsServer]:
 @pytest.fixture(scope="module")
 def shared(server: NatsServer) -> Iterator[NatsObjects]:
     """The place of all tests."""
-    objects = NatsObjects.connect(server.settings(connect_timeout_s=1.0), most_bytes=40 * CHUNK_BYTES)
+    objects = NatsObjects.connect(server.settings(connect_timeout_s=1.0), "SNAPS", most_bytes=40 * CHUNK_BYTES)
     objects.create_stream(kept_bytes=60 * CHUNK_BYTES)
     yield objects
     objects.close()
@@ -124,7 +124,7 @@ def test_what_is_deleted_while_it_is_read_is_missing(objects: NatsObjects) -> No
 def test_what_others_wrote_is_no_thing(objects: NatsObjects, said: bytes) -> None:
     """Whatever stands where a maker says that all is there: nobody counts to it, and nobody waits for it."""
     objects.put("a", iter([CONTENT]))
-    objects._connection.ask("iys.snapshots.whole.a", said, timeout_s=5)  # as somebody else would
+    objects._connection.ask("iys.snapshots.SNAPS.whole.a", said, timeout_s=5)  # as somebody else would
     with pytest.raises(ObjectMissingError):
         list(objects.get("a"))
 
@@ -158,7 +158,7 @@ def test_names_that_mean_more_than_one_are_refused(objects: NatsObjects, name: s
 
 def test_a_place_that_nobody_made_is_missing(server: NatsServer) -> None:
     """Whatever is asked of it."""
-    objects = NatsObjects.connect(server.settings(stream="NOWHERE"))
+    objects = NatsObjects.connect(server.settings(), "NOWHERE")
     try:
         with pytest.raises(LogMissingError):
             objects.names()
