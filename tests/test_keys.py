@@ -1,4 +1,4 @@
-"""The two keys: what they compute, that it never drifts, and that their files are private and robust."""
+"""The keys: what they compute, that it never drifts, and that their files are private and robust."""
 
 import os
 import pickle
@@ -19,7 +19,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iyscheck.errors import KeyFileError
-from iyscheck.keys import BLOCK_BYTES, AddressKey, StoreKey, blank
+from iyscheck.keys import (
+    BLOCK_BYTES,
+    AddressKey,
+    Signers,
+    SigningKey,
+    StoreKey,
+    StreamKey,
+    blank,
+    load_any,
+)
 from tests.dice import often
 
 ADDRESS_SECRET = bytes(range(32))
@@ -27,7 +36,9 @@ STORE_SECRET = bytes(range(32, 64))
 Rows = npt.NDArray[np.uint8]
 
 secrets = st.binary(min_size=32, max_size=32)
-kinds = st.sampled_from([AddressKey, StoreKey])
+AnyKey = AddressKey | StoreKey | StreamKey | SigningKey
+KINDS: tuple[type[AnyKey], ...] = (AddressKey, StoreKey, StreamKey, SigningKey)
+kinds = st.sampled_from(KINDS)
 columns = st.lists(st.binary(min_size=16, max_size=16) | st.just(bytes(16)), max_size=40).map(
     lambda rows: np.frombuffer(b"".join(rows), np.uint8).reshape(-1, BLOCK_BYTES)
 )
@@ -78,6 +89,32 @@ class TestGolden:
         """The ids of known keys never change."""
         assert AddressKey(ADDRESS_SECRET).key_id.hex() == "262dd5d94bf4e51a"
         assert StoreKey(STORE_SECRET).key_id.hex() == "dd010380c0c7401e"
+        assert StreamKey(STORE_SECRET).key_id.hex() == "93c88d91b407d460"
+        assert SigningKey(STORE_SECRET).key_id.hex() == "93c88d91b407d460"
+
+    def test_signing(self) -> None:
+        """Key, public key and signature are those of RFC 8032, chapter 7.1, test 2."""
+        key = SigningKey(bytes.fromhex("4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb"))
+
+        assert key.public.hex() == "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c"
+        assert key.sign(b"\x72").hex() == (
+            "92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da"
+            "085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00"
+        )
+
+    def test_sealing(self) -> None:
+        """Key, text and sealed text are those of "The Galois/Counter Mode of Operation", appendix B, test case 16."""
+        key = StreamKey(bytes.fromhex("feffe9928665731c6d6a8f9467308308" * 2))
+        text = bytes.fromhex(
+            "d9313225f88406e5a55909c5aff5269a86a7a9531534f7da2e4c303d8a318a72"
+            "1c3c0c95956809532fcf0e2449a6b525b16aedf5aa0de657ba637b39"
+        )
+        bound = bytes.fromhex("feedfacedeadbeeffeedfacedeadbeefabaddad2")
+
+        sealed = key.seal(bytes.fromhex("cafebabefacedbaddecaf888"), text, bound)
+
+        assert sealed[-16:].hex() == "76fc6ece0f4e1768cddf8853bb2d551b"
+        assert key.open(bytes.fromhex("cafebabefacedbaddecaf888"), sealed, bound) == text
 
 
 class TestColumns:
@@ -195,12 +232,45 @@ class TestColumns:
         assert all(agreed)
 
 
+class TestSealed:
+    """What is sealed opens with everything as it was, and with nothing else."""
+
+    def test_bound(self) -> None:
+        """Another nonce, key or context, and any changed byte, give nothing."""
+        key, nonce = StreamKey(STORE_SECRET), bytes(12)
+        sealed = key.seal(nonce, b"text", b"bound")
+
+        assert key.open(nonce, memoryview(sealed), b"bound") == b"text"
+        assert key.open(b"\1" * 12, sealed, b"bound") is None
+        assert key.open(nonce, sealed, b"boun") is None
+        assert key.open(nonce, sealed[:-1], b"bound") is None
+        assert key.open(nonce, b"", b"bound") is None
+        assert StreamKey(ADDRESS_SECRET).open(nonce, sealed, b"bound") is None
+
+    def test_signed(self) -> None:
+        """A signature counts for its text and its signer, among those who are asked for."""
+        key, other = SigningKey(STORE_SECRET), SigningKey(ADDRESS_SECRET)
+        both = Signers([other.public, key.public])
+
+        assert both.signed(key.sign(b"text"), b"text")
+        assert both.signed(other.sign(b"text"), memoryview(b"text"))
+        assert not both.signed(key.sign(b"text"), b"texts")
+        assert not both.signed(b"", b"text")
+        assert not Signers([other.public]).signed(key.sign(b"text"), b"text")
+        assert not Signers([]).signed(key.sign(b"text"), b"text")
+
+    def test_public(self) -> None:
+        """A public key has 32 bytes."""
+        with pytest.raises(ValueError, match="32 bytes"):
+            Signers([bytes(31)])
+
+
 class TestSecrecy:
     """A key is in its file and nowhere else."""
 
     @given(kind=kinds, secret=secrets)
     @settings(max_examples=often(100), deadline=None)
-    def test_never_shown(self, kind: type[AddressKey | StoreKey], secret: bytes) -> None:
+    def test_never_shown(self, kind: type[AnyKey], secret: bytes) -> None:
         """Neither repr nor str nor a format shows the key; they show its id."""
         key = kind(secret)
 
@@ -229,8 +299,9 @@ class TestSecrecy:
 
     def test_not_pickled(self) -> None:
         """A key cannot be pickled, so it never travels to another process by accident."""
-        with pytest.raises(TypeError):
-            pickle.dumps(AddressKey(ADDRESS_SECRET))
+        for kind in KINDS:
+            with pytest.raises(TypeError):
+                pickle.dumps(kind(ADDRESS_SECRET))
 
     @given(one=secrets, other=secrets)
     @settings(max_examples=often(100), deadline=None)
@@ -247,11 +318,11 @@ def write(path: Path, content: bytes, mode: int = 0o600) -> Path:
     return path
 
 
-@pytest.mark.parametrize("kind", [AddressKey, StoreKey])
+@pytest.mark.parametrize("kind", KINDS)
 class TestFiles:
     """A key file is made once, private, and read back exactly or not at all."""
 
-    def test_round_trip(self, kind: type[AddressKey | StoreKey], tmp_path: Path) -> None:
+    def test_round_trip(self, kind: type[AnyKey], tmp_path: Path) -> None:
         """A created key is found again in its file, by any kind of path."""
         path = tmp_path / "a.key"
 
@@ -259,7 +330,7 @@ class TestFiles:
 
         assert kind.load(path).key_id == created.key_id == kind.load(str(path)).key_id
 
-    def test_form(self, kind: type[AddressKey | StoreKey], tmp_path: Path) -> None:
+    def test_form(self, kind: type[AnyKey], tmp_path: Path) -> None:
         """The file is one line of kind, form and 64 lower-case hex digits, open to its owner only."""
         path = tmp_path / "a.key"
         umask = os.umask(0)
@@ -269,19 +340,20 @@ class TestFiles:
         finally:
             os.umask(umask)
 
-        line = re.fullmatch(rb"iyscheck (address-key|store-key) 2 ([0-9a-f]{64})\n", path.read_bytes())
+        line = re.fullmatch(rb"iyscheck ([a-z]+-key) ([0-9]) ([0-9a-f]{64})\n", path.read_bytes())
         assert line is not None
         assert line[1].decode() == kind.kind
-        assert kind(bytes.fromhex(line[2].decode())).key_id == key.key_id
+        assert int(line[2]) == kind.form == (2 if kind in {AddressKey, StoreKey} else 1)
+        assert kind(bytes.fromhex(line[3].decode())).key_id == key.key_id
         assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
-    def test_random(self, kind: type[AddressKey | StoreKey], tmp_path: Path) -> None:
+    def test_random(self, kind: type[AnyKey], tmp_path: Path) -> None:
         """Each created key is another one."""
         ids = {kind.create(tmp_path / f"{number}.key").key_id for number in range(20)}
 
         assert len(ids) == 20
 
-    def test_never_overwritten(self, kind: type[AddressKey | StoreKey], tmp_path: Path) -> None:
+    def test_never_overwritten(self, kind: type[AnyKey], tmp_path: Path) -> None:
         """Creating where a file, or a link to nowhere, exists is refused and leaves it alone."""
         path = write(tmp_path / "a.key", b"precious")
         link = tmp_path / "b.key"
@@ -294,12 +366,12 @@ class TestFiles:
         assert path.read_bytes() == b"precious"
         assert not (tmp_path / "nowhere").exists()
 
-    def test_no_directory(self, kind: type[AddressKey | StoreKey], tmp_path: Path) -> None:
+    def test_no_directory(self, kind: type[AnyKey], tmp_path: Path) -> None:
         """A path that cannot be created says why."""
         with pytest.raises(KeyFileError, match=r"cannot be created: No such file or directory\."):
             kind.create(tmp_path / "missing" / "a.key")
 
-    def test_durable(self, kind: type[AddressKey | StoreKey], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_durable(self, kind: type[AnyKey], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A created file is written through to the disk, its content first and then its name."""
         synced: list[str] = []
         monkeypatch.setattr(os, "fsync", lambda number: synced.append(stat.filemode(os.fstat(number).st_mode)[0]))
@@ -308,9 +380,7 @@ class TestFiles:
 
         assert synced == ["-", "d"]
 
-    def test_disk_full(
-        self, kind: type[AddressKey | StoreKey], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
+    def test_disk_full(self, kind: type[AnyKey], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         """A file that did not reach the disk is removed, so that no half key is ever found."""
 
         def no_space(_: int) -> None:
@@ -323,31 +393,45 @@ class TestFiles:
 
         assert list(tmp_path.iterdir()) == []
 
-    def test_missing(self, kind: type[AddressKey | StoreKey], tmp_path: Path) -> None:
+    def test_missing(self, kind: type[AnyKey], tmp_path: Path) -> None:
         """A missing file is named, with the command that makes one."""
-        with pytest.raises(KeyFileError, match=r"a\.key does not exist\. .*iyscheck keys create"):
+        command = {StreamKey: "create-stream", SigningKey: "create-signing"}.get(kind, "create")
+
+        with pytest.raises(KeyFileError, match=rf"a\.key does not exist\. .*`iyscheck keys {command}`"):
             kind.load(tmp_path / "a.key")
 
-    def test_wrong_kind(self, kind: type[AddressKey | StoreKey], tmp_path: Path) -> None:
+    def test_wrong_kind(self, kind: type[AnyKey], tmp_path: Path) -> None:
         """A file of the other kind is refused by an error that names both."""
-        other = StoreKey if kind is AddressKey else AddressKey
-        other.create(tmp_path / "a.key")
+        for other in {*KINDS} - {kind}:
+            path = tmp_path / other.kind
+            other.create(path)
 
-        with pytest.raises(KeyFileError, match=f"holds the {other.kind}, but the {kind.kind} is needed"):
-            kind.load(tmp_path / "a.key")
+            with pytest.raises(KeyFileError, match=f"holds the {other.kind}, but the {kind.kind} is needed"):
+                kind.load(path)
 
-    @pytest.mark.parametrize(("form", "what"), [(1, "load the feed files into a new store"), (3, "or a newer one")])
-    def test_other_form(self, kind: type[AddressKey | StoreKey], tmp_path: Path, form: int, what: str) -> None:
-        """A key of another address form is refused, not misread, and the error says what to do."""
-        path = write(tmp_path / "a.key", f"iyscheck {kind.kind} {form} {'5e' * 32}\n".encode())
+    def test_any_kind(self, kind: type[AnyKey], tmp_path: Path) -> None:
+        """A key can be read by who does not know which one it is."""
+        key = kind.create(tmp_path / "a.key")
 
-        with pytest.raises(KeyFileError, match=f"address form {form}; this iyscheck knows form 2.*{what}") as caught:
-            kind.load(path)
+        found = load_any(tmp_path / "a.key")
 
-        assert "5e5e" not in str(caught.value)
+        assert (type(found), found.key_id) == (kind, key.key_id)
+
+    def test_other_form(self, kind: type[AnyKey], tmp_path: Path) -> None:
+        """A key of another form is refused, not misread, and the error says what to do."""
+        newer, older = kind.form + 1, kind.form - 1
+        known = f"iyscheck knows form {kind.form}"
+
+        for form, what in ((newer, f"{known}.*or a newer one"), (older, f"{known}.*load the feed files into a new")):
+            path = write(tmp_path / "a.key", f"iyscheck {kind.kind} {form} {'5e' * 32}\n".encode())
+
+            with pytest.raises(KeyFileError, match=what if form else "not a key file") as caught:
+                kind.load(path)
+
+            assert "5e5e" not in str(caught.value)
 
     @pytest.mark.parametrize("bit", [0o020, 0o010, 0o004, 0o002, 0o001])
-    def test_open_to_others(self, kind: type[AddressKey | StoreKey], tmp_path: Path, bit: int) -> None:
+    def test_open_to_others(self, kind: type[AnyKey], tmp_path: Path, bit: int) -> None:
         """A file that group or others can reach is refused by an error that holds the command to run."""
         path = tmp_path / "a key"
         kind.create(path)
@@ -356,14 +440,14 @@ class TestFiles:
         with pytest.raises(KeyFileError, match=re.escape(f"Run: chmod 600 '{path}'")):
             kind.load(path)
 
-    def test_owner_read_only(self, kind: type[AddressKey | StoreKey], tmp_path: Path) -> None:
+    def test_owner_read_only(self, kind: type[AnyKey], tmp_path: Path) -> None:
         """Mode 0400, as mounted secrets have it, is private enough."""
         key = kind.create(tmp_path / "a.key")
         (tmp_path / "a.key").chmod(0o400)
 
         assert kind.load(tmp_path / "a.key").key_id == key.key_id
 
-    def test_too_large(self, kind: type[AddressKey | StoreKey], tmp_path: Path) -> None:
+    def test_too_large(self, kind: type[AnyKey], tmp_path: Path) -> None:
         """A file beyond 4 KiB is refused without being read to its end."""
         path = write(tmp_path / "a.key", b"")
         os.truncate(path, 1 << 40)
@@ -371,7 +455,7 @@ class TestFiles:
         with pytest.raises(KeyFileError, match="too large"):
             kind.load(path)
 
-    def test_no_regular_file(self, kind: type[AddressKey | StoreKey], tmp_path: Path) -> None:
+    def test_no_regular_file(self, kind: type[AnyKey], tmp_path: Path) -> None:
         """A directory or a pipe is refused at once, without waiting for a writer."""
         os.mkfifo(tmp_path / "pipe", 0o600)
 
@@ -380,7 +464,7 @@ class TestFiles:
                 kind.load(path)
 
     @pytest.mark.parametrize("name", ["n" * 300, "a\0b"], ids=["too long", "zero byte"])
-    def test_impossible_path(self, kind: type[AddressKey | StoreKey], tmp_path: Path, name: str) -> None:
+    def test_impossible_path(self, kind: type[AnyKey], tmp_path: Path, name: str) -> None:
         """A path that the system refuses is a key file error too."""
         for use in (kind.load, kind.create):
             with pytest.raises(KeyFileError, match="cannot be"):
@@ -388,7 +472,9 @@ class TestFiles:
 
 
 secret_texts = secrets.map(bytes.hex)
-lines = st.builds("iyscheck {} 1 {}\n".format, st.sampled_from(["address-key", "store-key"]), secret_texts)
+lines = st.builds(
+    "iyscheck {} {} {}\n".format, st.sampled_from([kind.kind for kind in KINDS]), st.sampled_from([1, 2]), secret_texts
+)
 
 
 @st.composite
@@ -410,7 +496,7 @@ class TestFuzzedFiles:
         self,
         tmp_path_factory: pytest.TempPathFactory,
         content: bytes,
-        kind: type[AddressKey | StoreKey],
+        kind: type[AnyKey],
     ) -> None:
         """Any file content gives the key that it spells, or our error, which shows none of the content."""
         path = write(tmp_path_factory.getbasetemp() / "fuzzed.key", content)
@@ -421,7 +507,7 @@ class TestFuzzedFiles:
         except KeyFileError as error:
             shown = "".join(traceback.format_exception(error))
         else:
-            spelt = content.removesuffix(b"\n").removeprefix(f"iyscheck {kind.kind} 1 ".encode())
+            spelt = content.removesuffix(b"\n").removeprefix(f"iyscheck {kind.kind} {kind.form} ".encode())
             assert key.key_id == kind(bytes.fromhex(spelt.decode("ascii"))).key_id
 
         assert not any(run.decode() in shown for run in re.findall(rb"[0-9a-f]{16,}", content))
@@ -431,7 +517,7 @@ class TestFuzzedFiles:
     def test_strict(
         self,
         tmp_path_factory: pytest.TempPathFactory,
-        kind: type[AddressKey | StoreKey],
+        kind: type[AnyKey],
         spoil: Callable[[str], str],
     ) -> None:
         """Nothing but the one exact line is accepted: no capitals, second line or leading space."""

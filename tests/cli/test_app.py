@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from iyscheck.cli.status_sentences import BRAND_STATES, LOADED, STATUS_WORDS
-from iyscheck.keys import AddressKey, StoreKey
+from iyscheck.keys import AddressKey, SigningKey, StoreKey, StreamKey
 from iyscheck.overview import BrandState, Loaded
 from iyscheck.sentences import Language
 from iyscheck.store.layout import RejectedRow, SourceState
@@ -278,6 +278,25 @@ class TestKeys:
         assert all(stat.S_IMODE(file.stat().st_mode) == 0o600 for file in files)
         for file in files:
             assert file.read_text().split()[-1] not in made.stdout + shown.stdout
+
+    @pytest.mark.parametrize(("command", "kind"), [("create-stream", StreamKey), ("create-signing", SigningKey)])
+    def test_keys_of_a_log(self, tmp_path: Path, command: str, kind: type[StreamKey | SigningKey]) -> None:
+        """The keys of a log are made one by one; of a signing key the public one is told, since others need it."""
+        file = tmp_path / "new.key"
+
+        made = iyscheck("keys", command, str(file))
+        again = iyscheck("keys", command, str(file))
+        shown = iyscheck("keys", "show", str(file), "--json")
+
+        key = kind.load(file)
+        told = {"file": str(file), "kind": key.kind, "key_id": key.key_id.hex()}
+        if isinstance(key, SigningKey):
+            told["public"] = key.public.hex()
+        assert json.loads(shown.stdout) == {"keys": [told]}
+        assert set(told.values()) <= set(made.stdout.split())
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+        assert file.read_text().split()[-1] not in made.stdout + shown.stdout + again.stderr
+        assert (again.returncode, "exists already" in again.stderr) == (2, True)
 
     def test_never_overwritten(self, tmp_path: Path) -> None:
         """Where one of the files is there already, none is made."""
