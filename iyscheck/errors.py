@@ -42,6 +42,9 @@ IyscheckError                     never raised itself
 │   ├── LogOrderError             it does not follow the one before: something is missing, or another log
 │   ├── LogForkError              another batch of its number is in already
 │   └── LogDivergedError          the store would not be what the primary's is
+├── PublishError                  what a primary may not put into its log any more
+│   ├── LogFencedError            another primary has begun, or somebody else writes there
+│   └── LogRestoredError          the log has more of this store than the store has
 ├── MessageRejectedError          a message of the log, or a part of a copy, that cannot be believed or read
 ├── PositionError                 read-your-writes
 │   ├── PositionOfOtherLogError   the position belongs to another store
@@ -372,6 +375,24 @@ class LogDivergedError(LogError):
     """With the batch the store would not be what the primary's is: one of them is at fault."""
 
     reason = "LOG_DIVERGED"
+
+
+class PublishError(IyscheckError):
+    """What a primary has made may not go into the log any more. Only a person knows what should be."""
+
+    reason: ClassVar[str] = "PUBLISH"
+
+
+class LogFencedError(PublishError):
+    """The log ends with what another primary has put there, or with what is none of ours."""
+
+    reason: ClassVar[str] = "LOG_FENCED"
+
+
+class LogRestoredError(PublishError):
+    """The log has batches of this store that the store has not: an older copy of it was put in its place."""
+
+    reason: ClassVar[str] = "LOG_RESTORED"
 
 
 class MessageRejectedError(IyscheckError):

@@ -61,7 +61,7 @@ def tell(
         txn.txn,
         txn.databases,
         acknowledged=state.batch if is_full else acknowledged,
-        made_before_ms=batch.created_ms if is_full else batch.created_ms - outbox.KEPT_MS,
+        made_before_ms=batch.created_ms + (1 if is_full else -outbox.KEPT_MS),
     )
     after = msgspec.structs.replace(
         state,

@@ -20,7 +20,7 @@ from iyscheck.store.journal import Journal
 from iyscheck.store.layout import NO_CHAIN, PRIMARY, REPLICA, LogState
 from iyscheck.store.log_batch import Kind, LogBatch, Received, Sealer
 from iyscheck.store.registries import Registries, read_position
-from iyscheck.store.writable import WritableStore
+from iyscheck.store.writable import ACKNOWLEDGED, WritableStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -163,6 +163,7 @@ class LogWriter(WritableStore):
             outbox.put(txn.txn, txn.databases, batch.batch, beginning.messages, batch.created_ms)
             txn.txn.put(layout.META_LOG_ID, batch.log_id, db=txn.databases[layout.META])
             txn.move_to(batch.last)
+            (self.path / ACKNOWLEDGED).unlink(missing_ok=True)  # what was said of other batches of these numbers
             state = LogState(
                 role=PRIMARY,
                 term=batch.term,

@@ -356,6 +356,11 @@ class Store:
                 raise translation(environment.path, error) from error
             raise
 
+    def transaction_id(self) -> int:
+        """Return the number of the newest transaction: another one means that something was committed."""
+        with translated(self._environment.path):
+            return self._environment.last_transaction_id()
+
     def meta(self, field: bytes) -> bytes:
         """Return one field of the store's own description, empty if absent."""
         with translated(self._environment.path), self._environment.lmdb.begin() as txn:

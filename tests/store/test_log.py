@@ -323,6 +323,13 @@ class TestTakingOver:
             writer.follow(received(store), stream_created="s")
             assert_same(store, Store(writer.environment))
 
+    def test_acknowledged_before(self, path: Path) -> None:
+        """What a log before had of these numbers is not taken for what the new one has."""
+        (path / ACKNOWLEDGED).write_bytes((99).to_bytes(8))
+        with LogWriter.open(path, **KEY_IDS) as writer:
+            writer.take_over(writer.begin_term(PlainSealer(), new_log=True), settings="")
+        assert not (path / ACKNOWLEDGED).exists()
+
     def test_behind(self, tmp_path: Path, path: Path, batches: list[Received]) -> None:
         """One that is behind the log goes on behind it, and its position does not go back."""
         grow(tmp_path / "replica", batches[:2], [])

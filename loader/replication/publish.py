@@ -1,0 +1,282 @@
+"""The publisher: what waits in the outbox of a primary, into the log: in order, each once, and never behind a stranger.
+
+It only reads the store, so nothing that happens to the log keeps a loader waiting. All that it remembers is where the
+log was found to end; whenever that is not so any more, the newest message in the log tells where to go on. The only
+file that it writes says what the log has, so that the loader may drop it.
+"""
+
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Final
+
+from iyscheck.errors import LogFencedError, LogRestoredError, MessageRejectedError, StoreRoleError
+from iyscheck.store.layout import PRIMARY, LogState
+from iyscheck.store.log_batch import Kind
+from iyscheck.store.snapshot import Snapshot, Store
+from iyscheck.store.writable import ACKNOWLEDGED
+from loader.replication.codec import MessageHeader, header_of
+from loader.replication.messages import Log, LogAwayError, LogMissingError, LogMovedError
+from loader.reports.outbox import OutboxMetrics
+
+POLL_S: Final = 0.01
+"""How long after a commit it may be noticed."""
+LOOK_S: Final = 5.0
+"""How often it is looked where the log ends, though nothing is wrong: its end may be lost while nobody writes."""
+RETRY_S: Final = 0.5
+"""Pause while nobody answers for the log."""
+
+
+class State(StrEnum):
+    """How the publisher is. The last two are for good: only a person knows which store is to be the primary."""
+
+    STARTING = "starting"
+    PUBLISHING = "publishing"
+    AWAY = "away"
+    """Nobody answers for the log, or it takes nothing."""
+    MISSING = "missing"
+    """There is no log: a person has to make it."""
+    FENCED = "fenced"
+    """Another primary has begun."""
+    RESTORED = "restored"
+    """The log has more of this store than the store has."""
+
+
+STOPPED: Final = frozenset({State.FENCED, State.RESTORED})
+
+
+class AckFile:
+    """The file in which the loader reads up to which batch the log has everything."""
+
+    def __init__(self, store: Path) -> None:
+        self._path = store / ACKNOWLEDGED
+        self._written: int | None = None
+
+    def write(self, batch: int) -> None:
+        """Say it; whoever reads sees the old number or this one. Raises OSError."""
+        if batch == self._written:
+            return
+        beside = self._path.with_name(f"{ACKNOWLEDGED}.tmp")
+        beside.write_bytes(batch.to_bytes(8))
+        beside.replace(self._path)
+        self._written = batch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _End:
+    """Where the log ends, by our own messages: its last number, and what is to come next.
+
+    That is what follows the first `parts` messages of `batch`, which need not be in the outbox yet.
+    """
+
+    number: int
+    batch: int
+    parts: int
+
+
+class Publisher:
+    """Publishes the outbox of one store; `step` by step, or `run` until it is told to stop.
+
+    `rebased` is called when the log has a batch that only a copy of the store leads past.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        log: Log,
+        acknowledged: AckFile,
+        *,
+        metrics: OutboxMetrics,
+        rebased: Callable[[], None] = lambda: None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        import structlog  # with what it brings a tenth of the start of every other command
+
+        self.state = State.STARTING
+        self._store = store
+        self._log = log
+        self._acknowledged = acknowledged
+        self._metrics = metrics
+        self._rebased = rebased
+        self._monotonic = monotonic
+        self._end: _End | None = None
+        self._look_s = 0.0
+        self._seen = -1
+        self._noted = True
+        self._moved = False
+        self._lines = structlog.get_logger("publisher")
+        metrics.state(self.state)
+
+    def run(self, stop: threading.Event, alive: Callable[[str], object] = lambda _: None) -> None:
+        """Go on until told to stop; `alive` is told the state now and then.
+
+        Raises LogFencedError, LogRestoredError, StoreRoleError where this store is not to be published any more, and
+        what the store raises.
+        """
+        while not stop.is_set():
+            did_something = self.step()
+            alive(self.state)
+            if not did_something:
+                self._wait(stop)
+
+    def step(self) -> bool:
+        """Publish the next batch, if there is one; say whether something was done, so that more may follow at once.
+
+        Raises what `run` does.
+        """
+        now_s = self._monotonic()
+        if now_s >= self._look_s:
+            self._end, self._look_s = None, now_s + LOOK_S
+            self._store.environment.refuse_replaced()
+        self._seen = self._store.transaction_id()
+        try:
+            end = self._end = self._end or self._found()
+            did_something = self._publish(end)
+        except LogMovedError:
+            self._end = None  # what lies at the end now tells what to do
+            if self._moved:
+                self._become(State.AWAY, "The log says that it ends elsewhere than it ends.")
+            self._moved = not self._moved
+            return self._moved
+        except LogMissingError as error:
+            self._end = None
+            self._become(State.MISSING, error, "Make it with 'iyscheck-loader create-log'.")
+            return False
+        except LogAwayError as error:
+            self._become(State.AWAY, error)  # what is in flight may be in the log or not: the same is appended again
+            return False
+        except (LogFencedError, LogRestoredError) as error:
+            self._become(State.FENCED if isinstance(error, LogFencedError) else State.RESTORED, error, error.fix)
+            raise
+        self._moved = False
+        self._become(State.PUBLISHING)
+        return did_something
+
+    def _publish(self, end: _End) -> bool:
+        """Append what comes next, a batch or what is left of one."""
+        with self._store.snapshot() as snapshot:
+            _primary(snapshot)
+            batch = next((batch for batch, _ in snapshot.outbox_batches(end.batch)), None)
+            messages = [] if batch is None else snapshot.outbox_messages(batch)
+        if batch is None:
+            return False
+        parts = end.parts if batch == end.batch else 0  # one that is not there was given up: a hole, as replicas see
+        for message in messages[parts:]:
+            began_s = self._monotonic()
+            number = self._log.append(end.number, message)
+            self._metrics.appended(self._monotonic() - began_s)
+            parts += 1
+            end = self._end = _End(number=number, batch=batch, parts=parts)
+        self._end = _End(number=end.number, batch=batch + 1, parts=0)
+        self._acknowledge(batch)
+        if header_of(messages[-1]).kind == Kind.REBASE:
+            self._rebased()
+        return True
+
+    def _found(self) -> _End:
+        """Find where the log ends, and what of ours is to follow there.
+
+        Raises LogFencedError, LogRestoredError, LogAwayError, LogMissingError.
+        """
+        ends = self._log.ends()
+        newest = self._log.get(ends.last) if ends.messages else None
+        if newest is None and ends.messages:
+            raise LogAwayError("The newest message of the log cannot be read.")  # never behind what may be a stranger's
+        with self._store.snapshot() as snapshot:
+            state = _primary(snapshot)
+            oldest = next((batch for batch, _ in snapshot.outbox_batches()), state.batch + 1)
+            if newest is None:
+                self._acknowledge(0)
+                return _End(number=ends.last, batch=oldest, parts=0)
+            header = _own_header(newest, snapshot.position.log_id, state)
+            if header.batch >= oldest:
+                ours = snapshot.outbox_messages(header.batch)
+                if ours[header.part - 1 : header.part] != [newest]:
+                    raise _stranger(header, state)
+        if header.part == header.parts:
+            self._acknowledge(header.batch)
+            return _End(number=ends.last, batch=max(header.batch + 1, oldest), parts=0)
+        self._acknowledge(header.batch - 1)
+        return _End(number=ends.last, batch=header.batch, parts=header.part)
+
+    def _acknowledge(self, batch: int) -> None:
+        self._metrics.acknowledged(batch)
+        try:
+            self._acknowledged.write(batch)
+        except OSError as error:  # the outbox grows until the next try
+            if self._noted:
+                self._lines.error("acknowledged_not_noted", message=error.strerror)
+            self._noted = False
+        else:
+            self._noted = True
+
+    def _become(self, state: State, why: object = "", fix: str = "") -> None:
+        if state is self.state:
+            return
+        self.state = state
+        self._metrics.state(state)
+        if state is State.PUBLISHING:
+            end = self._end
+            self._lines.info("publishing", number=end.number if end else 0, next_batch=end.batch if end else 0)
+        else:
+            self._lines.error(f"publisher_{state}", message=str(why), fix=fix)
+
+    def _wait(self, stop: threading.Event) -> None:
+        """Wait for the next commit; where the log is away, for a moment."""
+        if self.state is not State.PUBLISHING:
+            stop.wait(RETRY_S)
+            return
+        while not stop.wait(POLL_S) and self._monotonic() < self._look_s and self._store.transaction_id() == self._seen:
+            pass
+
+
+def _primary(snapshot: Snapshot) -> LogState:
+    """Return how the store stands in its log. Raises StoreRoleError where it is no primary."""
+    state = snapshot.log
+    if state is None or state.role != PRIMARY:
+        raise StoreRoleError(
+            "The store is not the primary of a log: there is nothing to publish.",
+            fix="Make it one with 'iyscheck-loader create-log', or a replica with 'iyscheck-loader promote'.",
+        )
+    return state
+
+
+def _own_header(message: bytes, log_id: bytes, state: LogState) -> MessageHeader:
+    """Read the header of the newest message of the log, which this primary may go on behind unless it has another."""
+    header = None
+    with suppress(MessageRejectedError):
+        header = header_of(message)
+    if header is None or header.log_id != log_id:
+        raise LogFencedError(
+            "The newest message of the log is of another log, or none that this iyscheck could have made.",
+            fix="Look who else writes there. Each log needs a stream of its own: see [nats] in the cluster file.",
+        )
+    if header.term > state.term:
+        raise LogFencedError(
+            f"Another primary has begun: the log is at term {header.term}, and this store at {state.term}.",
+            fix="Let this machine follow it: 'iyscheck-loader replicate' with a store of its own. Only if this one is "
+            "to be the primary again, run 'iyscheck-loader promote'.",
+        )
+    if header.batch > state.batch:
+        raise _stranger(header, state)
+    return header
+
+
+def _stranger(header: MessageHeader, state: LogState) -> LogFencedError | LogRestoredError:
+    """Say that the log holds a batch in our name that we have not."""
+    if header.term < state.term:
+        return LogFencedError(
+            f"The log has batches of term {header.term} where those of this store's term {state.term} should lie.",
+            fix="Stop the loader and the publisher of the primary before. Then 'iyscheck-loader promote --rebase' lets "
+            "this store go on; its replicas take a copy.",
+        )
+    return LogRestoredError(
+        f"The log has a batch {header.batch} of this store's term that this store has not made: it was restored from "
+        "a backup, or a copy of it is written, too.",
+        fix="Stop whoever else writes a copy of it. Then 'iyscheck-loader promote' takes what is missing from the log, "
+        "or 'iyscheck-loader promote --rebase' goes on from what is in this store, and replicas take a copy.",
+    )
