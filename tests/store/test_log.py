@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iyscheck.change import Brand, ConsentChange, ConsentColumns, RetailerAccess
@@ -85,6 +85,7 @@ def grow(path: Path, batches: Sequence[Received], cuts: Sequence[int]) -> None:
             writer.follow(batches[start:end], stream_created="s")
 
 
+@settings(deadline=None)
 @given(st.lists(steps, max_size=8), st.lists(st.integers(0, 20), max_size=5), st.integers(1, 3))
 def test_the_same(changes: Sequence[Step], cuts: Sequence[int], parts: int) -> None:
     """Whatever changes a primary, a replica that follows in whatever groups is the same, and both are whole."""
