@@ -18,6 +18,7 @@ from loader.cli import (
     rebuild_index,
     receive,
     reconcile,
+    snapshot,
     status,
     verify,
 )
@@ -37,6 +38,7 @@ app.command("pull")(pull.pull)
 app.command("accept-rejects")(accept_rejects.accept_rejects)
 app.command("accept-gap")(accept_gap.accept_gap)
 app.command("admit")(admit.admit)
+app.command("snapshot")(snapshot.snapshot)
 app.command("status")(status.status)
 app.command("verify")(verify.verify)
 app.command("reconcile")(reconcile.reconcile)

@@ -22,6 +22,10 @@ StoreKeyOption = Annotated[
 ConfigOption = Annotated[
     Path, typer.Option("--config", envvar="IYSCHECK_FEEDS", help="The feeds file: TOML that names accounts at İYS.")
 ]
+ClusterOption = Annotated[
+    Path,
+    typer.Option("--cluster", envvar="IYSCHECK_CLUSTER", help="The cluster file: TOML that names the log."),
+]
 BrandOption = Annotated[
     int | None, typer.Option("--brand", min=1, max=BRAND_MAX, help="Brand code of rows that name none.")
 ]

@@ -11,9 +11,9 @@ import os
 import shutil
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Final
 
@@ -24,21 +24,24 @@ from iyscheck.errors import PlaceAwayError, SnapshotError
 from iyscheck.keys import Signers, SigningKey, StreamKey
 from iyscheck.store.copying import Copied, copy_to
 from iyscheck.store.environment import files_translated
+from iyscheck.store.layout import LogState
 from iyscheck.store.snapshot import Store
 from loader.replication.codec import seal_bytes
 from loader.replication.manifest import (
     PART_KIND,
     Manifest,
+    ManifestRefusedError,
     Part,
     SignedManifest,
     made_ms,
     maker_of,
+    manifest_at,
     manifests_at,
     new_id,
     part_context,
     part_of,
 )
-from loader.replication.places import LEFT_S, MakersPlace, Progress, no_progress
+from loader.replication.places import LEFT_S, MakersPlace, Progress, VanishedError, no_progress
 
 PART_BYTES: Final = 2**28
 """Of the data file, in one part. Each thread that seals holds what its part is compressed to, twice."""
@@ -84,13 +87,16 @@ class Maker:
             return self.placed(copied, progress)
 
     @contextmanager
-    def copied(self) -> Iterator[Copied]:
-        """Copy the store; the copy is gone at the end. Who applies batches to the store waits for this only."""
-        with _room_beside(self._store) as room:
-            with Store.open(self._store) as store:
-                copied = copy_to(store, room)
-            _refuse_unfit(copied)
-            yield copied
+    def copied(self, opened: Store | None = None) -> Iterator[Copied]:
+        """Copy the store; the copy is gone at the end. Who applies batches to the store waits for this only.
+
+        `opened` is the store in a process that has it open for writing: there it is opened once.
+        """
+        with nullcontext(opened) if opened else Store.open(self._store) as store:
+            with store.snapshot() as snapshot:
+                _fit(snapshot.log)
+            with _room_beside(self._store) as room:
+                yield copy_to(store, room)
 
     def placed(self, copied: Copied, progress: Progress = no_progress) -> Manifest:
         """Put a copy to the place as a snapshot, and remove what is too old there."""
@@ -105,21 +111,25 @@ class Maker:
                     progress(sum(each.plain for each in parts), begun.manifest.bytes)
                 manifest = structs.replace(begun.manifest, sha256=whole.result(), parts=tuple(parts))
             signed = SignedManifest.of(manifest, self._signing_key)
+            replaced = self._of_same_name(signed.name)
             self._place.put(signed.name, [signed.content])
         except BaseException:
             with suppress(PlaceAwayError):  # what stays is removed as any leftover is
                 for number in range(len(parts) + 1):
                     self._place.remove(begun.part_name(number))
             raise
-        self.tidy(manifest.log_id)
+        self.tidy(manifest.log_id, replaced)
         return manifest
 
-    def tidy(self, log_id: str) -> None:
-        """Remove snapshots of a log that are older than the newest whole ones, and what broken makes left."""
+    def tidy(self, log_id: str, replaced: Iterable[str] = ()) -> None:
+        """Remove snapshots of a log that are older than the newest whole ones, and what broken makes left.
+
+        `replaced` are ids of those whose manifests another one took the place of.
+        """
         names = set(self._place.names())
         long_ago_ms = (self._clock() - LEFT_S) * 1000
         kept: set[str] = set()
-        dropped: set[str] = set()
+        dropped = set(replaced)
         whole = 0
         for signed in manifests_at(self._place, self._signers)[0]:
             if signed.manifest.log_id == log_id:
@@ -136,11 +146,16 @@ class Maker:
             if found and found not in kept and (found in dropped or made_ms(found) <= long_ago_ms):
                 self._place.remove(name)
 
+    def _of_same_name(self, name: str) -> list[str]:
+        """Return the id of the snapshot whose manifest has a name: this maker made one at the same batch."""
+        try:
+            return [manifest_at(self._place, name, self._signers).manifest.id]
+        except (VanishedError, ManifestRefusedError):
+            return []
+
     def _begun(self, copied: Copied) -> SignedManifest:
         """Make the manifest of a snapshot that has no parts yet."""
-        log = copied.log
-        if log is None:
-            raise SnapshotError("a copy without a log")
+        log = _fit(copied.log)
         manifest = Manifest(
             id=new_id(self._clock()),
             maker=maker_of(self._signing_key),
@@ -188,18 +203,19 @@ class Maker:
         return Part(plain=plain, bytes=len(sealed), sha256=hashlib.sha256(sealed).hexdigest()), sealed
 
 
-def _refuse_unfit(copied: Copied) -> None:
+def _fit(log: LogState | None) -> LogState:
     """Refuse what no replica could go on from, or should."""
-    if copied.log is None:
+    if log is None:
         raise SnapshotError(
             "This store is in no log, so no replica could go on from a snapshot of it.",
             fix="Make it a primary with 'iyscheck-loader create-log', or a replica with 'iyscheck-loader replicate'.",
         )
-    if copied.log.untrusted:
+    if log.untrusted:
         raise SnapshotError(
             "Nothing in this store may be believed, so nobody is given a snapshot of it.",
             fix="Let 'iyscheck-loader replicate' take a snapshot itself first.",
         )
+    return log
 
 
 @contextmanager

@@ -185,13 +185,14 @@ def manifests_at(place: Place, signers: Signers) -> tuple[list[SignedManifest], 
     for name in place.names():
         if is_manifest(name):
             try:
-                found.append(_manifest_at(place, name, signers))
+                found.append(manifest_at(place, name, signers))
             except (ManifestRefusedError, VanishedError) as error:
                 wrong.append(f"{name}: {error}")
     return sorted(found, key=lambda each: each.manifest.age, reverse=True), wrong
 
 
-def _manifest_at(place: Place, name: str, signers: Signers) -> SignedManifest:
+def manifest_at(place: Place, name: str, signers: Signers) -> SignedManifest:
+    """Read a manifest. Raises ManifestRefusedError, VanishedError, PlaceAwayError."""
     content = bytearray()
     for piece in place.read(name):
         content += piece

@@ -175,8 +175,6 @@ class ObjectsPlace:
     def put(self, name: str, content: Iterable[bytes]) -> None:
         """Put an object there, in the place of one of the same name."""
         with _nats_answering():
-            if name in self._objects.names():
-                self._objects.delete(name)
             self._objects.put(_checked(name), iter(content))
 
     def remove(self, name: str) -> None:

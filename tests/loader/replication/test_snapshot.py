@@ -20,6 +20,7 @@ from iyscheck.keys import SigningKey, StreamKey
 from iyscheck.store import layout, log
 from iyscheck.store.layout import REPLICA
 from iyscheck.store.log_writer import LogWriter
+from iyscheck.store.snapshot import Store
 from iyscheck.store.verification import verify
 from loader.replication.maker import Maker
 from loader.replication.manifest import Manifest, ManifestRefusedError, SignedManifest, manifests_at
@@ -36,6 +37,7 @@ from tests.loader.replication.snapshots import (
     STREAM_KEY,
     Site,
     has_opened,
+    load,
     opened,
 )
 from tests.logs import KEY_IDS, assert_same
@@ -118,6 +120,19 @@ def test_of_a_replica(site: Site) -> None:
         assert_same(source, copy)
 
 
+def test_of_the_writing_process(site: Site) -> None:
+    """A process that has the store open for writing copies it through what it has open."""
+    maker = site.maker()
+    with site.writer() as writer, maker.copied(Store(writer.environment)) as copied:
+        load(writer, 10, seed=9)  # it goes on while the copy is sealed
+        made = maker.placed(copied)
+    state = site.boot()
+    assert state.batch == made.batch
+    with opened(site.store) as store, store.snapshot() as snapshot:
+        assert snapshot.log is not None
+        assert snapshot.log.batch == made.batch + 1
+
+
 def test_while_loading(site: Site) -> None:
     """What is copied beside a writer is of one moment: its digest, read anew, is what the manifest says."""
     batches = set()
@@ -163,6 +178,16 @@ def test_keeps_three(site: Site) -> None:
     assert of_other <= set(site.directory.iterdir())
     named = sum(len(manifest.parts) for manifest in kept)
     assert len(site.parts()) == named + len(of_other) - 1
+
+
+def test_made_again(site: Site) -> None:
+    """Of two snapshots that a maker made of the same batch the newer one stays, and nothing of the older one."""
+    site.maker().make()
+    made = site.maker().make()
+
+    assert site.take().id == made.id
+    assert len(site.manifests()) == 1
+    assert len(site.parts()) == len(made.parts)
 
 
 def test_broken_ones_do_not_count(site: Site) -> None:

@@ -1,0 +1,51 @@
+"""The place of snapshots that a cluster file names."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from iyscheck.errors import ClusterError
+from loader.replication.cluster import Cluster, SnapshotSettings
+from loader.replication.places import DirectoryPlace, MakersPlace, ObjectsPlace, Place, UrlPlace
+
+
+@contextmanager
+def place_of(cluster: Cluster) -> Iterator[Place]:
+    """Give the place that snapshots are taken from. Raises ClusterError where none is named, SettingsError."""
+    settings = _settings(cluster)
+    if settings.url is not None:
+        yield UrlPlace(settings.url, settings.ca)
+    else:
+        with makers_place_of(cluster) as place:
+            yield place
+
+
+@contextmanager
+def makers_place_of(cluster: Cluster) -> Iterator[MakersPlace]:
+    """Give the place that snapshots are put to. Raises ClusterError where none is named, or only a URL."""
+    settings = _settings(cluster)
+    if settings.directory is not None:
+        yield DirectoryPlace(settings.directory)
+        return
+    if settings.bucket is None:
+        raise ClusterError(
+            "snapshots.url",
+            f"snapshots are only taken from there ({cluster.path}).",
+            fix="In the cluster file of a maker name the directory that this server gives out.",
+        )
+    from loader.replication.log_objects import NatsObjects  # of an extra, which makers with a directory do without
+
+    objects = NatsObjects.connect(cluster.nats)
+    try:
+        yield ObjectsPlace(objects)
+    finally:
+        objects.close()
+
+
+def _settings(cluster: Cluster) -> SnapshotSettings:
+    if cluster.snapshots is None:
+        raise ClusterError(
+            "snapshots",
+            f"is missing ({cluster.path}), so nobody knows where snapshots lie.",
+            fix='Add [snapshots] with directory = "…", bucket = "…" or url = "https://…".',
+        )
+    return cluster.snapshots
