@@ -34,7 +34,7 @@ def makers_place_of(cluster: Cluster) -> Iterator[MakersPlace]:
         )
     from loader.replication.log_objects import NatsObjects  # of an extra, which makers with a directory do without
 
-    objects = NatsObjects.connect(cluster.nats)
+    objects = NatsObjects.connect(cluster.nats, settings.bucket)
     try:
         yield ObjectsPlace(objects)
     finally:

@@ -318,7 +318,7 @@ def test_addresses(tmp_path: Path) -> None:
 def test_boot_over_nats(site: Site) -> None:
     """A replica boots from objects in a real nats-server, of which only the newest stay; without it they are away."""
     with one_server(site.folder / "nats") as server:
-        objects = NatsObjects.connect(server.settings(connect_timeout_s=1.0))
+        objects = NatsObjects.connect(server.settings(connect_timeout_s=1.0), "SNAPSHOTS")
         place = ObjectsPlace(objects)
         with pytest.raises(PlaceAwayError, match="no bucket"):
             place.names()
@@ -344,7 +344,7 @@ def test_boot_over_nats(site: Site) -> None:
 def test_bucket_without_room(site: Site) -> None:
     """A bucket that is full says so, and keeps what it had."""
     with one_server(site.folder / "nats") as server:
-        objects = NatsObjects.connect(server.settings(connect_timeout_s=1.0))
+        objects = NatsObjects.connect(server.settings(connect_timeout_s=1.0), "SNAPSHOTS")
         objects.create_stream(kept_bytes=2**20)
         place = ObjectsPlace(objects)
         place.put("first", [CONTENT[:1000]])
