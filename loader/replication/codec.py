@@ -312,7 +312,6 @@ class BatchOpener:
         if (
             len(payload) < end
             or len(head.digest) != layout.DIGEST_BYTES
-            or head.rows < 0
             or head.rows * _ROW_BYTES != planes.size
             or head.tails[:1] != [b""]
             or not all(_is_replicated(database, key) for database, key, _ in head.values)

@@ -117,6 +117,18 @@ class TestGood:
         assert cluster.snapshots is not None
         assert cluster.snapshots.directory == Path("/var/lib/iyscheck/snapshots")
 
+    def test_documentation(self) -> None:
+        """The file that docs/replicas.md shows is right as it stands, and its table has each field of the example."""
+        document = (EXAMPLE.parents[2] / "docs" / "replicas.md").read_text()
+        shown = re.search(r"^    stream_key = .*?(?=^\| field)", document, re.MULTILINE | re.DOTALL)
+        assert shown is not None
+
+        cluster = of("\n".join(line.removeprefix("    ") for line in shown[0].splitlines()))
+
+        assert cluster.nats.name == "publisher"
+        fields = set(re.findall(r"^(?:# )?([a-z_]+) = ", EXAMPLE.read_text(), re.MULTILINE))
+        assert all(f"`{field}`" in document or f" {field}`" in document for field in fields)
+
     def test_example_in_full(self) -> None:
         """What the example has as comments is right, too."""
         text = EXAMPLE.read_text().replace("0" * 64, ONE.public.hex()).replace('"..."', f'"{OTHER.public.hex()}"', 1)
@@ -136,6 +148,14 @@ class TestGood:
 
 WRONG = {
     "misspelt": ("stream_key", "streamkey", "streamkey: is not known here", 1),
+    "misspelt signer": ('may = ["changes"]', 'may = ["changes"]\nmight = 1', "signers.primary.might: is not known", 10),
+    "misspelt nats": ('name = "follower"', 'name = "follower"\nuser = "a"', "nats.user: is not known here", 6),
+    "misspelt place": (
+        "[signers.primary]",
+        '[snapshots]\nfolder = "a"\n[signers.primary]',
+        "snapshots.folder: is not",
+        8,
+    ),
     "no stream key": ('stream_key = "stream.key"', "", "stream_key: is missing", None),
     "a number": ('"stream.key"', "5", "stream_key: must be a text", 1),
     "no nats": ("[nats]", "[signers.nats]", "nats: is missing", None),
