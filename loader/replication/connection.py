@@ -6,6 +6,7 @@ by plain requests anyway (decision 110).
 
 import asyncio
 import concurrent.futures
+import logging
 import re
 import socket
 import ssl
@@ -17,9 +18,10 @@ from typing import Final, Protocol, TypeVar
 
 import structlog
 from nats import errors as nats_errors
-from nats.aio.client import Client
+from nats.aio.client import Client, Srv
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
+from nats.aio.transport import TcpTransport
 
 from iyscheck.certificates import certificates_in, chain_in, ensure_pair, key_in
 from iyscheck.keys import read_private
@@ -31,6 +33,8 @@ _RECONNECT_S: Final = 0.25
 """How long the client waits before it tries a server again."""
 _PING_S: Final = 2
 _PINGS_LOST: Final = 2
+_TROUBLES: Final = 8
+"""So many different ones are told of until there is a connection: each server may have its own."""
 _SEED_BYTES: Final = 1024
 _KEY_BYTES: Final = 64 * 1024
 _MARGIN_S: Final = 2.0
@@ -87,6 +91,22 @@ class Listening:
             await self._subscription.unsubscribe()
 
 
+class _Client(Client):
+    """The client of NATS, which leaves the connections of attempts that failed to whoever collects garbage."""
+
+    async def _connect_to_server(self, s: Srv) -> None:
+        self.abort()
+        await super()._connect_to_server(s)
+
+    def abort(self) -> None:
+        """End the connection that it had, and do not wait for the other side to agree."""
+        transport = self._transport
+        if isinstance(transport, TcpTransport):
+            for writer in (transport._io_writer, transport._bare_io_writer):  # noqa: SLF001 (nobody else ends them)
+                if writer is not None:
+                    writer.transport.abort()
+
+
 class NatsConnection:
     """One connection, kept up until it is closed. Safe to use from several threads."""
 
@@ -96,13 +116,14 @@ class NatsConnection:
         self._tls = _tls(settings)
         if settings.nkey is not None:
             read_private("nkey", settings.nkey, _SEED_BYTES)
-        self._client: Client | None = None
+        self._client: _Client | None = None
         self._ready = asyncio.Event()
-        self._trouble = ""
-        self._said: set[str] = set()
+        self._is_closing = False
+        self._troubles: dict[str, None] = {}
         self._deaf: LogDeniedError | None = None
         self._waiting: dict[asyncio.Future[LogAwayError], str] = {}
         self._listeners: set[Listener] = set()
+        logging.getLogger("asyncio").addFilter(_is_of_use)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="nats", daemon=True)
         self._thread.start()
@@ -112,6 +133,7 @@ class NatsConnection:
         """Let it go. Whoever still waits gets LogAwayError."""
         if self._loop.is_closed():
             return
+        self._is_closing = True
         self._staying.cancel()
         with suppress(LogAwayError, concurrent.futures.CancelledError):  # it goes away, answered or not
             self.run(self._end(), timeout_s=_MARGIN_S)
@@ -202,14 +224,13 @@ class NatsConnection:
         self._listeners.add(listener)
         return Listening(self, client, subscription, inbox)
 
-    async def _connected(self, timeout_s: float) -> Client:
+    async def _connected(self, timeout_s: float) -> _Client:
         """Return the client once it is connected to a server that will do."""
         with suppress(TimeoutError):
             await asyncio.wait_for(self._ready.wait(), min(timeout_s, self._settings.connect_timeout_s))
         client = self._client
         if client is None or not self._ready.is_set() or not client.is_connected:
-            where = ", ".join(self._settings.servers)
-            raise LogAwayError(f"NATS is not connected at {where}" + (f": {self._trouble}." if self._trouble else "."))
+            raise LogAwayError(self._not_connected())
         version = client.connected_server_version
         if (version.major, version.minor) < OLDEST_SERVER:
             raise LogAwayError(
@@ -220,11 +241,17 @@ class NatsConnection:
             raise self._deaf
         return client
 
+    def _not_connected(self) -> str:
+        where, why = ", ".join(self._settings.servers), "; ".join(self._troubles)
+        said = f"NATS is not connected at {where}" + (f": {why}." if why else ".")
+        is_stranger = "authorization" in why.lower()
+        return f"{said} Is the nkey in the servers' users.conf that of this machine?" if is_stranger else said
+
     async def _stay(self) -> None:
         """Keep a client connected. It mends what it can by itself; where it gives up there is another."""
         while True:
             closed = asyncio.Event()
-            self._client = Client()
+            self._client = _Client()
             try:
                 await self._connect(self._client, closed)
                 await self._came()
@@ -232,9 +259,10 @@ class NatsConnection:
             except Exception as error:  # noqa: BLE001 (whatever a client dies of, the next one must be tried)
                 await self._erred(error)
             await self._went()
+            self._client.abort()
             await asyncio.sleep(_RECONNECT_S)
 
-    async def _connect(self, client: Client, closed: asyncio.Event) -> None:
+    async def _connect(self, client: _Client, closed: asyncio.Event) -> None:
         settings = self._settings
 
         async def close() -> None:
@@ -264,12 +292,11 @@ class NatsConnection:
         if client is not None and client.connected_url is not None:
             server = f"{client.connected_url.hostname}:{client.connected_url.port}"
             _log.info("nats_connected", server=server, version=str(client.connected_server_version))
-        self._trouble = ""
-        self._said.clear()
+        self._troubles.clear()
         self._ready.set()
 
     async def _went(self) -> None:
-        if self._ready.is_set():
+        if self._ready.is_set() and not self._is_closing:
             _log.warning("nats_lost")
         self._ready.clear()
         self._deaf = None
@@ -280,11 +307,9 @@ class NatsConnection:
         said = _said(error)
         if "permissions violation" in said.lower():
             self._denied(said)
-        else:
-            if said not in self._said:
-                _log.warning("nats_trouble", message=said)
-                self._said.add(said)
-            self._trouble = said
+        elif said not in self._troubles and len(self._troubles) < _TROUBLES:
+            _log.warning("nats_trouble", message=said)
+            self._troubles[said] = None
 
     def _denied(self, said: str) -> None:
         found = _QUOTED.search(said)
@@ -311,11 +336,18 @@ class NatsConnection:
         self._tell_all(LogAwayError("The connection to NATS was closed."))
         if self._client is not None:
             await self._client.close()
+            self._client.abort()
+            await asyncio.sleep(0)  # what was aborted is told so in the next turn of the loop
+
+
+def _is_of_use(record: logging.LogRecord) -> bool:
+    """Leave out what asyncio says each time the client of NATS ends a connection over TLS."""
+    return "eof_received" not in record.getMessage()
 
 
 def _said(error: BaseException) -> str:
     """What went wrong, in a line. The client's errors name no secrets: it signs, and sends no password."""
-    return " ".join(str(error).split()).removeprefix("nats: ").rstrip(".") or type(error).__name__
+    return " ".join(str(error).split()).removeprefix("nats: ").strip("'.") or type(error).__name__
 
 
 def _tls(settings: NatsSettings) -> ssl.SSLContext | None:

@@ -17,6 +17,9 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import nkeys
+import trustme
+
 from loader.replication.messages import NatsSettings
 
 BINARY = Path(sys.executable).with_name("nats-server")
@@ -270,6 +273,98 @@ def three_servers(folder: Path, *, more: str = "") -> Iterator[NatsCluster]:
     ]
     with running(*servers):
         yield NatsCluster(servers=servers)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guarded:
+    """Three servers as deploy/cluster/nats has them, with certificates and users. `folder` holds all clients' files."""
+
+    folder: Path
+    cluster: NatsCluster
+
+    def settings(self, role: str, user: str = "", *, without: Sequence[str] = (), **changes: object) -> NatsSettings:
+        """Return what a user needs: `role` is the name that answers come to, `user` whose nkey is taken."""
+        files = {
+            "nkey": self.folder / f"{user or role}.nk",
+            "ca": self.folder / "ca.pem",
+            "cert": self.folder / "client.pem",
+            "key": self.folder / "client.key",
+        }
+        return self.cluster.settings(**({"name": role} | files | dict.fromkeys(without) | changes))
+
+    def users(self, without: str = "") -> None:
+        """Write users.conf for all servers, all users in it but one, and have those that run read it."""
+        text = (DEPLOY / "users.conf").read_text()
+        for placeholder, user in USERS.items():
+            key = nkeys.from_seed(bytearray((self.folder / f"{user}.nk").read_bytes()))
+            assert text.count(f"nkey: {placeholder},") == 1
+            text = text.replace(f"nkey: {placeholder},", f"nkey: {key.public_key.decode()},")
+            if user == without:
+                text = "".join(line for line in text.splitlines(keepends=True) if key.public_key.decode() not in line)
+        for server in self.cluster.servers:
+            (server.folder / "users.conf").write_text(text)
+            if server.process is not None:
+                server.process.send_signal(signal.SIGHUP)
+
+
+DEPLOY = Path(__file__).parents[3] / "deploy" / "cluster" / "nats"
+USERS = {"UPUBLISHER": "publisher", "USTANDBY": "standby", "UMAKER": "maker", "UFOLLOWER1": "follower"}
+"""What stands for each user's key in the example."""
+
+
+def guarded(folder: Path) -> Guarded:
+    """Make three servers of the files in deploy/cluster/nats, which do not run yet.
+
+    Only what differs from machine to machine is put in its place: names, ports, paths and keys.
+    """
+    authority = trustme.CA()
+    folder.mkdir(parents=True, exist_ok=True)
+    authority.cert_pem.write_to_path(folder / "ca.pem")
+    client = authority.issue_cert("client.example")
+    client.private_key_pem.write_to_path(folder / "client.key")
+    client.cert_chain_pems[0].write_to_path(folder / "client.pem")
+    for user in USERS.values():
+        (folder / f"{user}.nk").write_bytes(nkeys.encode_seed(secrets.token_bytes(32), nkeys.PREFIX_BYTE_USER))
+    for secret in (*folder.glob("*.nk"), *folder.glob("*.key")):
+        secret.chmod(0o600)
+    routes = free_ports(3)
+    servers = []
+    for name, route in zip(("nats-1", "nats-2", "nats-3"), routes, strict=True):
+        port, monitor = free_ports(2)
+        own = folder / name
+        own.mkdir()
+        pair = authority.issue_cert("127.0.0.1")
+        pair.private_key_pem.write_to_path(own / "server.key")
+        pair.cert_chain_pems[0].write_to_path(own / "server.pem")
+        shutil.copy(folder / "ca.pem", own)
+        text = (DEPLOY / "nats.conf").read_text()
+        changes = {
+            "server_name: nats-1": f"server_name: {name}",
+            '"0.0.0.0:4222"': f'"127.0.0.1:{port}"',
+            '"127.0.0.1:8222"': f'"127.0.0.1:{monitor}"',
+            '"0.0.0.0:6222"': f'"127.0.0.1:{route}"',
+            '"/var/lib/nats"': f'"{own / "data"}"',
+            "100GB": "2GB",
+            "/etc/nats/": f"{own}/",
+            **{f"nats://nats-{at}.example:6222": f"nats://127.0.0.1:{other}" for at, other in enumerate(routes, 1)},
+        }
+        for was, becomes in changes.items():
+            assert was in text, was
+            text = text.replace(was, becomes)
+        (own / "nats.conf").write_text(text)
+        servers.append(
+            NatsServer(
+                folder=own,
+                config=own / "nats.conf",
+                port=port,
+                monitor=monitor,
+                name=name,
+                is_one_of_several=True,
+            )
+        )
+    made = Guarded(folder=folder, cluster=NatsCluster(servers=servers))
+    made.users()
+    return made
 
 
 def scattered(seed: int, size: int) -> bytes:

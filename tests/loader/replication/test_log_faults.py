@@ -262,21 +262,39 @@ def test_a_server_that_is_too_old_is_refused() -> None:
     assert "NATS server" in str(caught.value)
 
 
+def test_a_client_that_was_sent_away_for_good_comes_again() -> None:
+    """The client of NATS gives up where a server says so: ours is made anew, for ever."""
+    came: list[int] = []
+    with speaking(MODERN, b"-ERR 'maximum connections exceeded'\r\n", came) as port:
+        connection = NatsConnection(NatsSettings(servers=(f"nats://127.0.0.1:{port}",), name="test"))
+        with contextlib.closing(connection):
+            deadline = time.monotonic() + PATIENCE_S
+            while len(came) < 4:
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+
+
+MODERN = b'INFO {"server_id":"X","version":"2.15.1","headers":true,"max_payload":1048576}\r\n'
+
+
 @contextlib.contextmanager
-def speaking(greeting: bytes) -> Iterator[int]:
-    """Listen, say something to each who comes, and answer PING with PONG as a server does."""
+def speaking(greeting: bytes, farewell: bytes = b"", came: list[int] | None = None) -> Iterator[int]:
+    """Listen, greet each who comes, and answer PING with PONG and a farewell, as a server does."""
 
     def serve() -> None:
         with contextlib.suppress(OSError):  # the test is over
             while True:
-                connection, _ = listener.accept()
+                connection, (_, source) = listener.accept()
+                if came is not None:
+                    came.append(source)
                 threading.Thread(target=answer, args=(connection,), daemon=True).start()
 
     def answer(connection: socket.socket) -> None:
         with contextlib.suppress(OSError), connection:
             connection.sendall(greeting)
             while said := connection.recv(65_536):
-                connection.sendall(b"PONG\r\n" * said.count(b"PING\r\n"))
+                if b"PING\r\n" in said:
+                    connection.sendall(b"PONG\r\n" + farewell)
 
     with socket.create_server(("127.0.0.1", 0)) as listener:
         thread = threading.Thread(target=serve, daemon=True)

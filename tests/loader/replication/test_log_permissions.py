@@ -1,0 +1,227 @@
+"""The example of deploy/cluster/nats, run: who has which role may do its work there and nothing else."""
+
+import contextlib
+import dataclasses
+import json
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import structlog.testing
+
+from loader.replication.connection import NatsConnection
+from loader.replication.log import NatsLog
+from loader.replication.log_objects import NatsObjects
+from loader.replication.messages import LogAwayError, LogDeniedError
+from tests.loader.replication.servers import BINARY, DEPLOY, Guarded, guarded, running
+
+KEPT = 100_000_000
+BUCKET = "IYS-SNAPSHOTS"
+PATIENCE_S = 60.0
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
+    """Three servers with a log that has a message, and a bucket that has a snapshot."""
+    site = guarded(tmp_path_factory.mktemp("nats"))
+    with running(*site.cluster.servers):
+        with contextlib.closing(NatsLog.connect(site.settings("publisher"))) as log:
+            log.create_stream(kept_bytes=KEPT)
+            log.append(0, b"first")
+        with contextlib.closing(NatsObjects.connect(site.settings("publisher"), BUCKET)) as objects:
+            objects.create_stream(kept_bytes=KEPT)
+            objects.put("snapshot", iter([b"content"]))
+        yield site
+
+
+@contextlib.contextmanager
+def logs(site: Guarded, role: str, user: str = "") -> Iterator[NatsLog]:
+    """Use the log as somebody."""
+    with contextlib.closing(NatsLog.connect(site.settings(role, user))) as log:
+        yield log
+
+
+@contextlib.contextmanager
+def places(site: Guarded, role: str) -> Iterator[NatsObjects]:
+    """Use the bucket as somebody."""
+    with contextlib.closing(NatsObjects.connect(site.settings(role), BUCKET)) as objects:
+        yield objects
+
+
+def test_the_example_is_taken_by_the_server(site: Guarded) -> None:
+    """As `nats-server -t` says."""
+    for server in site.cluster.servers:
+        said = subprocess.run([BINARY, "-t", "-c", server.config], capture_output=True, text=True, check=False)
+        assert said.returncode == 0, said.stderr
+        assert "is valid" in said.stderr
+
+
+def test_each_example_key_must_be_replaced(tmp_path: Path) -> None:
+    """Nobody starts it as it is, with users that nobody is."""
+    (tmp_path / "nats.conf").write_text(f'include "{DEPLOY / "users.conf"}"\n')
+    said = subprocess.run([BINARY, "-t", "-c", tmp_path / "nats.conf"], capture_output=True, text=True, check=False)
+    assert said.returncode != 0
+
+
+@pytest.mark.parametrize("user", ["publisher", "standby"])
+def test_publishers_append_and_read(site: Guarded, user: str) -> None:
+    """Who is to become the primary too."""
+    with logs(site, "publisher", user) as log:
+        last = log.ends().last
+        assert log.append(last, b"more") == last + 1
+        assert log.get(last + 1) == b"more"
+        with log.reading(last + 1) as reader:
+            assert reader.fetch(10.0) == [(last + 1, b"more")]
+
+
+@pytest.mark.parametrize("role", ["follower", "maker"])
+def test_who_follows_reads_and_does_not_append(site: Guarded, role: str) -> None:
+    """The error says what was denied, at once and not when time is up."""
+    with logs(site, role) as log:
+        last = log.ends().last
+        assert log.get(1) == b"first"
+        with log.reading(1) as reader:
+            assert reader.fetch(10.0)[0] == (1, b"first")
+        with pytest.raises(LogDeniedError, match=r"iys\.log\.iys") as caught, structlog.testing.capture_logs() as lines:
+            log.append(last, b"forged")
+        assert caught.value.subject == "iys.log.iys"
+        assert {"event": "nats_denied", "subject": "iys.log.iys", "log_level": "error"} in lines
+        assert log.ends().last == last
+
+
+@pytest.mark.parametrize("role", ["publisher", "follower", "maker"])
+@pytest.mark.parametrize(
+    "subject",
+    [
+        "$JS.API.STREAM.PURGE.IYS",
+        "$JS.API.STREAM.DELETE.IYS",
+        "$JS.API.STREAM.UPDATE.IYS",
+        "$JS.API.STREAM.MSG.DELETE.IYS",
+        "$JS.API.STREAM.DELETE.IYS-SNAPSHOTS",
+        "$JS.API.STREAM.UPDATE.IYS-SNAPSHOTS",
+        "$JS.API.STREAM.RESTORE.IYS",
+        "$JS.API.STREAM.SNAPSHOT.IYS",
+        "$JS.API.STREAM.PEER.REMOVE.IYS",
+        "$JS.API.STREAM.LEADER.STEPDOWN.IYS",
+        "$JS.API.STREAM.CREATE.OTHER",
+        "$JS.API.CONSUMER.DURABLE.CREATE.IYS.lasting",
+        "$JS.API.STREAM.LIST",
+        "$JS.API.INFO",
+        "iys.log.OTHER",
+        "_INBOX_publisher.forged",
+        "$SYS.REQ.SERVER.PING",
+    ],
+)
+def test_nobody_does_what_no_role_needs(site: Guarded, role: str, subject: str) -> None:
+    """Neither the log nor what NATS has for it can be changed by who uses it."""
+    connection = NatsConnection(site.settings(role))
+    with contextlib.closing(connection), pytest.raises(LogDeniedError, match="deploy/cluster/nats") as caught:
+        connection.ask(subject, b"{}", timeout_s=10)
+    assert caught.value.subject == subject.lower()
+
+
+def test_followers_make_no_stream(site: Guarded) -> None:
+    """Only who is or will be the primary may."""
+    with logs(site, "follower") as log, pytest.raises(LogDeniedError, match=r"stream\.create"):
+        log.create_stream(kept_bytes=KEPT)
+
+
+def test_publishers_do_not_change_a_stream_by_making_it(site: Guarded) -> None:
+    """NATS says that there is a different one."""
+    with logs(site, "publisher") as log:
+        log.create_stream(kept_bytes=KEPT)
+        with pytest.raises(LogAwayError, match="different configuration"):
+            log.create_stream(kept_bytes=KEPT, kept_hours=1)
+
+
+def test_makers_keep_snapshots_that_followers_take(site: Guarded) -> None:
+    """And followers neither put nor delete one."""
+    with places(site, "maker") as maker, places(site, "follower") as follower:
+        maker.put("new", iter([b"made"]))
+        assert b"".join(follower.get("new")) == b"made"
+        assert follower.names() == ["new", "snapshot"]
+        forbidden: list[Callable[[], object]] = [
+            lambda: follower.put("forged", iter([b"x"])),
+            lambda: follower.delete("new"),
+        ]
+        for act in forbidden:
+            with pytest.raises(LogDeniedError, match="purge"):
+                act()
+        maker.delete("new")
+        assert follower.names() == ["snapshot"]
+
+
+def test_nobody_hears_the_answers_of_others(site: Guarded) -> None:
+    """A client with the name of another role is told so, whatever it asks."""
+    with logs(site, "publisher", "follower") as log:
+        for act in (log.ends, lambda: log.get(1)):
+            with pytest.raises(LogDeniedError, match=r"_inbox_publisher\."):
+                act()
+
+
+def test_who_has_no_nkey_is_not_let_in(site: Guarded) -> None:
+    """The reason is NATS's own."""
+    settings = dataclasses.replace(site.settings("follower"), nkey=None, connect_timeout_s=1.0)
+    with (
+        contextlib.closing(NatsLog.connect(settings)) as log,
+        pytest.raises(LogAwayError, match=r"Authorization Violation.*users\.conf"),
+    ):
+        log.ends()
+
+
+@pytest.mark.parametrize("missing", [("cert", "key"), ("ca",)])
+def test_who_has_no_certificate_or_asks_for_none_is_not_let_in(site: Guarded, missing: tuple[str, ...]) -> None:
+    """Neither without a certificate of its own, nor without TLS."""
+    settings = site.settings("follower", without=missing, connect_timeout_s=1.0)
+    with contextlib.closing(NatsLog.connect(settings)) as log, pytest.raises(LogAwayError, match="not connected"):
+        log.ends()
+
+
+def test_a_server_that_is_not_ours_is_told_nothing(site: Guarded, tmp_path: Path) -> None:
+    """Its certificate is of another authority."""
+    stranger = guarded(tmp_path)
+    settings = site.settings("follower", connect_timeout_s=1.0, ca=stranger.folder / "ca.pem")
+    with contextlib.closing(NatsLog.connect(settings)) as log, pytest.raises(LogAwayError, match="certificate"):
+        log.ends()
+
+
+def test_who_is_put_out_comes_back_when_let_in(site: Guarded) -> None:
+    """The client of NATS gives up there for good; ours does not."""
+    settings = site.settings("publisher", "standby", connect_timeout_s=1.0)
+    with contextlib.closing(NatsLog.connect(settings)) as log:
+        last = log.ends().last
+        site.users(without="standby")
+        deadline = time.monotonic() + PATIENCE_S
+        while "users.conf" not in said(log):
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        site.users()
+        while said(log) != f"ends at {last}":
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def said(log: NatsLog) -> str:
+    """Ask where a log ends, and return what is said of it."""
+    try:
+        return f"ends at {log.ends().last}"
+    except LogAwayError as error:
+        return str(error)
+
+
+def test_no_line_tells_a_secret(site: Guarded) -> None:
+    """Neither when all goes well nor when it does not."""
+    seeds = [path.read_text() for path in site.folder.glob("*.nk")]
+    with structlog.testing.capture_logs() as lines:
+        for role, user in (("publisher", ""), ("publisher", "follower")):
+            with logs(site, role, user) as log, contextlib.suppress(LogAwayError):
+                log.ends()
+        settings = dataclasses.replace(site.settings("follower"), ca=None, connect_timeout_s=0.5)
+        with contextlib.closing(NatsLog.connect(settings)) as log, contextlib.suppress(LogAwayError):
+            log.ends()
+    said = json.dumps(lines, default=str)
+    assert "nats_connected" in said
+    assert "nats_denied" in said
+    assert not any(seed in said for seed in seeds)
