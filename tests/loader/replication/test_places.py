@@ -212,6 +212,13 @@ def test_from_a_byte_on(authority: trustme.CA, trusted: Path, tmp_path: Path, ho
             assert whole(place, "part.00001", 1_234_567) == CONTENT[1_234_567:]
 
 
+def test_cut_answer(authority: trustme.CA, trusted: Path, tmp_path: Path) -> None:
+    """An answer that ends before its length is not taken for the whole file."""
+    DirectoryPlace(tmp_path / "place").put("part.00001", [CONTENT])
+    with Web(directory=tmp_path / "place", how="cuts").serving(authority) as url, pytest.raises(PlaceAwayError):
+        whole(UrlPlace(url, trusted), "part.00001")
+
+
 def test_resumed_over_https(site: Site, authority: trustme.CA, trusted: Path) -> None:
     """What came before the server went away is not asked for again."""
     made = site.maker().make()

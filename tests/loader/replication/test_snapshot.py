@@ -1,5 +1,6 @@
 """Snapshots: what is taken is what was made, and nothing that was changed, cut or made by others is taken."""
 
+import json
 import os
 import shutil
 import signal
@@ -7,10 +8,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import lmdb
 import numpy as np
 import pytest
 from msgspec import structs
@@ -18,12 +20,14 @@ from msgspec import structs
 from iyscheck.errors import PlaceAwayError, SnapshotError, SnapshotMissingError, StoreFullError
 from iyscheck.keys import SigningKey, StreamKey
 from iyscheck.store import layout, log
+from iyscheck.store.copying import copy_to
+from iyscheck.store.environment import Environment
 from iyscheck.store.layout import REPLICA
 from iyscheck.store.log_writer import LogWriter
 from iyscheck.store.snapshot import Store
 from iyscheck.store.verification import verify
 from loader.replication.maker import Maker
-from loader.replication.manifest import Manifest, ManifestRefusedError, SignedManifest, manifests_at
+from loader.replication.manifest import Manifest, ManifestRefusedError, SignedManifest, manifests_at, new_id
 from loader.replication.places import LEFT_S, LIST, DirectoryPlace
 from loader.replication.snapshot import BEGUN, Wanted, install
 from tests.builders import StoreBuilder
@@ -131,6 +135,35 @@ def test_of_the_writing_process(site: Site) -> None:
     with opened(site.store) as store, store.snapshot() as snapshot:
         assert snapshot.log is not None
         assert snapshot.log.batch == made.batch + 1
+
+
+class CommittingEnvironment:
+    """LMDB's environment, in which another batch is committed as soon as somebody has begun to read."""
+
+    def __init__(self, env: lmdb.Environment, commit: Callable[[], None]) -> None:
+        self._env = env
+        self._commit = commit
+        self.copy = env.copy
+
+    def begin(self) -> lmdb.Transaction:
+        """Begin to read."""
+        txn = self._env.begin()
+        self._commit()
+        return txn
+
+
+def test_of_one_moment(site: Site) -> None:
+    """What is said of a copy is of the very transaction that was copied."""
+    into = site.folder / "into"
+    into.mkdir()
+    with site.writer() as writer:
+        env = CommittingEnvironment(writer.environment.lmdb, lambda: load(writer, 10, seed=9))
+        open_env = Environment(site.store, env, writer.environment.databases)  # type: ignore[arg-type] # as much as it asks
+        copied = copy_to(Store(open_env), into)
+    with opened(into) as copy, copy.snapshot() as snapshot:
+        assert (snapshot.log, snapshot.position) == (copied.log, copied.position)
+    with opened(site.store) as store, store.snapshot() as snapshot:
+        assert snapshot.position != copied.position
 
 
 def test_while_loading(site: Site) -> None:
@@ -294,7 +327,19 @@ def test_signed_but_wrong(site: Site, change: dict[str, object], why: str) -> No
     sign(site, structs.replace(made, **change))
     with pytest.raises(SnapshotMissingError, match=why):
         site.take()
-    assert not has_opened(site.replica)
+    assert list(site.replica.iterdir()) == []
+
+
+def test_exchanged_parts(site: Site) -> None:
+    """A part is sealed for its place: it opens at no other, though a maker had signed that."""
+    made = site.maker().make()
+    first, second = site.parts()[:2]
+    contents = first.read_bytes(), second.read_bytes()
+    first.write_bytes(contents[1])
+    second.write_bytes(contents[0])
+    sign(site, structs.replace(made, parts=(made.parts[1], made.parts[0], *made.parts[2:])))
+    with pytest.raises(SnapshotMissingError, match="part 0 cannot be opened"):
+        site.take()
 
 
 @pytest.mark.parametrize(("plain", "why"), [(-1, "is longer"), (1, "is shorter")])
@@ -510,12 +555,31 @@ def test_damaged_meanwhile(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     site.boot()
 
 
-def test_installed_again(site: Site) -> None:
-    """Who is killed between taking and installing installs what is there."""
-    site.maker().make()
-    first = site.take()
+def test_installed_again(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who is killed between taking and installing, or in the middle of that, installs what is there."""
+    made = site.maker().make()
+    taken = site.take()
     shutil.rmtree(site.directory)
-    assert install(site.replica, site.take()).batch == first.batch
+    assert site.take() == taken == made
+    with monkeypatch.context() as patched:
+        patched.setattr(LogWriter, "become_replica", lambda _: 1 // 0)
+        with pytest.raises(ZeroDivisionError):
+            install(site.replica, taken)
+    assert install(site.replica, site.take()).batch == made.batch
+    with pytest.raises(SnapshotError, match="not empty"):
+        site.take()
+
+
+def test_under_way(site: Site) -> None:
+    """What another maker is just putting there stays."""
+    made = site.maker().make()
+    other = f"snapshot-{made.log_id}-{made.batch:020}-{OTHER_MAKER.public[:8].hex()}-{new_id(time.time())}.00000"
+    site.place.put(other, [b"sealed"])
+    site.advance(1)
+    site.maker().make()
+    assert (site.directory / other).exists()
+    site.maker(clock=lambda: time.time() + LEFT_S + 60).make()
+    assert not (site.directory / other).exists()
 
 
 def test_two_makers(site: Site) -> None:
@@ -541,6 +605,8 @@ def test_two_makers(site: Site) -> None:
     found, wrong = manifests_at(site.place, SIGNERS)
 
     assert (failed, wrong) == ([], [])
+    listed = json.loads((site.directory / LIST).read_bytes())
+    assert listed == {"manifests": sorted((path.name for path in site.manifests()), reverse=True)}
     assert {signed.manifest.maker for signed in found} <= {key.public[:8].hex() for key in (MAKER, OTHER_MAKER)}
     assert all((site.directory / name).exists() for signed in found for name in signed.part_names)
     again = Site(folder=site.folder / "again")
