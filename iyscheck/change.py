@@ -9,7 +9,7 @@ reconciliation chapter (two movements in one second share a transactionId).
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -69,6 +69,20 @@ class Position:
 
     log_id: bytes
     sequence: int
+
+
+class LogStanding(NamedTuple):
+    """How a store stands in the log that replicas follow: `role` is "primary" or "replica".
+
+    `batch` of `term` is the newest that is in. `lag_s` is how long ago the primary made it, 0 where the clocks differ
+    the other way; a primary has none. Of an `untrusted` store nothing commercial is answered.
+    """
+
+    role: str
+    term: int
+    batch: int
+    lag_s: float | None
+    untrusted: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

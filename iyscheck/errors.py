@@ -418,9 +418,13 @@ class PositionOfOtherLogError(PositionError):
 
 
 class NotYetAtPositionError(PositionError):
-    """The store has not come to the asked position in the time there was."""
+    """The store has not come to the asked position in the time there was. Another one may have: `elsewhere`."""
 
     reason: ClassVar[str] = "NOT_YET_AT_POSITION"
+
+    def __init__(self, message: str, *, fix: str = "", elsewhere: bool = False) -> None:
+        super().__init__(message, fix=fix)
+        self.elsewhere = elsewhere
 
 
 class SnapshotError(IyscheckError):

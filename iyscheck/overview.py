@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from iyscheck.change import Position
+from iyscheck.change import LogStanding, Position
 from iyscheck.consent import CLOCK_TOLERANCE_S, Channel, Policy
 
 MAX_PAGE_SIZE: Final = 1_000
@@ -119,6 +119,8 @@ class StoreOverview(msgspec.Struct, frozen=True, kw_only=True):
     rejected_rows_waiting: int
     size: StoreSize
     feeds: tuple[Feed, ...] = ()
+    standing: LogStanding | None = None
+    """How it stands in the log that replicas follow; None: it is in none."""
 
 
 class IndexCondition(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,7 +15,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from iyscheck.change import Position
+from iyscheck.change import LogStanding, Position
 from iyscheck.consent import PERMITTING, Channel, MessageClass, Policy, Reason, RecipientType, Status, permits
 from iyscheck.errors import InputError, IyscheckError, QuestionError
 from iyscheck.keys import KEY_ID_BYTES, TOKEN_BYTES
@@ -310,6 +310,8 @@ class ServerInfo(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     policy: Policy
     answer_ttl_s: int
     fronts: tuple[str, ...] = ()
+    standing: LogStanding | None = None
+    """How the store stands in the log that replicas follow; None: it is in none."""
 
 
 def checked(context: Context) -> Context:

@@ -59,7 +59,13 @@ def _message_class(text: str) -> MessageClass:
 
 
 Server = Annotated[
-    str, typer.Option("--server", envvar="IYSCHECK_SERVER", metavar="ADDRESS", help="HOST:PORT or unix:PATH.")
+    str,
+    typer.Option(
+        "--server",
+        envvar="IYSCHECK_SERVER",
+        metavar="ADDRESS",
+        help="HOST:PORT or unix:PATH; of several servers dns:///NAME:PORT or IP:PORT,IP:PORT.",
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object, also for errors.")]
 Timeout = Annotated[

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from iyscheck import output
+from iyscheck.change import LogStanding
 from iyscheck.cli.check import DEFAULT_SERVER, DEFAULT_TIMEOUT_S, Json, Server, Timeout, moment
+from iyscheck.cli.info import standing_fields
 from iyscheck.cli.reaching import ApiKeyFile, Insecure, TlsCa, TlsCert, TlsKey, reached
 from iyscheck.cli.starting import asked
 from iyscheck.cli.status_sentences import BRAND_STATES, LOADED, STATUS_WORDS, StatusWords
@@ -104,6 +106,7 @@ def _lines(
 def _store_lines(store: StoreOverview, overview: Overview, language: Language) -> Iterator[str]:
     words, size, index, marks = STATUS_WORDS[language], store.size, overview.index, store.watermarks
     yield words.position.format(sequence=store.position.sequence, log_id=store.position.log_id.hex())
+    yield from standing_lines(store.standing, words)
     yield words.store.format(
         records=size.records,
         size=_bytes(size.size_bytes),
@@ -126,6 +129,18 @@ def _store_lines(store: StoreOverview, overview: Overview, language: Language) -
     yield words.brands.format(brands=sum(store.brands.values()), states=states or "-")
     for feed in store.feeds:
         yield words.feed.format(name=feed.name, succeeded=moment(feed.succeeded_at) or words.never)
+
+
+def standing_lines(standing: LogStanding | None, words: StatusWords) -> Iterator[str]:
+    """Say how a store stands in its log, if it is in one."""
+    if standing is None:
+        return
+    if standing.lag_s is None:
+        yield words.primary.format(batch=standing.batch, term=standing.term)
+    else:
+        yield words.replica.format(batch=standing.batch, term=standing.term, lag=standing.lag_s)
+    if standing.untrusted:
+        yield words.untrusted
 
 
 def _waiting_lines(
@@ -229,6 +244,7 @@ def _store_fields(store: StoreOverview) -> dict[str, object]:
     return {
         "log_id": store.position.log_id.hex(),
         "sequence": store.position.sequence,
+        **standing_fields(store.standing),
         "newest_watermark": moment(marks.newest),
         "median_watermark": moment(marks.median),
         "oldest_watermark": moment(marks.oldest),

@@ -17,6 +17,9 @@ class StatusWords:
     build: str
     worker: str
     position: str
+    primary: str
+    replica: str
+    untrusted: str
     store: str
     unreadable: str
     index: str
@@ -46,6 +49,9 @@ STATUS_WORDS: Final[Mapping[Language, StatusWords]] = {
         build="iyscheck {version}, {kernel}, Python {python}, gRPC {grpc}",
         worker="Worker {number} of {workers} answered; it is there since {since}.",
         position="Position {sequence:,} of log {log_id}",
+        primary="Primary of this log: batch {batch:,} of term {term:,}",
+        replica="Replica of this log: batch {batch:,} of term {term:,}, made {lag:.1f} s ago",
+        untrusted="The replica is not to be believed: everything commercial is refused (DATA_STALE) until it boots.",
         store="{records:,} consents in {size}; {free} free; {readers} of {max_readers} reader slots in use",
         unreadable="The store cannot be read ({reason}): everything commercial is refused. The server's log tells why.",
         index="Decision index: {pages:,} pages",
@@ -73,6 +79,9 @@ STATUS_WORDS: Final[Mapping[Language, StatusWords]] = {
         build="iyscheck {version}, {kernel}, Python {python}, gRPC {grpc}",
         worker="Yanıtlayan işçi: {number}/{workers}; {since} anından beri çalışıyor.",
         position="Konum {sequence:,}, günlük {log_id}",
+        primary="Bu günlüğün ana deposu: dönem {term:,}, parti {batch:,}",
+        replica="Bu günlüğün kopyası: dönem {term:,}, parti {batch:,}; parti {lag:.1f} sn önce oluştu",
+        untrusted="Bu kopyaya güvenilmiyor: yeniden kurulana kadar hiçbir ticari iletiye izin verilmiyor (DATA_STALE).",
         store="{records:,} izin, {size}; boş alan {free}; okuyucu yeri {readers}/{max_readers}",
         unreadable="Depo okunamıyor ({reason}): hiçbir ticari iletiye izin verilmiyor. Nedeni sunucu günlüğünde.",
         index="Karar dizini: {pages:,} sayfa",

@@ -133,7 +133,7 @@ def is_one_address(target: str) -> bool:
     """Whether a target is surely one address, and no name that may have several."""
     if target.lower().startswith(("unix:", "unix-abstract:")):
         return True
-    return _ip_of(_host_of(_SCHEME.sub("", target.strip(), count=1))) is not None
+    return _ip_of(host_of(_SCHEME.sub("", target.strip(), count=1))) is not None
 
 
 def _address_of(target: str) -> str:
@@ -143,7 +143,7 @@ def _address_of(target: str) -> str:
     servers = [each.strip() for each in target.split(",")]
     versions = set()
     for server in servers:
-        ip = _ip_of(_host_of(server))
+        ip = _ip_of(host_of(server))
         if ip is None:
             raise SettingsError(
                 "target",
@@ -168,17 +168,22 @@ def _example(ip: ipaddress.IPv4Address | ipaddress.IPv6Address) -> str:
 
 
 def _is_near_host(text: str) -> bool:
-    host = _host_of(text)
+    host = host_of(text)
     ip = _ip_of(host)
     return host.lower() == "localhost" or (ip is not None and ip.is_loopback)
 
 
-def _host_of(text: str) -> str:
-    """Cut the port off."""
+def host_of(text: str) -> str:
+    """Cut the port off HOST:PORT, and the brackets off an IPv6 address."""
     if text.startswith("["):
         host, _, port = text[1:].partition("]")
         return text if port and not _PORT.fullmatch(port) else host
     return text.partition(":")[0] if text.count(":") == 1 else text
+
+
+def is_ip(host: str) -> bool:
+    """Whether a host is an IP address."""
+    return _ip_of(host) is not None
 
 
 def _ip_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 import iyscheck
+from iyscheck.change import LogStanding
 from iyscheck.consent import RULE_VERSION, Policy
 from iyscheck.engine.inspection import Inspection
 from iyscheck.engine.inventory import Holdings, Inventory
@@ -57,9 +58,17 @@ class Condition:
         return self._opened.freshness()
 
     def fresh(self) -> bool:
-        """Say whether the newest watermark is within the limit."""
+        """Say whether the newest watermark is within the limit; that of a store that is not to be believed is not."""
         earliest, latest = fresh_between(self.freshness().newest_watermark, self.policy)
         return earliest <= self._clock() <= latest
+
+    def lag_s(self) -> float | None:
+        """Say how far a replica is behind its primary, in seconds; None of what is no replica."""
+        return self.freshness().lag_s(self._clock())
+
+    def standing(self) -> LogStanding | None:
+        """Say how the store stands in the log that replicas follow; None if it is in none."""
+        return self.freshness().standing(self._clock())
 
     def holdings(self) -> Holdings:
         """Return what the store holds beside the consents. Raises StoreError, as `freshness` does."""
@@ -87,6 +96,7 @@ class Condition:
             oldest_watermark=freshness.oldest_watermark,
             policy=self.policy,
             answer_ttl_s=self._answer_ttl_s,
+            standing=freshness.standing(self._clock()),
         )
 
     def inspection(self) -> Inspection:

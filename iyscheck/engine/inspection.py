@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from iyscheck.consent import Policy
-from iyscheck.engine.opened import OpenedStore
+from iyscheck.engine.opened import OpenedStore, standing_of
 from iyscheck.overview import (
     BRAND_STATES,
     NEVER,
@@ -93,6 +93,7 @@ class Inspection:
             withheld = snapshot.withheld()
             records = snapshot.entries(layout.RECORDS)
             feeds = tuple(map(_feed, snapshot.feeds()))
+            log = snapshot.log
         return StoreOverview(
             position=brands.position,
             watermarks=_watermarks(brands.watermarks),
@@ -102,6 +103,7 @@ class Inspection:
             rejected_rows_waiting=sum(source.rejected for source in waiting if source is not None),
             size=self._size(records),
             feeds=feeds,
+            standing=None if log is None else standing_of(log, self._clock()),
         )
 
     def brands(

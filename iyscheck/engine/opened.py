@@ -8,8 +8,9 @@ from time import monotonic
 from typing import Final
 from weakref import finalize
 
-from iyscheck.change import Position
+from iyscheck.change import LogStanding, Position
 from iyscheck.errors import NotYetAtPositionError, PositionOfOtherLogError, StoreError, StoreReplacedError
+from iyscheck.store import layout
 from iyscheck.store.environment import translated
 from iyscheck.store.mapping import FileMapping
 from iyscheck.store.snapshot import Store
@@ -18,15 +19,35 @@ from iyscheck.store.view import Views
 LOOK_S: Final = 0.5
 """How often it is looked whether the store's files were replaced, while anybody asks."""
 _POLL_S: Final = 0.005
+_REPLICA_SHARE: Final = 0.4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Freshness:
-    """How fresh the store is: position, and the newest and oldest watermark of its brands (seconds UTC)."""
+    """How fresh the store is: position, and the newest and oldest watermark of its brands (seconds UTC).
+
+    `log` says how it stands in its log, None if it is in none.
+    """
 
     position: Position
     newest_watermark: int | None
     oldest_watermark: int | None
+    log: layout.LogState | None = None
+
+    def standing(self, now: float) -> LogStanding | None:
+        """Say how the store stands in its log, at a time in seconds UTC."""
+        return None if self.log is None else standing_of(self.log, now)
+
+    def lag_s(self, now: float) -> float | None:
+        """How far a replica is behind its primary; None of what is no replica."""
+        standing = self.standing(now)
+        return None if standing is None else standing.lag_s
+
+
+def standing_of(log: layout.LogState, now: float) -> LogStanding:
+    """Say how a store stands in its log, at a time in seconds UTC."""
+    lag_s = max(now - log.created_ms / 1_000, 0.0) if log.role == layout.REPLICA else None
+    return LogStanding(role=log.role, term=log.term, batch=log.batch, lag_s=lag_s, untrusted=bool(log.untrusted))
 
 
 class OpenedStore:
@@ -92,23 +113,26 @@ class OpenedStore:
             self._looking.release()
 
     def wait_for(self, position: Position, timeout_s: float) -> None:
-        """Wait until the store has come to a position.
+        """Wait until the store has come to a position; a replica not for all of the time: another may have come so far.
 
         Raises PositionOfOtherLogError, and NotYetAtPositionError when the time is over.
         """
-        deadline = time.monotonic() + timeout_s
+        began = time.monotonic()
         while True:
             with self.store.snapshot() as snapshot:
-                here = snapshot.position
+                here, log = snapshot.position, snapshot.log
             if here.log_id != position.log_id:
                 raise PositionOfOtherLogError(
                     "min_position belongs to another store's log.", fix="Use positions that this store's answers gave."
                 )
             if here.sequence >= position.sequence:
                 return
-            if time.monotonic() + _POLL_S >= deadline:
+            replica = log is not None and log.role == layout.REPLICA
+            if time.monotonic() + _POLL_S >= began + timeout_s * (_REPLICA_SHARE if replica else 1):
                 raise NotYetAtPositionError(
-                    f"The store is at {here.sequence}, not yet at {position.sequence}.", fix="Ask again in a moment."
+                    f"The store is at {here.sequence}, not yet at {position.sequence}.",
+                    fix="Ask again in a moment.",
+                    elsewhere=replica,
                 )
             time.sleep(_POLL_S)
 
@@ -123,6 +147,7 @@ class OpenedStore:
                 position=snapshot.position,
                 newest_watermark=max(watermarks, default=None),
                 oldest_watermark=min(watermarks, default=None),
+                log=snapshot.log,
             )
 
     def _reopen(self, path: Path, error: StoreError) -> None:

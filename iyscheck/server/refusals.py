@@ -185,7 +185,8 @@ class Refusal(Exception):  # noqa: N818 - not an error of ours: it is what an er
             delay = Duration()
             delay.FromMilliseconds(wait_ms)
             status.details.add().Pack(error_details_pb2.RetryInfo(retry_delay=delay))
-        return cls(code, status, retry=not isinstance(error, errors.NotYetAtPositionError))
+        # A replica's caller may well ask another one, by itself.
+        return cls(code, status, retry=not isinstance(error, errors.NotYetAtPositionError) or error.elsewhere)
 
 
 def is_callers(error: Exception, code: Code) -> bool:

@@ -54,7 +54,7 @@ class GetStatusRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetStatusResponse(_message.Message):
-    __slots__ = ("answered_at", "store_error", "position", "watermarks", "brands", "withheld_brands", "sources_held", "rejected_rows_waiting", "store", "index", "serving", "build", "policy", "limits", "settings", "worker", "callers", "feeds")
+    __slots__ = ("answered_at", "store_error", "position", "watermarks", "brands", "withheld_brands", "sources_held", "rejected_rows_waiting", "store", "index", "serving", "build", "policy", "limits", "settings", "worker", "callers", "feeds", "replication")
     ANSWERED_AT_FIELD_NUMBER: _ClassVar[int]
     STORE_ERROR_FIELD_NUMBER: _ClassVar[int]
     POSITION_FIELD_NUMBER: _ClassVar[int]
@@ -73,6 +73,7 @@ class GetStatusResponse(_message.Message):
     WORKER_FIELD_NUMBER: _ClassVar[int]
     CALLERS_FIELD_NUMBER: _ClassVar[int]
     FEEDS_FIELD_NUMBER: _ClassVar[int]
+    REPLICATION_FIELD_NUMBER: _ClassVar[int]
     answered_at: _timestamp_pb2.Timestamp
     store_error: str
     position: _consent_check_pb2.Position
@@ -91,7 +92,8 @@ class GetStatusResponse(_message.Message):
     worker: WorkerStatus
     callers: CallersStatus
     feeds: _containers.RepeatedCompositeFieldContainer[FeedStatus]
-    def __init__(self, answered_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., store_error: _Optional[str] = ..., position: _Optional[_Union[_consent_check_pb2.Position, _Mapping]] = ..., watermarks: _Optional[_Union[Watermarks, _Mapping]] = ..., brands: _Optional[_Iterable[_Union[BrandCount, _Mapping]]] = ..., withheld_brands: _Optional[int] = ..., sources_held: _Optional[int] = ..., rejected_rows_waiting: _Optional[int] = ..., store: _Optional[_Union[StoreStatus, _Mapping]] = ..., index: _Optional[_Union[IndexStatus, _Mapping]] = ..., serving: _Optional[_Iterable[_Union[ServingStatus, _Mapping]]] = ..., build: _Optional[_Union[Build, _Mapping]] = ..., policy: _Optional[_Union[_consent_check_pb2.Policy, _Mapping]] = ..., limits: _Optional[_Union[_consent_check_pb2.Limits, _Mapping]] = ..., settings: _Optional[_Iterable[_Union[Setting, _Mapping]]] = ..., worker: _Optional[_Union[WorkerStatus, _Mapping]] = ..., callers: _Optional[_Union[CallersStatus, _Mapping]] = ..., feeds: _Optional[_Iterable[_Union[FeedStatus, _Mapping]]] = ...) -> None: ...
+    replication: _consent_check_pb2.Replication
+    def __init__(self, answered_at: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., store_error: _Optional[str] = ..., position: _Optional[_Union[_consent_check_pb2.Position, _Mapping]] = ..., watermarks: _Optional[_Union[Watermarks, _Mapping]] = ..., brands: _Optional[_Iterable[_Union[BrandCount, _Mapping]]] = ..., withheld_brands: _Optional[int] = ..., sources_held: _Optional[int] = ..., rejected_rows_waiting: _Optional[int] = ..., store: _Optional[_Union[StoreStatus, _Mapping]] = ..., index: _Optional[_Union[IndexStatus, _Mapping]] = ..., serving: _Optional[_Iterable[_Union[ServingStatus, _Mapping]]] = ..., build: _Optional[_Union[Build, _Mapping]] = ..., policy: _Optional[_Union[_consent_check_pb2.Policy, _Mapping]] = ..., limits: _Optional[_Union[_consent_check_pb2.Limits, _Mapping]] = ..., settings: _Optional[_Iterable[_Union[Setting, _Mapping]]] = ..., worker: _Optional[_Union[WorkerStatus, _Mapping]] = ..., callers: _Optional[_Union[CallersStatus, _Mapping]] = ..., feeds: _Optional[_Iterable[_Union[FeedStatus, _Mapping]]] = ..., replication: _Optional[_Union[_consent_check_pb2.Replication, _Mapping]] = ...) -> None: ...
 
 class FeedStatus(_message.Message):
     __slots__ = ("name", "committed_at", "succeeded_at", "expected_interval", "refusals", "refusals_late")

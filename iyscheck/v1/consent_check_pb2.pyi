@@ -354,7 +354,7 @@ class GetServerInfoRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetServerInfoResponse(_message.Message):
-    __slots__ = ("server_version", "address_form", "rule_version", "store_format", "address_key_id", "store_key_id", "takes_addresses", "limits", "position", "newest_watermark", "oldest_watermark", "policy", "kernel", "fronts")
+    __slots__ = ("server_version", "address_form", "rule_version", "store_format", "address_key_id", "store_key_id", "takes_addresses", "limits", "position", "newest_watermark", "oldest_watermark", "policy", "kernel", "fronts", "replication")
     SERVER_VERSION_FIELD_NUMBER: _ClassVar[int]
     ADDRESS_FORM_FIELD_NUMBER: _ClassVar[int]
     RULE_VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -369,6 +369,7 @@ class GetServerInfoResponse(_message.Message):
     POLICY_FIELD_NUMBER: _ClassVar[int]
     KERNEL_FIELD_NUMBER: _ClassVar[int]
     FRONTS_FIELD_NUMBER: _ClassVar[int]
+    REPLICATION_FIELD_NUMBER: _ClassVar[int]
     server_version: str
     address_form: int
     rule_version: int
@@ -383,7 +384,22 @@ class GetServerInfoResponse(_message.Message):
     policy: Policy
     kernel: str
     fronts: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, server_version: _Optional[str] = ..., address_form: _Optional[int] = ..., rule_version: _Optional[int] = ..., store_format: _Optional[int] = ..., address_key_id: _Optional[bytes] = ..., store_key_id: _Optional[bytes] = ..., takes_addresses: _Optional[bool] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., position: _Optional[_Union[Position, _Mapping]] = ..., newest_watermark: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., oldest_watermark: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., policy: _Optional[_Union[Policy, _Mapping]] = ..., kernel: _Optional[str] = ..., fronts: _Optional[_Iterable[str]] = ...) -> None: ...
+    replication: Replication
+    def __init__(self, server_version: _Optional[str] = ..., address_form: _Optional[int] = ..., rule_version: _Optional[int] = ..., store_format: _Optional[int] = ..., address_key_id: _Optional[bytes] = ..., store_key_id: _Optional[bytes] = ..., takes_addresses: _Optional[bool] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., position: _Optional[_Union[Position, _Mapping]] = ..., newest_watermark: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., oldest_watermark: _Optional[_Union[datetime.datetime, _timestamp_pb2.Timestamp, _Mapping]] = ..., policy: _Optional[_Union[Policy, _Mapping]] = ..., kernel: _Optional[str] = ..., fronts: _Optional[_Iterable[str]] = ..., replication: _Optional[_Union[Replication, _Mapping]] = ...) -> None: ...
+
+class Replication(_message.Message):
+    __slots__ = ("role", "term", "batch", "lag", "untrusted")
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    TERM_FIELD_NUMBER: _ClassVar[int]
+    BATCH_FIELD_NUMBER: _ClassVar[int]
+    LAG_FIELD_NUMBER: _ClassVar[int]
+    UNTRUSTED_FIELD_NUMBER: _ClassVar[int]
+    role: str
+    term: int
+    batch: int
+    lag: _duration_pb2.Duration
+    untrusted: bool
+    def __init__(self, role: _Optional[str] = ..., term: _Optional[int] = ..., batch: _Optional[int] = ..., lag: _Optional[_Union[datetime.timedelta, _duration_pb2.Duration, _Mapping]] = ..., untrusted: _Optional[bool] = ...) -> None: ...
 
 class Limits(_message.Message):
     __slots__ = ("max_batch_questions", "max_frame_recipients", "max_message_bytes", "max_client_reference_bytes", "max_frame_groups")

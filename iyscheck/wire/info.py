@@ -4,6 +4,7 @@ from typing import cast
 
 from google.protobuf.duration_pb2 import Duration
 
+from iyscheck.change import LogStanding
 from iyscheck.consent import LegacyDeadline, Policy
 from iyscheck.errors import (
     ServiceFailedError,
@@ -13,7 +14,29 @@ from iyscheck.question import (
 )
 from iyscheck.v1 import consent_check_pb2 as v1
 from iyscheck.wire.answers import position_of
-from iyscheck.wire.fields import DEADLINES, instant_of, position_message, timestamp
+from iyscheck.wire.fields import DEADLINES, instant_of, position_message, timestamp, whole_and_nanos
+
+
+def replication_message(standing: LogStanding | None) -> v1.Replication | None:
+    """Write how a store stands in the log that replicas follow."""
+    if standing is None:
+        return None
+    message = v1.Replication(role=standing.role, term=standing.term, batch=standing.batch, untrusted=standing.untrusted)
+    if standing.lag_s is not None:
+        seconds, nanos = whole_and_nanos(standing.lag_s)
+        message.lag.seconds, message.lag.nanos = seconds, nanos
+    return message
+
+
+def standing_of(message: v1.Replication) -> LogStanding:
+    """Read it."""
+    return LogStanding(
+        role=message.role,
+        term=message.term,
+        batch=message.batch,
+        lag_s=message.lag.seconds + message.lag.nanos / 1e9 if message.HasField("lag") else None,
+        untrusted=message.untrusted,
+    )
 
 
 def server_info_response(info: ServerInfo) -> v1.GetServerInfoResponse:
@@ -46,6 +69,7 @@ def server_info_response(info: ServerInfo) -> v1.GetServerInfoResponse:
             answer_ttl=Duration(seconds=info.answer_ttl_s),
         ),
         fronts=info.fronts,
+        replication=replication_message(info.standing),
     )
 
 
@@ -78,4 +102,5 @@ def server_info_of(message: v1.GetServerInfoResponse) -> ServerInfo:
         ),
         answer_ttl_s=policy.answer_ttl.seconds,
         fronts=tuple(message.fronts),
+        standing=standing_of(message.replication) if message.HasField("replication") else None,
     )

@@ -43,6 +43,7 @@ from iyscheck.wire.fields import (
     timestamp,
     write_timestamp,
 )
+from iyscheck.wire.info import replication_message, standing_of
 from iyscheck.wire.pages import Listed, no_such_place, page_key, page_size_of, page_token
 
 _AFTER_BRAND: Final = struct.Struct(">qI")
@@ -169,6 +170,7 @@ def _write_store(message: admin.GetStatusResponse, store: StoreOverview) -> None
         rejected_rows_waiting=store.rejected_rows_waiting,
         store=admin.StoreStatus(**msgspec.structs.asdict(store.size)),
         feeds=[_feed_message(feed) for feed in store.feeds],
+        replication=replication_message(store.standing),
     )
     message.MergeFrom(told)
 
@@ -374,6 +376,7 @@ def _store_of(message: admin.GetStatusResponse) -> StoreOverview | None:
             max_readers=store.max_readers,
         ),
         feeds=tuple(_feed_of(each) for each in message.feeds),
+        standing=standing_of(message.replication) if message.HasField("replication") else None,
     )
 
 

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iyscheck import consent, wire
-from iyscheck.change import Position
+from iyscheck.change import LogStanding, Position
 from iyscheck.consent import PERMITTING, Channel, LegacyDeadline, MessageClass, Policy, Reason, RecipientType, Status
 from iyscheck.errors import BatchTooLargeError, MalformedError, MalformedFrameError, QuestionError, ServiceFailedError
 from iyscheck.question import (
@@ -207,7 +207,15 @@ class TestRoundTrips:
         assert {count.reason: count.recipients for count in sent.counts} == {n: numbers.count(n) for n in numbers}
 
     @pytest.mark.parametrize("deadline", LegacyDeadline)
-    def test_server_info(self, deadline: LegacyDeadline) -> None:
+    @pytest.mark.parametrize(
+        "standing",
+        [
+            None,
+            LogStanding(role="primary", term=3, batch=2**40, lag_s=None, untrusted=False),
+            LogStanding(role="replica", term=1, batch=0, lag_s=0.25, untrusted=True),
+        ],
+    )
+    def test_server_info(self, deadline: LegacyDeadline, standing: LogStanding | None) -> None:
         """What a server tells of itself survives the wire."""
         info = ServerInfo(
             kernel="numpy",
@@ -229,6 +237,7 @@ class TestRoundTrips:
             policy=Policy(merchants_need_record=True, legacy_deadline=deadline, freshness_limit_s=9),
             answer_ttl_s=11,
             fronts=("grpc", "native"),
+            standing=standing,
         )
 
         assert wire.server_info_of(wire.server_info_response(info)) == info

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from iyscheck import overview, wire
-from iyscheck.change import Position
+from iyscheck.change import LogStanding, Position
 from iyscheck.consent import Channel, LegacyDeadline, Policy
 from iyscheck.errors import PageError, ServiceFailedError
 from iyscheck.overview import (
@@ -116,6 +116,15 @@ stores = st.builds(
         StoreSize, size_bytes=counts, disk_free_bytes=counts, records=counts, readers=small, max_readers=small
     ),
     feeds=st.lists(feeds, max_size=2).map(tuple),
+    standing=st.none()
+    | st.builds(
+        LogStanding,
+        role=encodable,
+        term=small,
+        batch=counts,
+        lag_s=st.none() | small.map(float),
+        untrusted=st.booleans(),
+    ),
 )
 overviews = st.builds(
     lambda store, **fields: Overview(store=store, store_error="" if store else "STORE_UNREADABLE", **fields),

@@ -16,12 +16,14 @@ from grpc_health.v1.health import OVERALL_HEALTH
 from prometheus_client import Histogram
 
 from iyscheck.server.calls import SERVICE
+from iyscheck.server.fronts.following import Following
 from iyscheck.server.fronts.watches import Watches
 from iyscheck.server.refusals import our_frames
 from iyscheck.server.threads import start
 
 FRESH: Final = f"{SERVICE}/fresh"
-"""Also the newest watermark is within the limit; one late brand changes its own answers, not the health of all."""
+"""Also the newest watermark is within the limit, and a replica follows; one late brand changes its own answers, not the
+health of all."""
 NAMES: Final = (OVERALL_HEALTH, SERVICE, FRESH)
 INTERVAL_S: Final = 0.5
 _SWEEP_EVERY: Final = 60  # refreshes, so every half minute
@@ -37,6 +39,9 @@ class Watched(Protocol):
 
     def fresh(self) -> bool:
         """Whether the newest watermark is within the limit."""
+
+    def lag_s(self) -> float | None:
+        """How far a replica is behind its primary; None of what is no replica."""
 
     def sweep_readers(self) -> int:
         """Free the reader slots of dead processes."""
@@ -61,6 +66,7 @@ class Health:
         self._refresh_seconds = refresh_seconds
         self._serving = serving
         self._log = log
+        self._following = Following()
         self._told: dict[str, bool] = {}
         self._draining = False
         self._over = threading.Event()
@@ -105,6 +111,7 @@ class Health:
             self._engine.freshness()
             self._refresh_seconds.observe(time.perf_counter() - started)
             readable, fresh = True, self._engine.fresh()
+            fresh = self._following.judged(self._engine.lag_s()) and fresh
         except Exception as error:  # noqa: BLE001 - whatever it is, a thread that died would go on saying SERVING
             readable = fresh = False
             if self._told.get(OVERALL_HEALTH, True):

@@ -10,7 +10,7 @@ from typing import Final, Protocol
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from iyscheck.change import Position
+from iyscheck.change import LogStanding, Position
 from iyscheck.consent import Policy
 from iyscheck.engine.inventory import Holdings
 from iyscheck.errors import StoreError
@@ -27,6 +27,7 @@ class _Freshness(Protocol):
 
     @property
     def position(self) -> Position: ...
+    def standing(self, now: float, /) -> LogStanding | None: ...
 
 
 class _StoreStats(Protocol):
@@ -81,12 +82,15 @@ class StoreState(Collector):
         """Show versions, position, size, brands and feeds."""
         yield build_info(self._engine.kernel)
         try:
-            position = self._engine.freshness().position  # which health asks, too: the two must say the same
+            freshness = self._engine.freshness()  # which health asks, too: the two must say the same
         except StoreError:
             yield GaugeMetricFamily(_READABLE, "Whether the store can be read.", 0)
             return
         yield GaugeMetricFamily(_READABLE, "Whether the store can be read.", 1)
-        yield GaugeMetricFamily("consent_store_sequence", "Feed rows that the store has consumed.", position.sequence)
+        yield GaugeMetricFamily(
+            "consent_store_sequence", "Feed rows that the store has consumed.", freshness.position.sequence
+        )
+        yield from _replica_gauges(freshness.standing(time()))
         try:
             yield from _store_gauges(self._engine.stats())
             holdings = self._engine.holdings()
@@ -94,6 +98,16 @@ class StoreState(Collector):
             return  # what is missing here no check needs: `verify` tells of damage
         yield from self._brands.of(holdings)
         yield from feed_gauges(holdings)
+
+
+def _replica_gauges(standing: LogStanding | None) -> Iterable[Metric]:
+    """Show how a replica follows; of what is no replica only that there are such gauges."""
+    lag = GaugeMetricFamily("consent_replica_lag_seconds", "How long ago the newest batch of the replica was made.")
+    untrusted = GaugeMetricFamily("consent_replica_untrusted", "Whether nothing commercial is answered from here.")
+    if standing is not None and standing.lag_s is not None:
+        lag.add_metric((), standing.lag_s)
+        untrusted.add_metric((), standing.untrusted)
+    return lag, untrusted
 
 
 def _store_gauges(stats: _StoreStats) -> Iterable[Metric]:

@@ -48,6 +48,7 @@ class FakeEngine:
 
     def __init__(self) -> None:
         self.is_fresh = True
+        self.lag: float | None = None
         self.failure: Exception | None = None
 
     def freshness(self) -> object:
@@ -59,6 +60,10 @@ class FakeEngine:
     def fresh(self) -> bool:
         """Say what the test set."""
         return self.is_fresh
+
+    def lag_s(self) -> float | None:
+        """Say what the test set."""
+        return self.lag
 
     def sweep_readers(self) -> int:
         """Nothing to free."""
