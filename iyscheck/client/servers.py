@@ -59,10 +59,10 @@ def _looked_up(server: str) -> list[str]:
         raise ServiceUnavailableError(
             f"The name {host} has no address.", code="UNAVAILABLE", fix="Is it written rightly, and known to DNS here?"
         ) from None
-    return [_spelled(str(row[4][0]), row[4][1]) for row in rows]
+    return [_spelled(str(row[4][0]), int(row[4][1])) for row in rows]
 
 
-def _spelled(ip: str, port: int | str) -> str:
+def _spelled(ip: str, port: int) -> str:
     return f"[{ip}]:{port}" if ":" in ip else f"{ip}:{port}"
 
 

@@ -6,13 +6,14 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 
 from iyscheck.client.servers import addresses_of, each_of
 from iyscheck.errors import ServiceUnavailableError, SettingsError
 from tests.client.fake_server import Service, serving
 from tests.server.conftest import serve
 from tests.server.test_replica import replica
-from tests.server.test_tls import command, made
+from tests.server.test_tls import command, issued
 
 
 @pytest.fixture
@@ -76,7 +77,7 @@ def test_replica(tmp_path: Path) -> None:
 
 def test_over_tls(tmp_path: Path) -> None:
     """Over TLS each address has to prove the name by which all were given."""
-    certs = made(tmp_path / "certs")
+    certs = issued(tmp_path / "certs", "server", x509.DNSName("localhost"))
     (tmp_path / "site").mkdir()
     flags = {"tls_cert": certs / "server.pem", "tls_key": certs / "server.key"}
     with serve(replica(tmp_path / "site").site, **flags) as served:
