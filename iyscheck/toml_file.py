@@ -4,11 +4,13 @@
 several lines can mislead that, and nothing rests on it.
 """
 
+import ipaddress
 import re
 import tomllib
 from collections import Counter
 from collections.abc import Collection, Mapping
 from typing import Final, NoReturn, TypeAlias
+from urllib.parse import SplitResult, urlsplit
 
 from iyscheck.errors import SettingsFileError
 from iyscheck.times import duration_s
@@ -133,12 +135,42 @@ class Table:
             self.wrong(key, f"must be {span}", 'Write for example "10m", "24h" or "400d".')
         return seconds
 
+    def url(self, key: str, problem: str, fix: str, *, harm: str) -> str:
+        """Read an address of HTTPS, without a slash behind it; http is taken of this machine only.
+
+        `harm` is what somebody on the way could do.
+        """
+        text = self.text(key).rstrip("/")
+        parts = split_url(text)
+        if not parts.hostname or parts.username is not None or parts.query or parts.fragment:
+            self.wrong(key, problem, fix)
+        if parts.scheme != "https" and not (parts.scheme == "http" and _is_near(parts.hostname)):
+            self.wrong(key, "must be https", harm)
+        return text
+
     def listed(self, key: str) -> list[object]:
         """Read a list of anything; none where nothing is said."""
         values = self.values.get(key, [])
         if not isinstance(values, list):
             self.wrong(key, "must be a list", "Write it in brackets.")
         return values
+
+
+def split_url(text: object) -> SplitResult:
+    """Split an address; of what is none, all parts are empty."""
+    try:
+        parts = urlsplit(text if isinstance(text, str) else "")
+        _ = parts.port  # only asking tells that it is none
+    except ValueError:
+        return SplitResult("", "", "", "", "")
+    return parts
+
+
+def _is_near(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def line_of(text: str, path: Path) -> int | None:

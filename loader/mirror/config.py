@@ -12,12 +12,11 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 from typing import Final, TypeVar
-from urllib.parse import SplitResult, urlsplit
 
 from iyscheck.errors import FeedsFileError, SettingsError
 from iyscheck.keys import read_private
 from iyscheck.toml_file import Path as KeyPath
-from iyscheck.toml_file import Table, TomlFile
+from iyscheck.toml_file import Table, TomlFile, split_url
 from loader.reading.vocabulary import BRAND_MAX
 
 IYS_URL: Final = "https://api.iys.org.tr"
@@ -237,7 +236,14 @@ class _Table(Table):
         if end < start:
             self.wrong("reconcile_until", "is before reconcile_from", "Both are of one day, in Turkey.")
         return MirrorConfig(
-            url=self._url("url", default.url),
+            url=self.url(
+                "url",
+                "is no address of İYS",
+                f'Write "{IYS_URL}".',
+                harm="Passwords and addresses would be readable on the way.",
+            )
+            if "url" in self
+            else default.url,
             interval_s=interval,
             idle_interval_s=idle,
             rate=self._rate("rate", default.rate),
@@ -262,7 +268,7 @@ class _Table(Table):
         if ("certificate" in self) != ("key" in self):
             self.wrong("certificate", "and key need each other", "Give both, or none where a proxy speaks TLS.")
         public_url = self.text("public_url")
-        if _split(public_url).scheme != "https" or not _split(public_url).hostname:
+        if split_url(public_url).scheme != "https" or not split_url(public_url).hostname:
             self.wrong("public_url", "is no https address", "İYS pushes to https only.")
         return ReceiveConfig(
             listen=listen,
@@ -297,17 +303,6 @@ class _Table(Table):
             self.wrong(key, "must be a time of the day", 'Write for example "02:00".')
         return int(found[1]) * 3_600 + int(found[2]) * 60
 
-    def _url(self, key: str, default: str) -> str:
-        if key not in self:
-            return default
-        text = self.text(key).rstrip("/")
-        parts = _split(text)
-        if not parts.hostname or parts.username is not None or parts.query or parts.fragment:
-            self.wrong(key, "is no address of İYS", f'Write "{IYS_URL}".')
-        if parts.scheme != "https" and not (parts.scheme == "http" and _is_near(parts.hostname or "")):
-            self.wrong(key, "must be https", "Passwords and addresses would be readable on the way.")
-        return text
-
     def _brands(self) -> frozenset[int] | None:
         if self.values.get("brands", "all") == "all":
             return None
@@ -326,19 +321,3 @@ class _Table(Table):
             return ipaddress.ip_network(str(text))
         except ValueError:
             self.wrong("networks", f"item {place} is no network", 'Write "192.0.2.0/24".')
-
-
-def _split(text: str) -> SplitResult:
-    try:
-        parts = urlsplit(text)
-        _ = parts.port  # only asking tells that it is none
-    except ValueError:
-        return SplitResult("", "", "", "", "")
-    return parts
-
-
-def _is_near(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -1,22 +1,20 @@
 """The cluster file: TOML that says where a log is, who may make what is in it, and where snapshots lie.
 
-It holds no secret, only names of files that do; so all machines of a log may have the same one. But who can write it
-can say whose changes a replica believes: only its owner may.
+It holds no secret, only names of files that do. But who can write it can say whose changes a replica believes: only its
+owner may.
 """
 
-import ipaddress
 import os
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, Self, TypeAlias, TypeVar
-from urllib.parse import SplitResult, urlsplit
 
 from iyscheck.errors import ClusterError
 from iyscheck.keys import PUBLIC_BYTES, Signers, SigningKey, StreamKey, read_guarded
 from iyscheck.toml_file import Path as KeyPath
-from iyscheck.toml_file import Table, TomlFile
+from iyscheck.toml_file import Table, TomlFile, split_url
 from loader.replication.codec import BatchOpener, BatchSealer
 from loader.replication.messages import NatsSettings
 
@@ -209,7 +207,7 @@ class _ClusterFile(TomlFile):
         return SnapshotSettings(
             directory=table.optional("directory", table.path_of),
             bucket=table.optional("bucket", lambda key: table.name(key, None)),
-            url=table.optional("url", table.url),
+            url=table.optional("url", table.address),
             ca=table.optional("ca", table.path_of),
             every_s=table.duration("every", _HOUR_S, _MINUTE_S, 7 * _DAY_S),
             keep=table.number("keep", _KEEP, 1, _MOST_KEPT),
@@ -240,7 +238,7 @@ class _Table(Table):
 
     def server(self, place: int, text: object) -> str:
         """Read a server of NATS."""
-        parts = _split(text)
+        parts = split_url(text)
         if parts.username is not None or parts.password is not None:
             self.wrong("servers", f"item {place} has a user in it", "Logs name servers. Give an nkey instead.")
         if parts.scheme != "nats" or not parts.hostname or parts.path or parts.query or parts.fragment:
@@ -264,28 +262,11 @@ class _Table(Table):
             self.wrong("may", "must say what it may sign", 'Write ["changes"], ["snapshots"] or both.')
         return rights
 
-    def url(self, key: str) -> str:
+    def address(self, key: str) -> str:
         """Read where snapshots are taken from."""
-        text = self.text(key).rstrip("/")
-        parts = _split(text)
-        if not parts.hostname or parts.username is not None or parts.query or parts.fragment:
-            self.wrong(key, "is no address of snapshots", 'Write for example "https://snapshots.example/iys".')
-        if parts.scheme != "https" and not (parts.scheme == "http" and _is_near(parts.hostname)):
-            self.wrong(key, "must be https", "Somebody on the way could hold replicas up with other bytes.")
-        return text
-
-
-def _split(text: object) -> SplitResult:
-    try:
-        parts = urlsplit(text if isinstance(text, str) else "")
-        _ = parts.port  # only asking tells that it is none
-    except ValueError:
-        return SplitResult("", "", "", "", "")
-    return parts
-
-
-def _is_near(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+        return self.url(
+            key,
+            "is no address of snapshots",
+            'Write for example "https://snapshots.example/iys".',
+            harm="Somebody on the way could hold replicas up with other bytes.",
+        )
