@@ -14,10 +14,19 @@ from typing import Final, Self
 import lmdb
 
 from iyscheck.change import LOG_ID_BYTES, Position
-from iyscheck.errors import StoreRoleError
+from iyscheck.errors import StoreMissingError, StoreRoleError
 from iyscheck.kernel import Kernel
 from iyscheck.store import layout, log, records
-from iyscheck.store.environment import Environment, WriterLock, check_keys, open_writer, read, translated, walk
+from iyscheck.store.environment import (
+    Environment,
+    WriterLock,
+    check_keys,
+    newest_in_file,
+    open_writer,
+    read,
+    translated,
+    walk,
+)
 from iyscheck.store.index import Index, check_contexts, pages, read_state
 from iyscheck.store.journal import Journal
 from iyscheck.store.layout import PRIMARY, IndexState, LogState
@@ -69,10 +78,45 @@ class WritableStore:
 
         Raises StoreBusyError, StoreKeysError, StoreFormatError, StoreFullError, StoreUnreadableError.
         """
+        return cls._opened(
+            path, (address_key_id, store_key_id), kernel, make_index=make_index, sealer=sealer, clock=clock
+        )
+
+    @classmethod
+    def reopen(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        kernel: Kernel = Kernel.NUMPY,
+        sealer: Sealer | None = None,
+        clock: Callable[[], float] = time.time,
+    ) -> Self:
+        """Open a store for writing that is there, whatever keys it was written with.
+
+        Raises StoreMissingError, and what `open` raises.
+        """
+        if not newest_in_file(Path(path)):
+            raise StoreMissingError(
+                f"There is no store at '{path}'.", fix="Correct the path, or let 'iyscheck-loader replicate' fill it."
+            )
+        return cls._opened(path, None, kernel, make_index=True, sealer=sealer, clock=clock)
+
+    @classmethod
+    def _opened(
+        cls,
+        path: str | os.PathLike[str],
+        key_ids: tuple[bytes, bytes] | None,
+        kernel: Kernel,
+        *,
+        make_index: bool,
+        sealer: Sealer | None,
+        clock: Callable[[], float],
+    ) -> Self:
         lock = WriterLock(path)
         try:
             environment = open_writer(path)
             try:
+                address_key_id, store_key_id = key_ids or _key_ids(environment)
                 _initialise(environment, address_key_id, store_key_id)
                 check_keys(environment, address_key_id=address_key_id, store_key_id=store_key_id)
                 store = cls(environment, lock, kernel, sealer=sealer, clock=clock)
@@ -113,6 +157,11 @@ class WritableStore:
         """Where the log stands."""
         with self._reading() as txn:
             return read_position(txn, self._environment.databases[layout.META])
+
+    @property
+    def key_ids(self) -> tuple[bytes, bytes]:
+        """The ids of the address key and of the store key that it is written with."""
+        return _key_ids(self._environment)
 
     @property
     def log(self) -> LogState | None:
@@ -224,6 +273,18 @@ class WritableStore:
             return int.from_bytes((self.path / ACKNOWLEDGED).read_bytes()[:8])
         except FileNotFoundError:
             return 0
+
+
+def _key_ids(environment: Environment) -> tuple[bytes, bytes]:
+    """Return the ids of the keys that a store was written with."""
+    meta = environment.databases[layout.META]
+    with environment.lmdb.begin() as txn:
+        found = tuple(read(txn, name, meta) for name in (layout.META_ADDRESS_KEY_ID, layout.META_STORE_KEY_ID))
+    if found[0] is None or found[1] is None:
+        raise StoreMissingError(
+            f"The store at '{environment.path}' was never filled.", fix="Remove the directory and begin anew."
+        )
+    return found[0], found[1]
 
 
 def _initialise(environment: Environment, address_key_id: bytes, store_key_id: bytes) -> None:

@@ -14,10 +14,12 @@ from loader.cli import (
     follow,
     load,
     mirror,
+    promote,
     pull,
     rebuild_index,
     receive,
     reconcile,
+    replicate,
     snapshot,
     status,
     verify,
@@ -34,6 +36,8 @@ app = typer.Typer(
 app.command("load")(load.load)
 app.command("follow")(follow.follow)
 app.command("mirror")(mirror.mirror)
+app.command("replicate")(replicate.replicate)
+app.command("promote")(promote.promote)
 app.command("pull")(pull.pull)
 app.command("accept-rejects")(accept_rejects.accept_rejects)
 app.command("accept-gap")(accept_gap.accept_gap)

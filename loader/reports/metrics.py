@@ -20,13 +20,14 @@ FAILURES: Final = tuple(error.reason for error in (SourceUnreadableError, Source
 _COMMIT_BUCKETS_S: Final = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 
 
-class _LostLines(Collector):
+class LostLines(Collector):
     """Asks the log how many of its lines were lost."""
 
     def __init__(self, lost: Callable[[], int]) -> None:
         self._lost = lost
 
     def collect(self) -> Iterator[Metric]:
+        """Make the one metric."""
         yield CounterMetricFamily("consent_log_lines_lost", "Lines of the log that could not be written.", self._lost())
 
 
@@ -36,7 +37,7 @@ class FeedMetrics:
     def __init__(self, lost_lines: Callable[[], int] = lambda: 0) -> None:
         """`lost_lines` says how many lines the log has lost."""
         self.registry = CollectorRegistry()
-        self.registry.register(_LostLines(lost_lines))
+        self.registry.register(LostLines(lost_lines))
         self._rows = Counter("consent_feed_rows", "Feed rows consumed.", ["outcome"], registry=self.registry)
         for outcome in OUTCOMES:
             self._rows.labels(outcome)
