@@ -16,6 +16,7 @@ from iyscheck.errors import CallersFileError, KeyFileError, SettingsError, Store
 from iyscheck.kernel import Kernel
 from iyscheck.keys import AddressKey, StoreKey
 from iyscheck.server.addresses import is_near, is_unix
+from iyscheck.server.fronts.following import MOST_LAG_S
 from iyscheck.server.settings import Settings
 from iyscheck.server.tls import read as read_pair
 from iyscheck.store import layout
@@ -98,7 +99,24 @@ def _store(opened: Store, settings: Settings, keys: Keys) -> Iterator[Finding]:
     with opened.snapshot() as snapshot:
         if snapshot.index_state() is None:
             yield Finding(outcome=Outcome.INDEX_MISSING)
+        yield from _log(snapshot)
         yield from _data(snapshot, settings)
+
+
+def _log(snapshot: Snapshot) -> Iterator[Finding]:
+    """Say how the store stands in its log, if it is in one."""
+    state = snapshot.log
+    if state is None:
+        return
+    facts: dict[str, object] = {"term": state.term, "batch": state.batch}
+    if state.role == layout.PRIMARY:
+        yield Finding(outcome=Outcome.PRIMARY_OF_LOG, facts=facts)
+        return
+    lag_s = max(0.0, time.time() - state.created_ms / 1000)
+    outcome = Outcome.REPLICA_FOLLOWS if lag_s < MOST_LAG_S else Outcome.REPLICA_LAGS
+    yield Finding(outcome=outcome, facts=facts | {"lag": round(lag_s, 1)})
+    if state.untrusted:
+        yield Finding(outcome=Outcome.REPLICA_UNTRUSTED, facts={"reason": state.untrusted})
 
 
 def _fitting(settings: Settings, keys: Keys) -> Iterator[Finding]:

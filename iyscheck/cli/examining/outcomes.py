@@ -44,6 +44,10 @@ class Outcome(StrEnum):
     SAMPLE_WHOLE = "SAMPLE_WHOLE"
     SAMPLE_DAMAGED = "SAMPLE_DAMAGED"
     INDEX_MISSING = "INDEX_MISSING"
+    PRIMARY_OF_LOG = "PRIMARY_OF_LOG"
+    REPLICA_FOLLOWS = "REPLICA_FOLLOWS"
+    REPLICA_LAGS = "REPLICA_LAGS"
+    REPLICA_UNTRUSTED = "REPLICA_UNTRUSTED"
     DISK_ENOUGH = "DISK_ENOUGH"
     DISK_SHORT = "DISK_SHORT"
     DISK_FULL = "DISK_FULL"
@@ -129,6 +133,8 @@ _CALLERS: Final = "docs/callers.md#the-file"
 _DOOR: Final = "README.md#open-the-door"
 _START: Final = "docs/operating.md#start"
 _INSTALL: Final = "README.md#five-minutes"
+_REPLICA: Final = "docs/replicas.md#replica"
+_FAILS: Final = "docs/replicas.md#when-something-fails"
 
 _OF: Final = {
     Group.SETTINGS: {
@@ -154,8 +160,11 @@ _OF: Final = {
             Outcome.SAMPLE_WHOLE: _INDEX,
             Outcome.DISK_ENOUGH: _DISK,
             Outcome.READERS_FEW: _FILES,
+            Outcome.PRIMARY_OF_LOG: "docs/replicas.md#primary",
+            Outcome.REPLICA_FOLLOWS: _REPLICA,
         },
         State.WARNING: {
+            Outcome.REPLICA_LAGS: _FAILS,
             Outcome.FORMAT_OLDER: _INDEX,
             Outcome.INDEX_MISSING: _INDEX,
             Outcome.DISK_SHORT: _DISK,
@@ -164,6 +173,7 @@ _OF: Final = {
         State.FAULT: {
             Outcome.STORE_NOT_OPEN: _FILES,
             Outcome.SAMPLE_DAMAGED: _BACKUP,
+            Outcome.REPLICA_UNTRUSTED: _FAILS,
             Outcome.DISK_FULL: _DISK,
         },
     },

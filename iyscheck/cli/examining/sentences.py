@@ -63,6 +63,18 @@ SENTENCES: Final[Mapping[Language, Mapping[Outcome, Sentences]]] = {
         Outcome.INDEX_MISSING: Sentences(
             "There is no decision index: columns are answered slowly.", "Run `iyscheck-loader rebuild-index`."
         ),
+        Outcome.PRIMARY_OF_LOG: Sentences("The store is the primary of its log: term {term}, batch {batch:,}."),
+        Outcome.REPLICA_FOLLOWS: Sentences(
+            "The store is a replica, {lag} s behind its primary: term {term}, batch {batch:,}."
+        ),
+        Outcome.REPLICA_LAGS: Sentences(
+            "The store is a replica, and its newest batch was made {lag} s ago: term {term}, batch {batch:,}.",
+            "See the log of `iyscheck-loader replicate`: does it run, does it reach NATS? Else look at the primary.",
+        ),
+        Outcome.REPLICA_UNTRUSTED: Sentences(
+            "Nothing commercial is answered from this replica: {reason}",
+            "`iyscheck-loader replicate` takes a snapshot by itself; see its log.",
+        ),
         Outcome.DISK_ENOUGH: Sentences("{free} are free on the store's disk, which takes {size}."),
         Outcome.DISK_SHORT: Sentences(
             "Only {free} are free on the store's disk, which takes {size}.", "Make room for as much again."
@@ -172,6 +184,18 @@ SENTENCES: Final[Mapping[Language, Mapping[Outcome, Sentences]]] = {
         Outcome.SAMPLE_DAMAGED: Sentences("Örnek: {faults}.", "Her şeyi okuyan `iyscheck-loader verify` çalıştırın."),
         Outcome.INDEX_MISSING: Sentences(
             "Karar dizini yok: sütunlar yavaş yanıtlanır.", "`iyscheck-loader rebuild-index` çalıştırın."
+        ),
+        Outcome.PRIMARY_OF_LOG: Sentences("Depo, günlüğünün ana deposu: dönem {term}, parti {batch:,}."),
+        Outcome.REPLICA_FOLLOWS: Sentences(
+            "Depo bir kopya, ana deposunun {lag} sn gerisinde: dönem {term}, parti {batch:,}."
+        ),
+        Outcome.REPLICA_LAGS: Sentences(
+            "Depo bir kopya ve en yeni partisi {lag} sn önce yapılmış: dönem {term}, parti {batch:,}.",
+            "`iyscheck-loader replicate` günlüğüne bakın: çalışıyor mu, NATS'e ulaşıyor mu? Sonra ana depoya bakın.",
+        ),
+        Outcome.REPLICA_UNTRUSTED: Sentences(
+            "Bu kopyadan hiçbir ticari soru yanıtlanmaz: {reason}",
+            "`iyscheck-loader replicate` kendiliğinden bir anlık görüntü alır; günlüğüne bakın.",
         ),
         Outcome.DISK_ENOUGH: Sentences("Deponun diskinde {free} boş; depo {size} tutuyor."),
         Outcome.DISK_SHORT: Sentences("Deponun diskinde yalnızca {free} boş; depo {size} tutuyor.", "Yer açın."),

@@ -18,8 +18,11 @@ from iyscheck.keys import AddressKey
 from iyscheck.sentences import Language
 from iyscheck.store import layout
 from iyscheck.store.layout import SourceState
+from iyscheck.store.log_writer import LogWriter
+from iyscheck.store.snapshot import Store
 from tests.builders import NOW, StoreBuilder, a_batch
 from tests.cli.commands import Done, as_process, iyscheck
+from tests.logs import KEY_IDS, PlainSealer, begin, primary, received
 from tests.server.conftest import Served, Site, make_site, serve
 from tests.store.test_verification import damage, flip_last
 
@@ -179,6 +182,34 @@ class TestHere:
             builder.writer.apply(a_batch(rows=1), state, finished=True)
 
         assert found(made)[Outcome.REJECTS_WAIT]["facts"] == {"sources": 1, "brands": 1}
+
+    def test_of_a_log(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Of a primary its term and batch are told; of a replica how far it is behind, and why it is not believed."""
+        made = make_site(tmp_path)
+        shutil.rmtree(tmp_path / "store")
+        begin(tmp_path / "store")
+        with StoreBuilder(tmp_path / "store", sealer=PlainSealer()) as builder:
+            builder.brand(1, now=True).consent().commit()
+        with primary(tmp_path / "store") as loading:
+            assert loading.heartbeat(0)
+        told = found(made)
+        (tmp_path / "store").rename(tmp_path / "primary")
+        with Store.open(tmp_path / "primary") as store, LogWriter.open(tmp_path / "store", **KEY_IDS) as writer:
+            batches = received(store)
+            writer.become_replica(log_id=batches[0].batch.log_id)
+            writer.follow(batches, stream_created="s")
+        near = found(made)
+        with LogWriter.open(tmp_path / "store", **KEY_IDS) as writer:
+            writer.distrust("its digest is another one")
+        untrusted = found(made)
+        monkeypatch.setattr(here, "MOST_LAG_S", 0.0)
+        late = found(made)
+
+        assert told[Outcome.PRIMARY_OF_LOG]["facts"] == {"term": 1, "batch": batches[-1].batch.batch}
+        assert near[Outcome.REPLICA_FOLLOWS]["facts"]["batch"] == batches[-1].batch.batch
+        assert late[Outcome.REPLICA_LAGS]["facts"]["term"] == 1
+        assert "its digest is another one" in untrusted[Outcome.REPLICA_UNTRUSTED]["message"]
+        assert not {*told, *near} & {Outcome.REPLICA_UNTRUSTED, Outcome.REPLICA_LAGS}
 
     @pytest.mark.parametrize(
         ("free", "outcome"),
