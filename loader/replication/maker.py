@@ -115,8 +115,7 @@ class Maker:
             self._place.put(signed.name, [signed.content])
         except BaseException:
             with suppress(PlaceAwayError):  # what stays is removed as any leftover is
-                for number in range(len(parts) + 1):
-                    self._place.remove(begun.part_name(number))
+                self._withdraw(begun, len(parts) + 1)
             raise
         self.tidy(manifest.log_id, replaced)
         return manifest
@@ -145,6 +144,13 @@ class Maker:
             found = part_of(name, log_id)
             if found and found not in kept and (found in dropped or made_ms(found) <= long_ago_ms):
                 self._place.remove(name)
+
+    def _withdraw(self, begun: SignedManifest, parts: int) -> None:
+        """Take away what was put there of a snapshot. The manifest may be there though the place did not say so."""
+        if begun.manifest.id in self._of_same_name(begun.name):
+            self._place.remove(begun.name)
+        for number in range(parts):
+            self._place.remove(begun.part_name(number))
 
     def _of_same_name(self, name: str) -> list[str]:
         """Return the id of the snapshot whose manifest has a name: this maker made one at the same batch."""

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -455,6 +455,24 @@ def test_stopped_maker(site: Site) -> None:
     assert list(site.directory.iterdir()) == []
     site.maker().make()
     site.boot()
+
+
+class Forgetful(DirectoryPlace):
+    """A directory that takes a manifest, and then says that it does not answer."""
+
+    def put(self, name: str, content: Iterable[bytes]) -> None:
+        """Put a file there."""
+        super().put(name, content)
+        if name.endswith(".json"):
+            raise PlaceAwayError("the answer is lost")
+
+
+def test_answer_is_lost(site: Site) -> None:
+    """Where nobody knows whether a manifest is there, none stays that names parts which do not."""
+    terms = {"stream_key": STREAM_KEY, "signing_key": MAKER, "signers": SIGNERS}
+    with pytest.raises(PlaceAwayError):
+        Maker(site.store, Forgetful(site.directory), **terms).make()  # type: ignore[arg-type] # as they are
+    assert list(site.directory.iterdir()) == []
 
 
 @pytest.mark.crash

@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,10 +14,12 @@ import pytest
 
 from iyscheck.keys import AddressKey, SigningKey, StoreKey, StreamKey
 from iyscheck.store.log_writer import LogWriter
+from iyscheck.store.writer import Writer
 from loader.replication.cluster import Cluster
 from loader.replication.manifest import manifests_at
 from loader.replication.places import DirectoryPlace
 from tests.loader.feeds import Command
+from tests.loader.replication.snapshots import load
 
 CLUSTER = """\
 stream_key = "stream.key"
@@ -94,6 +97,29 @@ def test_bar(command: Command) -> None:
         os.close(stderr)
         os.close(terminal)
         assert (done.returncode, b"snapshot" in shown) == (0, is_shown)
+
+
+def test_stopped(command: Command) -> None:
+    """Told to end, it leaves nothing at the place."""
+    cluster = Cluster.read(command.path / "cluster.toml")
+    ids = {
+        "address_key_id": AddressKey.load(command.path / "address.key").key_id,
+        "store_key_id": StoreKey.load(command.path / "store.key").key_id,
+    }
+    with Writer.open(command.path / "store", sealer=cluster.sealer(), **ids) as writer:  # type: ignore[arg-type] # as they are
+        load(writer, 50_000)
+    process = command.start("snapshot", "--json")
+    copy = command.path / "store.copying" / "copy" / "data.mdb"
+    while not copy.exists():
+        assert process.poll() is None
+    process.send_signal(signal.SIGSTOP)
+    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGCONT)
+    told, _ = process.communicate()
+    assert process.returncode == 2
+    assert json.loads(told)["error"]["reason"] == "SNAPSHOT_FAILED"
+    assert list((command.path / "snapshots").iterdir()) == []
+    assert not copy.exists()
 
 
 def test_nothing_to_be_believed(command: Command) -> None:
