@@ -2,7 +2,8 @@
 
     python -m deploy.grafana.dashboards      # after a change here
 
-What the server shows is selected by `$job` and `$instance`, what the loader shows by `$loader`.
+What the server shows is selected by `$job` and `$instance`, what the loader shows by `$loader`. What publishes or
+follows a log has a job of its own.
 """
 
 import json
@@ -14,6 +15,7 @@ from deploy.grafana.panels import Dashboard, Mark, Panel, Query, Row, Variable, 
 
 _SERVER: Final = 'job=~"$job",instance=~"$instance"'
 _LOADER: Final = 'job=~"$loader"'
+_LOG: Final = 'job="iyscheck-log"'
 _CHECK: Final = 'grpc_method="Check"'
 _PERMITTED: Final = 'decision="permit"'
 _REFUSED: Final = 'outcome!="answered"'
@@ -629,6 +631,124 @@ def _iys() -> Row:
     )
 
 
+def _replicas() -> Row:
+    fresh = f'consent_serving{{{_SERVER},service="iyscheck.v1.ConsentCheckService/fresh"}}'
+    lag = f"consent_replica_lag_seconds{{{_SERVER}}}"
+    refused = ("gaps", "digest_mismatches", "rejected_messages")
+    return Row(
+        title="Replicas",
+        width=6,
+        panels=(
+            Panel(
+                title="Behind the primary",
+                says="Age of the newest batch that a server's replica has. At 30 s senders leave it for others.",
+                unit="s",
+                queries=(Query(expr=f"max by (instance) ({lag})", legend="{{instance}}"),),
+                steps=good_below(10, 30),
+                none="no replicas",
+            ),
+            Panel(
+                title="Fresh replicas",
+                says="Servers of replicas that senders prefer, of all there are.",
+                unit="none",
+                queries=(
+                    Query(expr=f"sum({fresh} and on (job, instance) {lag})", legend="fresh"),
+                    Query(expr=f"count({lag})", legend="all"),
+                ),
+                none="no replicas",
+            ),
+            Panel(
+                title="State of replicas",
+                says="All should be following. Those that fork or are full need a person.",
+                unit="none",
+                queries=(
+                    Query(
+                        expr=f"sum by (consent_replica_state) (consent_replica_state{{{_LOG}}}) > 0",
+                        legend="{{consent_replica_state}}",
+                    ),
+                ),
+                stacked=True,
+                none="no replicas",
+            ),
+            Panel(
+                title="Rows behind",
+                says="Rows that are in the log and not in the replica. It falls where a replica catches up.",
+                unit="none",
+                queries=(Query(expr=f"max by (instance) (consent_replica_lag_rows{{{_LOG}}})", legend="{{instance}}"),),
+                none="no replicas",
+            ),
+            Panel(
+                title="Batches by outcome",
+                says="What replicas did with the batches of the log.",
+                unit="cps",
+                queries=(
+                    Query(
+                        expr=f"sum by (outcome) ({_rate('consent_replica_batches_total', _LOG)})",
+                        legend="{{outcome}}",
+                    ),
+                ),
+                stacked=True,
+                none="no replicas",
+            ),
+            Panel(
+                title="Not taken from the log",
+                says="Holes, batches after which a store would have been another one, and messages of strangers.",
+                unit="none",
+                queries=tuple(
+                    Query(
+                        expr=f"sum(increase(consent_replica_{each}_total{{{_LOG}}}[$__rate_interval]))",
+                        legend=each.replace("_", " "),
+                    )
+                    for each in refused
+                ),
+                none="no replicas",
+            ),
+            Panel(
+                title="Waits in the outbox",
+                says="Age of the oldest batch that NATS does not have yet.",
+                unit="s",
+                queries=(Query(expr=f"max(consent_outbox_oldest_seconds{{{_LOG}}})", legend="oldest"),),
+                steps=good_below(10, 60),
+                none="no publisher",
+            ),
+            Panel(
+                title="Size of the outbox",
+                says="What the primary keeps: all that NATS does not have, and the last hour. 20 GB is the end.",
+                unit="bytes",
+                queries=(Query(expr=f"max(consent_outbox_bytes{{{_LOG}}})", legend="outbox"),),
+                none="no publisher",
+            ),
+            Panel(
+                title="State of the publisher",
+                says="It should be publishing. Fenced, restored and missing wait for a person.",
+                unit="none",
+                queries=(
+                    Query(
+                        expr=f"max by (consent_publisher_state) (consent_publisher_state{{{_LOG}}}) > 0",
+                        legend="{{consent_publisher_state}}",
+                    ),
+                ),
+                none="no publisher",
+            ),
+            Panel(
+                title="Publishing, p99",
+                says="How long NATS takes to have a message on the disks of most servers.",
+                unit="s",
+                queries=(Query(expr=_quantile(0.99, "consent_publish_seconds", _LOG), legend="p99"),),
+                none="no publisher",
+            ),
+            Panel(
+                title="Age of the newest snapshot",
+                says="Of the newest of all makers. What begins anew catches up with all that came since.",
+                unit="s",
+                queries=(Query(expr=f"min(consent_snapshot_age_seconds{{{_LOG}}})", legend="newest"),),
+                steps=good_below(4_000, 7_200),
+                none="no maker",
+            ),
+        ),
+    )
+
+
 def _rate(counter: str, *selectors: str) -> str:
     return f"rate({counter}{{{','.join(selectors)}}}[$__rate_interval])"
 
@@ -682,7 +802,7 @@ OPS: Final = Dashboard(
 FEEDS: Final = Dashboard(
     uid="iyscheck-feeds",
     title="iyscheck: feeds and brands",
-    rows=(_promises(), _brands(), _rows(), _held(), _iys()),
+    rows=(_promises(), _brands(), _rows(), _held(), _iys(), _replicas()),
     variables=(*_CHOICES, _LOADERS),
     marks=_MARKS,
 )
