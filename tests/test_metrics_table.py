@@ -11,13 +11,18 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
 from iyscheck.server.processes.supervisor import WorkersMetrics
+from iyscheck.service_manager import ServiceManager
 from iyscheck.store.deliveries import Delivery
 from iyscheck.store.layout import SourceState
+from iyscheck.store.snapshot import Store
 from loader.mirror.looking import AccountState
 from loader.mirror.running import ENDINGS
 from loader.push.metrics import ReceiverMetrics
+from loader.replication import publish
+from loader.replication.replica_metrics import ReplicaMetrics
 from loader.reports.metrics import FeedMetrics
 from loader.reports.mirror import MirrorMetrics
+from loader.reports.outbox import OutboxMetrics
 from loader.reports.push import PushedMetrics
 from loader.sources.pull.terms import Doubt
 from tests.builders import ADDRESS_KEY, STORE_KEY, StoreBuilder, a_batch
@@ -82,8 +87,12 @@ def _scrapes(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[str, f
     PushedMetrics(feed.registry)
     receiver = CollectorRegistry()
     ReceiverMetrics(receiver, clock=time.time)
-    for each in (registry, feed.registry, receiver):
-        found |= shown(generate_latest(each).decode())
+    publisher, replica = CollectorRegistry(), ReplicaMetrics(ServiceManager())
+    replica.snapshot_age(60.0)
+    with Store.open(site.path / "store") as opened:
+        OutboxMetrics(publisher, opened, states=list(publish.State))
+        for each in (registry, feed.registry, receiver, publisher, replica.registry):
+            found |= shown(generate_latest(each).decode())
     return found
 
 

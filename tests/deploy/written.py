@@ -17,6 +17,9 @@ RULES_TEST: Final = RULES.with_name("rules_test.yml")
 SCRAPES: Final = RULES.with_name("prometheus.yml")
 RUNBOOK: Final = ROOT / "docs" / "runbook.md"
 
+OF_NATS: Final = {"jetstream_server_total_message_bytes", "jetstream_server_max_storage"}
+"""What NATS's own exporter shows, and is no metric of ours."""
+
 _ROW: Final = re.compile(r"^\| `(\w+)` \| (counter|gauge|histogram) \|(.*)$", re.MULTILINE)
 _SUFFIXES: Final = {"histogram": ("_bucket", "_count", "_sum"), "counter": ("",), "gauge": ("",)}
 
