@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 from typing import Final
 
@@ -73,6 +74,7 @@ class ClusterMakers:
             found, _ = manifests_at(place, self._signers)
         newest = max((signed.manifest for signed in found), key=lambda manifest: manifest.made_ms, default=None)
         if newest is None:
+            self._age(inf)  # a maker that can make none is to be noticed, too
             return True
         age_s = self._clock() - newest.made_ms / 1000
         self._age(max(0.0, age_s))
