@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from iyscheck.client import Client
+from iyscheck.client import Client, calls
 from iyscheck.client.health import FRESH, serves
 from iyscheck.client.route import Route
 from iyscheck.consent import Channel, MessageClass, Reason, RecipientType
@@ -18,7 +18,8 @@ from iyscheck.store.snapshot import Store
 from tests.builders import ADDRESS_KEY, STORE_KEY, StoreBuilder
 from tests.client.asking import KINDS, Asking
 from tests.logs import KEY_IDS, PlainSealer, begin, received
-from tests.server.conftest import Site, serve, write_key
+from tests.server.conftest import CONSENTED as KNOWN
+from tests.server.conftest import Site, make_site, serve, write_key
 from tests.server.processes.running import Running, eventually, running
 
 WHO: dict[str, Any] = {"brand": 1, "channel": Channel.MESAJ, "recipient_type": RecipientType.BIREYSEL}
@@ -89,6 +90,17 @@ def test_stale_fresh_and_killed(servers: list[Running]) -> None:
     assert third_asked == 0
     assert min(others_asked) > 0
     assert [each.failed for each in asking] == [[]] * len(KINDS)
+
+
+def test_many_watch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Twenty-four clients that each watch the health of one worker are answered, all of them."""
+    monkeypatch.setattr(calls, "FRESH_CHANNEL_OPTIONS", calls.SEPARATE_FRESH_CHANNEL_OPTIONS)  # as of 24 processes
+    with running(make_site(tmp_path), "--workers=1") as server, ExitStack() as parts:
+        target = f"{server.target},127.0.0.1:1"
+        clients = [parts.enter_context(Client(target, timeout_s=20)) for _ in range(24)]
+        reasons = [client.check(**WHO, address=KNOWN).reason for client in clients]
+        assert server.metric("consent_health_watchers") == len(clients)
+    assert set(reasons) == {Reason.CONSENTED}
 
 
 @pytest.fixture

@@ -1,15 +1,17 @@
 """Watchers of the health over all workers: gRPC's own client-side checks, over TLS, while workers come and go."""
 
+import asyncio
 import json
 import os
 import signal
 import ssl
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AsyncExitStack, ExitStack
 from pathlib import Path
 from typing import Any, Final
 
 import grpc
+import grpc.aio
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
@@ -18,12 +20,15 @@ from iyscheck.callers.identity import NewKey
 from iyscheck.consent import Channel, RecipientType
 from iyscheck.question import Context, Question
 from iyscheck.v1.consent_check_pb2_grpc import ConsentCheckServiceStub
-from tests.server.conftest import CONSENTED, Site, make_site
+from tests.builders import ADDRESS_KEY, NOW, STORE_KEY, StoreBuilder
+from tests.server.conftest import CONSENTED, Site, make_site, write_key
 from tests.server.processes.running import Running, eventually, running
 from tests.server.test_tls import made
 
 SERVICE: Final = "iyscheck.v1.ConsentCheckService"
+FRESH: Final = f"{SERVICE}/fresh"
 CHANNELS: Final = 100
+MANY: Final = 5_000
 REQUEST: Final = wire.check_request(
     Question(context=Context(brand=1, channel=Channel.MESAJ, recipient_type=RecipientType.BIREYSEL), address=CONSENTED)
 )
@@ -103,3 +108,47 @@ def test_client_side_checks(server: tuple[Running, grpc.ChannelCredentials]) -> 
         assert first == again == {None}
         assert unknown.value.code() is grpc.StatusCode.UNAUTHENTICATED
         assert running_server.process.wait(60) == 0
+
+
+@pytest.mark.thorough
+def test_thousands_watch_freshness(tmp_path: Path) -> None:
+    """Five thousand watch the freshness of one worker over few connections: each is told at once, and of each change."""
+    write_key(tmp_path / "address.key", ADDRESS_KEY)
+    write_key(tmp_path / "store.key", STORE_KEY)
+    with StoreBuilder(tmp_path / "store") as store:
+        store.brand(1, watermark=NOW).commit()
+
+    async def told(target: str, becomes_fresh: Callable[[], None]) -> set[tuple[int, ...]]:
+        """Watch, let it become fresh when all have been told that it is not, and gather what each was told."""
+        first = asyncio.Semaphore(0)
+
+        async def watch(channel: grpc.aio.Channel) -> tuple[int, ...]:
+            stub: Any = health_pb2_grpc.HealthStub(channel)
+            statuses: list[int] = []
+            async for response in stub.Watch(health_pb2.HealthCheckRequest(service=FRESH), timeout=300):
+                statuses.append(response.status)
+                first.release()
+                if response.status == health_pb2.HealthCheckResponse.SERVING:
+                    break
+            return tuple(statuses)
+
+        async with AsyncExitStack() as parts:
+            options = [("grpc.use_local_subchannel_pool", 1)]
+            channels = [
+                await parts.enter_async_context(grpc.aio.insecure_channel(target, options)) for _ in range(MANY // 100)
+            ]
+            tasks = [asyncio.create_task(watch(channels[number % len(channels)])) for number in range(MANY)]
+            for _ in range(MANY):
+                await first.acquire()
+            await asyncio.to_thread(becomes_fresh)
+            return set(await asyncio.gather(*tasks))
+
+    def becomes_fresh() -> None:
+        with StoreBuilder(tmp_path / "store") as store:
+            store.brand(1, now=True).commit("new")
+
+    with running(Site(tmp_path), "--workers=1") as server:
+        found = asyncio.run(told(server.target, becomes_fresh))
+
+    statuses = health_pb2.HealthCheckResponse
+    assert found == {(statuses.NOT_SERVING, statuses.SERVING)}
