@@ -112,7 +112,7 @@ def test_client_side_checks(server: tuple[Running, grpc.ChannelCredentials]) -> 
 
 @pytest.mark.thorough
 def test_thousands_watch_freshness(tmp_path: Path) -> None:
-    """Five thousand watch the freshness of one worker over few connections: each is told at once, and of each change."""
+    """Five thousand watch the freshness of one worker over few connections: each is told, then and of each change."""
     write_key(tmp_path / "address.key", ADDRESS_KEY)
     write_key(tmp_path / "store.key", STORE_KEY)
     with StoreBuilder(tmp_path / "store") as store:
