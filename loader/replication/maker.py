@@ -14,6 +14,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext, suppress
+from io import BytesIO
 from pathlib import Path
 from typing import Final
 
@@ -197,15 +198,15 @@ class Maker:
     def _part(self, path: Path, snapshot_id: str, number: int, first: int) -> tuple[Part, bytes]:
         """Compress and seal a part of a file."""
         compressor = zstandard.ZstdCompressor(level=_LEVEL).compressobj()
-        pieces: list[bytes] = []
+        compressed = BytesIO()  # gives its bytes without a copy of them
         plain = 0
         with path.open("rb", buffering=0) as file:
             file.seek(first)
             while piece := file.read(min(_PIECE_BYTES, self._part_bytes - plain)):
                 plain += len(piece)
-                pieces.append(compressor.compress(piece))
-        pieces.append(compressor.flush())
-        sealed = seal_bytes(self._stream_key, PART_KIND, part_context(snapshot_id, number), b"".join(pieces))
+                compressed.write(compressor.compress(piece))
+        compressed.write(compressor.flush())
+        sealed = seal_bytes(self._stream_key, PART_KIND, part_context(snapshot_id, number), compressed.getvalue())
         return Part(plain=plain, bytes=len(sealed), sha256=hashlib.sha256(sealed).hexdigest()), sealed
 
 
