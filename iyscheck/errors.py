@@ -42,6 +42,7 @@ IyscheckError                     never raised itself
 │   ├── LogOrderError             it does not follow the one before: something is missing, or another log
 │   ├── LogForkError              another batch of its number is in already
 │   └── LogDivergedError          the store would not be what the primary's is
+├── LogUnavailableError           nobody answers for the log, or there is none
 ├── PublishError                  what a primary may not put into its log any more
 │   ├── LogFencedError            another primary has begun, or somebody else writes there
 │   └── LogRestoredError          the log has more of this store than the store has
@@ -375,6 +376,12 @@ class LogDivergedError(LogError):
     """With the batch the store would not be what the primary's is: one of them is at fault."""
 
     reason = "LOG_DIVERGED"
+
+
+class LogUnavailableError(IyscheckError):
+    """Nobody answers for the log, it does not do what it is asked for, or there is none."""
+
+    reason: ClassVar[str] = "LOG_UNAVAILABLE"
 
 
 class PublishError(IyscheckError):

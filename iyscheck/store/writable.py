@@ -58,6 +58,8 @@ class WritableStore:
         self._kernel = kernel
         self._sealer = sealer
         self._clock = clock
+        self.upgraded_from: int | None = None
+        """The older format that the store had when it was opened, None if it had this one or was made."""
         self._contexts: dict[tuple[int, int], tuple[int, int, int]] = {}
 
     @classmethod
@@ -117,9 +119,10 @@ class WritableStore:
             environment = open_writer(path)
             try:
                 address_key_id, store_key_id = key_ids or _key_ids(environment)
-                _initialise(environment, address_key_id, store_key_id)
+                older = _initialise(environment, address_key_id, store_key_id)
                 check_keys(environment, address_key_id=address_key_id, store_key_id=store_key_id)
                 store = cls(environment, lock, kernel, sealer=sealer, clock=clock)
+                store.upgraded_from = older
                 store._know_contexts()
                 if make_index and not store._has_index():
                     store.rebuild_index()
@@ -168,6 +171,15 @@ class WritableStore:
         """How the store stands in its log; None in none."""
         with self._reading() as txn:
             return read_log_state(txn, self._environment.databases[layout.META])
+
+    def seal_with(self, sealer_of: Callable[[LogState], Sealer]) -> None:
+        """Take what seals the batches of a primary; of a store that is in no log nothing is asked.
+
+        Raises StoreRoleError where the store is a replica, which its log alone changes.
+        """
+        if (state := self.log) is not None:
+            self._refuse_replica(state)
+            self._sealer = sealer_of(state)
 
     def rebuild_index(self, progress: Callable[[int, int], None] = lambda _, __: None) -> IndexState:
         """Build the decision index anew from the records and use it; readers go on with the old one until then.
@@ -238,11 +250,7 @@ class WritableStore:
             yield txn
             if kind is Kind.CHANGES and txn.journal.is_empty and txn.advance(0) == before:
                 return
-            if state.role != PRIMARY:
-                raise StoreRoleError(
-                    f"The store at '{self.path}' is a replica: only its log changes it.",
-                    fix="Load on the primary, or make this one the primary with 'iyscheck-loader promote'.",
-                )
+            self._refuse_replica(state)
             if self._sealer is None:
                 raise StoreRoleError(
                     f"The store at '{self.path}' is the primary of a log, and what changes it has to be sealed.",
@@ -267,6 +275,13 @@ class WritableStore:
                 yield Registries(txn, environment.databases, journal)
                 environment.refuse_replaced()
 
+    def _refuse_replica(self, state: LogState) -> None:
+        if state.role != PRIMARY:
+            raise StoreRoleError(
+                f"The store at '{self.path}' is a replica: only its log changes it.",
+                fix="Load on the primary, or make this one the primary with 'iyscheck-loader promote'.",
+            )
+
     def _acknowledged(self) -> int:
         """Return up to which batch the log has it; 0 where nobody said."""
         try:
@@ -287,15 +302,17 @@ def _key_ids(environment: Environment) -> tuple[bytes, bytes]:
     return found[0], found[1]
 
 
-def _initialise(environment: Environment, address_key_id: bytes, store_key_id: bytes) -> None:
-    """Give a new store its format, log and key ids, all at once; an older one the newest format."""
+def _initialise(environment: Environment, address_key_id: bytes, store_key_id: bytes) -> int | None:
+    """Give a new store its format, log and key ids, all at once; an older one the newest format, and return its own."""
     meta = environment.databases[layout.META]
     with environment.lmdb.begin(write=True) as txn:
         stored = read(txn, layout.META_FORMAT, meta)
-        if stored is None or layout.decode_number(stored) < layout.FORMAT_VERSION:
+        older = None if stored is None else layout.decode_number(stored)
+        if older is None or older < layout.FORMAT_VERSION:
             txn.put(layout.META_FORMAT, layout.encode_number(layout.FORMAT_VERSION), db=meta)
         if stored is None:
             txn.put(layout.META_LOG_ID, os.urandom(LOG_ID_BYTES), db=meta)
             txn.put(layout.META_SEQUENCE, layout.encode_number(0), db=meta)
             txn.put(layout.META_ADDRESS_KEY_ID, address_key_id, db=meta)
             txn.put(layout.META_STORE_KEY_ID, store_key_id, db=meta)
+    return None if older == layout.FORMAT_VERSION else older

@@ -1,4 +1,4 @@
-"""The command `iyscheck-loader`. Exit codes: 0 done; 1 rejects wait for acceptance, or faults; 2 error."""
+"""The command `iyscheck-loader`. Exit codes: 0 done; 1 rejects wait for acceptance, or faults; 2 error; 3 fenced."""
 
 import sys
 
@@ -11,10 +11,13 @@ from loader.cli import (
     accept_rejects,
     admit,
     config,
+    create_log,
+    digest,
     follow,
     load,
     mirror,
     promote,
+    publish,
     pull,
     rebuild_index,
     receive,
@@ -47,6 +50,9 @@ app.command("status")(status.status)
 app.command("verify")(verify.verify)
 app.command("reconcile")(reconcile.reconcile)
 app.command("rebuild-index")(rebuild_index.rebuild_index)
+app.command("create-log")(create_log.create_log)
+app.command("publish")(publish.publish)
+app.command("digest")(digest.digest)
 app.add_typer(config.commands, name="config")
 app.add_typer(receive.commands, name="receive")
 

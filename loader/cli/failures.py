@@ -7,7 +7,7 @@ from typing import Final, NoReturn
 import typer
 
 from iyscheck import output
-from iyscheck.errors import IyscheckError, IysError, MemoryShortError, SystemRefusedError
+from iyscheck.errors import IyscheckError, IysError, MemoryShortError, PublishError, SystemRefusedError
 from loader.iys.faults import (
     AuthFailedFault,
     ForbiddenFault,
@@ -19,6 +19,8 @@ from loader.iys.faults import (
 
 EXIT_REJECTS: Final = 1
 EXIT_ERROR: Final = 2
+EXIT_FENCED: Final = 3
+"""Of a publisher: to start it again helps nobody."""
 _FIXES: Final = (
     (TransientFault, "Try again in some minutes."),
     (SlowedFault, "Try again in some minutes."),
@@ -62,4 +64,4 @@ def iys_error(fault: IysFault) -> IysError:
 
 def _end(error: IyscheckError, *, as_json: bool) -> NoReturn:
     output.tell_error("iyscheck-loader", error, with_json=as_json)
-    raise output.Told(EXIT_ERROR)
+    raise output.Told(EXIT_FENCED if isinstance(error, PublishError) else EXIT_ERROR)

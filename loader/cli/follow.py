@@ -27,7 +27,7 @@ from loader.cli.options import (
     StoreOption,
     feed_terms,
 )
-from loader.cli.staying import listening, log_json, ready, warn, watch
+from loader.cli.staying import listening, log_json, ready, upgraded, warn, watch
 from loader.cli.stopping import stop_on_signals
 from loader.cli.stores import loader_of, opened, rejects_directory
 from loader.loading.memory import memory_left
@@ -81,7 +81,7 @@ def follow(  # noqa: PLR0913, PLR0917 - each parameter is a flag of the command
         log_json(lines)
         metrics = FeedMetrics(lost_lines=lambda: lines.lost)
         manager = ServiceManager.of_this_process()
-        with opened(store, keys, options.kernel) as writer, listening(metrics.registry, metrics_listen):
+        with opened(store, keys, options.kernel, tell=upgraded) as writer, listening(metrics.registry, metrics_listen):
             writer.expect(terms.name, terms.every_s or 0)
             ready(manager, f"following {directory}")
             report = Follower(

@@ -26,7 +26,7 @@ from loader.cli.options import (
     feed_terms,
 )
 from loader.cli.stopping import stop_on_signals
-from loader.cli.stores import loader_of, opened, rejects_directory
+from loader.cli.stores import loader_of, opened, rejects_directory, say
 from loader.loading.claims import DIGESTS, Claim
 from loader.loading.memory import memory_left
 from loader.loading.options import ALL_BRANDS, COMMIT_ROWS, Options, check_watermark
@@ -96,17 +96,19 @@ def load(  # noqa: PLR0913, PLR0917 - each parameter is a flag of the command
         opens = keys[0] if archive_key is None else AddressKey.load(archive_key)
         stop = stop_on_signals()
         with opened(store, keys, options.kernel) as writer, loading_bar(files, quiet=as_json) as watch:
-            loader = loader_of(writer, keys, options, stop=stop, watch=watch, tell=_tell)
+            loader = loader_of(writer, keys, options, stop=stop, watch=watch, tell=say)
             report = loader.load(sources_of(files, name=source, archive_key=opens))
         until_given = complete_until is not None
         command = "" if date is not None or until_given else _again(files, store, brand, source)
-        print_report(report, as_json=as_json, command=command, until_given=until_given)
+        print_report(
+            report,
+            as_json=as_json,
+            command=command,
+            until_given=until_given,
+            upgraded_from=writer.upgraded_from,
+        )
     if report.unaccepted or any(outcome.faults for outcome in report.claims):
         raise typer.Exit(EXIT_REJECTS)
-
-
-def _tell(text: str) -> None:
-    typer.echo(f"iyscheck-loader: {text}", err=True)
 
 
 def _asked(brand: int | None, complete_until: str | None) -> tuple[tuple[int, int], ...]:

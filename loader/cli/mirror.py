@@ -16,7 +16,7 @@ from loader.cli.options import (
     StoreKeyOption,
     StoreOption,
 )
-from loader.cli.staying import listening, log_json, ready, warn, watch
+from loader.cli.staying import beating, listening, log_json, ready, upgraded, warn, watch
 from loader.cli.stopping import stop_on_signals
 from loader.cli.stores import iys_directory, loader_of, opened, rejects_directory
 from loader.iys.clock import SystemClock
@@ -28,7 +28,7 @@ from loader.mirror.connecting import connected
 from loader.mirror.daemon import Often
 from loader.mirror.running import Site, feed_of, running
 from loader.reports.metrics import FeedMetrics
-from loader.sources.directory import POLL_S, Follower
+from loader.sources.directory import BEAT_S, POLL_S, Follower
 from loader.sources.files.source import FileSource
 
 
@@ -58,12 +58,12 @@ def mirror(
         )
         with (
             connected(found, folder, clock=clock, stop=leave) as (iys, limits),
-            opened(store, keys, options.kernel) as writer,
+            opened(store, keys, options.kernel, tell=upgraded) as writer,
             listening(metrics.registry, metrics_listen),
         ):
             terms = feed_of(found)
             writer.expect(terms.name, terms.every_s or 0)
-            chores: tuple[Often, ...] = ()
+            chores: tuple[Often, ...] = (Often(BEAT_S, beating(writer), clock),)
             if found.mirror.directory is not None:
                 follower = Follower(
                     str(found.mirror.directory),
@@ -86,7 +86,7 @@ def mirror(
                     stop=stop,
                 )
                 total = Report(position=writer.position)
-                chores = (Often(POLL_S, lambda: follower.poll(total), clock),)
+                chores += (Often(POLL_S, lambda: follower.poll(total), clock),)
             site = Site(
                 writer=writer,
                 keys=keys,

@@ -5,10 +5,10 @@ import time
 import typer
 
 from iyscheck.keys import AddressKey, StoreKey
-from iyscheck.store.writer import Writer
 from loader.cli.bars import parts_bar
 from loader.cli.failures import errors
 from loader.cli.options import AddressKeyOption, JsonOption, StoreKeyOption, StoreOption
+from loader.cli.stores import opened
 from loader.reports.summary import print_json
 
 
@@ -29,7 +29,7 @@ def rebuild_index(
         keys = AddressKey.load(address_key), StoreKey.load(store_key)
         began = time.monotonic()
         with (
-            Writer.open(store, address_key_id=keys[0].key_id, store_key_id=keys[1].key_id, make_index=False) as writer,
+            opened(store, keys, is_loaded=False) as writer,
             parts_bar("building the index", quiet=as_json) as built,
         ):
             state = writer.rebuild_index(built)

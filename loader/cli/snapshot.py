@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import Annotated, Final
+from typing import TYPE_CHECKING, Annotated, Final
 
 import msgspec
 import typer
@@ -12,13 +12,14 @@ from iyscheck.errors import SettingsError, SnapshotError
 from iyscheck.times import rfc3339
 from loader.cli.bars import parts_bar
 from loader.cli.failures import EXIT_REJECTS, errors
+from loader.cli.nats import cluster_of
 from loader.cli.options import ClusterOption, JsonOption
 from loader.cli.stopping import stop_on_signals
-from loader.replication.cluster import Cluster
-from loader.replication.cluster_place import makers_place_of, place_of
-from loader.replication.maker import Maker
-from loader.replication.manifest import Manifest, manifests_at
 from loader.reports.summary import print_json
+
+if TYPE_CHECKING:  # no other command is to import it
+    from loader.replication.cluster import Cluster
+    from loader.replication.manifest import Manifest
 
 _MILLION: Final = 1_000_000
 
@@ -40,7 +41,7 @@ def snapshot(
     those that are there may be believed.
     """
     with errors(as_json=as_json):
-        settings = Cluster.read(cluster)
+        settings = cluster_of(cluster)
         if listed:
             is_one = _show(settings, as_json=as_json)
         elif store is None:
@@ -51,7 +52,10 @@ def snapshot(
         raise typer.Exit(EXIT_REJECTS)
 
 
-def _make(cluster: Cluster, store: Path, *, as_json: bool) -> bool:
+def _make(cluster: "Cluster", store: Path, *, as_json: bool) -> bool:
+    from loader.replication.cluster_place import makers_place_of
+    from loader.replication.maker import Maker
+
     stop, began = stop_on_signals(), time.monotonic()
     with makers_place_of(cluster) as place, parts_bar("snapshot", quiet=as_json) as bar:
         maker = Maker(
@@ -77,11 +81,14 @@ def _make(cluster: Cluster, store: Path, *, as_json: bool) -> bool:
     return True
 
 
-def _keep(cluster: Cluster) -> int:
+def _keep(cluster: "Cluster") -> int:
     return 1 if cluster.snapshots is None else cluster.snapshots.keep
 
 
-def _show(cluster: Cluster, *, as_json: bool) -> bool:
+def _show(cluster: "Cluster", *, as_json: bool) -> bool:
+    from loader.replication.cluster_place import place_of
+    from loader.replication.manifest import manifests_at
+
     with place_of(cluster) as place:
         found, wrong = manifests_at(place, cluster.signers("snapshots"))
         where = str(place)
@@ -97,7 +104,7 @@ def _show(cluster: Cluster, *, as_json: bool) -> bool:
     return bool(found)
 
 
-def _line(manifest: Manifest) -> str:
+def _line(manifest: "Manifest") -> str:
     return (
         f"Batch {manifest.batch:,} of term {manifest.term}, of {rfc3339(manifest.created_ms // 1000)}: "
         f"{manifest.bytes / _MILLION:,.1f} MB, sent {manifest.sent_bytes / _MILLION:,.1f} MB "
@@ -105,6 +112,6 @@ def _line(manifest: Manifest) -> str:
     )
 
 
-def _fields(manifest: Manifest) -> dict[str, object]:
+def _fields(manifest: "Manifest") -> dict[str, object]:
     parts = {"parts": len(manifest.parts), "sent_bytes": manifest.sent_bytes, "made_ms": manifest.made_ms}
     return msgspec.structs.asdict(manifest) | parts

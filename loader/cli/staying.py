@@ -1,13 +1,16 @@
 """What the commands have in common that stay until they are told to end: their log, their metrics, who watches them."""
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO, cast
 
 from prometheus_client import CollectorRegistry
 
+from iyscheck.errors import StoreFullError
 from iyscheck.log import LogLines
 from iyscheck.service_manager import ServiceManager
+from iyscheck.store.writer import Writer
 from loader.loading.progress import Progress
 from loader.reports.metrics import FeedMetrics, listen
 
@@ -26,11 +29,46 @@ def log_json(lines: LogLines) -> None:
     )
 
 
+def log_nothing() -> None:
+    """Write no events: a command that ends soon says itself what went wrong."""
+    import structlog
+
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+
+
 def warn(text: str) -> None:
     """Log a sentence of the loader."""
     import structlog
 
     structlog.get_logger("loader").warning("memory_short", message=text)
+
+
+def upgraded(text: str) -> None:
+    """Log that older versions cannot open the store any more."""
+    import structlog
+
+    structlog.get_logger("loader").warning("store_upgraded", message=text)
+
+
+def beating(writer: Writer) -> Callable[[], None]:
+    """Make what has a primary say that it lives. A full disk is logged once, until there is room again."""
+    import structlog
+
+    log = structlog.get_logger("loader")
+    was_full = False
+
+    def beat() -> None:
+        nonlocal was_full
+        why = None
+        try:
+            writer.heartbeat()
+        except StoreFullError as error:
+            why = error
+        if why is not None and not was_full:
+            log.error("heartbeat_failed", reason=why.reason, message=str(why))
+        was_full = why is not None
+
+    return beat
 
 
 def ready(manager: ServiceManager, status: str) -> None:

@@ -4,9 +4,15 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
+import typer
+
 from iyscheck.kernel import Kernel
 from iyscheck.keys import AddressKey, StoreKey
+from iyscheck.store.layout import FORMAT_SINCE, FORMAT_VERSION, LogState
+from iyscheck.store.log_batch import Sealer
+from iyscheck.store.writable import WritableStore
 from iyscheck.store.writer import Writer
+from loader.cli.nats import cluster_of
 from loader.loading.loader import Loader
 from loader.loading.options import Options
 from loader.loading.progress import Progress
@@ -43,6 +49,50 @@ def loader_of(
     )
 
 
-def opened(store: Path, keys: tuple[AddressKey, StoreKey], kernel: Kernel = Kernel.NUMPY) -> Writer:
-    """Open a store for writing, making it if there is none."""
-    return Writer.open(store, address_key_id=keys[0].key_id, store_key_id=keys[1].key_id, kernel=kernel)
+def say(text: str) -> None:
+    """Say something beside what a command prints."""
+    typer.echo(f"iyscheck-loader: {text}", err=True)
+
+
+def opened(
+    store: Path,
+    keys: tuple[AddressKey, StoreKey],
+    kernel: Kernel = Kernel.NUMPY,
+    *,
+    tell: Callable[[str], None] = say,
+    is_loaded: bool = True,
+) -> Writer:
+    """Open a store for writing, making it if there is none; `tell` is told if older versions cannot open it any more.
+
+    A primary gets what seals its batches, by its cluster file. Raises StoreRoleError for a replica, and ClusterError.
+    Where it is not `is_loaded`, but what follows from it made anew, neither matters, and it gets no index by itself.
+    """
+    address_key, store_key = keys
+    writer = Writer.open(
+        store,
+        address_key_id=address_key.key_id,
+        store_key_id=store_key.key_id,
+        kernel=kernel,
+        make_index=is_loaded,
+    )
+    try:
+        if is_loaded:
+            writer.seal_with(_sealer)
+    except BaseException:
+        writer.close()
+        raise
+    tell_upgrade(writer, tell)
+    return writer
+
+
+def tell_upgrade(writer: WritableStore, tell: Callable[[str], None] = say) -> None:
+    """Tell it where a store had an older format until it was opened."""
+    if writer.upgraded_from is not None:
+        tell(
+            f"The store at '{writer.path}' was upgraded from format {writer.upgraded_from} to {FORMAT_VERSION}; "
+            f"iyscheck before {FORMAT_SINCE} no longer opens it."
+        )
+
+
+def _sealer(state: LogState) -> Sealer:
+    return cluster_of(None, state).sealer()

@@ -83,8 +83,18 @@ def _claim_lines(outcome: Outcome) -> list[str]:
 _SHOWN_DAYS: Final = 10
 
 
-def print_report(report: Report, *, as_json: bool, command: str = "", until_given: bool = False) -> None:
-    """Print what a load did; `command` is the one that would move a watermark, `until_given` that one was asked for."""
+def print_report(
+    report: Report,
+    *,
+    as_json: bool,
+    command: str = "",
+    until_given: bool = False,
+    upgraded_from: int | None = None,
+) -> None:
+    """Print what a load did; `command` is the one that would move a watermark, `until_given` that one was asked for.
+
+    `upgraded_from` is the older format that the store had before.
+    """
     if as_json:
         position = {"log_id": report.position.log_id.hex(), "sequence": report.position.sequence}
         outcomes = ("read", "applied", "superseded", "skipped", "rejected", "unknown_status", "mended")
@@ -100,6 +110,7 @@ def print_report(report: Report, *, as_json: bool, command: str = "", until_give
                 "sources": report.sources,
                 "rejects_files": report.rejects_files,
                 "claims": [claim_fields(outcome) for outcome in report.claims],
+                "upgraded_from": upgraded_from,
             }
         )
         return

@@ -15,6 +15,8 @@ from loader.sources import paths
 from loader.sources.paths import Stamp
 
 POLL_S: Final = 1.0
+BEAT_S: Final = 1.0
+"""How often it is looked whether a primary was silent for long."""
 SETTLE_S: Final = 5.0
 """How long nobody may have written to a file before it is taken: a slow copy under its final name looks whole."""
 
@@ -70,10 +72,22 @@ class Follower:
             state = "failing" if self._bad else "waiting"
             self._metrics.state(state)
             self._tell(state)
-            self._stop.wait(self._poll_s)
+            self._rest()
         total.stopped = True
         self._metrics.state("stopped")
         return total
+
+    def _rest(self) -> None:
+        """Pause before the next look; a primary says meanwhile that it lives."""
+        until_s = time.monotonic() + self._poll_s
+        left_s = self._poll_s
+        while left_s > 0 and not self._stop.is_set():
+            try:
+                self._writer.heartbeat()
+            except StoreFullError as error:
+                self._failed(self._directory, error)
+            self._stop.wait(min(left_s, BEAT_S))
+            left_s = until_s - time.monotonic()
 
     def poll(self, total: Report) -> None:
         """Load what is new, once through the directory."""

@@ -1,0 +1,50 @@
+"""`publish`: what a primary has committed, into its log, until SIGTERM."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from prometheus_client import CollectorRegistry
+
+from iyscheck.log import STANDARD_ERROR, LogLines
+from iyscheck.service_manager import ServiceManager
+from iyscheck.store.snapshot import Store
+from loader.cli.failures import errors
+from loader.cli.nats import cluster_of, connected
+from loader.cli.options import MetricsOption, StoreOption
+from loader.cli.staying import listening, log_json, ready
+from loader.cli.stopping import stop_on_signals
+from loader.reports.outbox import OutboxMetrics
+
+
+def publish(
+    store: StoreOption,
+    cluster: Annotated[
+        Path | None,
+        typer.Option("--cluster", envvar="IYSCHECK_CLUSTER", help="The cluster file; default: that of create-log."),
+    ] = None,
+    metrics_listen: MetricsOption = None,
+) -> None:
+    """Put what the loader commits into the log, beside the loader, until SIGTERM.
+
+    Exit code 3 says that this store may not be published any more, and why: to start it again does not help.
+
+    Example:
+        iyscheck-loader publish --store /var/lib/iyscheck --metrics-listen 127.0.0.1:9466
+    """
+    with errors(as_json=False):
+        from loader.replication.publish import AckFile, Publisher, State  # not for every other command
+
+        stop, manager, registry = stop_on_signals(), ServiceManager.of_this_process(), CollectorRegistry()
+        log_json(LogLines(STANDARD_ERROR))
+        with Store.open(store) as opened:
+            with opened.snapshot() as snapshot:
+                state = snapshot.log
+            settings = cluster_of(cluster, state)
+            with connected(settings) as log, listening(registry, metrics_listen):
+                publisher = Publisher(
+                    opened, log, AckFile(store), metrics=OutboxMetrics(registry, opened, states=list(State))
+                )
+                ready(manager, f"publishing to {settings.nats.stream}")
+                publisher.run(stop, manager.alive)
+                manager.stopping("closing the log")
