@@ -1,6 +1,6 @@
 """`promote`: a replica becomes the primary of its log."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -8,12 +8,12 @@ from iyscheck.errors import ServiceUnavailableError, SettingsError, StoreBusyErr
 from iyscheck.service_manager import ServiceManager
 from iyscheck.store.log_writer import LogWriter
 from loader.cli.failures import errors
+from loader.cli.nats import cluster_of
 from loader.cli.options import ClusterOption, JsonOption, StoreOption
-from loader.replication.cluster import Cluster
-from loader.replication.messages import LogAwayError, LogMissingError
-from loader.replication.promote import How, Promoted, Promotion
-from loader.replication.replica_metrics import ReplicaMetrics
 from loader.reports.summary import print_json
+
+if TYPE_CHECKING:  # no other command is to import it
+    from loader.replication.promote import Promoted
 
 _RebaseOption = Annotated[
     bool, typer.Option("--rebase", help="Go on with the store as it is; all replicas take a copy of it.")
@@ -24,9 +24,9 @@ _NewLogOption = Annotated[
 ]
 _YesOption = Annotated[bool, typer.Option("--yes", help="Do not ask before --rebase and --new-log.")]
 _SAID = {
-    How.CONTINUE: "Replicas go on following.",
-    How.REBASE: "Replicas take a copy of this store: make a snapshot now.",
-    How.NEW_LOG: "Replicas take a copy of this store: make a snapshot now. Positions of the old log are void.",
+    "continue": "Replicas go on following.",
+    "rebase": "Replicas take a copy of this store: make a snapshot now.",
+    "new_log": "Replicas take a copy of this store: make a snapshot now. Positions of the old log are void.",
 }
 
 
@@ -43,10 +43,14 @@ def promote(
     Stop 'replicate' on this store first. Then run 'publish' here, and load: the feed's rows since then are read again.
     """
     with errors(as_json=as_json):
+        from loader.replication.messages import LogAwayError, LogMissingError
+        from loader.replication.promote import How, Promotion
+        from loader.replication.replica_metrics import ReplicaMetrics
+
         if rebase and new_log:
             raise SettingsError("--rebase", "it goes not with --new-log.", fix="Choose one.")
         how = How.REBASE if rebase else How.NEW_LOG if new_log else How.CONTINUE
-        settings = Cluster.read(cluster)
+        settings = cluster_of(cluster)
         if how is not How.CONTINUE and not yes:
             typer.confirm(f"{_SAID[how]} What the log has beyond this store is given up. Go on?", abort=True, err=True)
         from loader.replication.log import NatsLog  # of an extra
@@ -75,7 +79,7 @@ def _opened(store: StoreOption) -> LogWriter:
         ) from None
 
 
-def _report(promoted: Promoted, *, as_json: bool) -> None:
+def _report(promoted: "Promoted", *, as_json: bool) -> None:
     state = promoted.state
     if as_json:
         print_json({"how": promoted.how, "term": state.term, "batch": state.batch, "drained": promoted.drained})

@@ -1,6 +1,6 @@
 """`replicate`: a store that follows its log, on a machine that serves, makes snapshots or waits."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -8,13 +8,13 @@ from iyscheck.errors import SettingsError
 from iyscheck.log import STANDARD_ERROR, LogLines
 from iyscheck.service_manager import ServiceManager
 from loader.cli.failures import errors
+from loader.cli.nats import cluster_of
 from loader.cli.options import ClusterOption, JsonOption, MetricsOption, StoreOption
 from loader.cli.staying import listening, log_json, ready
 from loader.cli.stopping import stop_on_signals
-from loader.replication.cluster import Cluster
-from loader.replication.copies import ClusterCopies, ClusterMakers
-from loader.replication.replica_metrics import ReplicaMetrics
-from loader.replication.replicating import KeyIds, Replica, ReplicaOptions
+
+if TYPE_CHECKING:  # no other command is to import it
+    from loader.replication.replicating import KeyIds
 
 _ID_BYTES = 8
 _SnapshotsOption = Annotated[
@@ -56,7 +56,11 @@ def replicate(
         iyscheck-loader replicate --store /var/lib/iyscheck/store --cluster /etc/iyscheck/cluster.toml
     """
     with errors(as_json=as_json):
-        settings = Cluster.read(cluster)
+        from loader.replication.copies import ClusterCopies, ClusterMakers
+        from loader.replication.replica_metrics import ReplicaMetrics
+        from loader.replication.replicating import Replica, ReplicaOptions
+
+        settings = cluster_of(cluster)
         key_ids = _key_ids(address_key_id, store_key_id)
         from loader.replication.log import NatsLog  # of an extra
 
@@ -100,10 +104,12 @@ def _tell(text: str) -> None:
     structlog.get_logger("replica").warning("snapshot_refused", message=text)
 
 
-def _key_ids(address: str | None, store: str | None) -> KeyIds | None:
+def _key_ids(address: str | None, store: str | None) -> "KeyIds | None":
     """Read with which keys a store begins. Raises SettingsError."""
     if address is None and store is None:
         return None
+    from loader.replication.replicating import KeyIds
+
     return KeyIds(address_key_id=_key_id("--address-key-id", address), store_key_id=_key_id("--store-key-id", store))
 
 
