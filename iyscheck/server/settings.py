@@ -34,9 +34,11 @@ OTHER_VARIABLES: Final = frozenset(
         "IYSCHECK_CONSOLE_TLS_CERT",
         "IYSCHECK_CONSOLE_TLS_KEY",
         "IYSCHECK_CONSOLE_EXPLAINS_PER_MINUTE",
+        "IYSCHECK_FEEDS",
+        "IYSCHECK_CLUSTER",
     }
 )
-"""Variables of ours that the server does not read: they belong to the commands that ask, and to the console."""
+"""Variables of ours that the server does not read: those of the commands that ask, of the console, and of the loader."""
 
 _HOST: Final = r"(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|\[?[0-9a-f:]+\]?)"
 _SERVICE_VARIABLES: Final = {

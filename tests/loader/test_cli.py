@@ -7,13 +7,17 @@ import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
+from iyscheck.server.settings import OTHER_VARIABLES, PREFIX, Settings
 from iyscheck.store import layout
 from iyscheck.store.deliveries import DAY_S
 from iyscheck.store.environment import open_writer
 from iyscheck.store.snapshot import Store
+from loader.cli.app import app
 from tests.loader.feeds import Command, brand_row, consent, lines, position, watermark_row
 from tests.notified import notified
 
@@ -343,3 +347,19 @@ class TestFollow:
 
             assert b"Example" in said.stdout
             assert b"iyscheck-loader" in said.stdout
+
+
+def test_variables() -> None:
+    """Whatever the loader reads of the environment may stand there when a server starts."""
+    names: list[str | list[str]] = []
+
+    def gather(command: Any) -> None:  # noqa: ANN401 - typer's own
+        for each in getattr(command, "commands", {}).values():
+            gather(each)
+        names.extend(each.envvar for each in command.params if each.envvar)
+
+    gather(typer.main.get_command(app))
+    read = {name for each in names for name in ([each] if isinstance(each, str) else each)}
+
+    assert {"IYSCHECK_STORE", "IYSCHECK_FEEDS", "IYSCHECK_CLUSTER"} <= read
+    assert read <= OTHER_VARIABLES | {PREFIX + name.upper() for name in Settings.model_fields}

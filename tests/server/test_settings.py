@@ -81,8 +81,8 @@ def test_not_a_service_variable(monkeypatch: pytest.MonkeyPatch, name: str, valu
 
 
 @pytest.mark.parametrize("name", sorted(OTHER_VARIABLES))
-def test_variables_of_the_client(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
-    """Variables of the client's command line are no errors."""
+def test_variables_of_others(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Variables of other commands are no errors."""
     before = Settings.read()
 
     monkeypatch.setenv(name, "tr")
