@@ -38,7 +38,7 @@ OTHER_VARIABLES: Final = frozenset(
         "IYSCHECK_CLUSTER",
     }
 )
-"""Variables of ours that the server does not read: those of the commands that ask, of the console, and of the loader."""
+"""Variables of ours that the server does not read: those of commands that ask, of the console and of the loader."""
 
 _HOST: Final = r"(?:[0-9]{1,3}(?:\.[0-9]{1,3}){3}|\[?[0-9a-f:]+\]?)"
 _SERVICE_VARIABLES: Final = {
