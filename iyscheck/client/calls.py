@@ -176,9 +176,8 @@ class Conversation:
     ) -> pb.CheckRequest:
         """Make the request of one question. Raises QuestionError."""
         checked_reference(client_reference)
-        return wire.check_request(
-            self.prepared(question), min_position=self._since(min_position), client_reference=client_reference
-        )
+        since = self._since(min_position, [question.context])
+        return wire.check_request(self.prepared(question), min_position=since, client_reference=client_reference)
 
     def check_reply(self, request: pb.CheckRequest, response: pb.CheckResponse) -> Answer:
         """Read the answer to one question. Raises ServiceFailedError."""
@@ -219,9 +218,8 @@ class Conversation:
         while part := list(islice(rest, size)):
             items = [self._prepared_or_error(question) for question in part]
             sent = [item for item in items if isinstance(item, Question)]
-            request = wire.batch_request(
-                sent, min_position=self._since(min_position), client_reference=client_reference
-            )
+            since = self._since(min_position, [question.context for question in sent])
+            request = wire.batch_request(sent, min_position=since, client_reference=client_reference)
             yield Batch(items=items, request=request)
 
     def _prepared_or_error(self, question: Question) -> Question | ItemError:
@@ -268,7 +266,7 @@ class Conversation:
 
     def frame_request(self, frame_id: int, piece: Piece, call: ColumnCall) -> pb.StreamCheckRequest:
         """Make the request of one frame: texts, cleaned before, become tokens if there is a key."""
-        context, since = call.context, self._since(call.min_position)
+        context, since = call.context, self._since(call.min_position, [call.context])
         if isinstance(piece, np.ndarray):
             tokens, key_id = piece, call.address_key_id
         elif self._key is not None:
@@ -340,7 +338,7 @@ class Conversation:
             tokens=tokens,
             address_key_id=key_id,
             frame_id=frame_id,
-            min_position=self._since(shared.min_position),
+            min_position=self._since(shared.min_position, [call.context for call, _ in parts]),
         )
 
     def gathered_answers(
@@ -378,8 +376,13 @@ class Conversation:
 
     # --- Read your writes -------------------------------------------------------------------------------------
 
-    def _since(self, asked: Position | None) -> Position | None:
-        """From which position on the next question must be answered."""
+    def _since(self, asked: Position | None, contexts: Sequence[Context]) -> Position | None:
+        """From which position on the next questions must be answered.
+
+        From none where all are exempt: for them no server looks into its store, however old that is.
+        """
+        if all(context.message_class.exempt for context in contexts):
+            return None
         if not self._monotonic or self._seen is None:
             return asked
         if asked is None or asked.log_id == self._seen.log_id:

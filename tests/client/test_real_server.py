@@ -1,7 +1,9 @@
 import io
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -222,6 +224,39 @@ class TestRefusals:
         assert errors[0].code == "POSITION_OF_OTHER_LOG"
         # gRPC, which tries UNAVAILABLE again while there is time, was told not to.
         assert errors[1].code == "NOT_YET_AT_POSITION"
+
+    def test_exempt_waits_for_nothing(self, site: Site, ask: Ask) -> None:
+        """A one-time password is answered by a server that has not come so far: it is not looked up there."""
+        here = site.with_key.engine.freshness().position
+        later = replace(here, sequence=here.sequence + 1)
+        contexts = [
+            structs.replace(CONTEXT, channel=channel, message_class=MessageClass.SECURITY_CODE) for channel in Channel
+        ]
+        questions = [Question(context=context, address=CONSENTED) for context in contexts]
+
+        found: list[Any] = ask(
+            site.with_key.address,
+            lambda client: asked(client, questions[0], min_position=later),
+            lambda client: client.check_many(questions[:1], min_position=later),
+            lambda client: client.check_column(
+                brand=1,
+                channel=Channel.MESAJ,
+                recipient_type=RecipientType.BIREYSEL,
+                message_class=MessageClass.SECURITY_CODE,
+                recipients=[CONSENTED],
+                min_position=later,
+            ),
+        )
+        with (
+            Client(site.with_key.address, timeout_s=2) as client,
+            client.batching() as checks,
+            ThreadPoolExecutor(len(questions)) as pool,
+        ):
+            gathered = list(pool.map(lambda question: asked(checks, question, min_position=later), questions))
+
+        single, items, column = found
+        assert {answer.reason for answer in (single, *items, *gathered)} == {Reason.EXEMPT_MESSAGE}
+        assert column.reasons.tolist() == [Reason.EXEMPT_MESSAGE]
 
     def test_no_address_in_log(self, site: Site) -> None:
         """After all of that the servers' logs hold no address."""

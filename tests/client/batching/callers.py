@@ -147,7 +147,8 @@ def numbered(count: int, **more: object) -> list[Call]:
 def expected(call: Call) -> int:
     """What a call must be answered."""
     shared = call.brand, call.channel, call.recipient_type, call.message_class, call.retailer or 0
-    since = None if call.min_position is None else call.min_position.sequence
+    position = None if call.message_class.exempt else call.min_position
+    since = None if position is None else position.sequence
     recipient = call.token if call.token is not None else (call.address or "").encode()
     return reason_of(shared, since, call.address_key_id or b"", recipient)
 
