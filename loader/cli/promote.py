@@ -5,11 +5,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from iyscheck.errors import ServiceUnavailableError, SettingsError, StoreBusyError
+from iyscheck.log import STANDARD_ERROR, LogLines
 from iyscheck.service_manager import ServiceManager
 from iyscheck.store.log_writer import LogWriter
 from loader.cli.failures import errors
 from loader.cli.nats import cluster_of
 from loader.cli.options import ClusterOption, JsonOption, StoreOption
+from loader.cli.staying import log_json
 from loader.reports.summary import print_json
 
 if TYPE_CHECKING:  # no other command is to import it
@@ -55,6 +57,7 @@ def promote(
             typer.confirm(f"{_SAID[how]} What the log has beyond this store is given up. Go on?", abort=True, err=True)
         from loader.replication.log import NatsLog  # of an extra
 
+        log_json(LogLines(STANDARD_ERROR))
         sealer, opener = settings.sealer(), settings.opener()
         log = NatsLog.connect(settings.nats)
         try:
