@@ -23,7 +23,10 @@ _FORGOTTEN_S: Final = 300
 """When a server forgets a consumer that nobody pulls from."""
 _LOOK_S: Final = 0.25
 _NANOSECONDS: Final = 1_000_000_000
+_ALIVE: Final = "100"
 _OVER: Final = ("404", "408")
+_NOBODY: Final = "503"
+_AGAIN_S: Final = 0.05
 _DONE: Final = "batch completed"
 _TOKENS: Final = (9, 12)
 """How many parts the address of an acknowledgement has, without and with a domain."""
@@ -42,6 +45,8 @@ class PullReader:
         self._arrived: queue.SimpleQueue[tuple[int, bytes]] = queue.SimpleQueue()
         self._coming = 0
         self._heard = time.monotonic()
+        self._begun = self._heard
+        self._is_known = False
         self._dead: LogAwayError | None = None
         self._pulls: set[asyncio.Task[None]] = set()
         self._listening: Listening = connection.listen(self, timeout_s=timeout_s)
@@ -76,13 +81,19 @@ class PullReader:
     def delivered(self, delivery: Delivery) -> None:
         """Take a message, or what the server says of the delivering."""
         self._heard = time.monotonic()
+        if delivery.status == _NOBODY and not self._is_known and self._heard < self._begun + _SILENT_S:
+            self._coming = 0  # the server that we talk to has not heard of a reader that lies in another one
+            asyncio.get_running_loop().call_later(_AGAIN_S, self._pull)
+            return
+        self._is_known = True
         if not delivery.status:
             self._coming -= 1
             self._arrived.put((_number(delivery.reply), delivery.data))
         elif delivery.status in _OVER or delivery.description.lower() == _DONE:
             self._coming = 0
-        elif delivery.status != "100":
-            self._dead = LogAwayError(f"NATS ends the reading: {delivery.description or delivery.status}.")
+        elif delivery.status != _ALIVE:
+            said = "nobody delivers any more" if delivery.status == _NOBODY else delivery.description
+            self._dead = LogAwayError(f"NATS ends the reading: {said or delivery.status}.")
         self._pull()
 
     def lost(self, error: LogAwayError) -> None:

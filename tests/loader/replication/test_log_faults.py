@@ -22,7 +22,15 @@ from loader.replication.messages import (
     NatsSettings,
     Reader,
 )
-from tests.loader.replication.servers import NatsCluster, NatsServer, free_ports, one_server, scattered, three_servers
+from tests.loader.replication.servers import (
+    NatsCluster,
+    NatsServer,
+    free_ports,
+    one_server,
+    patiently,
+    scattered,
+    three_servers,
+)
 
 PATIENCE_S = 60.0
 
@@ -373,7 +381,7 @@ def test_of_two_who_append_one_wins_each_number(cluster: NatsCluster) -> None:
     """Through deaths of leaders: no number belongs to both, and none that was given is lost."""
     settings = cluster.settings(connect_timeout_s=1.0)
     with contextlib.closing(NatsLog.connect(settings)) as log:
-        log.create_stream(kept_bytes=500_000_000)
+        patiently(lambda: log.create_stream(kept_bytes=500_000_000))
         stop = threading.Event()
         racers = [Appender(name, settings, stop) for name in ("A", "B")]
         for racer in racers:
@@ -406,7 +414,7 @@ def test_readers_go_on_through_the_death_of_any_server(cluster: NatsCluster) -> 
     """A reader that is lost is replaced by a new one; what is read is everything once, in order."""
     settings = cluster.settings(connect_timeout_s=1.0)
     with contextlib.closing(NatsLog.connect(settings)) as log, contextlib.closing(NatsLog.connect(settings)) as other:
-        log.create_stream(kept_bytes=500_000_000)
+        patiently(lambda: log.create_stream(kept_bytes=500_000_000))
         read: list[tuple[int, bytes]] = []
         number = 0
         for server in cluster.servers:

@@ -4,10 +4,13 @@ import contextlib
 import dataclasses
 import json
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
+import nkeys
 import pytest
 import structlog.testing
 
@@ -15,7 +18,7 @@ from loader.replication.connection import NatsConnection
 from loader.replication.log import NatsLog
 from loader.replication.log_objects import NatsObjects
 from loader.replication.messages import LogAwayError, LogDeniedError
-from tests.loader.replication.servers import BINARY, DEPLOY, Guarded, guarded, running
+from tests.loader.replication.servers import BINARY, DEPLOY, Guarded, guarded, patiently, running
 
 KEPT = 100_000_000
 BUCKET = "IYS-SNAPSHOTS"
@@ -28,10 +31,10 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Guarded]:
     site = guarded(tmp_path_factory.mktemp("nats"))
     with running(*site.cluster.servers):
         with contextlib.closing(NatsLog.connect(site.settings("publisher"))) as log:
-            log.create_stream(kept_bytes=KEPT)
+            patiently(lambda: log.create_stream(kept_bytes=KEPT))
             log.append(0, b"first")
         with contextlib.closing(NatsObjects.connect(site.settings("publisher"), BUCKET)) as objects:
-            objects.create_stream(kept_bytes=KEPT)
+            patiently(lambda: objects.create_stream(kept_bytes=KEPT))
             objects.put("snapshot", iter([b"content"]))
         yield site
 
@@ -151,6 +154,68 @@ def test_makers_keep_snapshots_that_followers_take(site: Guarded) -> None:
                 act()
         maker.delete("new")
         assert follower.names() == ["snapshot"]
+
+
+def test_a_reader_has_nothing_sent_to_where_it_would_count(site: Guarded) -> None:
+    """Who may make readers says where a server sends what they read. What is sent there is taken for nothing.
+
+    Into its own stream NATS sends nothing, to its own requests neither; and messages of ours say which stream they are
+    for, so another one does not take them.
+    """
+    targets = {
+        "IYS": ["iys.log.IYS", "iys.snapshots.IYS-SNAPSHOTS.whole.forged", "$JS.API.STREAM.DELETE.IYS-SNAPSHOTS"],
+        BUCKET: ["$JS.API.STREAM.DELETE.IYS", "$JS.API.STREAM.PURGE.IYS-SNAPSHOTS", "iys.log.IYS"],
+    }
+    with logs(site, "publisher") as log, places(site, "publisher") as objects:
+        before = log.ends()
+        with contextlib.closing(NatsConnection(site.settings("follower"))) as stolen:
+            for stream, of_stream in targets.items():
+                for number, target in enumerate(of_stream):
+                    send(stolen, stream, f"{stream}{number}", target)
+            deadline = time.monotonic() + PATIENCE_S
+            while not delivered(site, "IYS-SNAPSHOTS2"):
+                assert time.monotonic() < deadline
+                time.sleep(0.05)
+        assert log.ends() == before
+        assert objects.names() == ["snapshot"]
+        assert b"".join(objects.get("snapshot")) == b"content"
+
+
+def send(connection: NatsConnection, stream: str, name: str, target: str) -> None:
+    """Have a server send all of a stream somewhere, without what is in it: some requests must have none."""
+    config = {
+        "name": name,
+        "deliver_subject": target,
+        "headers_only": True,
+        "deliver_policy": "all",
+        "ack_policy": "none",
+    }
+    request = {"stream_name": stream, "config": config, "action": "create"}
+    connection.ask(f"$JS.API.CONSUMER.CREATE.{stream}.{name}", json.dumps(request).encode(), timeout_s=5)
+
+
+def delivered(site: Guarded, name: str) -> int:
+    """Say how much a server has sent for somebody."""
+    sent = 0
+    for server in site.cluster.servers:
+        accounts: Any = server.told("jsz?streams=true&consumers=true").get("account_details", [])
+        for account in accounts:
+            for stream in account.get("stream_detail", []):
+                for consumer in stream.get("consumer_detail") or []:
+                    if consumer["name"] == name:
+                        sent = max(sent, consumer["delivered"]["consumer_seq"])
+    return sent
+
+
+def test_the_guide_makes_nkeys(tmp_path: Path) -> None:
+    """Its two lines give a seed that nobody else can read, and the public half."""
+    lines = (DEPLOY.parents[2] / "docs" / "replicas.md").read_text().splitlines()
+    made, shown = (line.strip().replace("python ", f"{sys.executable} ") for line in lines if "import nkeys" in line)
+    subprocess.run(["bash", "-ec", made], check=True, cwd=tmp_path)
+    assert (tmp_path / "nats.nk").stat().st_mode & 0o777 == 0o600
+    public = subprocess.run(["bash", "-ec", shown], check=True, cwd=tmp_path, capture_output=True, text=True).stdout
+    assert nkeys.from_seed(bytearray((tmp_path / "nats.nk").read_bytes().strip())).public_key.decode() == public.strip()
+    assert public.startswith("U")
 
 
 def test_nobody_hears_the_answers_of_others(site: Guarded) -> None:
