@@ -14,8 +14,8 @@ NO_MESSAGE: Final = 10037
 WRONG_LAST: Final = 10071
 WRONG_LAST_UNSAID: Final = 10164
 """The same from a leader that does not say where the stream ends."""
-FULL: Final = (10047, 10077, 10023, 10122)
-"""No room: of the machine or the account, of the stream by bytes, of the server."""
+FULL: Final = (10047, 10077, 10023, 10005, 10002)
+"""No room: of a server, of the stream by bytes, of all servers of a cluster, of the account."""
 
 
 _T = TypeVar("_T")

@@ -25,6 +25,7 @@ CHUNK_BYTES: Final = 512 * 1024
 MOST_BYTES: Final = 10_000_000_000
 """The largest thing that is kept here."""
 KEPT_BYTES: Final = 3 * MOST_BYTES
+_ROOMS: Final = (KEPT_BYTES, MOST_BYTES, 3_000_000_000, 1_000_000_000, 300_000_000)
 _IN_FLIGHT: Final = 8
 """Chunks that are on their way to the server at a time."""
 _TIMEOUT_S: Final = 10.0
@@ -99,9 +100,13 @@ class NatsObjects:
     def put(self, name: str, chunks: Iterator[bytes]) -> int:
         """Keep bytes under a name, and return how many; what was there under it is forgotten.
 
+        Where there is no stream it is made: what was in a lost one can be made again, but only if somebody does.
         Raises ObjectsFullError, LogAwayError, LogMissingError. Whatever it raises, half a thing is never seen.
         """
-        self.delete(name)
+        try:
+            self.delete(name)
+        except LogMissingError:
+            self._make_room()
         writing = _Writing(self._connection, self._stream)
         try:
             return self._write(writing, name, chunks)
@@ -141,6 +146,18 @@ class NatsObjects:
         _check(name)
         for subject in (self._whole(name), self._chunks(name)):  # in this order it is whole until it is gone
             self._ask(f"$JS.API.STREAM.PURGE.{self._stream}", {"filter": subject})
+
+    def _make_room(self) -> None:
+        """Make the stream, as large as NATS has room for now. Raises ObjectsFullError, LogAwayError."""
+        for kept_bytes in _ROOMS:
+            try:
+                self.create_stream(kept_bytes=kept_bytes)
+            except JetStreamError as error:
+                if error.failure.err_code not in jetstream.FULL:
+                    raise
+            else:
+                return
+        raise _full("NATS has no room for snapshots.")
 
     def _write(self, writing: "_Writing", name: str, chunks: Iterator[bytes]) -> int:
         size = 0

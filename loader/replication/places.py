@@ -290,8 +290,10 @@ def _nats_answering() -> Iterator[None]:
     """Say of objects in NATS what is said there."""
     try:
         yield
-    except LogAwayError:
-        raise PlaceAwayError("NATS does not answer for the bucket of snapshots.", fix="Look whether it runs.") from None
+    except LogAwayError as error:
+        raise PlaceAwayError(
+            f"The bucket of snapshots does not answer. {error}", fix="Look whether NATS runs."
+        ) from None
     except LogMissingError:
         raise PlaceAwayError(
             "NATS has no bucket of snapshots.", fix="Make it once, with 'iyscheck-loader create-log'."

@@ -163,9 +163,21 @@ def test_a_place_that_nobody_made_is_missing(server: NatsServer) -> None:
         with pytest.raises(LogMissingError):
             objects.names()
         with pytest.raises(LogMissingError):
-            objects.put("a", iter([b"x"]))
+            objects.delete("a")
         with pytest.raises(LogMissingError):
             next(objects.get("a"))
+    finally:
+        objects.close()
+
+
+def test_who_puts_makes_a_missing_place_as_large_as_there_is_room(server: NatsServer) -> None:
+    """The server has two gigabytes, and a place asks for thirty first: whoever lost one has it again."""
+    objects = NatsObjects.connect(server.settings(), "MADE")
+    try:
+        for _ in range(2):
+            assert objects.put("a", iter([CONTENT])) == len(CONTENT)
+            assert b"".join(objects.get("a")) == CONTENT
+            objects._connection.ask("$JS.API.STREAM.DELETE.MADE", timeout_s=5)  # as a lost disk does
     finally:
         objects.close()
 

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import subprocess
 import sys
+import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -131,6 +132,15 @@ def test_followers_make_no_stream(site: Guarded) -> None:
         log.create_stream(kept_bytes=KEPT)
 
 
+def test_makers_make_the_place_of_snapshots_anew(site: Guarded) -> None:
+    """A stream with one copy may be lost. They make no other one."""
+    for role in ("maker", "publisher"):
+        with places(site, role) as objects:
+            objects.create_stream(kept_bytes=KEPT)
+    with logs(site, "maker") as log, pytest.raises(LogDeniedError, match=r"stream\.create"):
+        log.create_stream(kept_bytes=KEPT)
+
+
 def test_publishers_do_not_change_a_stream_by_making_it(site: Guarded) -> None:
     """NATS says that there is a different one."""
     with logs(site, "publisher") as log:
@@ -208,14 +218,14 @@ def delivered(site: Guarded, name: str) -> int:
 
 
 def test_the_guide_makes_nkeys(tmp_path: Path) -> None:
-    """Its two lines give a seed that nobody else can read, and the public half."""
-    lines = (DEPLOY.parents[2] / "docs" / "replicas.md").read_text().splitlines()
-    made, shown = (line.strip().replace("python ", f"{sys.executable} ") for line in lines if "import nkeys" in line)
-    subprocess.run(["bash", "-ec", made], check=True, cwd=tmp_path)
+    """Its lines give a seed that nobody else can read, and print the public half."""
+    text = (DEPLOY.parents[2] / "docs" / "replicas.md").read_text()
+    begin = text.index("    import nkeys")
+    program = textwrap.dedent(text[begin : text.index("    END\n", begin)])
+    run = subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path, capture_output=True, text=True)
     assert (tmp_path / "nats.nk").stat().st_mode & 0o777 == 0o600
-    public = subprocess.run(["bash", "-ec", shown], check=True, cwd=tmp_path, capture_output=True, text=True).stdout
-    assert nkeys.from_seed(bytearray((tmp_path / "nats.nk").read_bytes().strip())).public_key.decode() == public.strip()
-    assert public.startswith("U")
+    assert nkeys.from_seed(bytearray((tmp_path / "nats.nk").read_bytes())).public_key.decode() == run.stdout.strip()
+    assert run.stdout.startswith("U")
 
 
 def test_nobody_hears_the_answers_of_others(site: Guarded) -> None:

@@ -157,7 +157,7 @@ def test_mistakes(command: Command) -> None:
     assert b"may sign snapshots" in stranger.stderr
     assert b"only taken from there" in url.stderr
     assert json.loads(away.stdout)["error"]["reason"] == "SNAPSHOT_PLACE_AWAY"
-    assert b"NATS does not answer" in bucket.stderr
+    assert b"NATS is not connected" in bucket.stderr
     assert json.loads(missing.stdout)["error"]["reason"] == "STORE_MISSING"
     assert b"--store" in unnamed.stderr
     assert not list(command.path.glob("nowhere*"))
