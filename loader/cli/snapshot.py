@@ -14,6 +14,7 @@ from loader.cli.bars import parts_bar
 from loader.cli.failures import EXIT_REJECTS, errors
 from loader.cli.nats import cluster_of
 from loader.cli.options import ClusterOption, JsonOption
+from loader.cli.staying import log_nothing
 from loader.cli.stopping import stop_on_signals
 from loader.reports.summary import print_json
 
@@ -41,6 +42,7 @@ def snapshot(
     those that are there may be believed.
     """
     with errors(as_json=as_json):
+        log_nothing()
         settings = cluster_of(cluster)
         if listed:
             is_one = _show(settings, as_json=as_json)

@@ -158,6 +158,7 @@ def test_mistakes(command: Command) -> None:
     assert b"only taken from there" in url.stderr
     assert json.loads(away.stdout)["error"]["reason"] == "SNAPSHOT_PLACE_AWAY"
     assert b"NATS is not connected" in bucket.stderr
+    assert not bucket.stdout
     assert json.loads(missing.stdout)["error"]["reason"] == "STORE_MISSING"
     assert b"--store" in unnamed.stderr
     assert not list(command.path.glob("nowhere*"))
