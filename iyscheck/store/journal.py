@@ -66,18 +66,30 @@ class Journal:
             total += element(name, key, new)
         self.sums[brand] = total % layout.DIGEST_MODULUS
 
-    def wrote(self, changes: EncodedChanges, replaced: Sequence[bytes | None], *, told: bool = True) -> None:
-        """Take down records that were written, sorted by key, and what each replaced; `told` are those for the log."""
+    def wrote(
+        self,
+        changes: EncodedChanges,
+        keys: Sequence[bytes],
+        records: Sequence[bytes],
+        replaced: Sequence[bytes | None] | None,
+        *,
+        told: bool = True,
+    ) -> None:
+        """Take down N records that were written, sorted by key; `told` are those for the log.
+
+        `keys` and `records` are those of the changes, which whoever writes them has made already. `replaced` says what
+        each took the place of; None where there was nothing under any of these keys.
+        """
         if not len(changes):
             return
         if told:
             self._rows.append(changes)
         self.untold |= not told
-        keys, records = changes.keys(), changes.records()
         for brand, own in _by_brand(changes):
             total = self.sums.get(brand, 0) + record_sum(keys[own], records[own])
-            gone = [(key, old) for key, old in zip(keys[own], replaced[own], strict=True) if old is not None]
-            total -= record_sum([key for key, _ in gone], [old for _, old in gone])
+            if replaced is not None:
+                gone = zip(keys[own], replaced[own], strict=True)
+                total -= sum(map(xxhash.xxh3_128_intdigest, [key + old for key, old in gone if old is not None]))
             self.sums[brand] = total % layout.DIGEST_MODULUS
 
     def forget_rows(self) -> None:

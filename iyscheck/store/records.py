@@ -5,6 +5,7 @@ Columns all the way: only ties of everything but texts that no column can say ar
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import compress
 from typing import Final, cast
 
 import lmdb
@@ -55,9 +56,10 @@ def apply(
     wins = compared.wins
     changes = winners if wins.all() else winners.take(wins)
     encoded = EncodedChanges.of(changes, kernel)
-    _put(txn, database, encoded)
+    keys, encoded_records = encoded.keys(), encoded.records()
+    _put(txn, database, keys, encoded_records)
     if journal is not None and journal.kept:
-        journal.wrote(encoded, [old for old, wins in zip(compared.stored, wins.tolist(), strict=True) if wins])
+        journal.wrote(encoded, keys, encoded_records, list(compress(compared.stored, wins.tolist())))
     return _written(changes, compared.old_status[wins], superseded=len(columns) - len(changes))
 
 
@@ -67,9 +69,10 @@ def follow(txn: lmdb.Transaction, database: lmdb._Database, changes: EncodedChan
     Those that do not win here are written, too: what then differs is found by the digest.
     """
     columns = changes.columns().take(np.arange(len(changes)))  # each column by itself in memory
-    compared = _compared(txn, database, changes.keys(), columns)
-    _put(txn, database, changes)
-    journal.wrote(changes, compared.stored)
+    keys, encoded_records = changes.keys(), changes.records()
+    compared = _compared(txn, database, keys, columns)
+    _put(txn, database, keys, encoded_records)
+    journal.wrote(changes, keys, encoded_records, compared.stored)
     return _written(columns, compared.old_status, superseded=0)
 
 
@@ -117,21 +120,28 @@ def append(
 
     They are too many for the log: the journal has their sums. Raises ValueError where they do not rise.
     """
-    if _put(txn, database, changes, only_beyond=True) != len(changes):
+    keys, encoded_records = changes.keys(), changes.records()
+    if _put(txn, database, keys, encoded_records, only_beyond=True) != len(changes):
         raise ValueError("the keys of a fill must rise")
     if journal.kept:
-        journal.wrote(changes, [None] * len(changes), told=False)
+        journal.wrote(changes, keys, encoded_records, None, told=False)
     return _differences(facts, np.zeros(len(changes), np.uint8))
 
 
-def _put(txn: lmdb.Transaction, database: lmdb._Database, changes: EncodedChanges, *, only_beyond: bool = False) -> int:
-    """Write the records of changes sorted by key; return how many were written."""
-    keys = changes.keys()
+def _put(
+    txn: lmdb.Transaction,
+    database: lmdb._Database,
+    keys: list[bytes],
+    encoded: list[bytes],
+    *,
+    only_beyond: bool = False,
+) -> int:
+    """Write records under keys that rise; return how many were written."""
     with txn.cursor(database) as cursor:
         beyond = not cursor.last() or bool(keys and cast("bytes", cursor.key()) < keys[0])
         if only_beyond and not beyond:
             return 0
-        _, written = cursor.putmulti(zip(keys, changes.records(), strict=True), append=beyond)
+        _, written = cursor.putmulti(zip(keys, encoded, strict=True), append=beyond)
         return int(written)
 
 
