@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import pytest
@@ -43,6 +43,19 @@ def write_cluster(folder: Path, servers: Sequence[str] = ("nats://127.0.0.1:1",)
     return file
 
 
+@contextmanager
+def primary_at(folder: Path) -> Iterator[Writer]:
+    """Open the primary of a machine for writing, as a loader does."""
+    keys = AddressKey.load(folder / "address.key"), StoreKey.load(folder / "store.key")
+    with Writer.open(
+        folder / "store",
+        address_key_id=keys[0].key_id,
+        store_key_id=keys[1].key_id,
+        sealer=Cluster.read(folder / "cluster.toml").sealer(),
+    ) as writer:
+        yield writer
+
+
 class PrimarySite:
     """A primary and its commands."""
 
@@ -52,15 +65,9 @@ class PrimarySite:
         self.command = command
         self.cluster = write_cluster(command.path, servers, more=more)
 
-    @contextmanager
-    def writer(self) -> Iterator[Writer]:
+    def writer(self) -> AbstractContextManager[Writer]:
         """Open the primary for writing, as a loader does."""
-        keys = AddressKey.load(self.path / "address.key"), StoreKey.load(self.path / "store.key")
-        sealer = Cluster.read(self.cluster).sealer()
-        with Writer.open(
-            self.store, address_key_id=keys[0].key_id, store_key_id=keys[1].key_id, sealer=sealer
-        ) as writer:
-            yield writer
+        return primary_at(self.path)
 
     def commit(self, times: int = 1) -> None:
         """Commit batches."""
