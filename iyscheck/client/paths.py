@@ -20,6 +20,7 @@ from grpc_health.v1 import health_pb2
 
 from iyscheck.client import calls, failures
 from iyscheck.client.route import Route
+from iyscheck.errors import SettingsError
 
 _HEALTH_CHECK: Final = "/grpc.health.v1.Health/Check"
 _QUESTION: Final = health_pb2.HealthCheckRequest(service=calls.FRESH).SerializeToString()
@@ -35,12 +36,13 @@ class Paths:
 
     def __init__(self, route: Route) -> None:
         self._route = route
+        self._credentials = route.credentials()
         self._fresh: grpc.Channel | None = None
         if route.several and not _threads_are_patched():
-            self._all = route.channel(calls.SEVERAL_CHANNEL_OPTIONS)
-            self._fresh = route.channel(calls.FRESH_CHANNEL_OPTIONS)
+            self._all = route.channel(calls.SEVERAL_CHANNEL_OPTIONS, self._credentials)
+            self._fresh = route.channel(calls.FRESH_CHANNEL_OPTIONS, self._credentials)
         else:
-            self._all = route.channel(calls.CHANNEL_OPTIONS)
+            self._all = route.channel(calls.CHANNEL_OPTIONS, self._credentials)
         self._lock = threading.Lock()
         self._known = threading.Event()
         """Whether it was ever found out if somebody is fresh."""
@@ -81,8 +83,12 @@ class Paths:
         self._look(patient=False)
 
     def separate(self, *, fresh: bool) -> grpc.Channel:
-        """Open a channel with connections of its own, to those that are fresh or to all. Raises SettingsError."""
-        return self._route.channel(calls.SEPARATE_FRESH_CHANNEL_OPTIONS if fresh else calls.SEPARATE_CHANNEL_OPTIONS)
+        """Open a channel with connections of its own, to those that are fresh or to all."""
+        options = calls.SEPARATE_FRESH_CHANNEL_OPTIONS if fresh else calls.SEPARATE_CHANNEL_OPTIONS
+        try:
+            return self._route.channel(options)
+        except SettingsError:  # files that were there have gone: what was read of them is as good as ever
+            return self._route.channel(options, self._credentials)
 
     def close(self) -> None:
         """End all calls and the connections."""
@@ -122,12 +128,13 @@ class TaskPaths:
 
     def __init__(self, route: Route) -> None:
         self._route = route
+        self._credentials = route.credentials()
         self._fresh: grpc.aio.Channel | None = None
         if route.several:
-            self._all = route.tasks_channel(calls.SEVERAL_CHANNEL_OPTIONS)
-            self._fresh = route.tasks_channel(calls.FRESH_CHANNEL_OPTIONS)
+            self._all = route.tasks_channel(calls.SEVERAL_CHANNEL_OPTIONS, self._credentials)
+            self._fresh = route.tasks_channel(calls.FRESH_CHANNEL_OPTIONS, self._credentials)
         else:
-            self._all = route.tasks_channel(calls.CHANNEL_OPTIONS)
+            self._all = route.tasks_channel(calls.CHANNEL_OPTIONS, self._credentials)
         self._known = False
 
     @property
@@ -158,10 +165,12 @@ class TaskPaths:
         return self._fresh.get_state(try_to_connect=True) is grpc.ChannelConnectivity.READY
 
     def separate(self, *, fresh: bool) -> grpc.aio.Channel:
-        """Open a channel with connections of its own, to those that are fresh or to all. Raises SettingsError."""
-        return self._route.tasks_channel(
-            calls.SEPARATE_FRESH_CHANNEL_OPTIONS if fresh else calls.SEPARATE_CHANNEL_OPTIONS
-        )
+        """Open a channel with connections of its own, to those that are fresh or to all."""
+        options = calls.SEPARATE_FRESH_CHANNEL_OPTIONS if fresh else calls.SEPARATE_CHANNEL_OPTIONS
+        try:
+            return self._route.tasks_channel(options)
+        except SettingsError:  # as above
+            return self._route.tasks_channel(options, self._credentials)
 
     async def close(self) -> None:
         """End all calls and the connections."""

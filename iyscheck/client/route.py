@@ -109,17 +109,27 @@ class Route:
                 fix="Encrypt (Tls(ca=...), --tls-ca), or give insecure=True (--insecure) in a network that you trust.",
             )
 
-    def channel(self, options: Sequence[tuple[str, object]]) -> grpc.Channel:
-        """Open a channel for threads. Raises SettingsError."""
+    def credentials(self) -> grpc.ChannelCredentials | None:
+        """Read the files of TLS; None without it. Raises SettingsError."""
+        return None if self.tls is None else self.tls.credentials()
+
+    def channel(
+        self, options: Sequence[tuple[str, object]], credentials: grpc.ChannelCredentials | None = None
+    ) -> grpc.Channel:
+        """Open a channel for threads, with these credentials or those of the files now. Raises SettingsError."""
         if self.tls is None:
             return grpc.insecure_channel(self.address, options=options)
-        return grpc.secure_channel(self.address, self.tls.credentials(), options=(*options, *self.tls.options))
+        credentials = credentials or self.tls.credentials()
+        return grpc.secure_channel(self.address, credentials, options=(*options, *self.tls.options))
 
-    def tasks_channel(self, options: Sequence[tuple[str, object]]) -> grpc.aio.Channel:
-        """Open a channel for asyncio. Raises SettingsError."""
+    def tasks_channel(
+        self, options: Sequence[tuple[str, object]], credentials: grpc.ChannelCredentials | None = None
+    ) -> grpc.aio.Channel:
+        """Open a channel for asyncio in the same way. Raises SettingsError."""
         if self.tls is None:
             return grpc.aio.insecure_channel(self.address, options=options)
-        return grpc.aio.secure_channel(self.address, self.tls.credentials(), options=(*options, *self.tls.options))
+        credentials = credentials or self.tls.credentials()
+        return grpc.aio.secure_channel(self.address, credentials, options=(*options, *self.tls.options))
 
 
 def is_near(target: str) -> bool:

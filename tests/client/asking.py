@@ -7,7 +7,7 @@ from itertools import repeat
 from types import TracebackType
 from typing import Any, Final, Self
 
-from iyscheck.client import AsyncClient, Client
+from iyscheck.client import AsyncClient, Client, Tls
 from iyscheck.consent import Channel, Reason, RecipientType
 from tests.server.processes.running import eventually
 
@@ -20,11 +20,11 @@ _AT_ONCE: Final = 4
 class Asking:
     """Some that ask the same question without end, between its begin and its end; `failed` is what went wrong."""
 
-    def __init__(self, target: str, kind: str, *, timeout_s: float = 5, expected: Reason = Reason.CONSENTED) -> None:
+    def __init__(self, target: str, kind: str, *, timeout_s: float = 5, tls: Tls | None = None) -> None:
         self.failed: list[object] = []
         self._target = target
         self._timeout_s = timeout_s
-        self._expected = expected
+        self._tls = tls
         self._answers = 0
         self._over = threading.Event()
         self._lock = threading.Lock()
@@ -56,14 +56,14 @@ class Asking:
     def _took(self, reason: Reason) -> None:
         with self._lock:
             self._answers += 1
-        if reason is not self._expected:
+        if reason is not Reason.CONSENTED:
             self.failed.append(reason)
 
     def _client(self) -> Client:
-        return Client(self._target, timeout_s=self._timeout_s, batch_timeout_s=self._timeout_s)
+        return Client(self._target, tls=self._tls, timeout_s=self._timeout_s, batch_timeout_s=self._timeout_s)
 
     def _async_client(self) -> AsyncClient:
-        return AsyncClient(self._target, timeout_s=self._timeout_s, batch_timeout_s=self._timeout_s)
+        return AsyncClient(self._target, tls=self._tls, timeout_s=self._timeout_s, batch_timeout_s=self._timeout_s)
 
     def _endless(self, checks: Any) -> None:  # noqa: ANN401 - whatever has a `check`
         while not self._over.is_set():

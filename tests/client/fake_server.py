@@ -185,14 +185,17 @@ def serving_later(after_s: float) -> Iterator[str]:
 
 
 @contextmanager
-def serving(port: int = 0, *, watched: bool = False) -> Iterator[Service]:
+def serving(
+    port: int = 0, *, watched: bool = False, credentials: grpc.ServerCredentials | None = None
+) -> Iterator[Service]:
     """Serve on a free port of the loopback, or on this one; `watched`, with a health that says nothing of freshness."""
     made = Service()
     server = grpc.server(futures.ThreadPoolExecutor(64 if watched else 8), options=[("grpc.so_reuseport", 0)])
     add_ConsentCheckServiceServicer_to_server(made, server)
     if watched:
         add_HealthServicer_to_server(made.health, server)
-    made.port = server.add_insecure_port(f"127.0.0.1:{port}")
+    place = f"127.0.0.1:{port}"
+    made.port = server.add_insecure_port(place) if credentials is None else server.add_secure_port(place, credentials)
     server.start()
     try:
         yield made

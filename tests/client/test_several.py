@@ -1,18 +1,25 @@
 """Several servers: who is fresh is asked first, everybody where nobody is, and no call is lost on the way between."""
 
+import gc
+import os
+import sys
 import threading
 import time
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Final
 
 import grpc
 import pytest
+from cryptography import x509
 
 from iyscheck.change import Position
 from iyscheck.client import Client, calls
 from iyscheck.client.paths import Paths, TaskPaths
-from iyscheck.client.route import Route
+from iyscheck.client.route import Route, Tls
 from iyscheck.consent import MessageClass, Reason
 from iyscheck.errors import ServiceUnavailableError, SettingsError
 from iyscheck.v1 import consent_check_pb2 as pb
@@ -20,6 +27,7 @@ from tests.client.asking import ADDRESS, KINDS, WHO, Asking
 from tests.client.conftest import Ask
 from tests.client.fake_server import LOG, Service, abort, envelope, serving
 from tests.server.processes.running import eventually
+from tests.server.test_tls import issued
 
 OTHER: Final = Position(log_id=LOG, sequence=1)
 
@@ -238,6 +246,71 @@ class TestSwitching:
             assert stale.requests
 
 
+class TestOtherProcesses:
+    """What a client is where its threads are not."""
+
+    def test_forked(self, servers: list[Service], monkeypatch: pytest.MonkeyPatch) -> None:
+        """In a forked child nobody watches: all servers are asked, whatever was known before."""
+        paths = Paths(Route(listed(servers)))
+        assert paths.leads_to_fresh(20)
+        monkeypatch.setattr(os, "getpid", lambda: 1)
+        assert not paths.leads_to_fresh()
+        paths.close()
+
+    def test_gevent(self, servers: list[Service], monkeypatch: pytest.MonkeyPatch) -> None:
+        """Where gevent has replaced threads there is one path, to all servers."""
+        patched = SimpleNamespace(is_module_patched=lambda _: True)
+        monkeypatch.setitem(sys.modules, "gevent.monkey", patched)
+        with Client(listed(servers)) as client:
+            for _ in range(9):
+                check(client)
+        assert min(counts(servers)) > 0
+
+    def test_unclosed(self, servers: list[Service]) -> None:
+        """What nobody closes goes when nobody has it any more, though a call of it waits for somebody fresh."""
+        for service in servers:
+            service.say_fresh(False)
+        paths = Paths(Route(listed(servers)))
+        assert not paths.leads_to_fresh(20)
+        here = weakref.ref(paths)
+        del paths
+        gc.collect()
+        assert here() is None
+
+
+class TestTls:
+    """Several servers over TLS."""
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_moves(self, tmp_path: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Servers of a list prove the name that is given; clients move between them, also without their files."""
+        monkeypatch.setattr(calls, "MOVE_S", 0.1)
+        certs = issued(tmp_path / "certs", "server", x509.DNSName("iyscheck.example"))
+        credentials = grpc.ssl_server_credentials(
+            [((certs / "server.key").read_bytes(), (certs / "server.pem").read_bytes())]
+        )
+        with ExitStack() as parts:
+            made = [parts.enter_context(serving(watched=True, credentials=credentials)) for _ in range(2)]
+            made[0].say_fresh(True)
+            made[1].say_fresh(False)
+            tls = Tls(ca=certs / "ca.pem", name="iyscheck.example")
+            with Asking(listed(made), kind, tls=tls) as asking:
+                asking.wait_for_more(5)
+                assert made[1].requests == []
+                (certs / "ca.pem").unlink()
+                for fresh in (1, 0):
+                    made[fresh].say_fresh(True)
+                    made[1 - fresh].say_fresh(False)
+                    counts(made)
+                    eventually(lambda fresh=fresh: made[fresh].requests, "it is not asked")  # type: ignore[misc] # mypy wants a type
+                for service in made:
+                    service.say_fresh(False)
+                counts(made)
+                eventually(lambda: all(service.requests for service in made), "they do not take turns")
+                asking.wait_for_more(20)
+            assert asking.failed == []
+
+
 class TestPosition:
     """Servers that have come to different positions."""
 
@@ -272,7 +345,7 @@ class TestPosition:
         assert [len(found.reasons) for found in columns] == [30] * 3
 
     @pytest.mark.parametrize("kind", ["batching", "async batching"])
-    def test_gathered(self, servers: list[Service], kind: str) -> None:
+    def test_gathered(self, servers: list[Service], kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
         """Calls that travel together do so, too."""
         servers[1].say_fresh(True)
         met = threading.Event()
@@ -287,10 +360,11 @@ class TestPosition:
 
         for service in servers[:2]:
             service.frames = frames
+        monkeypatch.setattr(calls, "MOVE_S", 0.05)
         with Asking(listed(servers), kind, timeout_s=10) as asking:
+            eventually(met.is_set, "nobody meets a server that has not come so far")
             asking.wait_for_more(20)
         assert asking.failed == []
-        assert met.is_set()
 
     def test_nobody_has_come_so_far(self, ask: Ask, servers: list[Service]) -> None:
         """Where nobody has come so far, that is what the caller is told."""
