@@ -45,7 +45,9 @@ class Issuer:
         )
         return cls(built.sign(key, hashes.SHA256()), key, now)
 
-    def issue(self, called: str, names: list[x509.GeneralName], purpose: x509.ObjectIdentifier) -> tuple[bytes, bytes]:
+    def issue(
+        self, called: str, names: list[x509.GeneralName], *purposes: x509.ObjectIdentifier
+    ) -> tuple[bytes, bytes]:
         """Give a certificate and its key as PEM."""
         key = ec.generate_private_key(ec.SECP256R1())
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, called)])
@@ -53,7 +55,7 @@ class Issuer:
             _builder(name, self.certificate.subject, key, self.now)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.SubjectAlternativeName(names), critical=False)
-            .add_extension(x509.ExtendedKeyUsage([purpose]), critical=False)
+            .add_extension(x509.ExtendedKeyUsage(purposes), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self.key.public_key()), critical=False)
             .sign(self.key, hashes.SHA256())
         )

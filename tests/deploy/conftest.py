@@ -13,7 +13,7 @@ import yaml
 
 ROOT: Final = Path(__file__).parents[2]
 DEPLOY: Final = ROOT / "deploy"
-SERVER_PORT, METRICS_PORT, LOADER_PORT = 50051, 9464, 9465
+SERVER_PORT, METRICS_PORT, LOADER_PORT, PUBLISHER_PORT, REPLICA_PORT = 50051, 9464, 9465, 9466, 9467
 
 
 def program(name: str) -> str:
@@ -53,14 +53,14 @@ def directives(path: Path) -> dict[str, list[str]]:
     return found
 
 
-def loader_flags() -> tuple[set[str], set[str]]:
-    """Ask `iyscheck-loader follow` for its flags, and for the variables that it reads."""
+def loader_flags(name: str = "follow") -> tuple[set[str], set[str]]:
+    """Ask a command of `iyscheck-loader` for its flags, and for the variables that it reads."""
     import typer
 
     from loader.cli.app import app
 
     command: Any = typer.main.get_command(app)
-    options = command.commands["follow"].params
+    options = command.commands[name].params
     flags = {flag for option in options for flag in option.opts if flag.startswith("--")}
     variables = {option.envvar for option in options if option.envvar}
     return flags, {name for each in variables for name in ([each] if isinstance(each, str) else each)}

@@ -25,6 +25,8 @@ from tests.deploy.conftest import (
     DEPLOY,
     LOADER_PORT,
     METRICS_PORT,
+    PUBLISHER_PORT,
+    REPLICA_PORT,
     ROOT,
     SERVER_PORT,
     assert_follows,
@@ -36,8 +38,16 @@ from tests.deploy.conftest import (
 from tests.notified import notified
 from tests.processes import Site, turkish_now
 
-UNITS = ("iyscheck.service", "iyscheck-loader.service", "iyscheck-console.service")
-SERVER, LOADER, CONSOLE = (directives(DEPLOY / "systemd" / name) for name in UNITS)
+UNITS = (
+    "iyscheck.service",
+    "iyscheck-loader.service",
+    "iyscheck-console.service",
+    "iyscheck-publisher.service",
+    "iyscheck-replica.service",
+    "iyscheck-maker.service",
+    "nats-server.service",
+)
+SERVER, LOADER, CONSOLE, PUBLISHER, REPLICA, MAKER, NATS = (directives(DEPLOY / "systemd" / name) for name in UNITS)
 OURS = re.compile(rf"^{PREFIX}\w+")
 
 
@@ -110,6 +120,40 @@ def test_console_apart() -> None:
         assert f"-{kept}" in hidden.split()
 
 
+@pytest.mark.parametrize(("unit", "name"), [(PUBLISHER, "publish"), (REPLICA, "replicate"), (MAKER, "replicate")])
+def test_of_a_log(unit: dict[str, list[str]], name: str) -> None:
+    """What publishes or follows has flags and variables that there are, and the store of loader and server."""
+    (command,) = unit["ExecStart"]
+    flags, known = loader_flags(name)
+    ours = {name: value for name, value in variables(unit).items() if OURS.match(name)}
+
+    assert command.split()[:2] == ["/opt/iyscheck/bin/iyscheck-loader", name]
+    assert {each for each in command.split()[2:] if each.startswith("--")} <= flags
+    assert command.split()[-1] == f"127.0.0.1:{PUBLISHER_PORT if unit is PUBLISHER else REPLICA_PORT}"
+    assert ("--snapshots" in command.split()) == (unit is MAKER)
+    assert ours.keys() <= known
+    assert ours["IYSCHECK_STORE"] == variables(SERVER)["IYSCHECK_STORE"]
+    assert unit["StateDirectory"] == SERVER["StateDirectory"]
+
+
+@pytest.mark.parametrize("unit", [PUBLISHER, REPLICA, MAKER])
+def test_no_keys_of_consents(unit: dict[str, list[str]]) -> None:
+    """Who moves sealed batches is started with neither key of consents, and does not even find them."""
+    (hidden,) = unit["InaccessiblePaths"]
+
+    assert variables(unit).keys().isdisjoint({"IYSCHECK_STORE_KEY", "IYSCHECK_ADDRESS_KEY"})
+    for name in ("IYSCHECK_STORE_KEY", "IYSCHECK_ADDRESS_KEY"):
+        assert f"-{variables(LOADER)[name]}" in hidden.split()
+    assert f"-{variables(PUBLISHER)['IYSCHECK_CLUSTER']}" not in hidden.split()
+    assert len({variables(each)["IYSCHECK_CLUSTER"] for each in (PUBLISHER, REPLICA, MAKER)}) == 1
+
+
+def test_always_again() -> None:
+    """What of a log has ended is started again, whatever it said: nobody is at a replica at night."""
+    assert all(unit["Restart"] == ["always"] for unit in (PUBLISHER, REPLICA, MAKER, NATS))
+    assert MAKER["Conflicts"] == ["iyscheck-replica.service"]
+
+
 def test_patience() -> None:
     """The manager waits longer than the supervisor does: for the start, for the drain, and for a worker that hangs."""
     drains = float(Settings.model_fields["drain_seconds"].default)
@@ -119,24 +163,25 @@ def test_patience() -> None:
     assert seconds(SERVER, "WatchdogSec") > supervisor._HANGS_S + 10
     assert seconds(CONSOLE, "TimeoutStopSec") > serving._ENDING_S
     assert SERVER["KillMode"] == ["mixed"]
-    assert all(unit["Type"] == ["notify"] for unit in (SERVER, LOADER, CONSOLE))
+    assert all(unit["Type"] == ["notify"] for unit in (SERVER, LOADER, CONSOLE, PUBLISHER, REPLICA, MAKER))
 
 
 @pytest.mark.parametrize("name", UNITS)
 def test_verified(name: str, tmp_path: Path) -> None:
     """Its own tool understands every line, where the programs are in their places; and says so where it does not."""
     analyze = program("systemd-analyze")
-    text = (DEPLOY / "systemd" / name).read_text().replace("/opt/iyscheck/bin/", f"{Path(sys.executable).parent}/")
+    text = (DEPLOY / "systemd" / name).read_text()
+    text = re.sub(r"/opt/iyscheck/bin/|/usr/local/bin/", f"{Path(sys.executable).parent}/", text)
     unit = tmp_path / name
     unit.write_text(text)
     said = ran(analyze, "verify", unit)
     assert (said.returncode, said.stdout + said.stderr) == (0, "")
 
-    unit.write_text(text.replace("WatchdogSec=", "WatchdogSecs="))
-    assert "WatchdogSecs" in ran(analyze, "verify", unit).stderr
+    unit.write_text(text.replace("TimeoutStopSec=", "TimeoutStopSecs="))
+    assert "TimeoutStopSecs" in ran(analyze, "verify", unit).stderr
 
 
-@pytest.mark.parametrize(("name", "most"), [*zip(UNITS, (13, 10, 10), strict=True)])
+@pytest.mark.parametrize(("name", "most"), [*zip(UNITS, (13, 10, 10, 11, 11, 11, 11), strict=True)])
 def test_exposure(name: str, most: int) -> None:
     """What a process could do that was taken over, as systemd rates it (in tenths), stays little."""
     said = ran(

@@ -115,7 +115,7 @@ class TestGood:
         cluster = of(text.replace("0" * 64, ONE.public.hex()))
 
         assert cluster.snapshots is not None
-        assert cluster.snapshots.directory == Path("/var/lib/iyscheck/snapshots")
+        assert cluster.snapshots.directory == Path("/var/lib/iyscheck-snapshots")
 
     def test_documentation(self) -> None:
         """The file that docs/replicas.md shows is right as it stands, and its table has each field of the example."""
