@@ -1,11 +1,12 @@
 """`publish`: what a primary has committed, into its log, until SIGTERM."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from prometheus_client import CollectorRegistry
 
+from iyscheck.errors import LogFencedError, LogRestoredError
 from iyscheck.log import STANDARD_ERROR, LogLines
 from iyscheck.service_manager import ServiceManager
 from iyscheck.store.snapshot import Store
@@ -15,6 +16,9 @@ from loader.cli.options import MetricsOption, StoreOption
 from loader.cli.staying import listening, log_json, ready
 from loader.cli.stopping import stop_on_signals
 from loader.reports.outbox import OutboxMetrics
+
+_SIGN_S: Final = 1.0
+"""How often one that has stopped for good gives a sign of life."""
 
 
 def publish(
@@ -27,7 +31,8 @@ def publish(
 ) -> None:
     """Put what the loader commits into the log, beside the loader, until SIGTERM.
 
-    Exit code 3 says that this store may not be published any more, and why: to start it again does not help.
+    Exit code 3 says that this store may not be published any more, and why: to start it again does not help. Where
+    metrics are served it stays until SIGTERM even so, and shows its state.
 
     Example:
         iyscheck-loader publish --store /var/lib/iyscheck --metrics-listen 127.0.0.1:9466
@@ -46,5 +51,11 @@ def publish(
                     opened, log, AckFile(store), metrics=OutboxMetrics(registry, opened, states=list(State))
                 )
                 ready(manager, f"publishing to {settings.nats.stream}")
-                publisher.run(stop, manager.alive)
+                try:
+                    publisher.run(stop, manager.alive)
+                except (LogFencedError, LogRestoredError):
+                    # Who is gone cannot be asked why: an alert would only tell of a process that is down.
+                    while metrics_listen is not None and not stop.wait(_SIGN_S):
+                        manager.alive(publisher.state)
+                    raise
                 manager.stopping("closing the log")
