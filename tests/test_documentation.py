@@ -1,6 +1,7 @@
 """The Python that documentation shows runs as it stands, against a real store or server."""
 
 import io
+import os
 import re
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from iyscheck.keys import AddressKey, StoreKey
 from iyscheck.server.app import Server
 from iyscheck.server.log import open_log
 from iyscheck.server.settings import PREFIX, Settings, default_text
+from tests.loader.replication.servers import free_ports
 from tests.processes import Site, turkish_now
 
 ROOT = Path(__file__).parent.parent
@@ -106,6 +108,45 @@ class TestEmbedded:
 
         assert times == 1
         assert asked == run(folder, program)
+
+
+def commands(chapter: str) -> str:
+    """Return the commands of a chapter of the README, as they stand there."""
+    text = (ROOT / "README.md").read_text().partition(f"\n## {chapter}\n")[2].partition("\n## ")[0]
+    return "".join(f"{line.removeprefix('    ')}\n" for line in text.splitlines() if re.match(" {4}|$", line))
+
+
+class TestMoreThanOneMachine:
+    """The chapter's commands, behind those of the first five minutes."""
+
+    @pytest.mark.thorough
+    def test_readme(self, tmp_path: Path) -> None:
+        """As they stand there a replica permits what the primary loaded, and refuses as soon as the primary does."""
+        first, second = commands("Five minutes"), commands("More than one machine")
+        made = first[first.index("iyscheck keys create keys") : first.index("iyscheck serve")]
+        script = made + second[second.index("nats-server ") :]
+        nats, monitor, served = free_ports(3)
+        for was, becomes in (
+            ("--addr 127.0.0.1", f"--addr 127.0.0.1 --port {nats} --http_port {monitor}"),
+            ("127.0.0.1:4222", f"127.0.0.1:{nats}"),
+            ("50061", str(served)),
+        ):
+            assert was in script, was
+            script = script.replace(was, becomes)
+        script, checks = re.subn(r"^(iyscheck check .*)$", r"\1; echo answered $?", script, flags=re.MULTILINE)
+        path = f"{Path(sys.executable).parent}:{os.environ.get('PATH', os.defpath)}"
+        ran = subprocess.run(
+            ["bash", "-c", script + "wait\n"],
+            cwd=tmp_path,
+            env={"PATH": path, "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1"},
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+
+        assert checks == 2
+        assert re.findall(r"answered (\d)", ran.stdout) == ["0", "1"], ran.stdout + ran.stderr
 
 
 class TestSettings:
