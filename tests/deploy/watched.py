@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -101,7 +101,7 @@ class Prometheus:
     @classmethod
     @contextmanager
     def watching(
-        cls, folder: Path, targets: dict[str, str], *, divisor: int, secure: bool = False
+        cls, folder: Path, targets: Mapping[str, Sequence[str]], *, divisor: int, secure: bool = False
     ) -> Iterator["Prometheus"]:
         """Run it; say aloud where there is none."""
         if shutil.which("prometheus") is None:
@@ -111,8 +111,8 @@ class Prometheus:
         (folder / "rules.yml").write_text(yaml.safe_dump({"groups": scaled(written.groups(), divisor)}))
         tls = {"scheme": "https", "tls_config": {"insecure_skip_verify": True}} if secure else {}
         scrapes = [
-            {"job_name": job, "static_configs": [{"targets": [target]}], **(tls if job == "iyscheck" else {})}
-            for job, target in targets.items()
+            {"job_name": job, "static_configs": [{"targets": [*each]}], **(tls if job == "iyscheck" else {})}
+            for job, each in targets.items()
         ]
         settings = {
             "global": {"scrape_interval": every, "scrape_timeout": every, "evaluation_interval": every},
@@ -458,7 +458,7 @@ class Watched:
         if iys is not None:
             seed(site, AT_IYS, age_s=2 * 3_600)
         key = AddressKey.load(folder / "address.key")
-        targets = {job: at[job] for job in ("iyscheck", "iyscheck-loader")}
+        targets = {job: [at[job]] for job in ("iyscheck", "iyscheck-loader")}
         with ExitStack() as parts:
             watched = cls(
                 site,
