@@ -38,6 +38,7 @@ class ReplicaMetrics:
         self._snapshot: Gauge | None = None
         self._clock = clock
         self._doing = (State.STARTING, "")
+        self._told = State.STARTING
         lag = Gauge(
             "consent_replica_lag_seconds",
             "How long ago the primary made the newest batch that is in.",
@@ -92,11 +93,12 @@ class ReplicaMetrics:
             return
         if state is State.GAP and self._doing[0] is not State.GAP:
             self._gaps.inc()
-        is_news = state is not self._doing[0] and {state, self._doing[0]} != {State.FOLLOWING, State.CATCHING_UP}
+        is_old = state is self._told or (state is State.CATCHING_UP and self._told is State.FOLLOWING)
         self._doing = (state, why)
         self._state.state(state)
         self._manager.status(f"{state.replace('_', ' ')}{': ' if why else ''}{why}")
-        if is_news or why:
+        if not is_old or why:
+            self._told = state
             tell = self._log.error if state in _BAD else self._log.info
             tell(f"replica_{state}", message=why, batch=self._store.batch if self._store is not None else None)
 
