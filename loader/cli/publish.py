@@ -1,5 +1,6 @@
 """`publish`: what a primary has committed, into its log, until SIGTERM."""
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -28,6 +29,12 @@ def publish(
         typer.Option("--cluster", envvar="IYSCHECK_CLUSTER", help="The cluster file; default: that of create-log."),
     ] = None,
     metrics_listen: MetricsOption = None,
+    snapshots: Annotated[  # noqa: FBT002 - a flag of the command line
+        bool,
+        typer.Option(
+            "--snapshots/--no-snapshots", help="Make the snapshots without which no replica could begin or go on."
+        ),
+    ] = True,
 ) -> None:
     """Put what the loader commits into the log, beside the loader, until SIGTERM.
 
@@ -39,6 +46,7 @@ def publish(
     """
     with errors(as_json=False):
         from loader.replication.publish import AckFile, Publisher, State  # not for every other command
+        from loader.replication.rebased import copier_of
 
         stop, manager, registry = stop_on_signals(), ServiceManager.of_this_process(), CollectorRegistry()
         log_json(LogLines(STANDARD_ERROR))
@@ -46,9 +54,18 @@ def publish(
             with opened.snapshot() as snapshot:
                 state = snapshot.log
             settings = cluster_of(cluster, state)
-            with connected(settings) as log, listening(registry, metrics_listen):
+            copier = copier_of(settings, opened, stop) if snapshots and state is not None else None
+            with (
+                connected(settings) as log,
+                listening(registry, metrics_listen),
+                nullcontext() if copier is None else copier.working(),
+            ):
                 publisher = Publisher(
-                    opened, log, AckFile(store), metrics=OutboxMetrics(registry, opened, states=list(State))
+                    opened,
+                    log,
+                    AckFile(store),
+                    metrics=OutboxMetrics(registry, opened, states=list(State)),
+                    rebased=(lambda _: None) if copier is None else copier.need,
                 )
                 ready(manager, f"publishing to {settings.nats.stream}")
                 try:

@@ -81,7 +81,7 @@ class _End:
 class Publisher:
     """Publishes the outbox of one store; `step` by step, or `run` until it is told to stop.
 
-    `rebased` is called when the log has a batch that only a copy of the store leads past.
+    `rebased` is told of each batch in the log that only a copy of the store leads past.
     """
 
     def __init__(
@@ -91,7 +91,7 @@ class Publisher:
         acknowledged: AckFile,
         *,
         metrics: OutboxMetrics,
-        rebased: Callable[[], None] = lambda: None,
+        rebased: Callable[[int], None] = lambda _: None,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         import structlog  # with what it brings a tenth of the start of every other command
@@ -174,7 +174,7 @@ class Publisher:
         self._end = _End(number=end.number, batch=batch + 1, parts=0)
         self._acknowledge(batch)
         if header_of(messages[-1]).kind == Kind.REBASE:
-            self._rebased()
+            self._rebased(batch)
         return True
 
     def _found(self) -> _End:

@@ -73,7 +73,7 @@ class Watch:
 
 
 def publisher_of(
-    store: Store, log: FaultyLog, watch: Watch | None = None, rebased: Callable[[], None] = lambda: None
+    store: Store, log: FaultyLog, watch: Watch | None = None, rebased: Callable[[int], None] = lambda _: None
 ) -> Publisher:
     """Make a publisher, as a new process would."""
     return Publisher(
@@ -428,10 +428,9 @@ def test_no_primary(primary: Primary, store: Store) -> None:
 
 
 def told_of(store: Store) -> list[int]:
-    """Publish all of a store; return how much the log had each time that replicas were said to need a copy."""
+    """Publish all of a store; return the batches which only a copy is said to lead past."""
     told: list[int] = []
-    log = FaultyLog()
-    drain(publisher_of(store, log, rebased=lambda: told.append(len(log.messages))))
+    drain(publisher_of(store, FaultyLog(), rebased=told.append))
     return told
 
 
