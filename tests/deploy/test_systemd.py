@@ -35,6 +35,9 @@ from tests.deploy.conftest import (
     program,
     ran,
 )
+from tests.loader.feeds import Command
+from tests.loader.replication.servers import configured
+from tests.loader.replication.sites import PrimarySite, until
 from tests.notified import notified
 from tests.processes import Site, turkish_now
 
@@ -287,3 +290,57 @@ def test_console_filters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
                 assert showing.wait(60) == 0
             finally:
                 showing.kill()
+
+
+@pytest.mark.thorough
+def test_log_filters(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under the filters of their units a nats-server carries, a publisher appends, and a replica becomes the same.
+
+    The publisher has no memory that is written and then run, and neither has the nats-server.
+    """
+    program("systemd-analyze")
+    program("nats-server")
+    pytest.importorskip("pyseccomp", reason="NOT TESTED: there is no pyseccomp here; scripts/test-deploy installs it")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    server = configured(tmp_path / "nats")
+    site = PrimarySite(Command(tmp_path), [server.url], more='[snapshots]\ndirectory = "snapshots"\n')
+    store, replica = tmp_path / "store", tmp_path / "replica" / "store"
+
+    def confined(unit: str, *command: str) -> "subprocess.Popen[bytes]":
+        whole = [sys.executable, CONFINED, str(DEPLOY / "systemd" / unit), *command]
+        with (tmp_path / f"{unit}.log").open("ab") as log:
+            return subprocess.Popen(whole, cwd=tmp_path, stderr=log)
+
+    def loader(unit: str, *command: str) -> "subprocess.Popen[bytes]":
+        return confined(unit, sys.executable, "-m", "loader", *command, f"--cluster={site.cluster}")
+
+    def equal() -> bool:
+        ran = [site.command.run("digest", "--json", "--store", str(each)) for each in (store, replica)]
+        first, second = ({**json.loads(each.stdout or b"{}"), "role": ""} for each in ran)
+        return "digest" in first and first == second
+
+    processes = [confined("nats-server.service", program("nats-server"), "-c", str(server.config))]
+    try:
+        server.process = processes[0]
+        server.wait()
+        for arguments in (["create-log", "--replicas=1", "--kept-gb=1"], ["snapshot"]):
+            made = site.command.run(*arguments, f"--cluster={site.cluster}")
+            assert made.returncode == 0, made.stderr
+        processes.append(loader("iyscheck-publisher.service", "publish", f"--store={store}"))
+        processes.append(loader("iyscheck-replica.service", "replicate", f"--store={replica}"))
+        until((replica / "data.mdb").exists, "a replica")
+        site.commit(3)
+        until(equal, "an equal replica")
+        maker = processes.pop()
+        maker.send_signal(signal.SIGTERM)
+        assert maker.wait(60) == 0
+        processes.append(loader("iyscheck-maker.service", "replicate", "--snapshots", f"--store={replica}"))
+        site.commit(1)
+        until(equal, "an equal maker")
+        for process, asked in zip(reversed(processes), (signal.SIGTERM, signal.SIGTERM, signal.SIGUSR2), strict=True):
+            process.send_signal(asked)
+            assert process.wait(60) == 0
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
