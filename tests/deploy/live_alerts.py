@@ -388,13 +388,14 @@ class TestReplicas:
             log.emptied()
 
     def test_not_believed(self, tmp_path: Path) -> None:
-        """A store that is not to be believed is told until it has a snapshot."""
+        """A store that is not to be believed is told until it has a snapshot of what came after the fault."""
         with Replicated.running(tmp_path) as log, clears(log, "not believed"):
             log.replica.end()
             with LogWriter.reopen(log.store) as writer:
                 writer.distrust("a test")
             log.prometheus.wait_firing(*CAUSED["not believed"])
             log.replica.start()
+            log.snapshot()
 
 
 def complete(watched: Watched) -> None:

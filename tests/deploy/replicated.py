@@ -77,7 +77,7 @@ class Replicated:
                 prometheus=parts.enter_context(Prometheus.watching(folder / "prometheus", targets, divisor=divisor)),
             )
             made.create_log()
-            made.command("snapshot", f"--store={site.store}", *log)
+            made.snapshot()
             parts.enter_context(feed.flowing())
             for process in (made.loader, made.publisher, made.replica):
                 process.start()
@@ -89,6 +89,10 @@ class Replicated:
     def create_log(self) -> None:
         """Make the stream, and the store a primary, if they are none."""
         self.command("create-log", *self.site.flags, self._cluster, "--replicas=1", "--kept-gb=1")
+
+    def snapshot(self) -> None:
+        """Make a snapshot of the primary."""
+        self.command("snapshot", f"--store={self.site.store}", self._cluster)
 
     def command(self, *arguments: str) -> None:
         """Run a command of the loader to its end."""
