@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from loader.replication import pulling
 from loader.replication.connection import NatsConnection
 from loader.replication.log import NatsLog
 from loader.replication.messages import (
@@ -144,7 +145,7 @@ def test_a_killed_server_ends_readers_and_keeps_messages(server: NatsServer, log
     with log.reading(1) as reader:
         assert len(fetched(reader, 5)) == 5
         server.kill()
-        lost(reader)
+        assert "connection" in str(lost(reader))
         with pytest.raises(LogAwayError):
             log.append(5, b"message 6")
         server.start()
@@ -175,6 +176,19 @@ def test_a_server_that_stands_still_is_away(server: NatsServer, log: NatsLog) ->
         assert log.get(4) == b"message 4"
 
 
+def test_a_reader_that_nobody_asked_for_a_while_is_as_good(log: NatsLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its silence counts only while it is to deliver: a follower may take its time with what it has."""
+    monkeypatch.setattr(pulling, "_SILENT_S", 0.2)
+    append(log, 1, pulling._PULL)
+    with log.reading(1) as reader:
+        read = []
+        while len(read) < pulling._PULL:
+            read += reader.fetch(5.0, most=pulling._PULL)
+        append(log, pulling._PULL + 1, pulling._PULL + 1)
+        time.sleep(0.4)
+        assert [number for number, _ in reader.fetch(5.0)] == [pulling._PULL + 1]
+
+
 def test_a_stream_that_was_made_anew_is_another_one(
     log: NatsLog, settings: NatsSettings, operator: NatsConnection
 ) -> None:
@@ -190,7 +204,7 @@ def test_a_stream_that_was_made_anew_is_another_one(
             log.append(5, b"message 6")
         log.create_stream(replicas=1, kept_bytes=1_000_000)
         append(log, 1, 6)
-        lost(reader)
+        assert "ends the reading" in str(lost(reader))
     after = log.ends()
     assert (after.first, after.last) == (1, 6)
     assert after.created != before.created
