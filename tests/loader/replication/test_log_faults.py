@@ -181,7 +181,7 @@ def test_a_reader_that_nobody_asked_for_a_while_is_as_good(log: NatsLog, monkeyp
     monkeypatch.setattr(pulling, "_SILENT_S", 0.2)
     append(log, 1, pulling._PULL)
     with log.reading(1) as reader:
-        read = []
+        read: list[tuple[int, bytes]] = []
         while len(read) < pulling._PULL:
             read += reader.fetch(5.0, most=pulling._PULL)
         append(log, pulling._PULL + 1, pulling._PULL + 1)
