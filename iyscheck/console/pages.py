@@ -477,6 +477,7 @@ class ServersScreen:
         )
         yield self._fact("fact_position", self._position, compared=False)
         yield self._fact("fact_lag", self._lag, compared=False)
+        yield self._fact("fact_standing", self._standing, compared=False)
         yield self._fact(
             "fact_newest",
             lambda said: s.time(None if said.store is None else said.store.watermarks.newest),
@@ -513,6 +514,18 @@ class ServersScreen:
         positions = [each.store.position for each in self._overviews if each is not None and each.store is not None]
         furthest = max(each.sequence for each in positions if each.log_id == log_id)
         return self._s.number(furthest - said.store.position.sequence)
+
+    def _standing(self, said: Overview) -> str:
+        """Say how the store stands in the log that replicas follow."""
+        if said.store is None:
+            return UNKNOWN
+        standing = said.store.standing
+        if standing is None:
+            return self._t("none")
+        if standing.lag_s is None:
+            return self._t("primary")
+        behind = f"{self._t('replica')}, {self._s.age(standing.lag_s)}"
+        return f"{behind} ({self._t('not_believed')})" if standing.untrusted else behind
 
     def _readers(self, said: Overview) -> str:
         size = None if said.store is None else said.store.size

@@ -10,6 +10,7 @@ from urllib.parse import quote
 import pytest
 from msgspec.structs import replace
 
+from iyscheck.change import LogStanding
 from iyscheck.consent import Channel, Reason, RecipientType
 from iyscheck.console.guard import CONTENT_SECURITY_POLICY
 from iyscheck.console.serving import SILENT_S
@@ -506,6 +507,20 @@ class TestCallersAndServers:
         rows = dict(re.findall(r'<tr><th scope="row">(.*?)</th>(.*?)</tr>', text))
         assert [name for name in rows if "differs" in name] == [name for name in rows if name.startswith("Version")]
         assert rows["Rows behind the furthest"] == "<td>0</td><td>67</td><td>–</td>"
+
+    def test_of_a_log(self, tmp_path: Path) -> None:
+        """Of a replica it is told how far it is behind, and that it is not believed; of others what they are."""
+        near = LogStanding(role="replica", term=1, batch=9, lag_s=3.2, untrusted=False)
+        bad = near._replace(lag_s=95.0, untrusted=True)
+        primary = LogStanding(role="primary", term=1, batch=9, lag_s=None, untrusted=False)
+        standings = {"a:1": None, "b:1": primary, "c:1": near, "d:1": bad}
+        servers = {at: FakeServer(said=overview(standing=each)) for at, each in standings.items()}
+        with running(tmp_path, {**servers, "e:1": FakeServer(said=overview(readable=False))}) as world:
+            text = world.browser().log_in("looker").get("/servers").text
+
+        rows = dict(re.findall(r'<tr><th scope="row">(.*?)</th>(.*?)</tr>', text))
+        told = re.findall(r"<td>(.*?)</td>", rows["In a log, behind by"])
+        assert told == ["none", "primary", "replica, 3 s", "replica, 1 min (not to be believed)", "–"]
 
 
 class TestExplain:

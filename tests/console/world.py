@@ -13,7 +13,7 @@ from urllib.parse import urlencode
 
 from iyscheck.callers.identity import NewKey
 from iyscheck.callers.watch import CallersWatch
-from iyscheck.change import Position
+from iyscheck.change import LogStanding, Position
 from iyscheck.consent import Channel, MessageClass, Policy, Reason, Status
 from iyscheck.console.app import EXPLAINS_A_MINUTE, Console
 from iyscheck.console.serving import SILENT_S, UNREAD_S, ConsoleServer, configuration, open_port
@@ -68,6 +68,7 @@ def overview(
     readable: bool = True,
     version: str = "0.1.0",
     sequence: int = 1_234_567,
+    standing: LogStanding | None = None,
 ) -> Overview:
     """Say how a server is."""
     store = StoreOverview(
@@ -78,6 +79,7 @@ def overview(
         sources_held=1,
         rejected_rows_waiting=3,
         size=StoreSize(size_bytes=10**9, disk_free_bytes=10**10, records=20_000_000, readers=3, max_readers=1024),
+        standing=standing,
     )
     return Overview(
         answered_at=float(NOW),
