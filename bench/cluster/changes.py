@@ -1,4 +1,7 @@
-"""Changes at a steady rate, as files that a loader follows; the model knows each row before a loader can have it."""
+"""Changes at a steady rate, as files that a loader follows; the model knows each row before a loader can have it.
+
+A machine that is too slow for the rate gets them more slowly: what is shown is not how a queue grows.
+"""
 
 import json
 import threading
@@ -12,8 +15,10 @@ from zoneinfo import ZoneInfo
 from bench.soak.model import Model
 from bench.soak.world import World
 
-EVERY_S: Final = 0.25
-"""A file comes so often."""
+EVERY_S: Final = 0.5
+"""A file comes so often, if the one before the last is in somewhere."""
+_PATIENCE_S: Final = 2.0
+"""So often at least: changes do not wait for a primary that is dead."""
 _TURKEY: Final = ZoneInfo("Europe/Istanbul")
 
 
@@ -32,6 +37,7 @@ class Changes:
         self._begun: list[float] = []
         self._watermarks: dict[int, int] = {}
         """By the number of rows that are in."""
+        self._reached = 0
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._work, name="changes", daemon=True)
 
@@ -57,6 +63,10 @@ class Changes:
         self._over.set()
         self._thread.join()
 
+    def reached(self, sequence: int) -> None:
+        """Take note that somebody is as far as that."""
+        self._reached = max(self._reached, sequence)
+
     def watermark(self, sequence: int) -> int | None:
         """Say until when the data of every fresh brand is complete where so many rows are in: seconds since 1970 UTC.
 
@@ -70,11 +80,12 @@ class Changes:
         return time.monotonic() - self._begun[place] if place < len(self._begun) else 0.0
 
     def _work(self) -> None:
-        due = time.monotonic()
         while not self._over.is_set():
+            began = time.monotonic()
             self.write_next()
-            due += EVERY_S
-            self._over.wait(max(due - time.monotonic(), 0))
+            self._over.wait(EVERY_S - (time.monotonic() - began))
+            while self.age_s(self._reached) > EVERY_S and time.monotonic() - began < _PATIENCE_S:
+                self._over.wait(0.02)
 
     def write_next(self) -> None:
         """Write the next file."""

@@ -91,6 +91,7 @@ class Judge:
         """Judge what one server has answered, and how far it is."""
         self._judge(server, [ask], [reason], envelope)
         sequence = envelope.position.sequence
+        self._changes.reached(sequence)
         is_fresh = self._changes.age_s(sequence) <= FRESH_S
         with self._lock:
             before = self._newest.get(server, 0)

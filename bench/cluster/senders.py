@@ -20,12 +20,12 @@ from iyscheck.errors import ServiceError, ServiceUnavailableError
 from iyscheck.keys import AddressKey
 
 _TIMEOUT_S: Final = 5.0
-_WATCH_S: Final = 1.0
+_WATCH_S: Final = 5.0
 _FRAME: Final = 500
 _COLUMN: Final = 4 * _FRAME
 _CAMPAIGNS: Final = 2
 _CALLERS: Final = 4
-_PAUSE_S: Final = 0.1
+_PAUSE_S: Final = 0.2
 
 
 def _keywords(ask: Ask) -> dict[str, Any]:
