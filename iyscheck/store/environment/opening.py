@@ -180,7 +180,10 @@ def _opened(where: Path, env: lmdb.Environment, *, create: bool) -> Environment:
             with suppress(lmdb.NotFoundError) if name in layout.LATER else nullcontext():
                 databases[name] = env.open_db(name, create=create)
         with env.begin() as txn:
-            _check_format(where, read(txn, layout.META_FORMAT, databases[layout.META]))
+            stored = read(txn, layout.META_FORMAT, databases[layout.META])
+        if stored is None and not create:
+            raise lmdb.NotFoundError("format")  # noqa: TRY301 - its writer is about to begin it
+        _check_format(where, stored)
     except lmdb.NotFoundError as error:
         older = _is_older(env)
         env.close()
