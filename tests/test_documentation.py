@@ -6,14 +6,17 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+import typer
 
 from iyscheck import engine
 from iyscheck.keys import AddressKey, StoreKey
 from iyscheck.server.app import Server
 from iyscheck.server.log import open_log
 from iyscheck.server.settings import PREFIX, Settings, default_text
+from loader.cli.app import app
 from tests.loader.replication.servers import free_ports
 from tests.processes import Site, turkish_now
 
@@ -147,6 +150,28 @@ class TestMoreThanOneMachine:
 
         assert checks == 2
         assert re.findall(r"answered (\d)", ran.stdout) == ["0", "1"], ran.stdout + ran.stderr
+
+
+SHOWN = re.compile(r"(?:(?<=[\s`/(])|^)iyscheck-loader ([a-z][a-z-]+[^`\n#|&;<>]*)", re.MULTILINE)
+"""A command of the loader, as far as it goes, on a line of its own or between words."""
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((ROOT / "deploy").glob("*.md"))]
+
+
+class TestLoader:
+    """The loader's commands, wherever they are shown."""
+
+    @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+    def test_flags(self, document: Path) -> None:
+        """A command that is there is shown with flags that it has."""
+        root: Any = typer.main.get_command(app)
+        for found in SHOWN.finditer(document.read_text().replace("\\\n", " ")):
+            command, known = root, set[str]()
+            for word in found[1].split():
+                if word in getattr(command, "commands", {}):
+                    command = command.commands[word]
+                    known |= {flag for each in command.params for flag in (*each.opts, *each.secondary_opts)}
+            given = set(re.findall(r"(?<=\s)--[a-z][a-z-]*", found[0]))
+            assert command is root or given <= known | {"--help"}, found[0]
 
 
 class TestSettings:
