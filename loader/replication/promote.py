@@ -188,7 +188,9 @@ class Promotion:
         except LogError as error:
             raise type(error)(error.message, fix=_ELSE) if not error.fix else error from None
         except LogAwayError as error:
-            raise ServiceUnavailableError(str(error), fix="Look at NATS, then promote again.") from None
+            raise ServiceUnavailableError(
+                str(error) or "NATS gives no answer.", fix="Look at NATS, then promote again."
+            ) from None
 
 
 class _ByNumber:

@@ -1,0 +1,195 @@
+"""A replica becomes the primary: nothing of the log is lost, and there is one primary at a time."""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from unittest.mock import patch
+
+import pytest
+
+from iyscheck.errors import LogForkError, LogOrderError, ServiceUnavailableError, StoreRoleError
+from iyscheck.store.copying import copy_to
+from iyscheck.store.layout import PRIMARY
+from iyscheck.store.log_writer import LogWriter
+from iyscheck.store.snapshot import Store
+from iyscheck.store.verification import verify
+from loader.replication.codec import header_of
+from loader.replication.follow import State
+from loader.replication.promote import How, Promoted, Promotion
+from tests.builders import StoreBuilder
+from tests.loader.replication.replicas import OPENER, SEALER, Primary
+from tests.loader.replication.test_follow import Site
+from tests.logs import KEY_IDS, assert_same
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Iterator[Site]:
+    """A primary with three batches that are published, and a replica that has them."""
+    site = Site(tmp_path)
+    site.changed(2)
+    site.steps()
+    assert site.replica is not None
+    site.replica.close()
+    site.replica = None
+    yield site
+    if site.replica is not None:
+        site.replica.close()
+    site.primary.close()
+
+
+def promoted(site: Site, how: How = How.CONTINUE, *, path: Path | None = None) -> Promoted:
+    """Promote a store."""
+    with LogWriter.reopen(path or site.path) as writer:
+        promotion = Promotion(
+            writer, site.log, OPENER, SEALER, site.told, settings="/etc/cluster.toml", pause=lambda _: None
+        )
+        return promotion.promote(how)
+
+
+def refused(site: Site, error: type[Exception], match: str, **given: object) -> None:
+    """Have it refused; nothing is in the log then, and the store is no primary."""
+    before = list(site.log.messages)
+    with pytest.raises(error, match=match):
+        promoted(site, **given)  # type: ignore[arg-type] # as `promoted` takes it
+    assert site.log.messages == before
+
+
+def test_drains(site: Site) -> None:
+    """What the log has is taken first; then its term is there, and the store says what its loader needs."""
+    site.changed(3)
+    done = promoted(site)
+    assert (done.drained, done.state.role, done.state.term, done.state.batch) == (3, PRIMARY, 2, 7)
+    assert done.state.settings == "/etc/cluster.toml"
+    assert header_of(site.log.messages[-1] or b"").term == 2
+    assert int.from_bytes((site.path / "acknowledged").read_bytes()) == 7
+    with Store.open(site.path) as store:
+        assert verify(store).faults == []
+
+
+def test_followed(site: Site, tmp_path: Path) -> None:
+    """Other replicas follow it without a copy."""
+    site.changed()
+    promoted(site)
+    first = site.path
+    site.path = tmp_path / "other"
+    assert site.steps() is State.FOLLOWING
+    with site.reader() as replica, Store.open(first) as primary:
+        assert_same(primary, replica)
+
+
+def test_moved(site: Site) -> None:
+    """Where the old primary appends at that moment, that is taken, too, and the term comes behind it."""
+    append = site.log.append
+
+    def late(expected: int, message: bytes) -> int:
+        with patch.object(site.log, "append", append):
+            site.changed()
+        return append(expected, message)
+
+    with patch.object(site.log, "append", side_effect=_once(late, append)):
+        done = promoted(site)
+    assert (done.drained, done.state.batch) == (1, 5)
+
+
+def _once(first: Callable[[int, bytes], int], then: Callable[[int, bytes], int]) -> Callable[[int, bytes], int]:
+    """Do one thing the first time, another one from then on."""
+    todo = [first]
+    return lambda expected, message: (todo.pop() if todo else then)(expected, message)
+
+
+@pytest.mark.parametrize("fault", ["drops", "mumbles"])
+def test_unanswered(site: Site, fault: str) -> None:
+    """Where the log does not say whether it has the term, it is looked, and it is there once."""
+    setattr(site.log, fault, 1)
+    done = promoted(site)
+    assert done.state.batch == 4
+    assert [header_of(message or b"").batch for message in site.log.messages] == [1, 2, 3, 4]
+
+
+def test_ended_between(site: Site) -> None:
+    """Killed when its term was in the log and not in the store, it goes on with the next term."""
+    with patch.object(LogWriter, "take_over", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        promoted(site)
+    done = promoted(site)
+    assert (done.drained, done.state.term, done.state.batch) == (1, 3, 5)
+
+
+def test_hole(site: Site) -> None:
+    """A store that cannot come to the end of the log is not promoted, but as it is if a person says so."""
+    site.changed(3)
+    site.log.punch(5)
+    refused(site, LogOrderError, "cannot come to the end")
+    done = promoted(site, How.REBASE)
+    assert (done.state.batch, done.state.term) == (7, 2)
+    with Store.open(site.path) as store, store.snapshot() as snapshot:
+        assert snapshot.position.sequence == site.primary.position.sequence
+
+
+def test_rebased(site: Site, tmp_path: Path) -> None:
+    """Others then take a copy of it."""
+    site.changed()
+    promoted(site, How.REBASE)
+    first = site.path
+    site.path = tmp_path / "other"
+    assert site.steps() is State.GAP
+    with Store.open(first) as primary:
+        site.copies.make(primary)
+        site.start()
+        assert site.steps() is State.FOLLOWING
+        with site.reader() as replica:
+            assert_same(primary, replica)
+
+
+def test_new_log(site: Site) -> None:
+    """A new log begins with term and batch 1, and other positions."""
+    done = promoted(site, How.NEW_LOG)
+    assert (done.state.batch, done.state.term) == (1, 1)
+    with Store.open(site.path) as store, store.snapshot() as snapshot:
+        assert snapshot.position.log_id != site.primary.position.log_id
+
+
+def test_ahead(site: Site) -> None:
+    """A store that is ahead of what is left of its log goes on only as it is."""
+    site.log.lose_end(1)
+    refused(site, LogOrderError, "ahead of its log")
+    assert promoted(site, How.REBASE).state.batch == 4
+
+
+def test_forked(site: Site, tmp_path: Path) -> None:
+    """A store that went another way is not promoted."""
+    other = tmp_path / "split"
+    other.mkdir()
+    copy_to(site.store, other)
+    with Primary.open(other, **KEY_IDS, sealer=SEALER) as second:
+        second.heartbeat(0)
+    site.changed()
+    refused(site, LogForkError, "another batch 4", path=other)
+
+
+def test_restored(site: Site, tmp_path: Path) -> None:
+    """A primary that was restored from a backup takes what its log has more, and goes on."""
+    backup = tmp_path / "backup"
+    backup.mkdir()
+    copy_to(site.store, backup)
+    site.changed(2)
+    done = promoted(site, path=backup)
+    assert (done.drained, done.state.batch, done.state.term) == (2, 6, 2)
+
+
+def test_not_published(site: Site) -> None:
+    """A primary whose log has not all that it told is the primary already: it has to be published."""
+    site.change()
+    site.primary.close()
+    refused(site, LogOrderError, "has not all that it told", path=site.folder / "primary")
+
+
+def test_in_no_log(site: Site, tmp_path: Path) -> None:
+    """A store of no log begins one with create-log."""
+    with StoreBuilder(tmp_path / "own") as builder:
+        builder.consent().commit()
+    refused(site, StoreRoleError, "in no log", path=tmp_path / "own")
+
+
+def test_away(site: Site) -> None:
+    """Where the log does not answer a sentence says so."""
+    site.log.is_away = True
+    refused(site, ServiceUnavailableError, "Look at NATS")
