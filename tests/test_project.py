@@ -109,6 +109,7 @@ class TestScripts:
             "scripts/test",
             "scripts/test-console",
             "scripts/test-deploy",
+            "scripts/test-replicas",
             "scripts/check",
             "scripts/bench",
             ".ci/run",

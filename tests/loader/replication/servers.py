@@ -28,7 +28,7 @@ BINARY = Path(sys.executable).with_name("nats-server")
 START_S = 60.0
 T = TypeVar("T")
 _PR_SET_PDEATHSIG = 1
-_TIED = f"import ctypes, os, sys; ctypes.CDLL(None).prctl({_PR_SET_PDEATHSIG}, 9); os.execv(sys.argv[1], sys.argv[1:])"
+TIED = f"import ctypes, os, sys; ctypes.CDLL(None).prctl({_PR_SET_PDEATHSIG}, 9); os.execv(sys.argv[1], sys.argv[1:])"
 """Starts a program that the kernel ends with the thread that started it, so that no test leaves one behind."""
 
 
@@ -55,7 +55,8 @@ def free_ports(number: int) -> list[int]:
 class NatsServer:
     """A nats-server: its folder, its ports, and its process while it runs.
 
-    The kernel ends the process with the thread that called `start`.
+    The kernel ends the process with the thread that called `start`. `within` is put before its command; clients find
+    it at `host`, and tests, who ask how it is, at `reached`.
     """
 
     folder: Path
@@ -64,13 +65,16 @@ class NatsServer:
     monitor: int
     name: str = "n1"
     is_one_of_several: bool = False
+    host: str = "127.0.0.1"
+    reached: str = "127.0.0.1"
+    within: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     process: subprocess.Popen[bytes] | None = None
 
     @property
     def url(self) -> str:
         """Where clients find it."""
-        return f"nats://127.0.0.1:{self.port}"
+        return f"nats://{self.host}:{self.port}"
 
     @property
     def data(self) -> Path:
@@ -91,7 +95,7 @@ class NatsServer:
         assert self.process is None
         self.folder.mkdir(parents=True, exist_ok=True)
         with (self.folder / "log").open("ab") as log:
-            command = [sys.executable, "-c", _TIED, str(BINARY), "-c", str(self.config)]
+            command = [sys.executable, "-c", TIED, *self.within, str(BINARY), "-c", str(self.config)]
             self.process = subprocess.Popen(command, stdout=log, stderr=log, env=os.environ | dict(self.environment))
         if wait:
             self.wait()
@@ -115,7 +119,7 @@ class NatsServer:
 
     def told(self, page: str) -> dict[str, object]:
         """Ask it how it is, and return what it tells."""
-        with urllib.request.urlopen(f"http://127.0.0.1:{self.monitor}/{page}", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://{self.reached}:{self.monitor}/{page}", timeout=5) as answer:
             said: dict[str, object] = json.load(answer)
             return said
 
