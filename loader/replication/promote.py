@@ -24,6 +24,7 @@ from loader.replication.publish import AckFile
 _PAUSE_S: Final = 0.5
 _TRIES: Final = 60
 """How often a log is asked that does not answer."""
+_AGAIN: Final = "Look at NATS, then promote again."
 _ELSE: Final = (
     "Promote a replica that follows the log, or let this one boot from a snapshot first ('iyscheck-loader replicate'). "
     "If there is none: --rebase lets this store go on as it is, and all others take a copy of it."
@@ -174,7 +175,7 @@ class Promotion:
                 self._pause(_PAUSE_S)
             else:
                 return True
-        raise ServiceUnavailableError("The log does not answer.", fix="Look at NATS, then promote again.")
+        raise ServiceUnavailableError("The log does not answer.", fix=_AGAIN)
 
     @contextmanager
     def _translated(self) -> Iterator[None]:

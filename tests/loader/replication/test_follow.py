@@ -102,11 +102,15 @@ class Site:
             replica.step(0)
         return self.told.state
 
+    def end(self) -> None:
+        """End the replica's process."""
+        if self.replica is not None:
+            self.replica.close()
+            self.replica = None
+
     def reader(self) -> Store:
-        """The replica's store, read beside its process."""
-        assert self.replica is not None
-        self.replica.close()
-        self.replica = None
+        """The replica's store, when its process has ended."""
+        self.end()
         return Store.open(self.path)
 
     def assert_same(self) -> None:
@@ -131,8 +135,7 @@ def site(tmp_path: Path) -> Iterator[Site]:
     site = Site(tmp_path)
     site.changed(2)
     yield site
-    if site.replica is not None:
-        site.replica.close()
+    site.end()
     site.primary.close()
 
 

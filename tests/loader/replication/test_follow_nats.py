@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -92,6 +93,10 @@ class Log:
         state = self.state_of(path)
         return state.batch if state is not None else 0
 
+    def is_beyond(self, batch: int) -> bool:
+        """Say whether the replica has come further than a batch."""
+        return self.batch_of(self.replica) > batch
+
     def is_level(self, path: Path | None = None, primary: Path | None = None) -> bool:
         """Say whether a replica stands where its primary does."""
         there, here = self.state_of(path or self.replica), self.state_of(primary or self.site.store)
@@ -167,7 +172,7 @@ class TestThorough:
         try:
             process = log.follow(*log.ids())
             for _ in range(10):
-                until(lambda: log.batch_of(log.replica) > seen, "a replica that goes on")
+                until(partial(log.is_beyond, seen), "a replica that goes on")
                 time.sleep(dice.uniform(0, 0.5))
                 process.kill()
                 process.communicate()

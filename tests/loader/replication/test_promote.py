@@ -1,6 +1,6 @@
 """A replica becomes the primary: nothing of the log is lost, and there is one primary at a time."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from unittest.mock import patch
 
@@ -27,12 +27,9 @@ def site(tmp_path: Path) -> Iterator[Site]:
     site = Site(tmp_path)
     site.changed(2)
     site.steps()
-    assert site.replica is not None
-    site.replica.close()
-    site.replica = None
+    site.end()
     yield site
-    if site.replica is not None:
-        site.replica.close()
+    site.end()
     site.primary.close()
 
 
@@ -79,21 +76,16 @@ def test_followed(site: Site, tmp_path: Path) -> None:
 def test_moved(site: Site) -> None:
     """Where the old primary appends at that moment, that is taken, too, and the term comes behind it."""
     append = site.log.append
+    late = [site.changed]
 
-    def late(expected: int, message: bytes) -> int:
-        with patch.object(site.log, "append", append):
-            site.changed()
+    def appended(expected: int, message: bytes) -> int:
+        if late:
+            late.pop()()
         return append(expected, message)
 
-    with patch.object(site.log, "append", side_effect=_once(late, append)):
+    with patch.object(site.log, "append", side_effect=appended):
         done = promoted(site)
     assert (done.drained, done.state.batch) == (1, 5)
-
-
-def _once(first: Callable[[int, bytes], int], then: Callable[[int, bytes], int]) -> Callable[[int, bytes], int]:
-    """Do one thing the first time, another one from then on."""
-    todo = [first]
-    return lambda expected, message: (todo.pop() if todo else then)(expected, message)
 
 
 @pytest.mark.parametrize("fault", ["drops", "mumbles"])
