@@ -4,12 +4,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from iyscheck.errors import ServiceUnavailableError, SettingsError, StoreBusyError
+from iyscheck.errors import SettingsError, StoreBusyError
 from iyscheck.log import STANDARD_ERROR, LogLines
 from iyscheck.service_manager import ServiceManager
 from iyscheck.store.log_writer import LogWriter
 from loader.cli.failures import errors
-from loader.cli.nats import cluster_of
+from loader.cli.nats import cluster_of, connected
 from loader.cli.options import ClusterOption, JsonOption, StoreOption
 from loader.cli.staying import log_json
 from loader.reports.summary import print_json
@@ -45,7 +45,6 @@ def promote(
     Stop 'replicate' on this store first. Then run 'publish' here, and load: the feed's rows since then are read again.
     """
     with errors(as_json=as_json):
-        from loader.replication.messages import LogAwayError, LogMissingError
         from loader.replication.promote import How, Promotion
         from loader.replication.replica_metrics import ReplicaMetrics
 
@@ -55,20 +54,11 @@ def promote(
         settings = cluster_of(cluster)
         if how is not How.CONTINUE and not yes:
             typer.confirm(f"{_SAID[how]} What the log has beyond this store is given up. Go on?", abort=True, err=True)
-        from loader.replication.log import NatsLog  # of an extra
-
         log_json(LogLines(STANDARD_ERROR))
         sealer, opener = settings.sealer(), settings.opener()
-        log = NatsLog.connect(settings.nats)
-        try:
-            with _opened(store) as writer:
-                watch = ReplicaMetrics(ServiceManager())
-                promotion = Promotion(writer, log, opener, sealer, watch, settings=str(settings.path))
-                promoted = promotion.promote(how)
-        except (LogAwayError, LogMissingError) as error:
-            raise ServiceUnavailableError(str(error), fix="Look at NATS, then promote again.") from None
-        finally:
-            log.close()
+        with connected(settings) as log, _opened(store) as writer:
+            watch = ReplicaMetrics(ServiceManager())
+            promoted = Promotion(writer, log, opener, sealer, watch, settings=str(settings.path)).promote(how)
         _report(promoted, as_json=as_json)
 
 

@@ -8,7 +8,7 @@ from iyscheck.errors import SettingsError
 from iyscheck.log import STANDARD_ERROR, LogLines
 from iyscheck.service_manager import ServiceManager
 from loader.cli.failures import errors
-from loader.cli.nats import cluster_of
+from loader.cli.nats import cluster_of, connected
 from loader.cli.options import ClusterOption, JsonOption, MetricsOption, StoreOption
 from loader.cli.staying import listening, log_json, ready
 from loader.cli.stopping import stop_on_signals
@@ -62,16 +62,13 @@ def replicate(
 
         settings = cluster_of(cluster)
         key_ids = _key_ids(address_key_id, store_key_id)
-        from loader.replication.log import NatsLog  # of an extra
-
         stop = stop_on_signals()
         lines = LogLines(STANDARD_ERROR)
         log_json(lines)
         manager = ServiceManager.of_this_process()
         metrics = ReplicaMetrics(manager, lost_lines=lambda: lines.lost)
         opener = settings.opener()
-        log = NatsLog.connect(settings.nats)
-        try:
+        with connected(settings) as log, listening(metrics.registry, metrics_listen):
             replica = Replica(
                 store,
                 log,
@@ -86,16 +83,13 @@ def replicate(
                 stop=stop,
                 alive=manager.alive,
             )
-            with listening(metrics.registry, metrics_listen):
-                try:
-                    replica.open()
-                    ready(manager, f"following {settings.nats.stream}")
-                    replica.run()
-                    manager.stopping("closing the store")
-                finally:
-                    replica.close()
-        finally:
-            log.close()
+            try:
+                replica.open()
+                ready(manager, f"following {settings.nats.stream}")
+                replica.run()
+                manager.stopping("closing the store")
+            finally:
+                replica.close()
 
 
 def _tell(text: str) -> None:

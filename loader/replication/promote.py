@@ -20,6 +20,7 @@ from loader.replication.finding import CopyNeeded, Opener, Waiting, find, newest
 from loader.replication.follow import Follower, Watch
 from loader.replication.messages import Log, LogAwayError, LogEnds, LogMovedError
 from loader.replication.publish import AckFile
+from loader.replication.staging import Staging
 
 _PAUSE_S: Final = 0.5
 _TRIES: Final = 60
@@ -96,6 +97,7 @@ class Promotion:
             if self._appended(end, beginning):
                 taken = self._writer.take_over(beginning, settings=self._settings)
                 AckFile(self._writer.path).write(taken.batch)
+                Staging(self._writer.path).clear()
                 return Promoted(state=taken, drained=drained, how=how)
         raise LogOrderError("Somebody else appends to the log all the time.", fix="Stop the old primary's publisher.")
 

@@ -115,7 +115,7 @@ class Replica:
         stop: threading.Event | None = None,
         alive: Callable[[], None] = lambda: None,
     ) -> None:
-        self._path = path
+        self._path = path.resolve()  # what a link leads to changes places, not the link
         self._log = log
         self._opener = opener
         self._watch = watch
@@ -123,7 +123,7 @@ class Replica:
         self._options = options or ReplicaOptions()
         self._stop = stop or threading.Event()
         self._alive = alive
-        self._staging = Staging(path)
+        self._staging = Staging(self._path)
         self._lock: WriterLock | None = None
         self._served: Follower | None = None
         self._grown: Follower | None = None
@@ -132,6 +132,7 @@ class Replica:
         self._check: _Check | None = None
         self._placing: threading.Thread | None = None
         self._is_tidy = False
+        self._is_forked = False
         self._ask_makers = 0.0
 
     def open(self) -> None:
@@ -185,7 +186,7 @@ class Replica:
         except Stopped:
             return 0.0
         else:
-            self._pause_s = 0.0
+            self._pause_s, self._is_forked = 0.0, False
             return pause_s
         self._pause_s = min(_LONGEST_PAUSE_S, 2 * self._pause_s or _FIRST_PAUSE_S)
         return self._pause_s
@@ -294,7 +295,9 @@ class Replica:
 
     def _forked(self, error: LogForkError) -> None:
         """Stop, and go on answering; only a person decides that the other way is the right one."""
-        self._watch.refused(error)
+        if not self._is_forked:
+            self._watch.refused(error)
+        self._is_forked = True
         self._watch.became(State.FORK, f"{error} Look which is right; 'replicate --rejoin' takes a copy of the log's.")
         if self._options.rejoin and self._need is None and self._served is not None:
             self._need = CopyNeeded(why=error.message, log_id=self._served.position.log_id, batch=1)
@@ -346,6 +349,7 @@ class Replica:
                 fix="Name a place of snapshots in the cluster file; 'iyscheck-loader snapshot' makes one there.",
             )
         self._watch.became(State.BOOTING, need.why)
+        self._is_tidy = False
         served = self._served
         key_ids = _key_ids(served.writer) if served is not None else self._options.key_ids
         if not self._staging.begin(need):

@@ -3,11 +3,12 @@
 import ctypes
 import errno
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from iyscheck.errors import SettingsError
-from iyscheck.store.environment import DATA_FILE
+from iyscheck.store.environment import DATA_FILE, LOCK_FILE
 
 _HERE: Final = -100
 _EXCHANGE: Final = 2
@@ -34,6 +35,7 @@ def exchange(store: Path, other: Path, aside: Path) -> None:
 
     Where the system cannot do that at once, the store is moved `aside` for a moment: after a crash then, call `mend`.
     """
+    _own_as(store, other)
     if not store.exists():
         other.rename(store)
     elif not _exchanged(store, other):
@@ -62,6 +64,17 @@ def sync(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def _own_as(store: Path, other: Path) -> None:
+    """Give a directory and the files of its store the owners and modes of another's: servers may be other users."""
+    for name in ("", DATA_FILE, LOCK_FILE):
+        old, new = store / name, other / name
+        if old.exists() and new.exists():
+            was = old.stat()
+            with suppress(PermissionError):  # only root may give things away
+                os.chown(new, was.st_uid, was.st_gid)
+            new.chmod(was.st_mode & 0o7777)
 
 
 def _exchanged(one: Path, other: Path) -> bool:

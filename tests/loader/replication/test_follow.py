@@ -537,7 +537,9 @@ class TestExchange:
         for name in ("one", "other"):
             (tmp_path / name).mkdir()
             (tmp_path / name / "data.mdb").write_text(name)
+        (tmp_path / "one" / "data.mdb").chmod(0o640)
         swap.exchange(tmp_path / "one", tmp_path / "other", tmp_path / "aside")
+        assert (tmp_path / "one" / "data.mdb").stat().st_mode & 0o777 == 0o640
         assert (tmp_path / "one" / "data.mdb").read_text() == "other"
         assert (tmp_path / "other" / "data.mdb").read_text() == "one"
         assert not (tmp_path / "aside").exists()
