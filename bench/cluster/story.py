@@ -85,9 +85,12 @@ class Story:
         self.say("Making the log, and a snapshot for replicas to begin with")
         self.primary.run("create-log")
         self._start_primary()
-        self.primary.run("snapshot")
+        wait_for("the publisher has made a snapshot", self._has_snapshot)
         self.primary.serve()
         self.changes.start()
+
+    def _has_snapshot(self) -> bool:
+        return bool(self.primary.run("snapshot", "--list", may_end_with=1)["snapshots"])
 
     def _boot(self, _: Act) -> None:
         site = self.site

@@ -124,6 +124,12 @@ class TestJudge:
         assert not court.judge.settled(0)
 
 
+def test_age(court: Court) -> None:
+    """Who has everything is of now, and who lacks a file is as old as that is."""
+    assert court.changes.age_s(court.last) == 0
+    assert 0 < court.changes.age_s(court.first) < court.changes.age_s(court.first)
+
+
 @pytest.mark.thorough
 def test_cluster_ends_well(tmp_path: Path) -> None:
     """The demo kills, promotes and boots, and finds every answer right; it fails itself where anything is off."""
