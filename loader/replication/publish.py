@@ -261,8 +261,6 @@ def _own_header(message: bytes, log_id: bytes, state: LogState) -> MessageHeader
             fix="Let this machine follow it: 'iyscheck-loader replicate' with a store of its own. Only if this one is "
             "to be the primary again, run 'iyscheck-loader promote'.",
         )
-    if header.batch > state.batch:
-        raise _stranger(header, state)
     return header
 
 

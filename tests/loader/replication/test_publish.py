@@ -326,6 +326,20 @@ def test_log_missing(store: Store) -> None:
     assert log.messages == outbox_of(store)
 
 
+def test_nothing_is_left(store: Store) -> None:
+    """Of a log that was made anew nothing counts as acknowledged, before anything is in it again."""
+    log, watch = FaultyLog(), Watch()
+    publisher = publisher_of(store, log, watch)
+    drain(publisher)
+    log.make()
+    log.drops = 1
+    watch.now_s += LOOK_S
+    assert not publisher.step()
+    assert acknowledged(store.environment.path) == 0
+    drain(publisher)
+    assert log.messages == outbox_of(store)
+
+
 def test_end_is_lost_while_nobody_writes(store: Store) -> None:
     """The end of a log that is lost is there again after some seconds, without a commit."""
     log, watch = FaultyLog(), Watch()
