@@ -201,7 +201,8 @@ class Replica:
         if served.state.untrusted:
             state = served.state
             self._watch.became(State.UNTRUSTED, state.untrusted)
-            self._need = CopyNeeded(why=state.untrusted, log_id=served.position.log_id, batch=state.batch + 1)
+            batch = 1 if self._options.rejoin else state.batch + 1  # an older one would come to the same batch again
+            self._need = CopyNeeded(why=state.untrusted, log_id=served.position.log_id, batch=batch)
             return 0.0
         self._look_at_check()
         try:
