@@ -105,7 +105,7 @@ class _Search:
         if not is_this:
             if last.header.created_ms <= state.created_ms:
                 return Waiting(why="What lies in the stream is an older log than the one that is followed here.")
-            return CopyNeeded(why="Another log has begun.", log_id=last.header.log_id, batch=last.header.batch)
+            return CopyNeeded(why="Another log has begun.", log_id=last.header.log_id, batch=1)
         if last.header.batch < state.batch:
             return Waiting(why=f"The log ends with batch {last.header.batch}, and {state.batch} is in already.")
         return self._searched(state, log_id, behind)

@@ -375,6 +375,7 @@ class TestBooting:
         site.published = 0
         site.publish()
         site.copies.make(site.store)
+        site.changed(3)
         assert site.steps() is State.FOLLOWING
         site.assert_same()
 
