@@ -1,6 +1,8 @@
 """A replica is what its primary was, or says what keeps it from that: nothing is ever applied that does not follow."""
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import count
 from pathlib import Path
@@ -10,14 +12,21 @@ import pytest
 
 from iyscheck.change import ConsentColumns, Position
 from iyscheck.consent import Status
-from iyscheck.errors import LogDivergedError, SettingsError, StoreBusyError, StoreRoleError
+from iyscheck.errors import (
+    IyscheckError,
+    LogDivergedError,
+    SettingsError,
+    SnapshotError,
+    StoreBusyError,
+    StoreRoleError,
+)
 from iyscheck.store import layout
 from iyscheck.store.encoded import EncodedChanges
 from iyscheck.store.layout import LogState, SourceState
 from iyscheck.store.log_batch import Kind, LogBatch
 from iyscheck.store.log_writer import LogWriter
 from iyscheck.store.snapshot import Store
-from loader.replication import codec, swap
+from loader.replication import codec, replicating, swap
 from loader.replication.codec import BatchSealer
 from loader.replication.finding import CopyNeeded
 from loader.replication.follow import LOOK_S, State
@@ -518,6 +527,17 @@ class TestRoles:
         first.close()
         site.replica = None
 
+    def test_link(self, site: Site, tmp_path: Path) -> None:
+        """What a link leads to is exchanged, and the link stays."""
+        (tmp_path / "elsewhere" / "store").mkdir(parents=True)
+        site.path.symlink_to(tmp_path / "elsewhere" / "store")
+        site.copies.make(site.store)
+        site.start(key_ids=None)
+        assert site.steps() is State.FOLLOWING
+        assert site.path.is_symlink()
+        assert [path.name for path in (tmp_path / "elsewhere").iterdir()] == ["store"]
+        site.assert_same()
+
     def test_mount(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
         """A directory that cannot be exchanged is refused at once."""
         site.path.mkdir()
@@ -525,6 +545,47 @@ class TestRoles:
         with pytest.raises(SettingsError, match="mounted"):
             site.start()
         site.replica = None
+
+
+class FolderMakers:
+    """Makes one copy into a folder, and one that fails."""
+
+    def __init__(self, copies: FolderCopies) -> None:
+        self._copies = copies
+        self.asked = 0
+        self.placed = threading.Event()
+
+    def is_due(self) -> bool:
+        """Be due twice."""
+        self.asked += 1
+        if self.asked == 2:
+            raise SnapshotError("The place does not answer.")
+        return self.asked == 1
+
+    @contextmanager
+    def copying(self, store: Store) -> Iterator[Callable[[], None]]:
+        """Copy the store."""
+        self._copies.make(store)
+        yield self.placed.set
+
+
+class TestMaking:
+    """A replica that makes copies for others."""
+
+    def test_made(self, site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+        """It makes one when it is due, of what it has, and goes on; that one fails is told, and ends nothing."""
+        monkeypatch.setattr(replicating, "_MAKERS_PAUSE_S", 0)
+        failed: list[IyscheckError] = []
+        monkeypatch.setattr(site.told, "not_copied", failed.append)
+        makers = FolderMakers(site.copies)
+        site.start(makers=makers)
+        assert site.steps() is State.FOLLOWING
+        assert makers.placed.wait(60)
+        assert [state.batch for state, _, _ in site.copies.made] == [3]
+        site.changed()
+        assert site.steps() is State.FOLLOWING
+        assert [str(error) for error in failed] == ["The place does not answer."]
+        site.assert_same()
 
 
 class TestExchange:
