@@ -50,6 +50,10 @@ class NoRespondersError(LogAwayError):
     """The server says that nobody listens where we spoke."""
 
 
+class NoAnswerError(LogAwayError):
+    """Nothing came back in time, though there is a connection."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
     """A message that came unasked: `status` is empty but for what a server says of the delivering itself."""
@@ -187,7 +191,8 @@ class NatsConnection:
         except nats_errors.NoRespondersError:
             raise NoRespondersError(f"Nobody listens at NATS to {subject} now.") from None
         except (nats_errors.Error, OSError, TimeoutError) as error:
-            raise LogAwayError(f"NATS did not answer to {subject}: {_said(error)}.") from None
+            kind = NoAnswerError if isinstance(error, TimeoutError) else LogAwayError
+            raise kind(f"NATS did not answer to {subject}: {_said(error)}.") from None
         finally:
             del self._waiting[trouble]
             answer.cancel()

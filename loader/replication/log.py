@@ -1,16 +1,19 @@
 """The log in a stream of NATS JetStream: appended where it is expected to end, read by its numbers."""
 
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final, Self
 
 from loader.replication import jetstream
-from loader.replication.connection import NatsConnection, NoRespondersError
+from loader.replication.connection import NatsConnection, NoAnswerError, NoRespondersError
 from loader.replication.jetstream import JetStreamError, asked_for
 from loader.replication.messages import LogAwayError, LogEnds, LogMissingError, LogMovedError, NatsSettings
 from loader.replication.pulling import PullReader
 
 _TIMEOUT_S: Final = 5.0
+_AGAIN_S: Final = 1.0
+"""After which a question without an answer is asked again: a stream without a leader lets it get lost."""
 _HOURS: Final = 3600 * 1_000_000_000
 KEPT_HOURS: Final = 48
 KEPT_BYTES: Final = 60_000_000_000
@@ -121,11 +124,23 @@ class NatsLog:
             "deny_purge": True,
             "allow_direct": False,
         }
-        self._ask(f"$JS.API.STREAM.CREATE.{self._stream}", wanted)
+        self._told(f"$JS.API.STREAM.CREATE.{self._stream}", wanted, self._timeout_s)
 
     def _ask(self, subject: str, request: dict[str, object] | None = None) -> bytes:
+        """Ask what changes nothing: again and again, more and more patiently, until there is no time left."""
+        end_s, patience_s = time.monotonic() + self._timeout_s, _AGAIN_S
+        while True:
+            left_s = end_s - time.monotonic()
+            try:
+                return self._told(subject, request, min(left_s, patience_s))
+            except NoAnswerError:
+                if left_s <= patience_s:
+                    raise
+            patience_s *= 2
+
+    def _told(self, subject: str, request: dict[str, object] | None, timeout_s: float) -> bytes:
         try:
-            return asked_for(self._connection, subject, request, timeout_s=self._timeout_s)
+            return asked_for(self._connection, subject, request, timeout_s=timeout_s)
         except LogMissingError:
             raise LogMissingError(f"NATS has no stream {self._stream}.") from None
 

@@ -8,11 +8,12 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import cast
 
 import pytest
 
 from loader.replication import pulling
-from loader.replication.connection import NatsConnection
+from loader.replication.connection import NatsConnection, NoAnswerError
 from loader.replication.log import NatsLog
 from loader.replication.messages import (
     Log,
@@ -187,6 +188,35 @@ def test_a_reader_that_nobody_asked_for_a_while_is_as_good(log: NatsLog, monkeyp
         append(log, pulling._PULL + 1, pulling._PULL + 1)
         time.sleep(0.4)
         assert [number for number, _ in reader.fetch(5.0)] == [pulling._PULL + 1]
+
+
+class Deaf:
+    """A connection to a stream that has no leader yet when it is first asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def ask(self, subject: str, payload: bytes = b"", *, timeout_s: float, headers: object = None) -> bytes:
+        """Let the first question get lost."""
+        del payload, timeout_s, headers
+        self.asked.append(subject)
+        if len(self.asked) == 1:
+            raise NoAnswerError(subject)
+        state = {"messages": 3, "bytes": 9, "first_seq": 1, "last_seq": 3}
+        return json.dumps({"created": "now", "state": state, "message": {"seq": 3, "data": "bWU="}}).encode()
+
+
+def test_a_lost_question_is_asked_again_and_a_lost_message_is_not(settings: NatsSettings) -> None:
+    """What changes nothing is asked again, since who waits for a leader loses time; what was appended may be there."""
+    for ask in (NatsLog.ends, lambda log: log.get(3)):
+        connection = Deaf()
+        ask(NatsLog(cast("NatsConnection", connection), settings))
+        assert len(connection.asked) == 2
+
+    connection = Deaf()
+    with pytest.raises(LogAwayError):
+        NatsLog(cast("NatsConnection", connection), settings).append(3, b"message 4")
+    assert len(connection.asked) == 1
 
 
 def test_a_stream_that_was_made_anew_is_another_one(
