@@ -160,9 +160,10 @@ class ObjectsPlace:
         return "the bucket"
 
     def names(self) -> list[str]:
-        """Return the names of what lies there whole, in no order."""
-        with _nats_answering():
+        """Return the names of what lies there whole, in no order; none where there is no bucket: `put` makes it."""
+        with _nats_answering(), suppress(LogMissingError):
             return self._objects.names()
+        return []
 
     def read(self, name: str, first: int = 0) -> Iterator[bytes]:
         """Give an object from a byte on, in pieces. Raises VanishedError; PlaceAwayError also in the middle."""
@@ -179,7 +180,7 @@ class ObjectsPlace:
 
     def remove(self, name: str) -> None:
         """Take an object away; one that is not there is none."""
-        with _nats_answering(), suppress(ObjectMissingError):
+        with _nats_answering(), suppress(ObjectMissingError, LogMissingError):
             self._objects.delete(name)
 
     def settle(self) -> None:
@@ -296,7 +297,7 @@ def _nats_answering() -> Iterator[None]:
         ) from None
     except LogMissingError:
         raise PlaceAwayError(
-            "NATS has no bucket of snapshots.", fix="Make it once, with 'iyscheck-loader create-log'."
+            "NATS has no bucket of snapshots.", fix="The next snapshot makes it: 'iyscheck-loader snapshot'."
         ) from None
     except ObjectsFullError:
         raise PlaceAwayError(

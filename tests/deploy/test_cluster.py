@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any, Final
 
 import pytest
+import typer
 
 from iyscheck.server.settings import PREFIX, Settings
+from loader.cli.app import app
+from loader.replication import log_objects
 from loader.replication.cluster import Cluster
 from tests.deploy.conftest import (
     DEPLOY,
@@ -122,6 +125,17 @@ class TestMade:
         assert ran(*check).returncode == 0
         (tmp_path / "server.key").write_bytes((made / "client.key").read_bytes())
         assert ran(*check).returncode != 0
+
+    def test_room(self) -> None:
+        """What create-log asks for fits into what NATS may take, beside a bucket: each copy counts for the account."""
+        command: Any = typer.main.get_command(app)
+        given = {each.name: each.default for each in command.commands["create-log"].params}
+        (account,) = re.findall(r"max_file: (\d+)GB", (HERE / "nats" / "users.conf").read_text())
+        (server,) = re.findall(r"max_file_store: (\d+)GB", (HERE / "nats" / "nats.conf").read_text())
+        bucket = log_objects.KEPT_BYTES / 10**9
+
+        assert int(account) >= given["replicas"] * given["kept_gb"] + bucket
+        assert int(server) >= given["kept_gb"] + bucket
 
     def test_never_anew(self, made: Path) -> None:
         """What is there is left as it is."""

@@ -323,13 +323,17 @@ def test_addresses(tmp_path: Path) -> None:
 
 
 def test_boot_over_nats(site: Site) -> None:
-    """A replica boots from objects in a real nats-server, of which only the newest stay; without it they are away."""
+    """A replica boots from objects in a real nats-server, of which only the newest stay; without it they are away.
+
+    Nobody has made the bucket: whoever puts the first snapshot does.
+    """
     with one_server(site.folder / "nats") as server:
         objects = NatsObjects.connect(server.settings(connect_timeout_s=1.0), "SNAPSHOTS")
         place = ObjectsPlace(objects)
+        assert place.names() == []
+        place.remove("nothing")
         with pytest.raises(PlaceAwayError, match="no bucket"):
-            place.names()
-        objects.create_stream(kept_bytes=2**24)
+            whole(place, "nothing")
         terms = {"stream_key": STREAM_KEY, "signing_key": MAKER, "signers": SIGNERS, "part_bytes": 200_000}
         maker = Maker(site.store, place, keep=1, **terms)  # type: ignore[arg-type] # as they are
         maker.make()
