@@ -41,6 +41,8 @@ _COPY_PAUSE_S: Final = 30.0
 """Before copies are looked for again, where none was of use."""
 _MAKERS_PAUSE_S: Final = 30.0
 """Before it is looked again whether a copy is due."""
+_PLACING_S: Final = 5.0
+"""How long the end of the process waits for a copy that is on its way to its place."""
 _NEAR_S: Final = 2.0
 """A store that grew takes the place of the old one when its newest batch is not older."""
 
@@ -158,7 +160,7 @@ class Replica:
         if self._lock is not None:
             self._lock.release()
         if self._placing is not None:
-            self._placing.join()
+            self._placing.join(_PLACING_S)  # what is not at its place then is removed by the next maker
 
     def run(self) -> None:
         """Go on until told to end. Raises what no waiting mends: StoreReplacedError, StoreBusyError and their like."""
@@ -427,7 +429,9 @@ class Replica:
                 return
             with ExitStack() as stack:
                 place = stack.enter_context(makers.copying(Store(self._served.writer.environment)))
-                self._placing = threading.Thread(target=_placed, args=(stack.pop_all(), place, self._watch))
+                self._placing = threading.Thread(
+                    target=_placed, args=(stack.pop_all(), place, self._watch), daemon=True
+                )
                 self._placing.start()
         except (SnapshotError, StoreFullError) as error:
             self._watch.not_copied(error)
