@@ -79,6 +79,8 @@ class Machine:
     """Of the loader's commands, in their environment."""
     port: int = 0
     """Where its server is asked."""
+    root: Path = ROOT
+    """The tree of the product that its processes run."""
     _processes: dict[str, "subprocess.Popen[bytes]"] = field(default_factory=dict)
 
     @property
@@ -101,7 +103,7 @@ class Machine:
         with (self.folder / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(
                 [sys.executable, "-c", _TIED, *command],
-                cwd=ROOT,
+                cwd=self.root,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -122,7 +124,7 @@ class Machine:
         """Run a command of the loader to its end, and return what it says as JSON. Raises DemoError."""
         done = subprocess.run(
             [sys.executable, "-m", "loader", *arguments, "--json"],
-            cwd=ROOT,
+            cwd=self.root,
             env=_environment(self.settings),
             capture_output=True,
             text=True,
