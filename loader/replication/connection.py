@@ -37,6 +37,8 @@ _TROUBLES: Final = 8
 """So many different ones are told of until there is a connection: each server may have its own."""
 _SEED_BYTES: Final = 1024
 _KEY_BYTES: Final = 64 * 1024
+_DOUBTS: Final = 2
+"""So many answers of no use in a row, and another server is tried: this one may be cut off from the others."""
 _MARGIN_S: Final = 2.0
 """How much longer than asked for a waiting thread waits for the loop, which itself holds to what was asked."""
 _QUOTED: Final = re.compile(r'to "([^"]+)"')
@@ -125,6 +127,8 @@ class NatsConnection:
         self._is_closing = False
         self._troubles: dict[str, None] = {}
         self._deaf: LogDeniedError | None = None
+        self._doubts = 0
+        self._leaving: asyncio.Task[None] | None = None
         self._waiting: dict[asyncio.Future[LogAwayError], str] = {}
         self._listeners: set[Listener] = set()
         logging.getLogger("asyncio").addFilter(_is_of_use)
@@ -162,6 +166,23 @@ class NatsConnection:
         """Do work in the thread of the connection, and do not wait for it."""
         with suppress(RuntimeError):  # the connection was closed meanwhile: there is nothing left to do
             self._loop.call_soon_threadsafe(work)
+
+    def trust(self) -> None:
+        """Hear that the server gave an answer of use."""
+        self._doubts = 0
+
+    def doubt(self) -> None:
+        """Hear that the server gave none, though it lives: after some of that in a row another one is tried."""
+        self._doubts += 1
+        if self._doubts >= _DOUBTS and len(self._settings.servers) > 1:
+            self._doubts = 0
+            self.soon(self._leave)
+
+    def _leave(self) -> None:
+        client = self._client
+        if client is not None and client.is_connected:
+            _log.warning("nats_left")
+            self._leaving = asyncio.get_running_loop().create_task(client.force_reconnect())
 
     def ask(
         self, subject: str, payload: bytes = b"", *, timeout_s: float, headers: Mapping[str, str] | None = None

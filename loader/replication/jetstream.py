@@ -7,13 +7,15 @@ from typing import Final, TypeVar
 import msgspec
 
 from loader.replication.connection import NatsConnection
-from loader.replication.messages import LogAwayError, LogMissingError
+from loader.replication.messages import LogAwayError, LogDeniedError, LogMissingError
 
 NO_STREAM: Final = 10059
 NO_MESSAGE: Final = 10037
 WRONG_LAST: Final = 10071
 WRONG_LAST_UNSAID: Final = 10164
 """The same from a leader that does not say where the stream ends."""
+UNAVAILABLE: Final = 10008
+"""A server that sees too few of the others to know who leads."""
 FULL: Final = (10047, 10077, 10023, 10005, 10002)
 """No room: of a server, of the stream by bytes, of all servers of a cluster, of the account."""
 
@@ -89,8 +91,30 @@ def asked_for(
 
     Raises LogMissingError where there is no such stream, JetStreamError where it says no, LogAwayError.
     """
-    payload = json.dumps(request).encode() if request is not None else b""
-    return done(connection.ask(subject, payload, timeout_s=timeout_s))
+    return told(connection, subject, json.dumps(request).encode() if request is not None else b"", timeout_s=timeout_s)
+
+
+def told(
+    connection: NatsConnection,
+    subject: str,
+    payload: bytes,
+    *,
+    timeout_s: float,
+    headers: Mapping[str, str] | None = None,
+) -> bytes:
+    """Do what `asked_for` does with bytes. Where no answer is of use, the connection hears of it."""
+    try:
+        answer = done(connection.ask(subject, payload, timeout_s=timeout_s, headers=headers))
+    except LogDeniedError:
+        raise
+    except LogAwayError as error:
+        if isinstance(error, JetStreamError) and error.failure.err_code != UNAVAILABLE:
+            connection.trust()
+        else:
+            connection.doubt()
+        raise
+    connection.trust()
+    return answer
 
 
 def done(answer: bytes) -> bytes:

@@ -65,8 +65,10 @@ class NatsLog:
         """
         headers = {"Nats-Expected-Last-Sequence": str(expected), "Nats-Expected-Stream": self._stream}
         try:
-            answer = self._connection.ask(self._subject, message, timeout_s=self._timeout_s, headers=headers)
-            stored = jetstream.read(jetstream.done(answer), jetstream.Acknowledged)
+            answer = jetstream.told(
+                self._connection, self._subject, message, timeout_s=self._timeout_s, headers=headers
+            )
+            stored = jetstream.read(answer, jetstream.Acknowledged)
         except NoRespondersError:
             self.ends()  # without a stream nobody listens either, and then it says so
             raise

@@ -27,9 +27,11 @@ from loader.replication.messages import (
 from tests.loader.replication.servers import (
     NatsCluster,
     NatsServer,
+    configured,
     free_ports,
     one_server,
     patiently,
+    running,
     scattered,
     three_servers,
 )
@@ -367,6 +369,20 @@ def test_nobody_there_is_away_and_named(tmp_path: Path) -> None:
             pass
     with pytest.raises(LogAwayError, match="closed"):
         log.ends()
+
+
+def test_a_server_that_has_no_answer_is_left_for_another_one(tmp_path: Path) -> None:
+    """One that lives, and sees none of the others, as behind a parted network, has no answer of use."""
+    cut_off, able = configured(tmp_path / "n1"), configured(tmp_path / "n2", "n2")
+    lines = cut_off.config.read_text().splitlines(keepends=True)
+    cut_off.config.write_text("".join(line for line in lines if not line.startswith("jetstream")))
+    settings = cut_off.settings(servers=(cut_off.url, able.url))
+    with running(cut_off), contextlib.closing(NatsLog.connect(settings, timeout_s=1.0)) as log:
+        with pytest.raises(LogAwayError, match="Nobody listens"):
+            log.ends()
+        with running(able), contextlib.closing(NatsLog.connect(able.settings())) as other:
+            other.create_stream(replicas=1, kept_bytes=1_000_000)
+            assert patiently(log.ends).messages == 0
 
 
 @dataclass
