@@ -70,7 +70,7 @@ def test_killed_exactly(busy: Town, name: str, calls: str, when: str) -> None:
     episode = busy.fault(f"kill -9 of {name} {when}")
     for _ in range(ROUNDS):
         process.kill()
-        number = busy.dice.randint(1, 5 if calls.startswith("rename") else 60)
+        number = busy.dice.randint(1, 2 if name == "maker" else 60)
         inject = ["-e", f"trace={calls}", "-e", f"inject={calls}:signal=KILL:when={number}"]
         process.command = ["/usr/bin/env", "strace", "-f", "-qq", "-o", os.devnull, *inject, *command]
         process.start()

@@ -341,7 +341,7 @@ class Town:
     def assert_same(self, *names: str, primary: str = "primary") -> None:
         """Feed no more, and see that all these stores come to hold the same, as it is summed up anew."""
         self.feed.stop()
-        until(lambda: self.position(primary) == self.feed.rows, "all that was fed is loaded")
+        until(lambda: self.position(primary) == self.feed.to_come(), "all that was fed is loaded")
         for name, process in self.processes.items():
             if name.startswith("loader"):
                 process.stop()
