@@ -150,7 +150,9 @@ class Publisher:
             self._become(State.AWAY, error)  # what is in flight may be in the log or not: the same is appended again
             return False
         except (LogFencedError, LogRestoredError) as error:
-            self._become(State.FENCED if isinstance(error, LogFencedError) else State.RESTORED, error, error.fix)
+            self._become(
+                State.FENCED if isinstance(error, LogFencedError) else State.RESTORED, error.message, error.fix
+            )
             raise
         self._moved = False
         self._become(State.PUBLISHING)

@@ -1,5 +1,6 @@
 """A publisher that has stopped for good can be asked why: where somebody watches it, it stays."""
 
+import json
 import subprocess
 import sys
 import urllib.error
@@ -44,7 +45,9 @@ def test_unwatched(site: PrimarySite) -> None:
         _, said = process.communicate(timeout=PATIENCE_S)
 
     assert process.returncode == 3
-    assert b"publisher_fenced" in said
+    (line,) = [json.loads(line) for line in said.splitlines() if b"publisher_fenced" in line]
+    assert line["fix"]
+    assert line["fix"] not in line["message"]
 
 
 def test_watched(site: PrimarySite) -> None:
