@@ -190,7 +190,7 @@ class Nats(Machine):
             f"server_name: {self.name}",
             f'listen: "{self.target}"',
             f'http: "127.0.0.1:{self.monitor}"',
-            f'jetstream {{ store_dir: "{self.folder / "data"}", sync_interval: always, max_file_store: 100GB }}',
+            f'jetstream {{ store_dir: "{self.folder / "data"}", sync_interval: always, max_file_store: 4GB }}',
             f'cluster {{ name: demo, listen: "127.0.0.1:{self.own}", no_advertise: true, routes: [{others}] }}',
         ]
         (self.folder / "nats.conf").write_text("\n".join(lines) + "\n")

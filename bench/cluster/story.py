@@ -83,7 +83,7 @@ class Story:
         self.numbers["load, with the loader's start"] = f"{self.consents / (time.monotonic() - began):,.0f} consents/s"
         wait_for("NATS has a leader", lambda: all(each.is_in() for each in site.nats))
         self.say("Making the log, and a snapshot for replicas to begin with")
-        self.primary.run("create-log")
+        self.primary.run("create-log", "--kept-gb=2")
         self._start_primary()
         wait_for("the publisher has made a snapshot", self._has_snapshot)
         self.primary.serve()
