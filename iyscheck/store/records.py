@@ -102,7 +102,7 @@ def _compared(txn: lmdb.Transaction, database: lmdb._Database, keys: list[bytes]
     if not txn.stat(database)["entries"]:
         return _Compared(wins=wins, old_status=old_status, stored=[None] * len(new))
     get = txn.get
-    stored = [cast("bytes | None", get(key, db=database)) for key in keys]
+    stored = cast("list[bytes | None]", [get(key, db=database) for key in keys])
     present = np.array([at for at, value in enumerate(stored) if value is not None], np.intp)
     if present.size:
         old_keys = [keys[at] for at in present.tolist()]

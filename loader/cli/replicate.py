@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from iyscheck.errors import SettingsError
+from iyscheck.kernel import Kernel
 from iyscheck.log import STANDARD_ERROR, LogLines
 from iyscheck.service_manager import ServiceManager
 from loader.cli.failures import errors
@@ -78,6 +79,7 @@ def replicate(
                 options=ReplicaOptions(
                     key_ids=key_ids,
                     rejoin=rejoin,
+                    kernel=Kernel.best().usable(),
                     makers=ClusterMakers(settings, store, metrics.snapshot_age) if snapshots else None,
                 ),
                 stop=stop,

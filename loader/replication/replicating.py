@@ -21,6 +21,7 @@ from iyscheck.errors import (
     StoreFullError,
     StoreRoleError,
 )
+from iyscheck.kernel import Kernel
 from iyscheck.store import layout
 from iyscheck.store.environment import DATA_FILE, WriterLock
 from iyscheck.store.log import digest_of, sums_of
@@ -90,13 +91,14 @@ class ReplicaOptions:
 
     `rejoin`: whatever the store is, and wherever its log went another way, a copy may take its place. `makers` make
     copies of it for others. With `check` all is summed up once after each copy. `clock` tells seconds UTC, `now`
-    monotonic ones.
+    monotonic ones. `kernel` runs the inner loops of what is written.
     """
 
     key_ids: KeyIds | None = None
     rejoin: bool = False
     makers: Makers | None = None
     rows_at_once: int = ROWS_AT_ONCE
+    kernel: Kernel = Kernel.NUMPY
     check: bool = True
     clock: Callable[[], float] = time.time
     now: Callable[[], float] = time.monotonic
@@ -146,7 +148,7 @@ class Replica:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._staging.mend()
         if (self._path / DATA_FILE).exists():
-            self._serve(LogWriter.reopen(self._path))
+            self._serve(LogWriter.reopen(self._path, kernel=self._options.kernel))
         else:
             self._lock = WriterLock(self._path)
 
@@ -239,7 +241,7 @@ class Replica:
             if self._lock is not None:
                 self._lock.release()
                 self._lock = None
-            writer = LogWriter.open(self._path, **key_ids)
+            writer = LogWriter.open(self._path, **key_ids, kernel=self._options.kernel)
             writer.become_replica(log_id=header.log_id)
             return self._serve(writer)
         why = place.why if isinstance(place, CopyNeeded) else "There is no store yet, and no key ids to begin one with."
@@ -358,7 +360,7 @@ class Replica:
         if not self._staging.begin(need):
             self._copies.take(self._staging.store, need, key_ids, self._still)
             self._staging.taken()
-        return LogWriter.reopen(self._staging.store)
+        return LogWriter.reopen(self._staging.store, kernel=self._options.kernel)
 
     def _still(self) -> None:
         """Give a sign of life while a copy is taken; end that when told to."""
@@ -397,7 +399,7 @@ class Replica:
             self._lock = None
         self._staging.exchange()
         self._need = None
-        served = self._serve(LogWriter.reopen(self._path))
+        served = self._serve(LogWriter.reopen(self._path, kernel=self._options.kernel))
         if self._options.check:
             self._check = _Check(served.writer)
 
