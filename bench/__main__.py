@@ -49,8 +49,8 @@ def main(
 
     Raw runs go to bench/results/standard.json (quick.json, full.json), the report to bench/results/report.md
     (quick.md). Sections: stream, unary, singles, reach, mixed, frames, embedded, inprocess, changes, loading,
-    writing; under
-    --full also large, cold, postgres, tests.
+    writing, replicas (all that begin so: replicas-outbox, -apply, -stream, -boot, -hour); under --full also large,
+    cold, postgres, tests. replicas-hour is of --full, too.
 
     Examples:
         scripts/bench --quick
@@ -79,11 +79,12 @@ def main(
 
 
 def _names(only: list[str] | None, plan: Plan) -> list[str]:
-    unknown = sorted(set(only or ()) - set(SECTIONS))
+    chosen = [name for name in SECTIONS if any(name == each or name.startswith(f"{each}-") for each in only or ())]
+    unknown = sorted(each for each in only or () if not any(f"{name}-".startswith(f"{each}-") for name in chosen))
     if unknown:
         raise typer.BadParameter(f"{', '.join(unknown)}: sections are {', '.join(SECTIONS)}", param_hint="--only")
     if only:
-        return [name for name in SECTIONS if name in only]
+        return chosen
     return [name for name in SECTIONS if plan is FULL or name not in FULL_ONLY]
 
 

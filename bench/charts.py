@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 _STYLE = {"svg.hashsalt": "iyscheck", "font.size": 9, "axes.spines.top": False, "axes.spines.right": False}
 _OURS, _PEER = "#1f77b4", "#999999"
-_PEERS = ("Redis", "echo", "py-lmdb", "parse", "putmulti", "PostgreSQL")
+_PEERS = ("Redis", "echo", "py-lmdb", "parse", "putmulti", "PostgreSQL", "in no log", "at the primary")
 
 
 def bars(measures: Sequence[Measure], title: str, path: Path) -> None:
@@ -63,6 +63,26 @@ def lines(series: dict[str, dict[float, Measure]], title: str, xlabel: str, path
         axes.set_yscale("log")
         axes.set_xlabel(xlabel)
         axes.set_ylabel(next(iter(next(iter(series.values())).values())).unit)
+        axes.set_title(title, loc="left")
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False)
+        _save(figure, path)
+
+
+def growth(measures: Sequence[Measure], minutes: float, title: str, path: Path) -> None:
+    """Draw sizes in bytes, each measure's runs so many minutes apart."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    with mpl.rc_context(_STYLE):
+        figure = Figure(figsize=(8, 3.6), layout="constrained")
+        axes = figure.subplots()
+        for measure in measures:
+            places = [minutes * number for number in range(len(measure.runs))]
+            axes.plot(places, [value / 1e6 for value in measure.values], label=measure.name)
+        axes.set_xlabel("minutes")
+        axes.set_ylabel("MB")
+        axes.set_ylim(bottom=0)
         axes.set_title(title, loc="left")
         axes.grid(alpha=0.3)
         axes.legend(frameon=False)

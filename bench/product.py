@@ -124,14 +124,14 @@ class Builder:
         order = np.argsort(np.ascontiguousarray(tags[:, :8]).view(">u8")[:, 0].astype(np.uint64))
         started = time.perf_counter()
         with Writer.open(path, address_key_id=address_key.key_id, store_key_id=store_key.key_id) as writer:
-            _commit(writer, ConsentColumns.of([]), "brand", brands=(_brand(),), finished=True)
+            commit(writer, ConsentColumns.of([]), "brand", brands=(_brand(),), finished=True)
             parts = (order[at : at + FILL_ROWS].astype(np.int64) for at in range(0, consents, FILL_ROWS))
             chunks = (_first(cohort, items, tags[items]) for items in parts)
             if hasattr(writer, "filling"):
                 fill(writer, chunks, rows=consents)
             else:  # an older build
                 for number, chunk in enumerate(chunks):
-                    _commit(writer, chunk, f"fill {number}")
+                    commit(writer, chunk, f"fill {number}")
         return {"seconds": time.perf_counter() - started, "bytes": _bytes(path)}
 
     def spread(self, path: str, keys: str, consents: int, brands: int) -> dict[str, float]:
@@ -143,7 +143,7 @@ class Builder:
                 items = np.arange(at, min(at + FILL_ROWS, consents), dtype=np.int64)
                 columns = _first(cohort, items, store_key.tags(address_key.tokens(cohort.blocks(items))))
                 columns = replace(columns, brand=brand_of(items, brands).astype(np.uint32))
-                _commit(writer, columns, f"spread {at}")
+                commit(writer, columns, f"spread {at}")
             registered = tuple(replace(_brand(), brand=brand, iys_code=brand) for brand in range(1, brands + 1))
             watermarks = tuple((each.brand, watermark - each.brand) for each in registered)  # no two are the same
             state = SourceState(name="brands", watermarks=watermarks)
@@ -155,7 +155,7 @@ class Builder:
         """Move the watermark to now: a store that was kept since yesterday would be stale."""
         address_key, store_key = _keys(keys)
         with Writer.open(path, address_key_id=address_key.key_id, store_key_id=store_key.key_id) as writer:
-            _commit(writer, ConsentColumns.of([]), f"watermark {time.time_ns()}", finished=True)
+            commit(writer, ConsentColumns.of([]), f"watermark {time.time_ns()}", finished=True)
         return {}
 
     def plain(self, path: str, target: str) -> dict[str, float]:
@@ -196,7 +196,7 @@ def _brand() -> Brand:
     )
 
 
-def _commit(
+def commit(
     writer: Writer, consents: ConsentColumns, source: str, *, brands: tuple[Brand, ...] = (), finished: bool = False
 ) -> int:
     """Commit one batch; `finished` moves the watermark to now. Returns the sequence afterwards."""
@@ -237,10 +237,10 @@ def _columns(
 # --- Changing ---------------------------------------------------------------------------------------------
 
 
-def changed_items(consents: int, size: int, number: int) -> npt.NDArray[np.int64]:
-    """Draw the distinct recipients of commit `number`: nine of ten have a record already."""
+def changed_items(consents: int, size: int, number: int, *, new_share: float = NEW_SHARE) -> npt.NDArray[np.int64]:
+    """Draw the distinct recipients of commit `number`: nine of ten have a record already, unless told otherwise."""
     random = np.random.default_rng([number, consents])
-    new = round(size * NEW_SHARE)
+    new = round(size * new_share)
     known = np.unique(random.integers(0, consents, size * 2 if size * 4 < consents else consents))
     chosen = random.permutation(known)[: size - new]
     return random.permutation(np.concatenate((chosen, np.unique(random.integers(NEW, NEW + 300_000_000, new)))))
@@ -249,25 +249,30 @@ def changed_items(consents: int, size: int, number: int) -> npt.NDArray[np.int64
 class Changer:
     """Applies random changes to a store, and the same bytes to a plain LMDB file (`plain`, where given)."""
 
-    def __init__(self, store: str, keys: str, consents: int, plain: str = "") -> None:
+    def __init__(self, store: str, keys: str, consents: int, plain: str = "", *, new_share: float = NEW_SHARE) -> None:
         from bench.peers import plain as peer
 
+        self._new_share = new_share
         self._cohort = Cohort(consents)
         self._statuses = self._cohort.statuses(np.arange(consents, dtype=np.int64))
         self._address_key, self._store_key = _keys(keys)
-        self._writer = Writer.open(store, address_key_id=self._address_key.key_id, store_key_id=self._store_key.key_id)
+        self._writer = self.opened(store)
         self._path = store
         self._plain = peer.open_plain(plain) if plain else None
         self._last: list[tuple[bytes, bytes]] = []
+
+    def opened(self, store: str) -> Writer:
+        """Open the store for writing."""
+        return Writer.open(store, address_key_id=self._address_key.key_id, store_key_id=self._store_key.key_id)
 
     def apply(self, size: int, number: int, *, keep: bool = False) -> dict[str, float]:
         """Commit `size` random changes in random order, durably; `at` is when that was done (seconds since 1970).
 
         With `keep` what was written is fetched afterwards, untimed, for `put`.
         """
-        columns = self._changes(size, number)
+        columns = self.changes(size, number)
         started = time.perf_counter()
-        sequence = _commit(self._writer, columns, f"changes {size} {number}")
+        sequence = commit(self._writer, columns, f"changes {size} {number}")
         seconds, at = time.perf_counter() - started, time.time()
         if keep:
             self._last = self._written(columns)
@@ -293,9 +298,9 @@ class Changer:
             consents = sum(snapshot.counts().values())
         return {"bytes": _bytes(self._path), "consents": consents}
 
-    def _changes(self, size: int, number: int) -> ConsentColumns:
+    def changes(self, size: int, number: int) -> ConsentColumns:
         """Turn ONAY to RET and RET to ONAY, so that no change leaves a state as it was."""
-        items = changed_items(self._cohort.consents, size, number)
+        items = changed_items(self._cohort.consents, size, number, new_share=self._new_share)
         known = items < self._cohort.consents
         statuses = np.full(len(items), Status.ONAY, np.uint8)
         statuses[known] = Status.ONAY + Status.RET - self._statuses[items[known]]

@@ -145,6 +145,10 @@ def _charts(sections: dict[str, Section], folder: Path, kind: str) -> list[str]:
         ("reach", "Single checks from one gateway process, one server core", "checks/s"),
         ("embedded", "Single checks in process", "checks/s"),
         ("loading", "Loading into an empty store, one core", "rows/s"),
+        ("replicas-outbox", "What a log costs who loads", "rows/s"),
+        ("replicas-apply", "Committed at the primary, applied in replicas, one core", "changes/s"),
+        ("replicas-stream", "A backlog by NATS, all on this machine", "rows/s"),
+        ("replicas-boot", "From nothing to a fresh replica", "s"),
     ):
         chosen = _closed(sections.get(name), unit)
         if chosen:
@@ -155,6 +159,13 @@ def _charts(sections: dict[str, Section], folder: Path, kind: str) -> list[str]:
     if series:
         file = folder / f"{kind}-frames.svg"
         charts.lines(series, "Bulk checks by frame size", "recipients per frame", file)
+        drawn.append(file.name)
+    hour = sections.get("replicas-hour")
+    if hour is not None and hour.measures:
+        file = folder / f"{kind}-replicas-hour.svg"
+        shown = [measure for measure in hour.measures if len(measure.runs) > 1]
+        title = "5 commits of 1,000 updates a second, 1 M consents"
+        charts.growth(shown, float(shown[0].setting["minutes between"]), title, file)
         drawn.append(file.name)
     return drawn
 

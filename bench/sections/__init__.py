@@ -26,6 +26,7 @@ from bench.sections import (
     workers,
     writing,
 )
+from bench.sections.replicas import applying, booting, growing, outbox, streaming
 from bench.session import Session
 
 SECTIONS: Final[dict[str, Callable[[Session], Section]]] = {
@@ -45,9 +46,14 @@ SECTIONS: Final[dict[str, Callable[[Session], Section]]] = {
     "changes": changes.measure,
     "loading": loading.measure,
     "writing": writing.measure,
+    outbox.NAME: outbox.measure,
+    applying.NAME: applying.measure,
+    streaming.NAME: streaming.measure,
+    booting.NAME: booting.measure,
+    growing.NAME: growing.measure,
     "large": large.measure,
     "cold": cold.measure,
     "postgres": postgres.measure,
     "tests": tests.measure,
 }
-FULL_ONLY: Final = ("large", "cold", "postgres", "rates", "tests")
+FULL_ONLY: Final = ("large", "cold", "postgres", "rates", "tests", growing.NAME)

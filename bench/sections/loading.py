@@ -98,5 +98,5 @@ def timed(command: list[str], cores: tuple[int, ...], folder: Path = HERE.folder
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
     seconds = time.perf_counter() - started
     if done.returncode:
-        raise ProcessError(f"{command[1:5]}: {done.stderr[-1000:]}")
+        raise ProcessError(f"{command[1:5]}: {(done.stdout + done.stderr)[-1000:]}")
     return seconds, done.stdout
