@@ -14,8 +14,9 @@ from iyscheck.errors import LogError, LogForkError, LogOrderError, ServiceUnavai
 from iyscheck.store.layout import PRIMARY, LogState
 from iyscheck.store.log_batch import Sealer
 from iyscheck.store.log_writer import Beginning, LogWriter
+from iyscheck.store.snapshot import Store
 from loader.replication.assembling import CopyNeededError
-from loader.replication.codec import hash_of
+from loader.replication.codec import MessageHeader, hash_of
 from loader.replication.finding import CopyNeeded, Opener, Waiting, find, newest
 from loader.replication.follow import Follower, Watch
 from loader.replication.messages import Log, LogAwayError, LogEnds, LogMovedError
@@ -84,6 +85,7 @@ class Promotion:
             )
         drained = 0
         if how is How.CONTINUE and state.role == PRIMARY:
+            self._tell_rest()
             self._refuse_untold(state)
         if how is How.CONTINUE:
             self._writer.become_replica()
@@ -100,6 +102,29 @@ class Promotion:
                 Staging(self._writer.path).clear()
                 return Promoted(state=taken, drained=drained, how=how)
         raise LogOrderError("Somebody else appends to the log all the time.", fix="Stop the old primary's publisher.")
+
+    def _tell_rest(self) -> None:
+        """Append what the log has not yet of this primary, behind whatever it ends with.
+
+        So a stranger's message, behind which no publisher goes on by itself, is left where it is: who follows passes it
+        over. Nothing is appended where the newest message that counts is not this primary's own.
+        """
+        for _ in range(_TRIES):
+            with self._translated():
+                ends, header, message = newest(self._log, self._opener)
+            rest = [] if header is None else self._rest_behind(header, message)
+            if all(self._appended_one(expected, each) for expected, each in enumerate(rest, ends.last)):
+                return
+
+    def _rest_behind(self, header: MessageHeader, message: bytes) -> list[bytes]:
+        """Return the messages of the outbox that follow one, if that is its own, and all of them are there."""
+        with Store(self._writer.environment).snapshot() as snapshot:
+            own = snapshot.outbox_messages(header.batch)
+            state = snapshot.log
+            if state is None or header.log_id != snapshot.position.log_id or own[header.part - 1 :][:1] != [message]:
+                return []
+            later = [snapshot.outbox_messages(batch) for batch in range(header.batch + 1, state.batch + 1)]
+        return [*own[header.part :], *(each for messages in later for each in messages)] if all(later) else []
 
     def _refuse_untold(self, state: LogState) -> None:
         """Refuse what would forget changes of a primary that its log has not yet, or that took another way."""

@@ -7,6 +7,7 @@ from unittest.mock import patch
 import pytest
 
 from iyscheck.errors import LogForkError, LogOrderError, ServiceUnavailableError, StoreRoleError
+from iyscheck.store import layout
 from iyscheck.store.copying import copy_to
 from iyscheck.store.layout import PRIMARY
 from iyscheck.store.log_writer import LogWriter
@@ -167,9 +168,25 @@ def test_restored(site: Site, tmp_path: Path) -> None:
     assert (done.drained, done.state.batch, done.state.term) == (2, 6, 2)
 
 
+def test_stranger(site: Site, tmp_path: Path) -> None:
+    """A primary that a stranger's message has stopped goes on behind it, and whoever follows passes it over."""
+    site.log.append(site.log.ends().last, b"IYSB but nobody signed it" * 20)
+    site.change(2)
+    site.primary.close()
+    first = site.folder / "primary"
+    done = promoted(site, path=first)
+    assert (done.drained, done.state.batch, done.state.term) == (0, 6, 2)
+    site.path = tmp_path / "other"
+    assert site.steps() is State.FOLLOWING
+    with Store.open(first) as primary, site.reader() as replica:
+        assert_same(primary, replica)
+
+
 def test_not_published(site: Site) -> None:
-    """A primary whose log has not all that it told is the primary already: it has to be published."""
-    site.change()
+    """A primary whose log has not all that it told, and that has not all of it any more, cannot go on with it."""
+    site.change(2)
+    with site.primary.environment.lmdb.begin(write=True) as txn:
+        txn.drop(site.primary.environment.databases[layout.OUTBOX], delete=False)
     site.primary.close()
     refused(site, LogOrderError, "has not all that it told", path=site.folder / "primary")
 
