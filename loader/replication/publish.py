@@ -255,7 +255,8 @@ def _own_header(message: bytes, log_id: bytes, state: LogState) -> MessageHeader
     if header is None or header.log_id != log_id:
         raise LogFencedError(
             "The newest message of the log is of another log, or none that this iyscheck could have made.",
-            fix="Look who else writes there. Each log needs a stream of its own: see [nats] in the cluster file.",
+            fix="Look who else writes there. Each log needs a stream of its own: see [nats] in the cluster file. Once "
+            "only this primary writes there, 'iyscheck-loader promote' lets it go on behind that message.",
         )
     if header.term > state.term:
         raise LogFencedError(
