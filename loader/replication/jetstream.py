@@ -16,6 +16,8 @@ WRONG_LAST_UNSAID: Final = 10164
 """The same from a leader that does not say where the stream ends."""
 UNAVAILABLE: Final = 10008
 """A server that sees too few of the others to know who leads."""
+_INFO: Final = "$JS.API.STREAM.INFO."
+"""What a server that is cut off from the others answers, too: as things were when it was not."""
 FULL: Final = (10047, 10077, 10023, 10005, 10002)
 """No room: of a server, of the stream by bytes, of all servers of a cluster, of the account."""
 
@@ -108,12 +110,11 @@ def told(
     except LogDeniedError:
         raise
     except LogAwayError as error:
-        if isinstance(error, JetStreamError) and error.failure.err_code != UNAVAILABLE:
-            connection.trust()
-        else:
+        if not isinstance(error, JetStreamError) or error.failure.err_code == UNAVAILABLE:
             connection.doubt()
         raise
-    connection.trust()
+    if not subject.startswith(_INFO):
+        connection.trust()
     return answer
 
 

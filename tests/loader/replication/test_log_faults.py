@@ -14,10 +14,12 @@ import pytest
 
 from loader.replication import pulling
 from loader.replication.connection import NatsConnection, NoAnswerError
+from loader.replication.jetstream import told
 from loader.replication.log import NatsLog
 from loader.replication.messages import (
     Log,
     LogAwayError,
+    LogDeniedError,
     LogEnds,
     LogMissingError,
     LogMovedError,
@@ -383,6 +385,48 @@ def test_a_server_that_has_no_answer_is_left_for_another_one(tmp_path: Path) -> 
         with running(able), contextlib.closing(NatsLog.connect(able.settings())) as other:
             other.create_stream(replicas=1, kept_bytes=1_000_000)
             assert patiently(log.ends).messages == 0
+
+
+class OneServer:
+    """As much of a connection as is asked; `answer` is what it gives, and `heard` what it heard of that."""
+
+    def __init__(self, answer: Exception | bytes) -> None:
+        self.heard = ""
+        self._answer = answer
+
+    def ask(self, *_: object, **__: object) -> bytes:
+        """Answer."""
+        if isinstance(self._answer, Exception):
+            raise self._answer
+        return self._answer
+
+    def trust(self) -> None:
+        """Hear that it was of use."""
+        self.heard = "of use"
+
+    def doubt(self) -> None:
+        """Hear that it was of none."""
+        self.heard = "of no use"
+
+
+@pytest.mark.parametrize(
+    ("subject", "answer", "heard"),
+    [
+        ("$JS.API.STREAM.MSG.GET.S", b"{}", "of use"),
+        ("$JS.API.STREAM.INFO.S", b"{}", ""),
+        ("$JS.API.STREAM.MSG.GET.S", b'{"error": {"code": 503, "err_code": 10008}}', "of no use"),
+        ("$JS.API.STREAM.MSG.GET.S", b'{"error": {"code": 404, "err_code": 10037}}', ""),
+        ("$JS.API.STREAM.MSG.GET.S", LogAwayError(), "of no use"),
+        ("$JS.API.STREAM.MSG.GET.S", LogDeniedError("s"), ""),
+    ],
+    ids=["answer", "what-was-known", "cut-off", "no", "silence", "denial"],
+)
+def test_what_answers_tell_of_a_server(subject: str, answer: Exception | bytes, heard: str) -> None:
+    """One that is cut off from the others still tells what it knew of a log; only what its leader must know counts."""
+    connection = OneServer(answer)
+    with contextlib.suppress(LogAwayError):
+        told(connection, subject, b"", timeout_s=1)  # type: ignore[arg-type] # as much of one as is asked
+    assert connection.heard == heard
 
 
 @dataclass
