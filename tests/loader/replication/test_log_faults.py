@@ -209,6 +209,12 @@ class Deaf:
         state = {"messages": 3, "bytes": 9, "first_seq": 1, "last_seq": 3}
         return json.dumps({"created": "now", "state": state, "message": {"seq": 3, "data": "bWU="}}).encode()
 
+    def trust(self) -> None:
+        """Hear that an answer was of use."""
+
+    def doubt(self) -> None:
+        """Hear that there was none of use."""
+
 
 def test_a_lost_question_is_asked_again_and_a_lost_message_is_not(settings: NatsSettings) -> None:
     """What changes nothing is asked again, since who waits for a leader loses time; what was appended may be there."""
