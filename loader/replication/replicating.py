@@ -181,7 +181,7 @@ class Replica:
         except LogForkError as error:
             self._forked(error)
         except StoreFullError as error:
-            self._watch.became(State.FULL, str(error))
+            self._watch.became(State.FULL, f"{error.message} It goes on by itself as soon as there is room.")
         except SnapshotError as error:
             self._watch.became(self._state_of_need(), str(error))
             if self._may_go_on():

@@ -285,7 +285,9 @@ class TestThorough:
             assert process.poll() is None
             filler.unlink()
             log.assert_same(store)
-            assert '"event": "replica_full"' in ended(process)
+            told = ended(process)
+            assert '"event": "replica_full"' in told
+            assert "goes on by itself as soon as there is room" in told
 
 
 @contextmanager
