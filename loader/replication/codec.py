@@ -252,9 +252,13 @@ class BatchOpener:
 
     def verified(self, message: bytes) -> MessageHeader:
         """Return the header of a message that somebody sent whose signature counts. Raises MessageRejectedError."""
-        header = header_of(message)
-        seen = memoryview(message)
-        if not self._signers.signed(seen[-SIGNATURE_BYTES:], seen[:-SIGNATURE_BYTES]):
+        try:
+            header = header_of(message)
+        except MessageRejectedError as error:
+            if error.why == Rejection.VERSION and not self._is_signed(message):
+                raise rejected(Rejection.SIGNER) from None  # a stranger may say what he likes
+            raise
+        if not self._is_signed(message):
             raise rejected(Rejection.SIGNER)
         if header.flags or header.kind not in _KINDS:
             raise rejected(Rejection.VERSION)
@@ -263,6 +267,11 @@ class BatchOpener:
         if self._log_id is not None and header.log_id != self._log_id:
             raise rejected(Rejection.LOG)
         return header
+
+    def _is_signed(self, message: bytes) -> bool:
+        """Say whether a signature that counts is where every version has it: over all that is before it."""
+        seen = memoryview(message)
+        return self._signers.signed(seen[-SIGNATURE_BYTES:], seen[:-SIGNATURE_BYTES])
 
     def opened(self, messages: Sequence[bytes]) -> LogBatch:
         """Read a batch: all its parts in their order. Raises MessageRejectedError.

@@ -8,7 +8,7 @@ from iyscheck.change import Position
 from iyscheck.errors import LogForkError, MessageRejectedError
 from iyscheck.store.layout import LogState
 from iyscheck.store.log_batch import Kind, LogBatch
-from loader.replication.codec import MessageHeader, hash_of
+from loader.replication.codec import MessageHeader, Rejection, hash_of
 from loader.replication.messages import Log, LogEnds
 
 _NEIGHBOURS: Final = 8
@@ -74,11 +74,32 @@ def find(log: Log, opener: Opener, state: LogState, position: Position) -> Place
     return _Search(log, opener, log.ends()).place(state, position)
 
 
-def newest(log: Log, opener: Opener) -> tuple[LogEnds, MessageHeader | None, bytes]:
-    """Return where a log ends, its newest message that counts, and the header of it; None and nothing if none does."""
-    ends = log.ends()
-    seen = _Search(log, opener, ends).back_from(ends.last)
-    return (ends, seen.header, seen.message) if seen else (ends, None, b"")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Newest:
+    """What a log ends with: its newest message that counts and the header of it, None and nothing if none does.
+
+    `is_unread`: what only a newer version reads lies behind it, changes or another primary's term. `why` says why
+    nothing counts.
+    """
+
+    ends: LogEnds
+    header: MessageHeader | None
+    message: bytes
+    is_unread: bool
+    why: str
+
+
+def newest(log: Log, opener: Opener) -> Newest:
+    """Look at the end of a log. Raises LogAwayError, LogMissingError."""
+    search = _Search(log, opener, log.ends())
+    seen = search.last()
+    return Newest(
+        ends=search.ends,
+        header=seen.header if seen else None,
+        message=seen.message if seen else b"",
+        is_unread=any(error.why == Rejection.VERSION for error in search.passed),
+        why=search.why_nothing(),
+    )
 
 
 class _Search:
@@ -87,21 +108,23 @@ class _Search:
     def __init__(self, log: Log, opener: Opener, ends: LogEnds) -> None:
         self._log = log
         self._opener = opener
-        self._ends = ends
+        self.ends = ends
+        self.passed: list[MessageRejectedError] = []
+        """Why messages at the end do not count, the last one first."""
 
     def place(self, state: LogState, position: Position) -> Place | Waiting | CopyNeeded:
         """Find it, first where it was."""
         log_id = position.log_id
-        last = self.back_from(self._ends.last)
-        if last is None:
-            return Waiting(why="The log is empty." if not self._ends.messages else "Nothing in the log counts here.")
-        is_this = last.header.log_id == log_id
-        behind = max(0, last.header.last - position.sequence) if is_this else 0
+        last = self.last()
+        is_this = last is None or last.header.log_id == log_id
+        behind = max(0, last.header.last - position.sequence) if last is not None and is_this else 0
         number = state.stream_sequence
-        if state.batch and self._ends.created == state.stream_created and self._has(number):
+        if state.batch and self.ends.created == state.stream_created and self._has(number):
             message = self._log.get(number)
             if message is not None and hash_of(message) == state.chain and is_this:
-                return Place(first=number, is_ours=True, ends=self._ends, behind_rows=behind)
+                return Place(first=number, is_ours=True, ends=self.ends, behind_rows=behind)
+        if last is None:
+            return Waiting(why=self.why_nothing())
         if not is_this:
             if last.header.created_ms <= state.created_ms:
                 return Waiting(why="What lies in the stream is an older log than the one that is followed here.")
@@ -110,16 +133,27 @@ class _Search:
             return Waiting(why=f"The log ends with batch {last.header.batch}, and {state.batch} is in already.")
         return self._searched(state, log_id, behind)
 
-    def back_from(self, number: int) -> _Seen | None:
+    def last(self) -> _Seen | None:
+        """Return the last message that counts, and note why those behind it do not."""
+        return self.back_from(self.ends.last, self.passed)
+
+    def why_nothing(self) -> str:
+        """Say why nothing counts, if `last` found that."""
+        if not self.ends.messages:
+            return "The log is empty."
+        newer = (error for error in self.passed if error.why == Rejection.VERSION)
+        return f"Nothing in the log counts here. {next(newer, next(iter(self.passed), ''))}".rstrip()
+
+    def back_from(self, number: int, passed: list[MessageRejectedError] | None = None) -> _Seen | None:
         """Return the last message up to a number that counts."""
-        for each in range(number, max(self._ends.first, number - _BACK) - 1, -1):
-            if seen := self._at(each):
+        for each in range(number, max(self.ends.first, number - _BACK) - 1, -1):
+            if seen := self._at(each, passed):
                 return seen
         return None
 
     def _searched(self, state: LogState, log_id: bytes, behind: int) -> Place | Waiting | CopyNeeded:
         """Find the place by numbers of batches, which only grow."""
-        low, high = self._ends.first, self._ends.last + 1
+        low, high = self.ends.first, self.ends.last + 1
         while low < high:  # what counts before `low` is not later than the store, from `high` on it is
             middle = (low + high) // 2
             seen = self._from(middle, high - 1)
@@ -128,10 +162,10 @@ class _Search:
             else:
                 low = seen.number + 1
         before = self.back_from(low - 1)
-        after = self._from(low, self._ends.last)
+        after = self._from(low, self.ends.last)
         if before and before.header.log_id == log_id and before.header.batch == state.batch:
             if hash_of(before.message) == state.chain:
-                return Place(first=before.number, is_ours=True, ends=self._ends, behind_rows=behind)
+                return Place(first=before.number, is_ours=True, ends=self.ends, behind_rows=behind)
             if before.header.part == before.header.parts:
                 raise LogForkError(f"The log has another batch {state.batch} than the one that is in.")
         if after is None:
@@ -149,20 +183,22 @@ class _Search:
             )
         if header.prev != state.chain:
             raise LogForkError(f"Batch {header.batch} of the log follows another batch than the one that is in.")
-        return Place(first=after.number, is_ours=False, ends=self._ends, behind_rows=behind)
+        return Place(first=after.number, is_ours=False, ends=self.ends, behind_rows=behind)
 
     def _has(self, number: int) -> bool:
-        return self._ends.first <= number <= self._ends.last
+        return self.ends.first <= number <= self.ends.last
 
-    def _at(self, number: int) -> _Seen | None:
-        """Return a message if there is one that counts."""
+    def _at(self, number: int, passed: list[MessageRejectedError] | None = None) -> _Seen | None:
+        """Return a message if there is one that counts; else add to `passed` why it does not."""
         message = self._log.get(number)
         if message is None:
             return None
         try:
             return _Seen(number=number, message=message, header=self._opener.verified(message))
-        except MessageRejectedError:
-            return None  # reading meets it, and counts it
+        except MessageRejectedError as error:  # reading meets it, and counts it
+            if passed is not None:
+                passed.append(error)
+            return None
 
     def _from(self, first: int, last: int) -> _Seen | None:
         """Return the first message from a number on that counts."""

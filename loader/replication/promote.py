@@ -17,7 +17,7 @@ from iyscheck.store.log_writer import Beginning, LogWriter
 from iyscheck.store.snapshot import Store
 from loader.replication.assembling import CopyNeededError
 from loader.replication.codec import MessageHeader, hash_of
-from loader.replication.finding import CopyNeeded, Opener, Waiting, find, newest
+from loader.replication.finding import CopyNeeded, Newest, Opener, Waiting, find, newest
 from loader.replication.follow import Follower, Watch
 from loader.replication.messages import Log, LogAwayError, LogEnds, LogMovedError
 from loader.replication.publish import AckFile
@@ -93,6 +93,7 @@ class Promotion:
             if how is How.CONTINUE:
                 batches, end = self._drained()
                 drained += batches
+                self._at_end()
                 beginning = self._writer.begin_term(self._sealer)
             else:
                 beginning, end = self._untold(how)
@@ -110,10 +111,9 @@ class Promotion:
         over. Nothing is appended where the newest message that counts is not this primary's own.
         """
         for _ in range(_TRIES):
-            with self._translated():
-                ends, header, message = newest(self._log, self._opener)
-            rest = [] if header is None else self._rest_behind(header, message)
-            if all(self._appended_one(expected, each) for expected, each in enumerate(rest, ends.last)):
+            found = self._at_end()
+            rest = [] if found.header is None else self._rest_behind(found.header, found.message)
+            if all(self._appended_one(expected, each) for expected, each in enumerate(rest, found.ends.last)):
                 return
 
     def _rest_behind(self, header: MessageHeader, message: bytes) -> list[bytes]:
@@ -169,23 +169,36 @@ class Promotion:
 
     def _untold(self, how: How) -> tuple[Beginning, int]:
         """Begin with the store as it is, behind whatever the log ends with."""
-        with self._translated():
-            ends, header, message = newest(self._log, self._opener)
         if how is How.NEW_LOG:
-            return self._writer.begin_term(self._sealer, new_log=True), ends.last
+            with self._translated():
+                end = self._log.ends().last
+            return self._writer.begin_term(self._sealer, new_log=True), end
+        found = self._at_end()
+        header, end = found.header, found.ends.last
         state, position = self._writer.log, self._writer.position
         if header is not None and header.log_id != position.log_id:
             raise LogOrderError("In the stream lies another log than this store's.", fix="Begin a new one: --new-log.")
         if state is None or header is None or header.batch < state.batch:
-            return self._writer.begin_term(self._sealer, after=state, sequence=position.sequence), ends.last
+            return self._writer.begin_term(self._sealer, after=state, sequence=position.sequence), end
         after = LogState(
             role=PRIMARY,
             term=max(header.term, state.term),
             batch=header.batch,
-            chain=hash_of(message),
+            chain=hash_of(found.message),
             created_ms=max(header.created_ms, state.created_ms),
         )
-        return self._writer.begin_term(self._sealer, after=after, sequence=header.last), ends.last
+        return self._writer.begin_term(self._sealer, after=after, sequence=header.last), end
+
+    def _at_end(self) -> Newest:
+        """Look at the log's end. Raises LogOrderError where what lies there may be a primary's, and cannot be read."""
+        with self._translated():
+            found = newest(self._log, self._opener)
+        if found.is_unread:
+            raise LogOrderError(
+                "The log ends with what a newer iyscheck made: changes that this one cannot read, or another primary.",
+                fix="Upgrade iyscheck on this machine, then promote again.",
+            )
+        return found
 
     def _appended(self, end: int, beginning: Beginning) -> bool:
         """Append the first batch of the term where the log ends; say whether it lies there."""

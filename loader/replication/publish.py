@@ -8,18 +8,17 @@ file that it writes says what the log has, so that the loader may drop it.
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Final
 
-from iyscheck.errors import LogFencedError, LogRestoredError, MessageRejectedError, StoreRoleError
+from iyscheck.errors import LogFencedError, LogRestoredError, MessageRejectedError, StoreFormatError, StoreRoleError
 from iyscheck.store.layout import PRIMARY, LogState
 from iyscheck.store.log_batch import Kind
 from iyscheck.store.snapshot import Snapshot, Store
 from iyscheck.store.writable import ACKNOWLEDGED
-from loader.replication.codec import MessageHeader, header_of
+from loader.replication.codec import MessageHeader, Rejection, header_of
 from loader.replication.messages import Log, LogAwayError, LogMissingError, LogMovedError
 from loader.reports.outbox import OutboxMetrics
 
@@ -166,6 +165,7 @@ class Publisher:
             messages = [] if batch is None else snapshot.outbox_messages(batch)
         if batch is None:
             return False
+        header = _readable(messages[-1])
         parts = end.parts if batch == end.batch else 0  # one that is not there was given up: a hole, as replicas see
         for message in messages[parts:]:
             began_s = self._monotonic()
@@ -175,7 +175,7 @@ class Publisher:
             end = self._end = _End(number=number, batch=batch, parts=parts)
         self._end = _End(number=end.number, batch=batch + 1, parts=0)
         self._acknowledge(batch)
-        if header_of(messages[-1]).kind == Kind.REBASE:
+        if header.kind == Kind.REBASE:
             self._rebased(batch)
         return True
 
@@ -247,11 +247,32 @@ def _primary(snapshot: Snapshot) -> LogState:
     return state
 
 
+def _readable(message: bytes) -> MessageHeader:
+    """Read the header of a message of the outbox. Raises StoreFormatError where a newer loader made it.
+
+    Nothing is appended that could not be found again.
+    """
+    try:
+        return header_of(message)
+    except MessageRejectedError:
+        raise StoreFormatError(
+            "A newer iyscheck has written the outbox of this store.",
+            fix="Upgrade the publisher, and start it again: it comes before the loader.",
+        ) from None
+
+
 def _own_header(message: bytes, log_id: bytes, state: LogState) -> MessageHeader:
     """Read the header of the newest message of the log, which this primary may go on behind unless it has another."""
     header = None
-    with suppress(MessageRejectedError):
+    try:
         header = header_of(message)
+    except MessageRejectedError as error:
+        if error.why == Rejection.VERSION:
+            raise LogFencedError(
+                "The newest message of the log is of a version that this iyscheck does not know: a newer one made it, "
+                "for this store or as another primary, or a stranger.",
+                fix="Upgrade iyscheck on this machine, and start the publisher again: it tells which it is.",
+            ) from None
     if header is None or header.log_id != log_id:
         raise LogFencedError(
             "The newest message of the log is of another log, or none that this iyscheck could have made.",

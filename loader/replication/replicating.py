@@ -228,11 +228,10 @@ class Replica:
 
     def _begun(self) -> Follower | None:
         """Begin a store with the first batch of its log; None where a copy is needed, or the log is empty."""
-        ends, header, _ = newest(self._log, self._opener)
+        found = newest(self._log, self._opener)
+        header = found.header
         if header is None:
-            self._watch.became(
-                State.WAITING, "The log is empty." if not ends.messages else "Nothing in it counts here."
-            )
+            self._watch.became(State.WAITING, found.why)
             return None
         nothing = layout.LogState(role=layout.REPLICA)
         place = find(self._log, self._opener, nothing, Position(header.log_id, 0))
@@ -281,10 +280,10 @@ class Replica:
 
     def _log_id(self) -> bytes:
         """Return which log lies in the stream. Raises LogAwayError where none does yet."""
-        _, header, _ = newest(self._log, self._opener)
-        if header is None:
-            raise LogAwayError("Nothing is in the log yet.")
-        return header.log_id
+        found = newest(self._log, self._opener)
+        if found.header is None:
+            raise LogAwayError(found.why)
+        return found.header.log_id
 
     def _follower(self, writer: LogWriter, watch: Watch) -> Follower:
         options = self._options

@@ -76,6 +76,7 @@ def test_upgraded_below_a_server(machine: Machine, yesterday: Version, today: Ve
         machine.assert_right(machine.told(yesterday, server.target))
         assert SENTENCE in machine.load(today, machine.write()).stderr
         machine.assert_right(machine.told(yesterday, server.target))
+        assert server.metric("consent_check_decisions_total") > 0
 
         server.process.send_signal(signal.SIGHUP)
         server.wait_for("rolling_restart_failed")

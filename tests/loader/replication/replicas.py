@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from iyscheck.errors import IyscheckError, LogError, MessageRejectedError, SnapshotMissingError
-from iyscheck.keys import Signers, SigningKey, StreamKey
+from iyscheck.keys import SIGNATURE_BYTES, Signers, SigningKey, StreamKey
 from iyscheck.store.copying import copy_to
 from iyscheck.store.layout import LogState
 from iyscheck.store.log_writer import LogWriter
 from iyscheck.store.snapshot import Store
 from iyscheck.store.writer import Writer
-from loader.replication.codec import BatchOpener, BatchSealer
+from loader.replication.codec import MAGIC, VERSION, BatchOpener, BatchSealer
 from loader.replication.finding import CopyNeeded
 from loader.replication.follow import State
 from loader.replication.messages import Reader
@@ -58,6 +58,11 @@ class ReadableLog(FaultyLog):
         message[place % len(message)] ^= 1
         self.messages[number - 1] = bytes(message)
 
+    def make_newer(self, first: int) -> None:
+        """Let messages from a number on be of a version that this one does not know."""
+        for number in range(first - 1, len(self.messages)):
+            self.messages[number] = newer(self.messages[number] or b"")
+
     @contextmanager
     def reading(self, first: int) -> Iterator[Reader]:
         """Read on from a number, or from where that brings one."""
@@ -71,6 +76,12 @@ class ReadableLog(FaultyLog):
     def _asked(self) -> None:
         self.before()
         super()._asked()
+
+
+def newer(message: bytes) -> bytes:
+    """Make a message as of a version that this one does not know, and sign it."""
+    signed = message[: len(MAGIC)] + bytes([VERSION + 1]) + message[len(MAGIC) + 1 : -SIGNATURE_BYTES]
+    return signed + SIGNING_KEY.sign(signed)
 
 
 class _Reader:

@@ -227,6 +227,28 @@ class TestFollowing:
         assert site.steps() is State.FOLLOWING
         site.assert_same()
 
+    @pytest.mark.parametrize("times", [1, 100])
+    def test_newer(self, site: Site, times: int) -> None:
+        """In front of what a newer version made it says so, also when it comes back behind much of it; then goes on."""
+        site.steps()
+        site.changed(times)
+        messages = list(site.log.messages)
+        site.log.make_newer(4)
+        for _ in range(2):
+            assert site.steps(40) is State.REJECTING
+            assert "Upgrade this replica" in site.told.whys[-1]
+            site.end()
+        site.log.messages = list(messages)
+        assert site.steps(40) is State.FOLLOWING
+        site.assert_same()
+
+    def test_newer_from_the_beginning(self, site: Site) -> None:
+        """A replica that begins says why nothing counts."""
+        site.changed(100)
+        site.log.make_newer(1)
+        assert site.steps() is State.WAITING
+        assert "Upgrade this replica" in site.told.whys[-1]
+
     def test_groups(self, site: Site) -> None:
         """While behind, many batches go into one transaction."""
         site.changed(40)
@@ -300,16 +322,6 @@ class TestRejecting:
         with patch.object(site.log, "get", side_effect=lambda number: right[number - 1] if whole(number) else None):
             assert site.steps() is State.FOLLOWING
         assert site.told.rejections == []
-
-    def test_newer(self, site: Site) -> None:
-        """A newer version is not applied, and the replica says that it has to be upgraded."""
-        site.steps()
-        site.change()
-        message = bytearray(site.store.snapshot().outbox_messages(4)[0])
-        message[4] = 9
-        site.log.messages.append(bytes(message))
-        assert site.steps() is State.REJECTING
-        assert any("Upgrade this replica" in why for why in site.told.whys)
 
 
 class TestBooting:

@@ -17,7 +17,7 @@ from loader.replication.codec import header_of
 from loader.replication.follow import State
 from loader.replication.promote import How, Promoted, Promotion
 from tests.builders import StoreBuilder
-from tests.loader.replication.replicas import OPENER, SEALER, Primary
+from tests.loader.replication.replicas import OPENER, SEALER, Primary, newer
 from tests.loader.replication.test_follow import Site
 from tests.logs import KEY_IDS, assert_same
 
@@ -104,6 +104,24 @@ def test_ended_between(site: Site) -> None:
         promoted(site)
     done = promoted(site)
     assert (done.drained, done.state.term, done.state.batch) == (1, 3, 5)
+
+
+@pytest.mark.parametrize("how", [How.CONTINUE, How.REBASE])
+@pytest.mark.parametrize("times", [1, 100])
+def test_newer(site: Site, how: How, times: int) -> None:
+    """Behind what only a newer version reads no term begins: it may be changes, or another primary. A new log may."""
+    site.changed(times)
+    site.log.make_newer(4)
+    refused(site, LogOrderError, "Upgrade iyscheck on this machine", how=how)
+    assert promoted(site, How.NEW_LOG).state.role == PRIMARY
+
+
+def test_newer_primary(site: Site) -> None:
+    """An old primary tells nothing behind what only a newer version reads."""
+    site.log.append(site.log.ends().last, newer(site.log.messages[-1] or b""))
+    site.change(2)
+    site.primary.close()
+    refused(site, LogOrderError, "Upgrade iyscheck on this machine", path=site.folder / "primary")
 
 
 def test_hole(site: Site) -> None:

@@ -15,14 +15,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from prometheus_client import CollectorRegistry, generate_latest
 
 from iyscheck.change import ConsentColumns
-from iyscheck.errors import LogFencedError, LogRestoredError, PublishError, StoreRoleError
+from iyscheck.errors import LogFencedError, LogRestoredError, PublishError, StoreFormatError, StoreRoleError
 from iyscheck.keys import SigningKey, StreamKey
 from iyscheck.store import outbox
 from iyscheck.store.encoded import EncodedChanges
 from iyscheck.store.layout import SourceState
 from iyscheck.store.log_batch import Kind, LogBatch
 from iyscheck.store.log_writer import LogWriter
-from iyscheck.store.snapshot import Store
+from iyscheck.store.snapshot import Snapshot, Store
 from iyscheck.store.writable import ACKNOWLEDGED
 from iyscheck.store.writer import Writer
 from loader.replication import codec
@@ -32,6 +32,7 @@ from loader.reports.outbox import OutboxMetrics
 from tests.builders import StoreBuilder, a_batch, a_change, fill
 from tests.dice import often
 from tests.loader.replication.faulty import FaultyLog
+from tests.loader.replication.replicas import newer
 from tests.logs import KEY_IDS
 
 SEALER = BatchSealer(StreamKey(bytes(range(64, 96))), SigningKey(bytes(range(96, 128))))
@@ -479,6 +480,32 @@ def test_disk_full(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     drain(publisher)
     assert log.messages == outbox_of(store)
     assert not (store.environment.path / ACKNOWLEDGED).exists()
+
+
+def test_newer_outbox(primary: Primary, store: Store) -> None:
+    """What a newer loader made is not appended by a publisher that could not find it again."""
+    log = FaultyLog()
+    publisher = publisher_of(store, log)
+    message = newer(outbox_of(store)[0])
+    with (
+        patch.object(Snapshot, "outbox_messages", lambda *_: [message]),
+        pytest.raises(StoreFormatError, match="Upgrade the publisher"),
+    ):
+        drain(publisher)
+    assert log.messages == []
+    drain(publisher_of(store, log))
+    assert log.messages == outbox_of(store)
+
+
+def test_newer_end(primary: Primary, store: Store) -> None:
+    """Behind what only a newer version reads nothing is appended, and it is said what to do."""
+    log = FaultyLog()
+    drain(publisher_of(store, log))
+    log.messages[-1] = newer(log.messages[-1] or b"")
+    before = list(log.messages)
+    with pytest.raises(LogFencedError, match="Upgrade iyscheck on this machine"):
+        drain(publisher_of(store, log))
+    assert log.messages == before
 
 
 def test_metrics(primary: Primary, store: Store) -> None:
