@@ -1,7 +1,12 @@
 """Yesterday's store under today's programs, and today's store under yesterday's: read, upgraded, refused."""
 
 import json
+import os
+import shutil
 import signal
+from pathlib import Path
+
+import pytest
 
 from iyscheck.consent import Channel, MessageClass, RecipientType
 from iyscheck.engine import Engine
@@ -10,7 +15,7 @@ from iyscheck.question import Answer, Context, Question
 from iyscheck.store import layout
 from tests.server.processes.running import eventually
 from tests.upgrade.machines import Machine
-from tests.upgrade.versions import Version
+from tests.upgrade.versions import PACKAGES, Version
 
 OLDER_FORMAT = 3
 SENTENCE = f"was upgraded from format {OLDER_FORMAT} to {layout.FORMAT_VERSION}; iyscheck before"
@@ -82,6 +87,30 @@ def test_upgraded_below_a_server(machine: Machine, yesterday: Version, today: Ve
         server.wait_for("rolling_restart_failed")
         assert REFUSAL in server.log.read_text()
         machine.assert_right(machine.told(today, server.target))
+
+
+@pytest.mark.thorough
+def test_installed_below_a_server(machine: Machine, yesterday: Version, today: Version, tmp_path: Path) -> None:
+    """Where today's version is installed over yesterday's, SIGHUP to yesterday's supervisor brings today's workers."""
+    installed = Version(name="installed", root=tmp_path / "installed")
+    for package in PACKAGES:
+        shutil.copytree(yesterday.root / package, installed.root / package)
+    with machine.serving(installed, "--workers=2") as server:
+        server.wait_for("worker_answers", 2)
+        machine.assert_right(machine.told(yesterday, server.target))
+        for package in PACKAGES:
+            shutil.rmtree(installed.root / package)
+            shutil.copytree(today.root / package, installed.root / package)
+        server.process.send_signal(signal.SIGHUP)
+        server.wait_for("rolled")
+        assert SENTENCE in machine.load(installed, machine.write()).stderr
+        for version in (yesterday, today):
+            machine.assert_right(machine.told(version, server.target))
+        os.kill(server.pids()[0], signal.SIGKILL)
+        server.wait_for("worker_answers", 5)
+        machine.assert_right(machine.told(today, server.target))
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(60) == 0
 
 
 def test_older_loader_is_refused(machine: Machine, yesterday: Version, today: Version) -> None:

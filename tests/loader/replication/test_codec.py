@@ -336,6 +336,10 @@ class TestForged:
         assert why(OPENER.opened, message) is Rejection.LOG
         assert BatchOpener(STREAM_KEY, Signers([SIGNING_KEY.public])).opened(message).log_id == b"o" * 16
 
+    def test_version_is_of_a_store_format(self) -> None:
+        """Who changes the store's format decides here whether what travels changes, too: then VERSION does."""
+        assert (VERSION, layout.FORMAT_VERSION) == (1, 4)
+
     @pytest.mark.parametrize(
         ("at", "value"), [(4, VERSION + 1), (5, 4), (5, 99), (6, 1), (7, 1)], ids=["version", "4", "99", "flag", "0"]
     )
