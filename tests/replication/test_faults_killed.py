@@ -95,10 +95,11 @@ def test_paused(busy: Town, name: str) -> None:
     episode.noted()
 
 
-def test_long_pause(busy: Town) -> None:
-    """Where nothing is published for long nobody is fresh, and everybody is answered."""
-    episode = busy.fault("publisher stands still until nobody is fresh")
-    with busy.processes["publisher"].paused():
+@pytest.mark.parametrize("name", ["loader", "publisher"])
+def test_long_pause(busy: Town, name: str) -> None:
+    """Where nothing is loaded or published for long nobody is fresh, and everybody is answered."""
+    episode = busy.fault(f"{name} stands still until nobody is fresh")
+    with busy.processes[name].paused():
         until(lambda: not any(each.is_fresh for each in busy.servers), "nobody is fresh")
         answered = len([each for each in busy.senders.samples if not each.error])
         until(
