@@ -1,5 +1,6 @@
 """Small disks of their own, to be filled and to lose what nobody has synced. Only root can have them."""
 
+import errno
 import fcntl
 import os
 import shutil
@@ -78,11 +79,25 @@ class Disk:
 
     def come_back(self) -> None:
         """Mount it anew, as after a start of the machine. Nobody may use it."""
-        until(self._is_unmounted, f"{self.place} can be unmounted")
-        run("mount", "-o", "loop", self.image, self.place)
+        until(self._is_anew, f"{self.place} is mounted anew")
 
-    def _is_unmounted(self) -> bool:
-        return subprocess.run(["umount", str(self.place)], capture_output=True, check=False).returncode == 0
+    def _is_anew(self) -> bool:
+        """Try it. What lives in a namespace that was made meanwhile holds on to what it was before."""
+        if subprocess.run(["umount", str(self.place)], capture_output=True, check=False).returncode:
+            return False
+        run("mount", "-o", "loop", self.image, self.place)
+        return not is_shut(self.place)
+
+
+def is_shut(place: Path) -> bool:
+    """Say whether a file system has lost its power."""
+    try:
+        list(place.iterdir())
+    except OSError as error:
+        if error.errno != errno.EIO:
+            raise
+        return True
+    return False
 
 
 @contextmanager
