@@ -1,6 +1,9 @@
 """A rolling upgrade below a campaign: no answer is wrong, no call fails, no position goes back."""
 
-import time
+import json
+import random
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -10,6 +13,7 @@ from bench.cluster.changes import Changes
 from bench.cluster.judge import Judge
 from bench.cluster.machines import Machine, Site, wait_for
 from bench.cluster.senders import Senders
+from bench.soak.model import REASONS
 from bench.soak.world import World
 from iyscheck.change import Position
 from iyscheck.client import Client
@@ -23,6 +27,8 @@ STEADY_S = 2.0
 """For so long all must be fresh before the next one is restarted."""
 SETTLE_S = 120.0
 AT_THE_END = 4_000
+QUESTIONS = 60
+CAMPAIGN = Path(__file__).with_name("campaign.py")
 NEWER = "0.1.1"
 
 
@@ -51,7 +57,7 @@ class Cluster:
         self.changes.write_first(first)
         self.judge.log_id = bytes.fromhex(site.primary.run("load", str(first))["position"]["log_id"])
         wait_for("NATS has a leader", lambda: all(each.is_in() for each in site.nats))
-        site.primary.run("create-log")
+        site.primary.run("create-log", "--kept-gb=2")
         self.start("follow")
         self.start("publish")
         site.primary.run("snapshot")
@@ -130,6 +136,41 @@ class Cluster:
             machine.stop()
 
 
+class OlderSenders:
+    """Senders of another version, as a process; what they were told is judged when they have ended."""
+
+    def __init__(self, cluster: Cluster, version: Version, folder: Path) -> None:
+        self._changes = cluster.changes
+        dice = random.Random(SEED)
+        self._asks = [cluster.world.ask(dice) for _ in range(QUESTIONS)]
+        asked = [[ask.brand, ask.channel, ask.kind, ask.spelt, ask.retailer, ask.exempt] for ask in self._asks]
+        (folder / "asks.json").write_text(json.dumps(asked))
+        self._said = folder / "older.jsonl"
+        key = cluster.site.folder / "keys" / "address.key"
+        with self._said.open("wb") as said:
+            self._process = subprocess.Popen(
+                [sys.executable, str(CAMPAIGN), f"ipv4:{cluster.site.target}", str(key), str(folder / "asks.json")],
+                env=version.environment,
+                stdout=said,
+            )
+
+    def stop(self) -> None:
+        """End them."""
+        self._process.terminate()
+        self._process.wait(60)
+
+    def assert_right(self) -> None:
+        """See that each answer was the right one at its position, and that no call failed."""
+        assert self._process.returncode == 0
+        said = [json.loads(line) for line in self._said.read_text().splitlines()]
+        numbers = {name: number for number, name in REASONS.items()}
+        assert len(said) > QUESTIONS
+        assert [line for line in said if isinstance(line, dict)] == []
+        for answers in said:
+            for ask, (reason, sequence) in zip(self._asks, answers, strict=True):
+                assert reason == numbers[self._changes.model.reason(ask, sequence)]
+
+
 def digest(machine: Machine) -> tuple[int, int, str]:
     """Return where a store stands, and what it holds."""
     said = machine.run("digest")
@@ -147,13 +188,20 @@ def cluster(tmp_path: Path) -> Iterator[Cluster]:
 
 @pytest.mark.thorough
 @pytest.mark.timeout(900)
-def test_rolling_upgrade(cluster: Cluster, today: Version, tmp_path: Path) -> None:
-    """One after the other is restarted, first as it is, then from another version; in the end what the primary runs."""
+def test_rolling_upgrade(
+    cluster: Cluster, yesterday: Version, today: Version, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """One after the other is restarted, first as it is, then from another version; in the end what the primary runs.
+
+    Today's senders ask all the while, and yesterday's as well.
+    """
     newer = Version.changed(
         tmp_path / "newer", {"iyscheck/__init__.py": {'__version__ = "0.1.0"': f'__version__ = "{NEWER}"'}}
     )
     site = cluster.site
     cluster.begin()
+    older = OlderSenders(cluster, yesterday, tmp_path)
+    request.addfinalizer(older.stop)
     for version in (today, newer):
         for replica in site.replicas:
             cluster.act(
@@ -175,5 +223,6 @@ def test_rolling_upgrade(cluster: Cluster, today: Version, tmp_path: Path) -> No
             f"the primary's {name}",
             lambda name=name: cluster.restart(site.primary, name, newer.root, lambda: cluster.start(name)),  # type: ignore[misc] # a lambda's default
         )
-    time.sleep(STEADY_S)
+    older.stop()
     cluster.end()
+    older.assert_right()
