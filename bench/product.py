@@ -1,7 +1,8 @@
-"""The only module of the benchmarks that knows insides of iyscheck: how stores are filled, changed, opened, started.
+"""What benchmarks know of the insides of iyscheck, but for its logs: how stores are filled, changed, opened, started.
 
-Everything else asks over the wire, or through this module. Its classes run in `bench.worker` processes, also with
-the code of another commit (`--against`), so it may use only what older commits have too, or ask whether it is there.
+Everything else asks over the wire, or through this module and `bench.replication`. Its classes run in `bench.worker`
+processes, also with the code of another commit (`--against`), so it may use only what older commits have too, or ask
+whether it is there.
 """
 
 import hashlib

@@ -52,6 +52,12 @@ def make_replica(store: Path) -> None:
         writer.become_replica()
 
 
+def age_s(store: Path) -> float:
+    """Return how old a replica's newest batch is, in seconds; its files may be exchanged at any moment."""
+    with Store.open(store) as opened, opened.snapshot() as snapshot:
+        return time.time() if snapshot.log is None else time.time() - snapshot.log.created_ms / 1000
+
+
 class Clock:
     """Seconds UTC that move when they are told to."""
 
@@ -91,11 +97,11 @@ class Loading(Changer):
             clock=self._clock,
         )
 
-    def timed(self, size: int, number: int) -> dict[str, float]:
-        """Commit random changes as `apply` does; also `processor_s`, and which `batch` it became."""
+    def timed(self, size: int, number: int, source: str = "changes") -> dict[str, float]:
+        """Commit random changes of a source as `apply` does; also `processor_s`, and which `batch` it became."""
         columns = self.changes(size, number)
         before, started = time.process_time(), time.perf_counter()
-        commit(self._writer, columns, f"changes {size} {number}")
+        commit(self._writer, columns, source)
         seconds, at = time.perf_counter() - started, time.time()
         taken = time.process_time() - before
         return {"seconds": seconds, "processor_s": taken, "changes": len(columns), "at": at, **self.state()}
@@ -104,9 +110,9 @@ class Loading(Changer):
         """Commit `size` changes each `every_s` seconds, made beforehand: each batch, and when it was durable."""
         made = [self.changes(size, number) for number in range(first, first + commits)]
         batches, ats, due = [], [], time.monotonic()
-        for number, columns in enumerate(made, first):
+        for columns in made:
             time.sleep(max(0.0, due - time.monotonic()))
-            commit(self._writer, columns, f"changes {size} {number}")
+            commit(self._writer, columns, "changes")
             ats.append(time.time())
             batches.append(self.state()["batch"])
             due += every_s

@@ -1,5 +1,7 @@
 """How fast a replica applies what its primary commits, beside those commits."""
 
+import shutil
+
 from bench.measures import Row, Run, Section
 from bench.sections.replicas.parts import primary_of, replica_of
 from bench.session import Session, only_command, short
@@ -43,6 +45,7 @@ def measure(session: Session) -> Section:
                     for side, done in zip(_SIDES, (_summed(made), _summed(applied), together), strict=True):
                         taken[side].append(done)
             _keep(section, taken, size, commit)
+    shutil.rmtree(folder)
     return section
 
 

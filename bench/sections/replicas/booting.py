@@ -1,16 +1,16 @@
 """From nothing to a fresh replica: a snapshot is made, taken, caught up with the log, and followed."""
 
 import json
+import shutil
 import time
-from pathlib import Path
 
 from bench.measures import Row, Run, Section
 from bench.nats import nats
 from bench.processes import running
+from bench.replication import age_s
 from bench.sections.loading import timed
 from bench.sections.replicas.parts import key_flags, loader, primary_of, wait
 from bench.session import Session, only_command, peer, short
-from iyscheck.store.snapshot import Store
 
 NAME = "replicas-boot"
 ROWS = 5_000
@@ -57,8 +57,9 @@ def _boot(session: Session, section: Section, size: int, place: str) -> None:
                 served = replica / "data.mdb"
                 found["fetched"] = wait("it has a copy", lambda: taken.exists() or served.exists()) - began
                 wait("it has a store", served.exists)
-                found["fresh"] = wait("it is fresh", lambda: _is_fresh(replica)) - began
+                found["fresh"] = wait("it is fresh", lambda: age_s(replica) < FRESH_S) - began
             found["caught up"] = found["fresh"] - found["fetched"]
+    shutil.rmtree(folder)
     command = only_command(NAME)
     setting = {"consents": size, "behind": f"{BEHIND} batches of {ROWS:,}", "file_bytes": plain, "sent_bytes": sent}
     for name, title in (
@@ -77,9 +78,3 @@ def _sizes(said: str) -> tuple[int, int]:
     """Read bytes that are sent, and those of the file, from what `snapshot --json` says."""
     told = json.loads(said)
     return int(told["sent_bytes"]), int(told["bytes"])
-
-
-def _is_fresh(replica: Path) -> bool:
-    """Say whether what a server would answer from is less than 5 s old; the store may be exchanged at any moment."""
-    with Store.open(replica) as store, store.snapshot() as snapshot:
-        return snapshot.log is not None and time.time() - snapshot.log.created_ms / 1000 < FRESH_S

@@ -41,7 +41,7 @@ def keep(section: Section, points: list[dict[str, float]], size: int) -> None:
         runs = [Run(point[field]) for point in points]
         section.measure(name, "bytes", runs, only_command(NAME), **setting)
         hour = round(60 / minutes)
-        for what, at in (("at first", 0), ("after an hour", hour), ("after an hour and a half", 3 * hour // 2)):
+        for what, at in (("at first", 0), ("after an hour", hour), ("at the end", len(runs) - 1)):
             if at < len(runs):
                 section.measure(f"{name} {what}", "bytes", [runs[at]], only_command(NAME), **setting)
         section.rows.append(
@@ -50,8 +50,8 @@ def keep(section: Section, points: list[dict[str, float]], size: int) -> None:
     for name in FILES:
         section.rows.append(
             Row(
-                name=f"{name} after an hour and a half ÷ after an hour, {short(size)}",
-                ours=f"{name} after an hour and a half",
+                name=f"{name} at the end ÷ after an hour, {short(size)}",
+                ours=f"{name} at the end",
                 peer=f"{name} after an hour",
                 at_most=1.02,
             )

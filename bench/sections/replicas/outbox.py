@@ -33,6 +33,7 @@ def measure(session: Session) -> Section:
     _loads(session, section, folder, cluster)
     _fills(session, section, folder, cluster)
     _commits(session, section, folder)
+    shutil.rmtree(folder)
     return section
 
 

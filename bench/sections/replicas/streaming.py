@@ -1,5 +1,6 @@
 """A real log in NATS: how fast a replica that is far behind comes back, and how late replicas are that follow."""
 
+import shutil
 import time
 import urllib.request
 from contextlib import ExitStack
@@ -31,6 +32,8 @@ def measure(session: Session) -> Section:
         if not peer(section, f"NATS, {servers}", lambda servers=servers: _catch_up(session, section, servers)):  # type: ignore[misc] # mypy knows no defaults of lambdas
             return section
         _lag(session, section, servers)
+        for folder in session.folder.glob(f"{NAME}-*"):  # copies of the largest store
+            shutil.rmtree(folder)
     return section
 
 
