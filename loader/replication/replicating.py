@@ -241,7 +241,11 @@ class Replica:
                 self._lock.release()
                 self._lock = None
             writer = LogWriter.open(self._path, **key_ids, kernel=self._options.kernel)
-            writer.become_replica(log_id=header.log_id)
+            try:
+                writer.become_replica(log_id=header.log_id)
+            except BaseException:
+                writer.close()  # a full disk: it is opened again
+                raise
             return self._serve(writer)
         why = place.why if isinstance(place, CopyNeeded) else "There is no store yet, and no key ids to begin one with."
         batch = place.batch if isinstance(place, CopyNeeded) else 1

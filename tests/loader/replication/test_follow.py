@@ -18,6 +18,7 @@ from iyscheck.errors import (
     SettingsError,
     SnapshotError,
     StoreBusyError,
+    StoreFullError,
     StoreRoleError,
 )
 from iyscheck.store import layout
@@ -629,3 +630,13 @@ class TestExchange:
         room.mend()
         assert (tmp_path / "store" / "data.mdb").read_text() == "old"
         assert not (tmp_path / "store.next").exists()
+
+
+def test_full_at_the_beginning(site: Site) -> None:
+    """A disk that is full when a store begins keeps nothing open: it begins as soon as there is room."""
+    become = LogWriter.become_replica
+    site.changed()
+    with patch.object(LogWriter, "become_replica", side_effect=StoreFullError("The disk is full.")):
+        assert site.steps(1) is State.FULL
+    with patch.object(LogWriter, "become_replica", become):
+        assert site.steps() is State.FOLLOWING
