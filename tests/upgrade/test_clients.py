@@ -8,6 +8,7 @@ from tests.upgrade.machines import Machine
 from tests.upgrade.versions import Version
 
 
+@pytest.mark.thorough
 def test_yesterdays_client(machine: Machine, yesterday: Version, today: Version) -> None:
     """It is answered by today's servers, one or several, as it is by yesterday's: singly, in batches and in columns."""
     with ExitStack() as parts:
@@ -17,6 +18,7 @@ def test_yesterdays_client(machine: Machine, yesterday: Version, today: Version)
         assert all(server.metric("consent_check_decisions_total") > 0 for server in servers)
 
 
+@pytest.mark.thorough
 def test_todays_client(machine: Machine, yesterday: Version, today: Version) -> None:
     """It is answered by yesterday's servers, one or several, though they have never heard of two paths."""
     with ExitStack() as parts:

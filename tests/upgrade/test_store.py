@@ -74,6 +74,7 @@ def test_loader_upgrades_it(machine: Machine, today: Version) -> None:
         machine.assert_right(machine.told(today, server.target))
 
 
+@pytest.mark.thorough
 def test_upgraded_below_a_server(machine: Machine, yesterday: Version, today: Version) -> None:
     """Yesterday's server that has the store open goes on, also with what comes later. No new worker of it starts."""
     with machine.serving(yesterday, "--workers=2") as server:
@@ -113,6 +114,7 @@ def test_installed_below_a_server(machine: Machine, yesterday: Version, today: V
         assert server.process.wait(60) == 0
 
 
+@pytest.mark.thorough
 def test_older_loader_is_refused(machine: Machine, yesterday: Version, today: Version) -> None:
     """Yesterday's programs say of today's store what it is and what to do, and change no byte of it."""
     machine.load(today, machine.write())

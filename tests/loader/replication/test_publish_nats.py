@@ -142,6 +142,7 @@ def test_all(site: PrimarySite, server: NatsServer) -> None:
     assert header_of(site.outbox()[-1]).parts > 1
 
 
+@pytest.mark.thorough
 def test_publisher_killed(site: PrimarySite, server: NatsServer) -> None:
     """A publisher that is killed at any moment goes on where it was."""
     dice = thrown()
@@ -159,6 +160,7 @@ def test_publisher_killed(site: PrimarySite, server: NatsServer) -> None:
     assert int.from_bytes((site.store / "acknowledged").read_bytes()) == 401
 
 
+@pytest.mark.thorough
 def test_loader_killed(site: PrimarySite, server: NatsServer) -> None:
     """What a loader committed before it was killed is published, whether it lived to see it or not."""
     process = publishing(site)
@@ -176,6 +178,7 @@ def test_loader_killed(site: PrimarySite, server: NatsServer) -> None:
     assert messages(server.settings()) == site.outbox()
 
 
+@pytest.mark.thorough
 def test_server_killed(site: PrimarySite, server: NatsServer) -> None:
     """Whatever was under way when NATS was killed is in the log once."""
     process = publishing(site)
@@ -195,6 +198,7 @@ def test_server_killed(site: PrimarySite, server: NatsServer) -> None:
     assert events.count("nats_connected") > 1
 
 
+@pytest.mark.thorough
 def test_rolled_back(site: PrimarySite, server: NatsServer) -> None:
     """Messages that were acknowledged and vanished are there again, the same bytes at the same numbers."""
     process = publishing(site)
@@ -229,6 +233,7 @@ def test_deleted(site: PrimarySite, server: NatsServer) -> None:
     assert events[1:4] == ["publishing", f"publisher_{State.MISSING}", "publishing"]
 
 
+@pytest.mark.thorough
 def test_fenced(site: PrimarySite, server: NatsServer, tmp_path: Path) -> None:
     """Who is not the primary any more ends with a code of its own and says what to do; a restart ends so, too."""
     process = publishing(site)
@@ -251,6 +256,7 @@ def snapshots(site: PrimarySite) -> list[int]:
     return [each["batch"] for each in json.loads(told.stdout)["snapshots"]]
 
 
+@pytest.mark.thorough
 def test_snapshots(tmp_path: Path, server: NatsServer) -> None:
     """Where the log does not tell what a primary holds, its publisher makes a snapshot, and no other one."""
     place = '\n[snapshots]\ndirectory = "snapshots"\n'

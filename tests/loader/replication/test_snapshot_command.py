@@ -81,6 +81,7 @@ def test_make_and_list(command: Command) -> None:
     assert listed.stdout.count(b"\n") == 1
 
 
+@pytest.mark.thorough
 def test_bar(command: Command) -> None:
     """On a terminal a bar shows how far it is, and none does for a program."""
     for flags, is_shown in (((), True), (("--json",), False)):
@@ -99,6 +100,7 @@ def test_bar(command: Command) -> None:
         assert (done.returncode, b"snapshot" in shown) == (0, is_shown)
 
 
+@pytest.mark.thorough
 def test_stopped(command: Command) -> None:
     """Told to end, it leaves nothing at the place."""
     cluster = Cluster.read(command.path / "cluster.toml")
@@ -122,6 +124,7 @@ def test_stopped(command: Command) -> None:
     assert not copy.exists()
 
 
+@pytest.mark.thorough
 def test_nothing_to_be_believed(command: Command) -> None:
     """Where none lies, or only what others made, the exit code says so."""
     none = command.run("snapshot", "--list")
