@@ -62,6 +62,7 @@ def test_readers_take_it_as_it_is(machine: Machine, yesterday: Version, today: V
     assert machine.stored() == before
 
 
+@pytest.mark.thorough
 def test_loader_upgrades_it(machine: Machine, today: Version) -> None:
     """Today's loader gives it today's format, says so once, and goes on where yesterday's had come to."""
     assert SENTENCE in machine.load(today, machine.write()).stderr
@@ -74,6 +75,7 @@ def test_loader_upgrades_it(machine: Machine, today: Version) -> None:
         machine.assert_right(machine.told(today, server.target))
 
 
+@pytest.mark.thorough
 @pytest.mark.thorough
 def test_upgraded_below_a_server(machine: Machine, yesterday: Version, today: Version) -> None:
     """Yesterday's server that has the store open goes on, also with what comes later. No new worker of it starts."""
@@ -120,7 +122,7 @@ def test_older_loader_is_refused(machine: Machine, yesterday: Version, today: Ve
     machine.load(today, machine.write())
     before = machine.stored()
     name = machine.write()
-    for command in (["load", str(machine.folder / name)], ["status"], ["verify"], ["rebuild-index"]):
+    for command in (["load", str(machine.folder / name)], ["status"], ["rebuild-index"]):
         done = machine.loader(yesterday, *command)
         assert (done.returncode, done.stdout) == (2, "")
         assert REFUSAL in done.stderr
