@@ -55,7 +55,6 @@ def log(machine: Machine, today: Version, tmp_path: Path) -> Iterator[Log]:
 
 
 @pytest.mark.thorough
-@pytest.mark.thorough
 def test_yesterdays_store_becomes_a_primary(log: Log, yesterday: Version, today: Version) -> None:
     """`create-log` takes it as it is; what replicas say of it is what it said, also to yesterday's clients."""
     log.publish(today)

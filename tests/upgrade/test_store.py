@@ -76,7 +76,6 @@ def test_loader_upgrades_it(machine: Machine, today: Version) -> None:
 
 
 @pytest.mark.thorough
-@pytest.mark.thorough
 def test_upgraded_below_a_server(machine: Machine, yesterday: Version, today: Version) -> None:
     """Yesterday's server that has the store open goes on, also with what comes later. No new worker of it starts."""
     with machine.serving(yesterday, "--workers=2") as server:
