@@ -37,7 +37,7 @@ _TROUBLES: Final = 8
 """So many different ones are told of until there is a connection: each server may have its own."""
 _SEED_BYTES: Final = 1024
 _KEY_BYTES: Final = 64 * 1024
-_DOUBTS: Final = 3
+_DOUBTS: Final = 2
 """So many answers of no use in a row, and another server is tried: this one may be cut off from the others."""
 _MARGIN_S: Final = 2.0
 """How much longer than asked for a waiting thread waits for the loop, which itself holds to what was asked."""
