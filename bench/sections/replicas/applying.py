@@ -8,7 +8,8 @@ from bench.session import Session, only_command, short
 
 NAME = "replicas-apply"
 GROUP = 50_000
-COMMITS = (1_000, 5_000, 50_000)
+SMALL, STEADY = 1_000, 5_000
+COMMITS = (SMALL, STEADY, GROUP)
 _SIDES = ("commit at the primary", "applied at once", "applied in groups")
 
 
@@ -65,7 +66,7 @@ def _keep(section: Section, taken: dict[str, list[dict[str, float]]], size: int,
                 f"{side}, {what}{by}", unit, runs, only_command(NAME), consents=size, changes_per_commit=commit
             )
         for side, least in zip(_SIDES[1:], (1.0, 2.0), strict=True):
-            is_wanted = commit == COMMITS[1] or (commit == COMMITS[2] and least == 1.0)
+            is_wanted = commit == STEADY or (commit == GROUP and least == 1.0)
             section.rows.append(
                 Row(
                     name=f"{side.capitalize()} ÷ commit at the primary, {what}{by}",
