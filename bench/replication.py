@@ -46,6 +46,12 @@ def make_primary(store: Path, keys: Path, *, settings: str = "") -> None:
         writer.take_over(writer.begin_term(sealer(keys)), settings=settings)
 
 
+def make_empty(store: Path, keys: Path) -> None:
+    """Make a store that is in no log and holds nothing: what `make_primary` begins with."""
+    address_key, store_key = AddressKey.load(keys / "address.key"), StoreKey.load(keys / "store.key")
+    LogWriter.open(store, address_key_id=address_key.key_id, store_key_id=store_key.key_id).close()
+
+
 def make_replica(store: Path) -> None:
     """Make a copy of a primary's file a replica that stands where the primary stood."""
     with LogWriter.reopen(store) as writer:

@@ -69,6 +69,8 @@ def _fills(session: Session, section: Section, folder: Path, cluster: Path) -> N
         shutil.rmtree(folder / "filled.rejects", ignore_errors=True)
         if side == "primary":
             replication.make_primary(store, session.stores.keys, settings=str(cluster))
+        else:  # a store that is there already is filled more slowly than one that is not
+            replication.make_empty(store, session.stores.keys)
         runs[side].append(_load(session, store, cluster, [str(feed)]))
         return Run(runs[side][-1][0])
 
