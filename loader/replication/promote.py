@@ -187,7 +187,8 @@ class Promotion:
             chain=hash_of(found.message),
             created_ms=max(header.created_ms, state.created_ms),
         )
-        return self._writer.begin_term(self._sealer, after=after, sequence=header.last), end
+        # One more than the log had: no position may stand for what is there and for what is in this store.
+        return self._writer.begin_term(self._sealer, after=after, sequence=header.last + 1), end
 
     def _at_end(self) -> Newest:
         """Look at the log's end. Raises LogOrderError where what lies there may be a primary's, and cannot be read."""

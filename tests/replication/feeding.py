@@ -165,9 +165,7 @@ class Feed:
         if isinstance(answer, ItemError):
             return f"not answered: {answer}"
         position = answer.envelope.position.sequence
-        if self._rebased is not None and position == self._rebased[0]:
-            return ""  # where the log before ended, and where the next one begins with less
-        row = position - self._rebased[1] if self._rebased is not None and position > self._rebased[0] else position
+        row = position - self._rebased[1] if self._rebased is not None and position >= self._rebased[0] else position
         if row > self.rows:
             return f"position {position} where {self.rows} rows were fed"
         if answer.reason is Reason.DATA_STALE:
