@@ -117,12 +117,22 @@ class Promotion:
                 return
 
     def _rest_behind(self, header: MessageHeader, message: bytes) -> list[bytes]:
-        """Return the messages of the outbox that follow one, if that is its own, and all of them are there."""
+        """Return the messages of the outbox that follow one, if that is its own, and all of them are there.
+
+        Raises LogForkError where the outbox has another one in its place.
+        """
         with Store(self._writer.environment).snapshot() as snapshot:
             own = snapshot.outbox_messages(header.batch)
             state = snapshot.log
-            if state is None or header.log_id != snapshot.position.log_id or own[header.part - 1 :][:1] != [message]:
+            if state is None or header.log_id != snapshot.position.log_id or not own:
                 return []
+            if own[header.part - 1 :][:1] != [message]:
+                raise LogForkError(
+                    f"The log has another batch {header.batch} than this primary made: it was restored from a backup "
+                    "and went on, or another primary has begun.",
+                    fix="If another one has begun, let this store follow it: 'replicate --rejoin'. Else --rebase lets "
+                    "it go on as it is, and all others take a copy of it.",
+                )
             later = [snapshot.outbox_messages(batch) for batch in range(header.batch + 1, state.batch + 1)]
         return [*own[header.part :], *(each for messages in later for each in messages)] if all(later) else []
 
@@ -178,13 +188,14 @@ class Promotion:
         state, position = self._writer.log, self._writer.position
         if header is not None and header.log_id != position.log_id:
             raise LogOrderError("In the stream lies another log than this store's.", fix="Begin a new one: --new-log.")
-        if state is None or header is None or header.batch < state.batch:
+        if state is None or header is None:
             return self._writer.begin_term(self._sealer, after=state, sequence=position.sequence), end
+        is_ahead = header.batch < state.batch
         after = LogState(
             role=PRIMARY,
             term=max(header.term, state.term),
-            batch=header.batch,
-            chain=hash_of(found.message),
+            batch=max(header.batch, state.batch),
+            chain=state.chain if is_ahead else hash_of(found.message),
             created_ms=max(header.created_ms, state.created_ms),
         )
         # One more than the log had: no position may stand for what is there and for what is in this store.

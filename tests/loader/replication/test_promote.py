@@ -202,6 +202,38 @@ def test_stranger(site: Site, tmp_path: Path) -> None:
         assert_same(primary, replica)
 
 
+def test_restored_and_loaded(site: Site, tmp_path: Path) -> None:
+    """A primary that was restored and went on is told so, and not to publish what it has."""
+    backup = tmp_path / "backup"
+    backup.mkdir()
+    copy_to(site.store, backup)
+    site.changed(1)
+    with Primary.open(backup, **KEY_IDS, sealer=SEALER) as second:
+        for _ in range(3):
+            second.heartbeat(0)
+    refused(site, LogForkError, "another batch 4 than this primary made", path=backup)
+    done = promoted(site, How.REBASE, path=backup)
+    assert (done.state.term, done.state.batch) == (2, 7)
+    with Store.open(backup) as store, store.snapshot() as snapshot:
+        assert snapshot.position.sequence == site.primary.position.sequence + 1
+
+
+def test_rebased_behind_another_term(site: Site, tmp_path: Path) -> None:
+    """An old primary that went on is never of the term of the one that took its place, nor at its positions."""
+    old = tmp_path / "old"
+    old.mkdir()
+    copy_to(site.store, old)
+    with Primary.open(old, **KEY_IDS, sealer=SEALER) as second:
+        for _ in range(6):
+            second.heartbeat(0)
+    assert promoted(site).state.term == 2
+    before = header_of(site.log.messages[-1] or b"").last
+    done = promoted(site, How.REBASE, path=old)
+    assert (done.state.term, done.state.batch) == (3, 10)
+    with Store.open(old) as store, store.snapshot() as snapshot:
+        assert snapshot.position.sequence > before
+
+
 def test_not_published(site: Site) -> None:
     """A primary whose log has not all that it told, and that has not all of it any more, cannot go on with it."""
     site.change(2)
