@@ -176,8 +176,9 @@ class Conversation:
     ) -> pb.CheckRequest:
         """Make the request of one question. Raises QuestionError."""
         checked_reference(client_reference)
-        since = self._since(min_position, [question.context])
-        return wire.check_request(self.prepared(question), min_position=since, client_reference=client_reference)
+        prepared = self.prepared(question)
+        since = self._since(min_position, [prepared.context])
+        return wire.check_request(prepared, min_position=since, client_reference=client_reference)
 
     def check_reply(self, request: pb.CheckRequest, response: pb.CheckResponse) -> Answer:
         """Read the answer to one question. Raises ServiceFailedError."""
