@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from iyscheck.errors import LogUnavailableError, SettingsError
 from iyscheck.store.layout import LogState
+from iyscheck.store.snapshot import Store
 
 if TYPE_CHECKING:
     from loader.replication.cluster import Cluster
@@ -29,6 +30,20 @@ def cluster_of(given: Path | None, state: LogState | None = None) -> "Cluster":
             fix="Set it to the path of that file, or give it with --cluster.",
         )
     return Cluster.read(named)
+
+
+def cluster_of_store(given: Path | None, store: Store) -> "Cluster":
+    """Read the cluster file of an open store, as `cluster_of` does.
+
+    Raises ClusterError too where it names another stream key than the one that a primary has told its log with.
+    """
+    with store.snapshot() as snapshot:
+        state = snapshot.log
+        newest = snapshot.outbox_messages(state.batch) if state is not None else []
+    cluster = cluster_of(given, state)
+    if newest:
+        cluster.check_stream_key(newest[0])
+    return cluster
 
 
 @contextmanager

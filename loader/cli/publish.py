@@ -12,7 +12,7 @@ from iyscheck.log import STANDARD_ERROR, LogLines
 from iyscheck.service_manager import ServiceManager
 from iyscheck.store.snapshot import Store
 from loader.cli.failures import errors
-from loader.cli.nats import cluster_of, connected
+from loader.cli.nats import cluster_of_store, connected
 from loader.cli.options import MetricsOption, StoreOption
 from loader.cli.staying import listening, log_json, ready
 from loader.cli.stopping import stop_on_signals
@@ -53,7 +53,7 @@ def publish(
         with Store.open(store) as opened:
             with opened.snapshot() as snapshot:
                 state = snapshot.log
-            settings = cluster_of(cluster, state)
+            settings = cluster_of_store(cluster, opened)
             copier = copier_of(settings, opened, stop) if snapshots and state is not None else None
             with (
                 connected(settings) as log,

@@ -9,10 +9,11 @@ import typer
 
 from iyscheck import output
 from iyscheck.errors import SettingsError, SnapshotError
+from iyscheck.store.snapshot import Store
 from iyscheck.times import rfc3339
 from loader.cli.bars import parts_bar
 from loader.cli.failures import EXIT_REJECTS, errors
-from loader.cli.nats import cluster_of
+from loader.cli.nats import cluster_of, cluster_of_store
 from loader.cli.options import ClusterOption, JsonOption
 from loader.cli.staying import log_nothing
 from loader.cli.stopping import stop_on_signals
@@ -43,12 +44,13 @@ def snapshot(
     """
     with errors(as_json=as_json):
         log_nothing()
-        settings = cluster_of(cluster)
         if listed:
-            is_one = _show(settings, as_json=as_json)
+            is_one = _show(cluster_of(cluster), as_json=as_json)
         elif store is None:
             raise SettingsError("--store", "it is not given.", fix="Name the directory of the store to copy.")
         else:
+            with Store.open(store) as opened:
+                settings = cluster_of_store(cluster, opened)
             is_one = _make(settings, store, as_json=as_json)
     if not is_one:
         raise typer.Exit(EXIT_REJECTS)

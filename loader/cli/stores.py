@@ -8,11 +8,11 @@ import typer
 
 from iyscheck.kernel import Kernel
 from iyscheck.keys import AddressKey, StoreKey
-from iyscheck.store.layout import FORMAT_SINCE, FORMAT_VERSION, LogState
-from iyscheck.store.log_batch import Sealer
+from iyscheck.store.layout import FORMAT_SINCE, FORMAT_VERSION
+from iyscheck.store.snapshot import Store
 from iyscheck.store.writable import WritableStore
 from iyscheck.store.writer import Writer
-from loader.cli.nats import cluster_of
+from loader.cli.nats import cluster_of_store
 from loader.loading.loader import Loader
 from loader.loading.options import Options
 from loader.loading.progress import Progress
@@ -77,7 +77,7 @@ def opened(
     )
     try:
         if is_loaded:
-            writer.seal_with(_sealer)
+            writer.seal_with(lambda _: cluster_of_store(None, Store(writer.environment)).sealer())
     except BaseException:
         writer.close()
         raise
@@ -92,7 +92,3 @@ def tell_upgrade(writer: WritableStore, tell: Callable[[str], None] = say) -> No
             f"The store at '{writer.path}' was upgraded from format {writer.upgraded_from} to {FORMAT_VERSION}; "
             f"iyscheck before {FORMAT_SINCE} no longer opens it."
         )
-
-
-def _sealer(state: LogState) -> Sealer:
-    return cluster_of(None, state).sealer()

@@ -15,7 +15,7 @@ from iyscheck.errors import ClusterError
 from iyscheck.keys import PUBLIC_BYTES, Signers, SigningKey, StreamKey, read_guarded
 from iyscheck.toml_file import Path as KeyPath
 from iyscheck.toml_file import Table, TomlFile, split_url
-from loader.replication.codec import BatchOpener, BatchSealer
+from loader.replication.codec import BatchOpener, BatchSealer, header_of
 from loader.replication.messages import NatsSettings
 
 _T = TypeVar("_T")
@@ -101,6 +101,20 @@ class Cluster:
     def stream_key(self) -> StreamKey:
         """Read the stream key. Raises KeyFileError."""
         return StreamKey.load(self.stream_key_file)
+
+    def check_stream_key(self, message: bytes) -> None:
+        """Refuse another stream key than the one that a message of this store is sealed with: nobody could read on.
+
+        Raises ClusterError, KeyFileError.
+        """
+        own, told = self.stream_key().key_id, header_of(message).stream_key_id
+        if own != told:
+            raise ClusterError(
+                "stream_key",
+                f"{self.stream_key_file} is the stream key {own.hex()}, and this store's log is sealed with "
+                f"{told.hex()} ({self.path}).",
+                fix=f"Name the file of the key {told.hex()}. A log keeps its stream key: a new one needs a new log.",
+            )
 
     def signing_key(self, for_: Right | None = None) -> SigningKey:
         """Read this machine's signing key; with `for_`, one that may sign such.

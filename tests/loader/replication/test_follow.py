@@ -21,6 +21,7 @@ from iyscheck.errors import (
     StoreFullError,
     StoreRoleError,
 )
+from iyscheck.keys import Signers, SigningKey, StreamKey
 from iyscheck.store import layout
 from iyscheck.store.encoded import EncodedChanges
 from iyscheck.store.layout import LogState, SourceState
@@ -28,7 +29,7 @@ from iyscheck.store.log_batch import Kind, LogBatch
 from iyscheck.store.log_writer import LogWriter
 from iyscheck.store.snapshot import Store
 from loader.replication import codec, replicating, swap
-from loader.replication.codec import BatchSealer
+from loader.replication.codec import BatchOpener, BatchSealer
 from loader.replication.finding import CopyNeeded
 from loader.replication.follow import LOOK_S, State
 from loader.replication.replicating import KeyIds, Replica, ReplicaOptions
@@ -37,6 +38,7 @@ from tests.builders import NOW, StoreBuilder, a_batch, a_brand, a_change
 from tests.loader.replication.replicas import (
     OPENER,
     SEALER,
+    SIGNING_KEY,
     STRANGER,
     STREAM_KEY,
     FolderCopies,
@@ -249,6 +251,28 @@ class TestFollowing:
         site.log.make_newer(1)
         assert site.steps() is State.WAITING
         assert "Upgrade this replica" in site.told.whys[-1]
+
+    @pytest.mark.parametrize(
+        ("stream_key", "signing_key", "why"),
+        [
+            (
+                StreamKey(bytes(32)),
+                SIGNING_KEY,
+                "another stream key than the one that is held here. Copy the stream key",
+            ),
+            (STREAM_KEY, STRANGER, "has signed it, or it was changed. If the primary has a new signing key, name its"),
+        ],
+        ids=["stream_key", "signing_key"],
+    )
+    def test_other_keys_from_the_beginning(
+        self, site: Site, stream_key: StreamKey, signing_key: SigningKey, why: str
+    ) -> None:
+        """It says so too where it has other keys than the primary, and what to do."""
+        site.changed()
+        opener = BatchOpener(stream_key, Signers([signing_key.public]))
+        with patch("tests.loader.replication.test_follow.OPENER", opener):
+            assert site.steps() is State.WAITING
+        assert why in site.told.whys[-1]
 
     def test_groups(self, site: Site) -> None:
         """While behind, many batches go into one transaction."""
