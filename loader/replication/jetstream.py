@@ -18,7 +18,11 @@ UNAVAILABLE: Final = 10008
 """A server that sees too few of the others to know who leads."""
 _INFO: Final = "$JS.API.STREAM.INFO."
 """What a server that is cut off from the others answers, too: as things were when it was not."""
-FULL: Final = (10047, 10077, 10023, 10005, 10002)
+ALONE: Final = 10074
+"""A server that is no cluster was asked for several copies."""
+NO_PLACE: Final = 10005
+"""Too few servers of a cluster that could keep a copy."""
+FULL: Final = (10047, 10077, 10023, NO_PLACE, 10002)
 """No room: of a server, of the stream by bytes, of all servers of a cluster, of the account."""
 
 

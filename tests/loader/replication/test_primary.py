@@ -12,6 +12,7 @@ import pytest
 
 from iyscheck.consent import Channel, Policy, RecipientType
 from iyscheck.engine import Engine
+from iyscheck.keys import StreamKey
 from iyscheck.question import Context, Question
 from iyscheck.store import layout
 from iyscheck.store.environment import open_writer
@@ -19,9 +20,11 @@ from iyscheck.store.log_batch import Kind
 from iyscheck.store.log_writer import LogWriter
 from iyscheck.store.snapshot import Store
 from iyscheck.store.verification import verify
+from loader.replication.log import NatsLog
 from tests.builders import ADDRESS_KEY, NOW, STORE_KEY
 from tests.iys.control import RemoteFake
 from tests.loader.feeds import ROOT, Command, brand_row, consent, lines, watermark_row
+from tests.loader.replication.servers import one_server
 from tests.loader.replication.sites import PrimarySite, until
 from tests.server.conftest import write_key
 
@@ -74,12 +77,53 @@ class TestCreateLog:
         assert site.kinds() == [Kind.REBASE]
 
     def test_nobody_answers(self, site: PrimarySite) -> None:
-        """Where NATS is away the store is the primary nevertheless, and a sentence says what failed."""
+        """Where NATS is away a sentence says what failed, and no store becomes a primary."""
         made = site.command.run("create-log", "--cluster", "cluster.toml")
 
         assert (made.returncode, made.stdout, made.stderr.count(b"\n")) == (2, b"", 1)
         assert b"NATS (nats://127.0.0.1:1) did not do what it was asked for" in made.stderr
-        assert site.kinds() == [Kind.TERM]
+        assert not site.store.exists()
+
+    def test_no_room(self, tmp_path: Path) -> None:
+        """What a server of NATS cannot keep is refused by the flag that asked for it; the store is as it was."""
+        with one_server(tmp_path / "nats") as server:
+            command = Command(tmp_path)
+            site = PrimarySite(command, [server.url])
+            command.run("load", feed(site))
+            several = command.run("create-log", "--cluster", "cluster.toml", "--kept-gb", "1")
+            large = command.run("create-log", "--cluster", "cluster.toml", "--replicas", "1", "--kept-gb", "1000000")
+
+        for made, flag, fix in (
+            (several, b"--replicas: ", b"--replicas 1"),
+            (large, b"--kept-gb: ", b"max_file_store"),
+        ):
+            assert (made.returncode, made.stdout, made.stderr.count(b"\n")) == (2, b"", 1)
+            assert flag in made.stderr
+            assert fix in made.stderr
+        with Store.open(site.store) as store, store.snapshot() as snapshot:
+            assert snapshot.log is None
+
+    def test_other_log(self, tmp_path: Path) -> None:
+        """A stream in which another log lies is refused, to a new store and to one with a log of its own."""
+        with one_server(tmp_path / "nats") as server:
+            (tmp_path / "other").mkdir()
+            other = PrimarySite(Command(tmp_path / "other"))
+            begun(other)
+            log = NatsLog.connect(server.settings())
+            log.create_stream(replicas=1, kept_bytes=10**9)
+            log.append(0, other.outbox()[0])
+            log.close()
+            command = Command(tmp_path)
+            site = PrimarySite(command, [server.url])
+            new = command.run("create-log", "--cluster", "cluster.toml", "--replicas", "1")
+            is_there = site.store.exists()
+            begun(site)
+            own = command.run("create-log", "--cluster", "cluster.toml", "--replicas", "1")
+
+        for made in (new, own):
+            assert (made.returncode, made.stdout, made.stderr.count(b"\n")) == (2, b"", 1)
+            assert b"nats.stream: in IYS lies the log " in made.stderr
+        assert not is_there
 
     def test_replica(self, site: PrimarySite) -> None:
         """A replica is promoted, not made anew."""
@@ -154,6 +198,29 @@ class TestLoading:
 
         assert loaded.returncode == 0, loaded.stderr
         assert loaded.stdout.endswith(b"\n[]\n")
+
+    @pytest.mark.parametrize(
+        "arguments",
+        [("load", "a.jsonl"), ("publish",), ("snapshot",), ("create-log", "--local")],
+        ids=lambda each: each[0],
+    )
+    def test_other_stream_key(self, site: PrimarySite, arguments: tuple[str, ...]) -> None:
+        """A stream key other than that of the log is refused: replicas could read nothing of what came from then on."""
+        begun(site)
+        feed(site)
+        StreamKey.create(site.path / "other.key")
+        ids = [StreamKey.load(site.path / name).key_id.hex() for name in ("other.key", "stream.key")]
+        wrong = site.path / "wrong.toml"
+        wrong.write_text(site.cluster.read_text().replace("stream.key", "other.key"))
+        wrong.chmod(0o600)
+        site.command.environment["IYSCHECK_CLUSTER"] = str(wrong)
+
+        refused = site.command.run(*arguments)
+
+        assert (refused.returncode, refused.stderr.count(b"\n")) == (2, 1)
+        assert b"stream_key: " in refused.stderr
+        assert all(key_id.encode() in refused.stderr for key_id in ids)
+        assert site.batch() == 1
 
     def test_follow(self, site: PrimarySite) -> None:
         """A primary that has nothing to load says that it lives, however seldom it looks."""
