@@ -48,6 +48,15 @@ def duration_s(text: str) -> int:
     return int(found[1]) * DURATION_UNITS[found[2]]
 
 
+def duration_text(seconds: int) -> str:
+    """Write seconds in the largest unit that leaves no rest, from two of it on: `26 h`, `90 m`, `30 d`, `45 s`."""
+    for unit in "dhm":
+        of_s = DURATION_UNITS[unit]
+        if seconds % of_s == 0 and seconds >= 2 * of_s:
+            return f"{seconds // of_s} {unit}"
+    return f"{seconds} s"
+
+
 def rfc3339(utc_s: float) -> str:
     """Write UTC seconds as RFC 3339, to the second."""
     return datetime.fromtimestamp(int(utc_s), UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -23,7 +23,7 @@ from iyscheck.overview import (
     StoreOverview,
 )
 from iyscheck.sentences import Language
-from iyscheck.times import rfc3339
+from iyscheck.times import duration_text, rfc3339
 
 if TYPE_CHECKING:
     from iyscheck.client.admin import Admin
@@ -40,8 +40,6 @@ Examples:
 """
 TROUBLED: Final = (BrandState.STALE, BrandState.NONE, BrandState.UNREGISTERED, BrandState.LATE)
 SHOWN: Final = 20
-_DAY_S: Final = 86_400
-_HOUR_S: Final = 3_600
 _UNITS: Final = (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10))
 
 
@@ -122,7 +120,7 @@ def _store_lines(store: StoreOverview, overview: Overview, language: Language) -
         yield words.watermarks.format(
             newest=moment(marks.newest), median=moment(marks.median), oldest=moment(marks.oldest)
         )
-    yield words.limit.format(limit=_duration(overview.policy.freshness_limit_s))
+    yield words.limit.format(limit=duration_text(overview.policy.freshness_limit_s))
     states = ", ".join(
         f"{brands:,} {BRAND_STATES[language][state]}" for state, brands in store.brands.items() if brands
     )
@@ -180,13 +178,6 @@ def _bytes(number: int) -> str:
         if number >= of_bytes:
             return f"{number / of_bytes:,.1f} {unit}"
     return f"{number} B"
-
-
-def _duration(seconds: int) -> str:
-    for unit, of_s in (("d", _DAY_S), ("h", _HOUR_S), ("m", 60)):
-        if seconds % of_s == 0 and seconds >= 2 * of_s:
-            return f"{seconds // of_s} {unit}"
-    return f"{seconds} s"
 
 
 def _fields(

@@ -5,6 +5,7 @@ Nothing is asked but the addresses of the settings and the server that was named
 
 import http.client
 import ssl
+import time
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -13,7 +14,9 @@ from iyscheck.cli.examining.outcomes import Finding, Outcome
 from iyscheck.client.health import FRESH, SERVICE, serves
 from iyscheck.client.route import Route, Tls
 from iyscheck.client.sync import Client
+from iyscheck.engine.standing import fresh_between
 from iyscheck.errors import ServiceError, SettingsError, StoreError
+from iyscheck.question import ServerInfo
 from iyscheck.server.addresses import is_unix
 from iyscheck.server.processes.doors import Doors
 from iyscheck.server.settings import Settings
@@ -103,13 +106,18 @@ def server(settings: Settings, keys: Keys, reach: Reach) -> Iterator[Finding]:
         yield Finding(outcome=outcome, facts={"error": error.message if absent else str(error)})
         return
     yield Finding(outcome=Outcome.SERVER_SERVES if process else Outcome.SERVER_NOT_SERVING, facts={"server": target})
-    yield Finding(outcome=Outcome.SERVER_FRESH if fresh else Outcome.SERVER_STALE)
+    if fresh:
+        yield Finding(outcome=Outcome.SERVER_FRESH)
     with Client(target, tls=route.tls, api_key=reach.api_key, insecure=reach.insecure) as client:
         try:
             info = client.server_info(timeout_s=reach.timeout_s)
         except ServiceError as error:
+            if not fresh:
+                yield Finding(outcome=Outcome.SERVER_NOT_FRESH)
             yield Finding(outcome=Outcome.SERVER_SILENT, facts={"error": str(error)})
             return
+    if not fresh:
+        yield _why_not_fresh(info)
     pairs = ((keys.store_key_id, info.store_key_id), (keys.address_key_id, info.address_key_id))
     if any(own is not None and own != its for own, its in pairs):
         yield Finding(outcome=Outcome.SERVER_OTHER_KEYS, facts={"server": target})
@@ -120,6 +128,16 @@ def server(settings: Settings, keys: Keys, reach: Reach) -> Iterator[Finding]:
         return
     facts = {"version": info.server_version, "kernel": info.kernel, "policy_id": info.policy.policy_id}
     yield Finding(outcome=Outcome.SERVER_KEYS_FIT, facts=facts)
+
+
+def _why_not_fresh(info: ServerInfo) -> Finding:
+    """Tell a replica that is behind, and answers, from a server that denies everything commercial."""
+    earliest, latest = fresh_between(info.newest_watermark, info.policy)
+    standing = info.standing
+    is_stale = not earliest <= time.time() <= latest
+    if is_stale or standing is None or standing.untrusted or standing.lag_s is None:
+        return Finding(outcome=Outcome.SERVER_STALE)
+    return Finding(outcome=Outcome.SERVER_BEHIND, facts={"lag": round(standing.lag_s, 1)})
 
 
 def _log_id(settings: Settings) -> bytes | None:

@@ -22,7 +22,7 @@ from iyscheck.server.tls import read as read_pair
 from iyscheck.store import layout
 from iyscheck.store.snapshot import Snapshot, Store
 from iyscheck.store.verification import verify_sample
-from iyscheck.times import rfc3339
+from iyscheck.times import duration_text, rfc3339
 
 AHEAD_S: Final = 300
 """How far a watermark may be ahead of the clock (decision 12)."""
@@ -151,7 +151,7 @@ def _data(snapshot: Snapshot, settings: Settings) -> Iterator[Finding]:
         yield Finding(outcome=Outcome.NO_WATERMARK)
     else:
         fresh = now - newest <= limit
-        facts = {"time": rfc3339(newest), "limit": str(timedelta(seconds=limit))}
+        facts = {"time": rfc3339(newest), "limit": duration_text(limit)}
         yield Finding(outcome=Outcome.FRESH if fresh else Outcome.STALE, facts=facts)
         stale = sum(now - watermarks.get(brand, 0) > limit for brand in brands)
         facts = {"stale": stale, "brands": len(brands)}

@@ -147,6 +147,14 @@ SENTENCES: Final[Mapping[Language, Mapping[Outcome, Sentences]]] = {
             "The server at {server} says NOT_SERVING of itself.", "It drains, or cannot read its store: see its log."
         ),
         Outcome.SERVER_FRESH: Sentences("Its data is fresh."),
+        Outcome.SERVER_BEHIND: Sentences(
+            "It is behind its primary by {lag} s: answers go on, and our clients prefer servers that are fresh.",
+            "See the log of `iyscheck-loader replicate` on its machine, then the primary. Caught up, it is soon fresh.",
+        ),
+        Outcome.SERVER_NOT_FRESH: Sentences(
+            "It says that it is not fresh: its data is stale, or it is behind its primary.",
+            "Give what it asks for, and doctor can tell.",
+        ),
         Outcome.SERVER_STALE: Sentences(
             "Its data is stale: commercial messages are denied.",
             "Load newer data. Exempt messages are answered all the same.",
@@ -268,6 +276,14 @@ SENTENCES: Final[Mapping[Language, Mapping[Outcome, Sentences]]] = {
             "Kapanıyor veya deposunu okuyamıyor: günlüğüne bakın.",
         ),
         Outcome.SERVER_FRESH: Sentences("Verisi güncel."),
+        Outcome.SERVER_BEHIND: Sentences(
+            "Ana deposunun {lag} sn gerisinde: yanıtlar sürüyor, istemcilerimiz güncel sunucuları yeğler.",
+            "Makinesindeki `iyscheck-loader replicate` günlüğüne, sonra ana depoya bakın. Yetişince güncel olur.",
+        ),
+        Outcome.SERVER_NOT_FRESH: Sentences(
+            "Güncel olmadığını söylüyor: verisi eski ya da ana deposunun gerisinde.",
+            "İstediğini verin, doctor söyleyebilsin.",
+        ),
         Outcome.SERVER_STALE: Sentences(
             "Verisi eski: ticari iletiler reddediliyor.", "Yeni veri yükleyin. İstisna iletileri yine de yanıtlanır."
         ),

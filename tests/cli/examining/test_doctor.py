@@ -14,6 +14,8 @@ import pytest
 from iyscheck.cli.examining import asking, here
 from iyscheck.cli.examining.outcomes import MEANINGS, Group, Outcome, State
 from iyscheck.cli.examining.sentences import GROUPS, SENTENCES, SUMMARY
+from iyscheck.client.sync import Client
+from iyscheck.errors import ServiceError
 from iyscheck.keys import AddressKey
 from iyscheck.sentences import Language
 from iyscheck.store import layout
@@ -24,6 +26,7 @@ from tests.builders import NOW, StoreBuilder, a_batch
 from tests.cli.commands import Done, as_process, iyscheck
 from tests.logs import KEY_IDS, PlainSealer, begin, primary, received
 from tests.server.conftest import Served, Site, make_site, serve
+from tests.server.test_replica import replica
 from tests.store.test_verification import damage, flip_last
 
 ROOT = Path(__file__).parents[3]
@@ -326,6 +329,42 @@ class TestServer:
             outcomes = found(made, "--listen", served.server.address, "--metrics-listen", "127.0.0.1:1")
 
         assert outcomes.keys() >= {Outcome.SERVER_SERVES, Outcome.SERVER_STALE, Outcome.METRICS_NOT_READ}
+
+    def test_silent(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Of one that is not fresh, and tells no more, nobody says why."""
+
+        def refused(*_: object, **__: object) -> None:
+            raise ServiceError("It wants a key.")
+
+        monkeypatch.setattr(Client, "server_info", refused)
+        made = replica(tmp_path, lag_s=900).site
+        with serve(made) as served:
+            outcomes = found(made, "--listen", served.server.address, "--metrics-listen", "")
+
+        assert outcomes.keys() >= {Outcome.SERVER_NOT_FRESH, Outcome.SERVER_SILENT}
+        assert not outcomes.keys() & {Outcome.SERVER_STALE, Outcome.SERVER_BEHIND}
+
+    def test_behind(self, tmp_path: Path) -> None:
+        """A replica that is behind answers, which is said; only one that is stale or not believed denies."""
+        told = []
+        for name, terms in (("near", {}), ("behind", {"lag_s": 900}), ("untrusted", {"lag_s": 900, "untrusted": "x"})):
+            (tmp_path / name).mkdir()
+            made = replica(tmp_path / name, **terms).site
+            with serve(made) as served:
+                flags = ("--listen", served.server.address, "--metrics-listen", "")
+                told.append(found(made, *flags))
+                lines = doctor(made, *flags, "--lang", "tr").stdout
+            if name == "behind":
+                assert "sn gerisinde: yanıtlar sürüyor" in lines
+                assert ", sınırın (26 h) içinde." in lines
+        near, behind, untrusted = told
+
+        kinds = {Outcome.SERVER_FRESH, Outcome.SERVER_BEHIND, Outcome.SERVER_STALE, Outcome.SERVER_NOT_FRESH}
+        assert near.keys() & kinds == {Outcome.SERVER_FRESH}
+        assert behind.keys() & kinds == {Outcome.SERVER_BEHIND}
+        assert behind[Outcome.SERVER_BEHIND]["facts"]["lag"] >= 900
+        assert "answers go on" in behind[Outcome.SERVER_BEHIND]["message"]
+        assert untrusted.keys() & kinds == {Outcome.SERVER_STALE}
 
     def test_tls(self, site: Site, tmp_path: Path) -> None:
         """Over TLS server and metrics are asked with the CA that is given; without it the cause is told."""
