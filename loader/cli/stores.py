@@ -8,7 +8,7 @@ import typer
 
 from iyscheck.kernel import Kernel
 from iyscheck.keys import AddressKey, StoreKey
-from iyscheck.store.layout import FORMAT_SINCE, FORMAT_VERSION
+from iyscheck.store.layout import FORMAT_VERSION
 from iyscheck.store.snapshot import Store
 from iyscheck.store.writable import WritableStore
 from iyscheck.store.writer import Writer
@@ -90,5 +90,5 @@ def tell_upgrade(writer: WritableStore, tell: Callable[[str], None] = say) -> No
     if writer.upgraded_from is not None:
         tell(
             f"The store at '{writer.path}' was upgraded from format {writer.upgraded_from} to {FORMAT_VERSION}; "
-            f"iyscheck before {FORMAT_SINCE} no longer opens it."
+            f"versions of iyscheck that do not know format {FORMAT_VERSION} no longer open it."
         )

@@ -9,6 +9,7 @@ import typer
 
 from iyscheck import output
 from iyscheck.consent import Channel, RecipientType, Status
+from iyscheck.store.layout import PRIMARY, LogState
 from iyscheck.store.snapshot import Snapshot
 from iyscheck.times import rfc3339
 from loader.loading.holes import hole_of
@@ -69,6 +70,20 @@ class StreamStatus(msgspec.Struct, frozen=True, kw_only=True):
     lateness_seconds: int
 
 
+class LogStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """How a store stands in the log of primary and replicas: `batch` of `term` is the newest that is in.
+
+    `lag_seconds` is how long ago the primary made it; null of the primary itself. `untrusted` says why nothing
+    commercial is answered from here, empty where it is.
+    """
+
+    role: str
+    term: int
+    batch: int
+    lag_seconds: float | None
+    untrusted: str
+
+
 class StoreStatus(msgspec.Struct, frozen=True, kw_only=True):
     """All of it."""
 
@@ -79,6 +94,7 @@ class StoreStatus(msgspec.Struct, frozen=True, kw_only=True):
     brands: list[BrandStatus]
     sources: list[SourceStatus]
     streams: list[StreamStatus]
+    log: LogStatus | None = None
 
 
 def status_of(snapshot: Snapshot, now_s: float) -> StoreStatus:
@@ -105,7 +121,15 @@ def status_of(snapshot: Snapshot, now_s: float) -> StoreStatus:
         brands=_brands(snapshot, now_s, _begun(snapshot)),
         sources=_sources(snapshot),
         streams=_streams(snapshot, now_s),
+        log=_log(snapshot.log, now_s),
     )
+
+
+def _log(state: LogState | None, now_s: float) -> LogStatus | None:
+    if state is None:
+        return None
+    lag_s = None if state.role == PRIMARY else round(max(0.0, now_s - state.created_ms / 1000), 1)
+    return LogStatus(role=state.role, term=state.term, batch=state.batch, lag_seconds=lag_s, untrusted=state.untrusted)
 
 
 def _brands(snapshot: Snapshot, now_s: float, begun: dict[int, int]) -> list[BrandStatus]:
@@ -186,6 +210,8 @@ def print_status(status: StoreStatus, *, as_json: bool) -> None:
         print_json(status)
         return
     typer.echo(f"position {status.log_id}/{status.sequence}, {status.records:,} records")
+    if status.log is not None:
+        typer.echo(_log_line(status.log))
     for group in status.counts:
         typer.echo(f"  {group.type:<7} {group.recipient_type:<9} {group.status:<8} {group.records:>15,}")
     typer.echo(f"{len(status.brands):,} brands")
@@ -198,6 +224,13 @@ def print_status(status: StoreStatus, *, as_json: bool) -> None:
         typer.echo(f"source '{name}': {state}, {source.rows:,} rows, {source.rejected:,} rejected{held}")
     for stream in status.streams:
         typer.echo(f"stream {_stream_line(stream)}")
+
+
+def _log_line(log: LogStatus) -> str:
+    text = f"{log.role} of its log: batch {log.batch:,} of term {log.term:,}"
+    if log.lag_seconds is not None:
+        text += f", made {log.lag_seconds:,.1f} s ago"
+    return f"{text}; NOT TO BE BELIEVED: {output.visible(log.untrusted)}" if log.untrusted else text
 
 
 def brand_line(brand: BrandStatus) -> str:

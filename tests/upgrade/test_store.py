@@ -18,7 +18,7 @@ from tests.upgrade.machines import Machine
 from tests.upgrade.versions import PACKAGES, Version
 
 OLDER_FORMAT = 3
-SENTENCE = f"was upgraded from format {OLDER_FORMAT} to {layout.FORMAT_VERSION}; iyscheck before"
+SENTENCE = f"was upgraded from format {OLDER_FORMAT} to {layout.FORMAT_VERSION}; versions of iyscheck"
 REFUSAL = f"has format {layout.FORMAT_VERSION}; this iyscheck reads up to {OLDER_FORMAT}"
 FIX = "Use the iyscheck that wrote it, or a newer one."
 

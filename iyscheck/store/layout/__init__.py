@@ -122,9 +122,6 @@ from iyscheck.store.layout.sources import (
 FORMAT_VERSION: Final = 4
 """Readers and writers refuse a store of a greater one. Format 1 had no decision index; a writer adds it."""
 
-FORMAT_SINCE: Final = "0.1.0"
-"""The first iyscheck that opens it."""
-
 # Named databases of the environment: name → key → value, and the module that writes both.
 META: Final = b"meta"  # field name, below → bytes
 RECORDS: Final = b"records"  # consent key (keys) → record (records): the truth
@@ -180,7 +177,6 @@ __all__ = [
     "DIGEST_BYTES",
     "DIGEST_MODULUS",
     "FILE_PAGE_BYTES",
-    "FORMAT_SINCE",
     "FORMAT_VERSION",
     "GAPS",
     "HOLDS",

@@ -258,6 +258,38 @@ class TestLoading:
         assert process.returncode == 0, log
 
 
+class TestStatus:
+    """`status`."""
+
+    def test_of_a_log(self, site: PrimarySite) -> None:
+        """It says how a store stands in its log, and of a replica how old its newest batch is; nothing of one in none."""
+        site.command.run("load", feed(site))
+        told = [json.loads(site.command.run("status", "--json").stdout)["log"]]
+        begun(site)
+        told.append(json.loads(site.command.run("status", "--json").stdout)["log"])
+        primary = site.command.run("status").stdout
+        become_replica(site.store)
+        replica = json.loads(site.command.run("status", "--json").stdout)["log"]
+        text = site.command.run("status").stdout
+
+        assert told == [None, {"role": "primary", "term": 1, "batch": 1, "lag_seconds": None, "untrusted": ""}]
+        assert b"\nprimary of its log: batch 1 of term 1\n" in primary
+        assert (replica["role"], replica["batch"]) == ("replica", 1)
+        assert replica["lag_seconds"] >= 0
+        assert b"\nreplica of its log: batch 1 of term 1, made " in text
+
+
+class TestReplicate:
+    """`replicate`."""
+
+    def test_no_room_for_a_store(self, site: PrimarySite) -> None:
+        """A place where no directory can be made is named, with its flag."""
+        refused = site.command.run("replicate", "--store", "/proc/x/store", "--cluster", "cluster.toml")
+
+        assert refused.returncode == 2
+        assert b"--store: '/proc/x/store' cannot be made: No such file or directory." in refused.stderr
+
+
 class TestDigest:
     """`digest`."""
 
@@ -356,7 +388,7 @@ class TestUpgrade:
         again = command.run("load", "a.jsonl", "--json")
 
         assert (first.returncode, again.returncode) == (0, 0), first.stderr
-        told = f"was upgraded from format 3 to 4; iyscheck before {layout.FORMAT_SINCE} no longer opens it.\n"
+        told = "was upgraded from format 3 to 4; versions of iyscheck that do not know format 4 no longer open it.\n"
         assert first.stderr.decode().count(told) == 1
         assert again.stderr == b""
         assert (json.loads(first.stdout)["upgraded_from"], json.loads(again.stdout)["upgraded_from"]) == (3, None)
