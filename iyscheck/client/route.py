@@ -18,6 +18,10 @@ _SCHEME: Final = re.compile(r"^(?i:dns:(?:///)?|ipv[46]:)")
 _LISTS: Final = re.compile(r"(?i:dns:|ipv[46]:.*,)")
 """What may be several servers: a name that is said to be one of DNS, or a list."""
 _SCHEMED: Final = re.compile(r"(?i:dns|ipv[46]|unix|unix-abstract|vsock|xds|google-c2p):")
+_PATHED: Final = re.compile(r"(?i:unix|unix-abstract):")
+_COMMA: Final = re.compile(r"\s*,\s*")
+_BETWEEN: Final = re.compile(r"[;\s]")
+"""What people put between servers, and no server has."""
 _PORT: Final = re.compile(r":[0-9]*")
 _WITH_PORT: Final = re.compile(r"(?:[0-9.]+|\[[^\]]+\]):[0-9]+")
 _IPV6: Final = 6
@@ -148,6 +152,12 @@ def is_one_address(target: str) -> bool:
 
 def _address_of(target: str) -> str:
     """Spell a target as gRPC takes it: a list of IP addresses needs its scheme. Raises SettingsError."""
+    if _BETWEEN.search(_COMMA.sub(",", target.strip())) and not _PATHED.match(target.strip()):
+        raise SettingsError(
+            "target",
+            f"is {target.strip()!r}, and no HOST:PORT.",
+            fix="Between several IP addresses stand commas: 10.0.0.1:50051,10.0.0.2:50051.",
+        )
     if "," not in target or _SCHEMED.match(target.strip()):
         return target
     servers = [each.strip() for each in target.split(",")]

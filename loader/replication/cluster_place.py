@@ -3,15 +3,23 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from iyscheck.errors import ClusterError
+from iyscheck.errors import ClusterError, PlaceAwayError
 from loader.replication.cluster import Cluster, SnapshotSettings
 from loader.replication.places import DirectoryPlace, MakersPlace, ObjectsPlace, Place, UrlPlace
 
 
 @contextmanager
 def place_of(cluster: Cluster) -> Iterator[Place]:
-    """Give the place that snapshots are taken from. Raises ClusterError where none is named, SettingsError."""
+    """Give the place that snapshots are taken from.
+
+    Raises ClusterError where none is named, SettingsError, PlaceAwayError for a directory that is not there.
+    """
     settings = _settings(cluster)
+    if settings.directory is not None and not settings.directory.is_dir():
+        raise PlaceAwayError(
+            f"snapshots.directory: {settings.directory} is no directory ({cluster.path}).",
+            fix="Is the path right, and is it mounted here? The first snapshot makes it.",
+        )
     if settings.url is not None:
         yield UrlPlace(settings.url, settings.ca)
     else:

@@ -16,6 +16,7 @@ from iyscheck.change import Position
 from iyscheck.errors import (
     LogDivergedError,
     LogForkError,
+    SettingsError,
     SnapshotError,
     StoreError,
     StoreFullError,
@@ -144,8 +145,15 @@ class Replica:
 
         Raises StoreBusyError, StoreRoleError, SettingsError where it cannot be a replica's.
         """
-        refuse_mount(self._path)
-        self._path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            refuse_mount(self._path)
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise SettingsError(
+                "--store",
+                f"'{self._path}' cannot be made: {error.strerror}.",
+                fix="Name a directory where this user may make directories.",
+            ) from None
         self._staging.mend()
         if (self._path / DATA_FILE).exists():
             self._serve(LogWriter.reopen(self._path, kernel=self._options.kernel))

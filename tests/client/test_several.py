@@ -113,6 +113,9 @@ class TestRoute:
             ("10.0.0.1:1,", "one of its places is no IP address"),
             ("10.0.0.1,10.0.0.2:1", "10.0.0.1 lacks its port. Give 10.0.0.1:50051"),
             ("[::1],[::2]:1", r"\[::1\] lacks its port. Give \[::1\]:50051"),
+            ("10.0.0.1:1;10.0.0.2:1", "'10.0.0.1:1;10.0.0.2:1', and no HOST:PORT. .* stand commas"),
+            ("dns:///gw1.example:1; gw2.example:1", "no HOST:PORT"),
+            ("10.0.0.1:1 10.0.0.2:1", "no HOST:PORT"),
             ("10.0.0.1:1,[::1]:1", "list of IPv4 and IPv6 addresses. List addresses of one kind"),
         ],
     )

@@ -377,8 +377,11 @@ def cluster(folder: Path, snapshots: str) -> Cluster:
 def test_places_of_a_cluster(tmp_path: Path) -> None:
     """The cluster file names the place; from a URL snapshots are only taken."""
     directory = cluster(tmp_path, '[snapshots]\ndirectory = "snapshots"')
-    with makers_place_of(directory) as made, place_of(directory) as taken:
+    with pytest.raises(PlaceAwayError, match=r"snapshots\.directory: .* is no directory"), place_of(directory):
+        pass
+    with makers_place_of(directory) as made:
         made.put("a", [b"content"])
+    with place_of(directory) as taken:
         assert b"".join(taken.read("a")) == b"content"
     assert (tmp_path / "snapshots" / "a").exists()
     with place_of(cluster(tmp_path, '[snapshots]\nbucket = "SNAPSHOTS"')) as place:

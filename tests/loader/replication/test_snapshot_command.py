@@ -127,6 +127,8 @@ def test_stopped(command: Command) -> None:
 @pytest.mark.thorough
 def test_nothing_to_be_believed(command: Command) -> None:
     """Where none lies, or only what others made, the exit code says so."""
+    absent = command.run("snapshot", "--list")
+    (command.path / "snapshots").mkdir()
     none = command.run("snapshot", "--list")
     command.run("snapshot")
     SigningKey.create(command.path / "other.key")
@@ -134,7 +136,8 @@ def test_nothing_to_be_believed(command: Command) -> None:
     others = command.run("snapshot", "--list")
     told = json.loads(command.run("snapshot", "--list", "--json").stdout)
 
-    assert (none.returncode, others.returncode) == (1, 1)
+    assert (absent.returncode, none.returncode, others.returncode) == (2, 1, 1)
+    assert b"snapshots.directory: " in absent.stderr
     assert b"No snapshot lies at" in none.stdout
     assert b"nobody who may make snapshots has signed it" in others.stdout
     assert (told["snapshots"], len(told["refused"])) == ([], 1)
