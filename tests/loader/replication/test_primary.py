@@ -262,7 +262,7 @@ class TestStatus:
     """`status`."""
 
     def test_of_a_log(self, site: PrimarySite) -> None:
-        """It says how a store stands in its log, and of a replica how old its newest batch is; nothing of one in none."""
+        """It says how a store stands in its log, and of a replica how old its newest batch is."""
         site.command.run("load", feed(site))
         told = [json.loads(site.command.run("status", "--json").stdout)["log"]]
         begun(site)
