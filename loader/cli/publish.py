@@ -63,6 +63,7 @@ def publish(
                 publisher = Publisher(
                     opened,
                     log,
+                    settings.opener(),
                     AckFile(store),
                     metrics=OutboxMetrics(registry, opened, states=list(State)),
                     rebased=(lambda _: None) if copier is None else copier.need,

@@ -1,8 +1,9 @@
-"""The publisher: what waits in the outbox of a primary, into the log: in order, each once, and never behind a stranger.
+"""The publisher: what waits in the outbox of a primary, into the log: in order, each once, not behind another primary.
 
 It only reads the store, so nothing that happens to the log keeps a loader waiting. All that it remembers is where the
-log was found to end; whenever that is not so any more, the newest message in the log tells where to go on. The only
-file that it writes says what the log has, so that the loader may drop it.
+log was found to end; whenever that is not so any more, the newest message in the log whose signature counts tells where
+to go on. What is no message of a log is passed over. The only file that it writes says what the log has, so that the
+loader may drop it.
 """
 
 import threading
@@ -18,8 +19,8 @@ from iyscheck.store.layout import PRIMARY, LogState
 from iyscheck.store.log_batch import Kind
 from iyscheck.store.snapshot import Snapshot, Store
 from iyscheck.store.writable import ACKNOWLEDGED
-from loader.replication.codec import MessageHeader, Rejection, header_of
-from loader.replication.messages import Log, LogAwayError, LogMissingError, LogMovedError
+from loader.replication.codec import HEADER_BYTES, MAGIC, BatchOpener, MessageHeader, Rejection, header_of
+from loader.replication.messages import Log, LogAwayError, LogEnds, LogMissingError, LogMovedError
 from loader.reports.outbox import OutboxMetrics
 
 POLL_S: Final = 0.01
@@ -28,6 +29,8 @@ LOOK_S: Final = 5.0
 """How often it is looked where the log ends, though nothing is wrong: its end may be lost while nobody writes."""
 RETRY_S: Final = 0.5
 """Pause while nobody answers for the log."""
+BACK: Final = 64
+"""Messages at the log's end that are passed over; where there are more nobody knows what lies before them."""
 
 
 class State(StrEnum):
@@ -80,13 +83,15 @@ class _End:
 class Publisher:
     """Publishes the outbox of one store; `step` by step, or `run` until it is told to stop.
 
-    `rebased` is told of each batch in the log that only a copy of the store leads past.
+    `opener` tells whose message counts. `rebased` is told of each batch in the log that only a copy of the store leads
+    past.
     """
 
     def __init__(
         self,
         store: Store,
         log: Log,
+        opener: BatchOpener,
         acknowledged: AckFile,
         *,
         metrics: OutboxMetrics,
@@ -98,6 +103,7 @@ class Publisher:
         self.state = State.STARTING
         self._store = store
         self._log = log
+        self._opener = opener
         self._acknowledged = acknowledged
         self._metrics = metrics
         self._rebased = rebased
@@ -107,6 +113,7 @@ class Publisher:
         self._seen = -1
         self._noted = True
         self._moved = False
+        self._passed = 0
         self._lines = structlog.get_logger("publisher")
         metrics.state(self.state)
 
@@ -185,25 +192,81 @@ class Publisher:
         Raises LogFencedError, LogRestoredError, LogAwayError, LogMissingError.
         """
         ends = self._log.ends()
-        newest = self._log.get(ends.last) if ends.messages else None
-        if newest is None and ends.messages:
-            raise LogAwayError("The newest message of the log cannot be read.")  # never behind what may be a stranger's
+        least = max(ends.first, ends.last - BACK + 1)
+        for number in range(ends.last, least - 1, -1) if ends.messages else ():
+            message = self._log.get(number)
+            if message is None:  # never behind what may be another primary's
+                raise LogAwayError("The newest message of the log cannot be read.")
+            with self._store.snapshot() as snapshot:
+                header = self._counting(message, snapshot)
+                if header is not None:
+                    self._pass_over(ends, ends.last - number)
+                    return self._end_behind(header, message, snapshot, ends)
+        if ends.messages:
+            self._pass_over(ends, ends.last - least + 1)
+            if least > ends.first:
+                raise LogFencedError(
+                    f"The newest {BACK} messages of the log are none that this iyscheck could have made.",
+                    fix="See who may publish at NATS, and keep whoever it is away. Then 'iyscheck-loader promote "
+                    "--rebase' lets this store go on behind them.",
+                )
         with self._store.snapshot() as snapshot:
-            state = _primary(snapshot)
-            oldest = next((batch for batch, _ in snapshot.outbox_batches()), state.batch + 1)
-            if newest is None:
-                self._acknowledge(0)
-                return _End(number=ends.last, batch=oldest, parts=0)
-            header = _own_header(newest, snapshot.position.log_id, state)
-            if header.batch >= oldest:
-                ours = snapshot.outbox_messages(header.batch)
-                if ours[header.part - 1 : header.part] != [newest]:
-                    raise _stranger(header, state)
+            batch = _oldest(snapshot)
+        self._acknowledge(0)
+        return _End(number=ends.last, batch=batch, parts=0)
+
+    def _counting(self, message: bytes, snapshot: Snapshot) -> MessageHeader | None:
+        """Return the header of a message of the log that counts; None of what is to be passed over.
+
+        Raises LogFencedError where it cannot be told whose it is.
+        """
+        log_id = snapshot.position.log_id
+        try:
+            return self._opener.verified(message)
+        except MessageRejectedError as error:
+            if error.why == Rejection.VERSION:
+                raise LogFencedError(
+                    "The newest message of the log is of a version that this iyscheck does not know: a newer one made "
+                    "it, for this store or as another primary.",
+                    fix="Upgrade iyscheck on this machine, and start the publisher again: it tells which it is.",
+                ) from None
+            if error.why == Rejection.KEY:  # it is signed: the stream key was changed since, or before
+                return header_of(message)
+        if message[: len(MAGIC)] != MAGIC or log_id not in message[:HEADER_BYTES]:
+            return None
+        try:
+            header = header_of(message)
+        except MessageRejectedError:  # cut off, or of a version that nobody signed
+            header = None
+        if header is None or not _is_waiting(header, message, snapshot):  # that is ours, though the key was changed
+            raise LogFencedError(
+                "Somebody whose signature does not count here wrote into the log in the name of this log: "
+                "a new primary whose public key this cluster file does not name, or a stranger.",
+                fix="If another machine was promoted, let this one follow it. If nobody was, see who may publish at "
+                "NATS, then 'iyscheck-loader promote' lets this store go on behind that message.",
+            )
+        return header
+
+    def _end_behind(self, header: MessageHeader, message: bytes, snapshot: Snapshot, ends: LogEnds) -> _End:
+        """Go on behind the newest message that counts, unless another primary has made it."""
+        state, oldest = _primary(snapshot), _oldest(snapshot)
+        _refuse_other(header, snapshot.position.log_id, state)
+        if header.batch >= oldest and not _is_waiting(header, message, snapshot):
+            raise _stranger(header, state)
         if header.part == header.parts:
             self._acknowledge(header.batch)
             return _End(number=ends.last, batch=max(header.batch + 1, oldest), parts=0)
         self._acknowledge(header.batch - 1)
         return _End(number=ends.last, batch=header.batch, parts=header.part)
+
+    def _pass_over(self, ends: LogEnds, messages: int) -> None:
+        """Tell once of messages at the log's end that are none of a log."""
+        seen = self._passed if self._passed <= ends.last else 0  # a log that was made anew begins again
+        new = min(messages, ends.last - seen)
+        if new > 0:
+            self._passed = ends.last
+            self._metrics.passed_over(new)
+            self._lines.warning("message_passed_over", number=ends.last, messages=new)
 
     def _acknowledge(self, batch: int) -> None:
         self._metrics.acknowledged(batch)
@@ -261,21 +324,22 @@ def _readable(message: bytes) -> MessageHeader:
         ) from None
 
 
-def _own_header(message: bytes, log_id: bytes, state: LogState) -> MessageHeader:
-    """Read the header of the newest message of the log, which this primary may go on behind unless it has another."""
-    header = None
-    try:
-        header = header_of(message)
-    except MessageRejectedError as error:
-        if error.why == Rejection.VERSION:
-            raise LogFencedError(
-                "The newest message of the log is of a version that this iyscheck does not know: a newer one made it, "
-                "for this store or as another primary, or a stranger.",
-                fix="Upgrade iyscheck on this machine, and start the publisher again: it tells which it is.",
-            ) from None
-    if header is None or header.log_id != log_id:
+def _oldest(snapshot: Snapshot) -> int:
+    """Return the first batch of the outbox; of an empty one that which comes next. Raises StoreRoleError."""
+    state = _primary(snapshot)
+    return next((batch for batch, _ in snapshot.outbox_batches()), state.batch + 1)
+
+
+def _is_waiting(header: MessageHeader, message: bytes, snapshot: Snapshot) -> bool:
+    """Say whether a message is just so in the outbox."""
+    return snapshot.outbox_messages(header.batch)[header.part - 1 : header.part] == [message]
+
+
+def _refuse_other(header: MessageHeader, log_id: bytes, state: LogState) -> None:
+    """Refuse to go on behind another log, or behind the next primary. Raises LogFencedError."""
+    if header.log_id != log_id:
         raise LogFencedError(
-            "The newest message of the log is of another log, or none that this iyscheck could have made.",
+            "The newest message of the log is of another log.",
             fix="Look who else writes there. Each log needs a stream of its own: see [nats] in the cluster file. Once "
             "only this primary writes there, 'iyscheck-loader promote' lets it go on behind that message.",
         )
@@ -285,7 +349,6 @@ def _own_header(message: bytes, log_id: bytes, state: LogState) -> MessageHeader
             fix="Let this machine follow it: 'iyscheck-loader replicate' with a store of its own. Only if this one is "
             "to be the primary again, run 'iyscheck-loader promote'.",
         )
-    return header
 
 
 def _stranger(header: MessageHeader, state: LogState) -> LogFencedError | LogRestoredError:

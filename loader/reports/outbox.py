@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from prometheus_client import CollectorRegistry, Enum, Histogram
+from prometheus_client import CollectorRegistry, Counter, Enum, Histogram
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -55,6 +55,11 @@ class OutboxMetrics:
             buckets=_APPEND_BUCKETS_S,
             registry=registry,
         )
+        self._passed = Counter(
+            "consent_publish_passed_over",
+            "Messages at the end of the log that are none of a log, and were passed over.",
+            registry=registry,
+        )
         registry.register(_Outbox(store, lambda: self._batch, clock))
 
     def state(self, state: str) -> None:
@@ -64,6 +69,10 @@ class OutboxMetrics:
     def appended(self, seconds: float) -> None:
         """Count one message that the log has."""
         self._append.observe(seconds)
+
+    def passed_over(self, messages: int) -> None:
+        """Count messages that were none of a log."""
+        self._passed.inc(messages)
 
     def acknowledged(self, batch: int) -> None:
         """Tell up to which batch the log has everything."""

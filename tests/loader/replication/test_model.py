@@ -216,7 +216,7 @@ class Replicas(RuleBasedStateMachine):
         """Publish for a while."""
         store = Store(primary.environment)
         metrics = OutboxMetrics(CollectorRegistry(), store, states=list(PublisherState))
-        publisher = Publisher(store, self.log, AckFile(primary.path), metrics=metrics)
+        publisher = Publisher(store, self.log, OPENER, AckFile(primary.path), metrics=metrics)
         with suppress(PublishError):
             for _ in range(times):
                 publisher.step()

@@ -13,10 +13,11 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from prometheus_client import CollectorRegistry, generate_latest
+from structlog.testing import capture_logs
 
 from iyscheck.change import ConsentColumns
 from iyscheck.errors import LogFencedError, LogRestoredError, PublishError, StoreFormatError, StoreRoleError
-from iyscheck.keys import SigningKey, StreamKey
+from iyscheck.keys import Signers, SigningKey, StreamKey
 from iyscheck.store import outbox
 from iyscheck.store.encoded import EncodedChanges
 from iyscheck.store.layout import SourceState
@@ -26,8 +27,8 @@ from iyscheck.store.snapshot import Snapshot, Store
 from iyscheck.store.writable import ACKNOWLEDGED
 from iyscheck.store.writer import Writer
 from loader.replication import codec
-from loader.replication.codec import BatchSealer, header_of
-from loader.replication.publish import LOOK_S, AckFile, Publisher, State
+from loader.replication.codec import PART_MAGIC, BatchOpener, BatchSealer, header_of
+from loader.replication.publish import BACK, LOOK_S, AckFile, Publisher, State
 from loader.reports.outbox import OutboxMetrics
 from tests.builders import StoreBuilder, a_batch, a_change, fill
 from tests.dice import often
@@ -35,7 +36,12 @@ from tests.loader.replication.faulty import FaultyLog
 from tests.loader.replication.replicas import newer
 from tests.logs import KEY_IDS
 
-SEALER = BatchSealer(StreamKey(bytes(range(64, 96))), SigningKey(bytes(range(96, 128))))
+STREAM_KEY, SIGNING_KEY = StreamKey(bytes(range(64, 96))), SigningKey(bytes(range(96, 128)))
+SEALER = BatchSealer(STREAM_KEY, SIGNING_KEY)
+OPENER = BatchOpener(STREAM_KEY, Signers([SIGNING_KEY.public]))
+STRANGER = BatchSealer(STREAM_KEY, SigningKey(bytes(range(1, 33))))
+GARBAGE = (b"", b"IY", b"IYSB", b'{"type":"io.nats.jetstream.advisory"}', PART_MAGIC + bytes(300), bytes(300))
+"""What is no message of a log."""
 
 
 class Primary(Writer, LogWriter):
@@ -63,6 +69,11 @@ def acknowledged(path: Path) -> int:
     return int.from_bytes((path / ACKNOWLEDGED).read_bytes())
 
 
+def messages_in(log: FaultyLog) -> list[bytes]:
+    """Return the messages of a log, without what is none."""
+    return [message for message in log.readable if message not in GARBAGE]
+
+
 class Watch:
     """A clock in hand."""
 
@@ -74,12 +85,17 @@ class Watch:
 
 
 def publisher_of(
-    store: Store, log: FaultyLog, watch: Watch | None = None, rebased: Callable[[int], None] = lambda _: None
+    store: Store,
+    log: FaultyLog,
+    watch: Watch | None = None,
+    rebased: Callable[[int], None] = lambda _: None,
+    opener: BatchOpener = OPENER,
 ) -> Publisher:
     """Make a publisher, as a new process would."""
     return Publisher(
         store,
         log,
+        opener,
         AckFile(store.environment.path),
         metrics=OutboxMetrics(CollectorRegistry(), store, states=list(State)),
         rebased=rebased,
@@ -125,7 +141,7 @@ class Publishing(RuleBasedStateMachine):
                 self.log.make()
             drain(self.publisher())
             ours = outbox_of(self.store)
-            assert self.log.messages[-1] == ours[-1]
+            assert messages_in(self.log)[-1] == ours[-1]
             assert header_of(ours[-1]).batch == acknowledged(self.path)
         self.stack.close()
 
@@ -175,6 +191,12 @@ class Publishing(RuleBasedStateMachine):
         self.log.is_there = again
 
     @precondition(lambda self: self.log.is_there and not self.is_fenced)
+    @rule(what=st.sampled_from(GARBAGE))
+    def is_littered(self, what: bytes) -> None:
+        """Somebody appends what is no message of a log."""
+        self.log.messages.append(what)
+
+    @precondition(lambda self: self.log.is_there and not self.is_fenced)
     @rule()
     def is_fenced_off(self) -> None:
         """Another primary begins."""
@@ -192,7 +214,7 @@ class Publishing(RuleBasedStateMachine):
     @invariant()
     def is_a_run(self) -> None:
         """What is in the log is a run of what was committed: nothing is missing in it, nothing is there twice."""
-        found = self.log.readable[: -1 if self.is_fenced else None]
+        found = messages_in(self.log)[: -1 if self.is_fenced else None]
         ours = outbox_of(self.store)
         if found:
             start = ours.index(found[0])
@@ -401,12 +423,98 @@ def test_stranger(store: Store, changes: dict[str, int], error: type[Exception],
     assert len(log.messages) == 3
 
 
-def test_not_ours(store: Store) -> None:
-    """Nor behind what is no message at all."""
+@pytest.mark.parametrize("garbage", GARBAGE)
+def test_passed_over(store: Store, garbage: bytes) -> None:
+    """What is no message of a log is passed over, between batches and between the parts of one, and told once."""
+    log, watch = FaultyLog(), Watch()
+    ours = outbox_of(store)
+    log.messages += [*ours[:1], garbage, garbage]
+    with capture_logs() as lines:
+        publisher = publisher_of(store, log, watch)
+        drain(publisher)
+        log.messages.append(garbage)
+        for _ in range(3):
+            watch.now_s += LOOK_S
+            drain(publisher)
+    assert log.messages == [ours[0], garbage, garbage, *ours[1:], garbage]
+    told = [(line["number"], line["messages"]) for line in lines if line["event"] == "message_passed_over"]
+    assert told == [(3, 2), (6, 1)]
+    assert acknowledged(store.environment.path) == 3
+
+
+def test_passed_over_within_a_batch(primary: Primary, store: Store) -> None:
+    """A batch that is half in the log when somebody litters it is gone on with."""
+    primary.commit(parts=3)
+    ours = outbox_of(store)
     log = FaultyLog()
-    log.messages += [b"hello"]
-    with pytest.raises(LogFencedError, match="is of another log, or none"):
+    log.messages += [*ours[:4], b"hello"]
+    drain(publisher_of(store, log))
+    assert log.messages == [*ours[:4], b"hello", *ours[4:]]
+
+
+def test_nothing_but_garbage(store: Store) -> None:
+    """A log of which all is passed over is as good as empty; with more than can be looked through it is not known."""
+    log = FaultyLog()
+    log.messages += [b"hello"] * BACK
+    drain(publisher_of(store, log))
+    assert log.messages[BACK:] == outbox_of(store)
+    log.messages += [b"hello"] * BACK
+    with pytest.raises(LogFencedError, match=f"newest {BACK} messages"):
         publisher_of(store, log).step()
+
+
+def test_stranger_before_garbage(store: Store) -> None:
+    """Another primary is noticed, though somebody has written behind it."""
+    log = FaultyLog()
+    foreign(log, outbox_of(store), term=2)
+    log.messages.append(b"hello")
+    with pytest.raises(LogFencedError, match="Another primary has begun"):
+        publisher_of(store, log).step()
+
+
+@pytest.mark.parametrize("form", ["term", "batch", "altered", "cut", "newer"])
+def test_forged(store: Store, form: str) -> None:
+    """Whoever writes in the name of the log, and is not believed, is no primary: it is said that he is a stranger."""
+    log, newest = FaultyLog(), outbox_of(store)[-1]
+    message = {
+        "term": STRANGER.seal(_batch_like(newest, term=2))[0],
+        "batch": STRANGER.seal(_batch_like(newest, batch=9))[0],
+        "altered": newest[:-1] + bytes([newest[-1] ^ 1]),
+        "cut": newest[:-1],
+        "newer": newer(newest)[:-1] + b"?",
+    }[form]
+    log.messages += [*outbox_of(store), message]
+    publisher = publisher_of(store, log)
+    with pytest.raises(LogFencedError, match="signature does not count here") as caught:
+        publisher.step()
+    assert "Another primary has begun" not in str(caught.value)
+    assert publisher.state is State.FENCED
+    assert len(log.messages) == 4
+
+
+def test_other_stream_key(store: Store) -> None:
+    """A primary whose signature counts has begun, whatever stream key it seals with."""
+    log = FaultyLog()
+    sealer = BatchSealer(StreamKey(bytes(32)), SIGNING_KEY)
+    log.messages += sealer.seal(_batch_like(outbox_of(store)[-1], term=2))
+    with pytest.raises(LogFencedError, match="Another primary has begun"):
+        publisher_of(store, log).step()
+
+
+@pytest.mark.parametrize(
+    "opener",
+    [
+        BatchOpener(StreamKey(bytes(32)), Signers([SIGNING_KEY.public])),
+        BatchOpener(STREAM_KEY, Signers([SigningKey(bytes(32)).public])),
+    ],
+    ids=["stream", "signing"],
+)
+def test_own_before_a_change_of_keys(store: Store, opener: BatchOpener) -> None:
+    """A primary goes on behind its own messages, though they were sealed or signed with the keys before."""
+    log = FaultyLog()
+    log.messages += outbox_of(store)[:2]
+    drain(publisher_of(store, log, opener=opener))
+    assert log.messages == outbox_of(store)
 
 
 def test_loses_a_race(primary: Primary, store: Store) -> None:
@@ -514,7 +622,7 @@ def test_metrics(primary: Primary, store: Store) -> None:
     with store.snapshot() as snapshot:
         (_, first), *_ = snapshot.outbox_batches()
     metrics = OutboxMetrics(registry, store, states=list(State), clock=lambda: first.created_ms / 1000 + 60)
-    publisher = Publisher(store, log, AckFile(primary.path), metrics=metrics)
+    publisher = Publisher(store, log, OPENER, AckFile(primary.path), metrics=metrics)
     waiting = generate_latest(registry).decode()
     drain(publisher)
     published = generate_latest(registry).decode()

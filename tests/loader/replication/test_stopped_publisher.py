@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from bench.soak.site import free_port
+from iyscheck.store.snapshot import Store
 from loader.replication.log import NatsLog
 from tests.loader.feeds import ROOT, Command
 from tests.loader.replication.servers import one_server
@@ -27,8 +28,13 @@ def site(tmp_path: Path) -> Iterator[PrimarySite]:
         site = PrimarySite(Command(tmp_path), [nats.url])
         made = site.command.run("create-log", "--cluster", "cluster.toml", "--replicas", "1", "--kept-gb", "1")
         assert made.returncode == 0, made.stderr
+        with Store.open(site.store) as store, store.snapshot() as snapshot:
+            (ours,) = snapshot.outbox_messages(1)
         with closing(NatsLog.connect(nats.settings())) as log:
-            log.append(0, b"nobody of ours has signed this")
+            log.append(0, b"what is no message of a log is passed over")
+            log.append(
+                1, ours[:-1] + bytes([ours[-1] ^ 1])
+            )  # nobody of ours has signed this, and it says that it is ours
         yield site
         site.command.stop()
 
