@@ -41,6 +41,8 @@ _DOUBTS: Final = 2
 """So many answers of no use in a row, and another server is tried: this one may be cut off from the others."""
 _MARGIN_S: Final = 2.0
 """How much longer than asked for a waiting thread waits for the loop, which itself holds to what was asked."""
+_LEAVE_S: Final = 1.0
+"""How long a connection that ends waits for the other side, and then for what it had begun itself."""
 _QUOTED: Final = re.compile(r'to "([^"]+)"')
 _LIMIT_BYTES: Final = 256 * 1024 * 1024
 
@@ -159,6 +161,8 @@ class NatsConnection:
             return future.result(timeout_s + _MARGIN_S)
         except concurrent.futures.TimeoutError:
             raise LogAwayError("NATS did not answer in time.") from None
+        except concurrent.futures.CancelledError:
+            raise LogAwayError("The connection to NATS was closed.") from None
         finally:
             future.cancel()
 
@@ -361,9 +365,18 @@ class NatsConnection:
     async def _end(self) -> None:
         self._tell_all(LogAwayError("The connection to NATS was closed."))
         if self._client is not None:
-            await self._client.close()
+            with suppress(TimeoutError):  # a server that stands still does not take leave
+                await asyncio.wait_for(self._client.close(), _LEAVE_S)
             self._client.abort()
-            await asyncio.sleep(0)  # what was aborted is told so in the next turn of the loop
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        if others:
+            ended, _ = await asyncio.wait(others, timeout=_LEAVE_S)  # some need several turns of the loop to let go
+            for task in ended:
+                if not task.cancelled():
+                    task.exception()  # asyncio tells of those that nobody looked at, and no more is done here
+        await asyncio.sleep(0)  # what was aborted is told so in the next turn of the loop
 
 
 def _is_of_use(record: logging.LogRecord) -> bool:

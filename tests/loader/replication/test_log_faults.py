@@ -1,6 +1,9 @@
 """What a log in NATS may do to who uses it: servers that die, stand still, forget, are emptied or take others' word."""
 
+import asyncio
+import concurrent.futures
 import contextlib
+import gc
 import json
 import socket
 import threading
@@ -433,6 +436,37 @@ def test_what_answers_tell_of_a_server(subject: str, answer: Exception | bytes, 
     with contextlib.suppress(LogAwayError):
         told(connection, subject, b"", timeout_s=1)  # type: ignore[arg-type] # as much of one as is asked
     assert connection.heard == heard
+
+
+def test_a_close_that_hangs_leaves_nothing_behind(caplog: pytest.LogCaptureFixture) -> None:
+    """The client of NATS may wait for ever to take leave of a server that is gone, over TLS. It is not waited for."""
+
+    async def hang() -> None:
+        await asyncio.sleep(3_600)
+
+    connection = NatsConnection(NatsSettings(servers=(f"nats://127.0.0.1:{free_ports(1)[0]}",), name="test"))
+    with contextlib.suppress(LogAwayError):
+        connection.ask("anything", timeout_s=0.1)
+    assert connection._client is not None
+    connection._client.close = hang  # type: ignore[method-assign] # as it was seen to
+    connection.close()
+    del connection
+    gc.collect()
+    assert "destroyed" not in caplog.text
+
+
+def test_who_waits_for_a_connection_hears_that_it_was_closed() -> None:
+    """It is not left waiting, and gets no other error."""
+    connection = NatsConnection(NatsSettings(servers=(f"nats://127.0.0.1:{free_ports(1)[0]}",), name="test"))
+    with concurrent.futures.ThreadPoolExecutor() as pool:
+        waiting = [pool.submit(connection.ask, "anything", timeout_s=60) for _ in range(3)]
+        while not all(each.running() for each in waiting):
+            time.sleep(0.01)
+        time.sleep(0.1)
+        connection.close()
+        for each in waiting:
+            with pytest.raises(LogAwayError, match="was closed"):
+                each.result()
 
 
 @dataclass
