@@ -6,6 +6,7 @@ For compose.yaml beside this file, and as an example of which machine has which 
 `iyscheck[replicas]`. The CA's key is thrown away, and its certificates end after 30 days: in earnest take your own.
 """
 
+import argparse
 import re
 import secrets
 import sys
@@ -13,12 +14,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-import nkeys
-from cryptography import x509
-from cryptography.x509.oid import ExtendedKeyUsageOID
+try:
+    import nkeys
+    from cryptography import x509
+    from cryptography.x509.oid import ExtendedKeyUsageOID
 
-from iyscheck.cli.issuing import Issuer, pem
-from iyscheck.keys import AddressKey, SigningKey, StoreKey, StreamKey
+    from iyscheck.cli.issuing import Issuer, pem
+    from iyscheck.keys import AddressKey, SigningKey, StoreKey, StreamKey
+except ModuleNotFoundError as missing:
+    sys.exit(
+        f"{missing.name} is not installed in this Python. Give it what replicas need: pip install 'iyscheck[replicas]'"
+    )
 
 SERVERS: Final = ("nats-1", "nats-2", "nats-3")
 USERS: Final = {"UPUBLISHER": "publisher", "UMAKER": "maker", "UFOLLOWER1": "follower"}
@@ -101,4 +107,8 @@ def _write(path: Path, content: bytes, *, secret: bool = True) -> None:
 
 
 if __name__ == "__main__":
-    prepare(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(
+        description="Makes keys, certificates, users of NATS and cluster files, to try a log. In earnest take your own."
+    )
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="where to; it must not be there yet")
+    prepare(parser.parse_args().folder)

@@ -137,6 +137,30 @@ class TestMade:
         assert int(account) >= given["replicas"] * given["kept_gb"] + bucket
         assert int(server) >= given["kept_gb"] + bucket
 
+    @pytest.mark.parametrize("hidden", ["", "nkeys"])
+    def test_help(self, hidden: str, tmp_path: Path) -> None:
+        """It makes no folder where it is asked for help, and says what to install where something is missing."""
+        if hidden:
+            (tmp_path / f"{hidden}.py").write_text(f"raise ModuleNotFoundError('not here', name={hidden!r})")
+        before = {*tmp_path.iterdir()}
+        done = subprocess.run(
+            [sys.executable, "-B", str(HERE / "prepare.py"), "--help"],
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=tmp_path,
+            env={"PYTHONPATH": f"{tmp_path}:{ROOT}"},
+        )
+
+        assert {*tmp_path.iterdir()} == before
+        assert (done.returncode == 0) == (not hidden)
+        assert "Traceback" not in done.stderr
+        if hidden:
+            assert "nkeys" in done.stderr
+            assert "pip install 'iyscheck[replicas]'" in done.stderr
+        else:
+            assert "FOLDER" in done.stdout
+
     def test_never_anew(self, made: Path) -> None:
         """What is there is left as it is."""
         before = {path.name: path.read_bytes() for path in made.iterdir() if path.is_file()}
