@@ -85,6 +85,7 @@ def _cluster_file(user: str, publics: dict[str, bytes], *, signs: bool) -> bytes
         "[nats]",
         f"servers = [{servers}]",
         f'name = "{user}"',
+        'api = "iys.api"',
         'nkey = "nats.nk"',
         'ca = "nats-ca.pem"',
         'cert = "nats.pem"',

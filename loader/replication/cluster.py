@@ -25,6 +25,7 @@ RIGHTS: Final[tuple[Right, ...]] = ("changes", "snapshots")
 MAX_FILE_BYTES: Final = 256 * 1024
 
 _NAME: Final = re.compile(r"[A-Za-z0-9_-]{1,32}")
+_SUBJECT: Final = re.compile(r"[A-Za-z0-9_$-]{1,32}(\.[A-Za-z0-9_$-]{1,32}){0,7}")
 _NAMES: Final = "Take up to 32 of letters, digits, - and _."
 _PUBLIC: Final = re.compile(rf"[0-9a-f]{{{2 * PUBLIC_BYTES}}}")
 _FEW: Final = 8
@@ -175,7 +176,7 @@ class _ClusterFile(TomlFile):
         if "nats" not in self.values:
             self.wrong(("nats",), "is missing", _EXAMPLE)
         table = self.table(("nats",), self.values["nats"])
-        table.only("servers", "name", "stream", "nkey", "ca", "cert", "key")
+        table.only("servers", "name", "stream", "api", "nkey", "ca", "cert", "key")
         servers = table.listed("servers")
         if not servers:
             table.wrong("servers", "is missing", 'Write for example ["nats://nats-1.example:4222"].')
@@ -185,6 +186,7 @@ class _ClusterFile(TomlFile):
             servers=tuple(table.server(place, server) for place, server in enumerate(servers, 1)),
             name=table.name("name", None),
             stream=table.name("stream", "IYS"),
+            api=table.subject("api", "$JS.API"),
             nkey=table.optional("nkey", table.path_of),
             ca=table.optional("ca", table.path_of),
             cert=table.optional("cert", table.path_of),
@@ -249,6 +251,13 @@ class _Table(Table):
         if not _NAME.fullmatch(name):
             self.wrong(key, "is no name that can be used", _NAMES)
         return name
+
+    def subject(self, key: str, default: str) -> str:
+        """Read what requests to NATS begin with: some names, with dots between them."""
+        subject = self.text(key) if key in self else default
+        if not _SUBJECT.fullmatch(subject):
+            self.wrong(key, "is no subject that can be used", 'Write "iys.api", as users.conf of deploy/cluster/nats.')
+        return subject
 
     def server(self, place: int, text: object) -> str:
         """Read a server of NATS."""

@@ -120,6 +120,7 @@ class NatsConnection:
 
     def __init__(self, settings: NatsSettings) -> None:
         """Begin to connect; nothing waits for it. Raises SettingsError for files that cannot be used."""
+        self.api: Final = settings.api
         self._settings = settings
         self._tls = _tls(settings)
         if settings.nkey is not None:

@@ -16,7 +16,7 @@ WRONG_LAST_UNSAID: Final = 10164
 """The same from a leader that does not say where the stream ends."""
 UNAVAILABLE: Final = 10008
 """A server that sees too few of the others to know who leads."""
-_INFO: Final = "$JS.API.STREAM.INFO."
+_INFO: Final = ".STREAM.INFO."
 """What a server that is cut off from the others answers, too: as things were when it was not."""
 ALONE: Final = 10074
 """A server that is no cluster was asked for several copies."""
@@ -117,7 +117,7 @@ def told(
         if not isinstance(error, JetStreamError) or error.failure.err_code == UNAVAILABLE:
             connection.doubt()
         raise
-    if not subject.startswith(_INFO):
+    if not subject.startswith(f"{connection.api}{_INFO}"):
         connection.trust()
     return answer
 

@@ -47,7 +47,7 @@ class NatsLog:
 
     def ends(self) -> LogEnds:
         """Say where it begins and ends. Raises LogAwayError, LogMissingError."""
-        answer = self._ask(f"$JS.API.STREAM.INFO.{self._stream}")
+        answer = self._ask(f"{self._connection.api}.STREAM.INFO.{self._stream}")
         info = jetstream.read(answer, jetstream.StreamInfo)
         state = info.state
         return LogEnds(
@@ -85,7 +85,7 @@ class NatsLog:
         if number < 1:
             return None
         try:
-            answer = self._ask(f"$JS.API.STREAM.MSG.GET.{self._stream}", {"seq": number})
+            answer = self._ask(f"{self._connection.api}.STREAM.MSG.GET.{self._stream}", {"seq": number})
         except JetStreamError as error:
             if error.failure.err_code == jetstream.NO_MESSAGE:
                 return None
@@ -126,7 +126,7 @@ class NatsLog:
             "deny_purge": True,
             "allow_direct": False,
         }
-        self._told(f"$JS.API.STREAM.CREATE.{self._stream}", wanted, self._timeout_s)
+        self._told(f"{self._connection.api}.STREAM.CREATE.{self._stream}", wanted, self._timeout_s)
 
     def _ask(self, subject: str, request: dict[str, object] | None = None) -> bytes:
         """Ask what changes nothing: again and again, more and more patiently, until there is no time left."""

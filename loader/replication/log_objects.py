@@ -95,7 +95,7 @@ class NatsObjects:
             "deny_purge": False,
             "allow_direct": False,
         }
-        self._ask(f"$JS.API.STREAM.CREATE.{self._stream}", wanted)
+        self._ask(f"{self._connection.api}.STREAM.CREATE.{self._stream}", wanted)
 
     def put(self, name: str, chunks: Iterator[bytes]) -> int:
         """Keep bytes under a name, and return how many; what was there under it is forgotten.
@@ -135,7 +135,9 @@ class NatsObjects:
         named: list[str] = []
         while True:
             request = {"subjects_filter": self._whole(">"), "offset": len(named)}
-            info = jetstream.read(self._ask(f"$JS.API.STREAM.INFO.{self._stream}", request), jetstream.StreamInfo)
+            info = jetstream.read(
+                self._ask(f"{self._connection.api}.STREAM.INFO.{self._stream}", request), jetstream.StreamInfo
+            )
             page = info.state.subjects or {}
             named += [subject.removeprefix(self._whole("")) for subject in page]
             if not page or len(named) >= info.total:
@@ -145,7 +147,7 @@ class NatsObjects:
         """Forget a thing, also half a one. Raises LogAwayError, LogMissingError."""
         _check(name)
         for subject in (self._whole(name), self._chunks(name)):  # in this order it is whole until it is gone
-            self._ask(f"$JS.API.STREAM.PURGE.{self._stream}", {"filter": subject})
+            self._ask(f"{self._connection.api}.STREAM.PURGE.{self._stream}", {"filter": subject})
 
     def _make_room(self) -> None:
         """Make the stream, as large as NATS has room for now. Raises ObjectsFullError, LogAwayError."""
@@ -175,7 +177,9 @@ class NatsObjects:
     def _found(self, name: str) -> _Whole:
         _check(name)
         try:
-            answer = self._ask(f"$JS.API.STREAM.MSG.GET.{self._stream}", {"last_by_subj": self._whole(name)})
+            answer = self._ask(
+                f"{self._connection.api}.STREAM.MSG.GET.{self._stream}", {"last_by_subj": self._whole(name)}
+            )
         except JetStreamError as error:
             if error.failure.err_code == jetstream.NO_MESSAGE:
                 raise ObjectMissingError(name) from None

@@ -18,7 +18,8 @@ class NatsSettings:
     `servers` are nats://HOST:PORT, of one cluster. They hold no password: errors and logs name them. Where `ca` is
     given (certificates, PEM) nothing is said before TLS, so the servers need `handshake_first: true`; `cert` and `key`
     are this client's own, `nkey` is the file with its seed. Answers come to `_INBOX_<name>.>`: the server's
-    permissions tell clients apart by it.
+    permissions tell clients apart by it. What JetStream is asked is called `api`.REQUEST: $JS.API by itself, and
+    otherwise where the streams lie in another account than who asks.
     """
 
     servers: tuple[str, ...]
@@ -28,6 +29,7 @@ class NatsSettings:
     cert: Path | None = None
     key: Path | None = None
     stream: str = "IYS"
+    api: str = "$JS.API"
     connect_timeout_s: float = 5.0
 
 

@@ -76,7 +76,7 @@ class PullReader:
         """Read no more."""
         self._connection.end(self, self._listening)
         with suppress(LogAwayError):  # a server forgets by itself what nobody pulls from
-            self._connection.ask(f"$JS.API.CONSUMER.DELETE.{self._stream}.{self._name}", timeout_s=1)
+            self._connection.ask(f"{self._connection.api}.CONSUMER.DELETE.{self._stream}.{self._name}", timeout_s=1)
 
     def delivered(self, delivery: Delivery) -> None:
         """Take a message, or what the server says of the delivering."""
@@ -124,7 +124,7 @@ class PullReader:
             "expires": _EXPIRES_S * _NANOSECONDS,
             "idle_heartbeat": _HEARTBEAT_S * _NANOSECONDS,
         }
-        subject = f"$JS.API.CONSUMER.MSG.NEXT.{self._stream}.{self._name}"
+        subject = f"{self._connection.api}.CONSUMER.MSG.NEXT.{self._stream}.{self._name}"
         task = asyncio.get_running_loop().create_task(self._listening.speak(subject, json.dumps(pull).encode()))
         self._pulls.add(task)
         task.add_done_callback(self._pulled)
@@ -146,7 +146,7 @@ class PullReader:
             "mem_storage": True,
             "inactive_threshold": _FORGOTTEN_S * _NANOSECONDS,
         }
-        address = f"$JS.API.CONSUMER.CREATE.{self._stream}.{self._name}"
+        address = f"{self._connection.api}.CONSUMER.CREATE.{self._stream}.{self._name}"
         if subject:
             wanted["filter_subject"] = subject
             address += f".{subject}"

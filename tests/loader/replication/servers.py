@@ -306,7 +306,7 @@ class Guarded:
             "cert": self.folder / "client.pem",
             "key": self.folder / "client.key",
         }
-        return self.cluster.settings(**({"name": role} | files | dict.fromkeys(without) | changes))
+        return self.cluster.settings(**({"name": role, "api": "iys.api"} | files | dict.fromkeys(without) | changes))
 
     def users(self, without: str = "") -> None:
         """Write users.conf for all servers, all users in it but one, and have those that run read it."""

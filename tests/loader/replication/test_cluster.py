@@ -41,6 +41,7 @@ signing_key = "signing.key"
 servers = ["nats://nats-1.example:4222", "nats://[2001:db8::1]"]
 name = "publisher"
 stream = "IYS-2"
+api = "iys.api"
 nkey = "nats.nk"
 ca = "ca.pem"
 cert = "nats.pem"
@@ -78,6 +79,7 @@ class TestGood:
                 servers=("nats://nats-1.example:4222", "nats://[2001:db8::1]"),
                 name="publisher",
                 stream="IYS-2",
+                api="iys.api",
                 nkey=FOLDER / "nats.nk",
                 ca=FOLDER / "ca.pem",
                 cert=FOLDER / "nats.pem",
@@ -166,6 +168,7 @@ WRONG = {
     "no name": ('name = "follower"', "", "nats.name: is missing", 3),
     "name": ('"follower"', '"a.b"', "nats.name: is no name that can be used", 5),
     "stream": ('name = "follower"', 'name = "follower"\nstream = "I YS"', "nats.stream: is no name", 6),
+    "api": ('name = "follower"', 'name = "follower"\napi = "iys.*"', "nats.api: is no subject", 6),
     "cert alone": ('name = "follower"', 'name = "follower"\ncert = "c.pem"', "nats.cert: and key need each", 6),
     "signer's name": ("signers.primary", 'signers."a b"', "signers.a b: is no name that can be used", 7),
     "no table": ("[signers.primary]", "[signers]", "signers.public: must be a table", 8),

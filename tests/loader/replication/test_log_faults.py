@@ -201,6 +201,7 @@ class Deaf:
     """A connection to a stream that has no leader yet when it is first asked."""
 
     def __init__(self) -> None:
+        self.api = "$JS.API"
         self.asked: list[str] = []
 
     def ask(self, subject: str, payload: bytes = b"", *, timeout_s: float, headers: object = None) -> bytes:
@@ -400,7 +401,7 @@ class OneServer:
     """As much of a connection as is asked; `answer` is what it gives, and `heard` what it heard of that."""
 
     def __init__(self, answer: Exception | bytes) -> None:
-        self.heard = ""
+        self.heard, self.api = "", "$JS.API"
         self._answer = answer
 
     def ask(self, *_: object, **__: object) -> bytes:

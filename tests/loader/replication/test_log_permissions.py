@@ -9,7 +9,6 @@ import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import nkeys
 import pytest
@@ -24,6 +23,10 @@ from tests.loader.replication.servers import BINARY, DEPLOY, Guarded, guarded, p
 KEPT = 100_000_000
 BUCKET = "IYS-SNAPSHOTS"
 PATIENCE_S = 60.0
+HARM_S = 1.0
+"""In which harm is done, if any is: with streams and users in one account it was less."""
+HEARTBEAT_NS = 100_000_000
+FORGOTTEN_NS = 10_000_000_000
 
 
 @pytest.fixture(scope="module")
@@ -99,20 +102,22 @@ def test_who_follows_reads_and_does_not_append(site: Guarded, role: str) -> None
 @pytest.mark.parametrize(
     "subject",
     [
-        "$JS.API.STREAM.PURGE.IYS",
+        "iys.api.STREAM.PURGE.IYS",
+        "iys.api.STREAM.DELETE.IYS",
+        "iys.api.STREAM.UPDATE.IYS",
+        "iys.api.STREAM.MSG.DELETE.IYS",
+        "iys.api.STREAM.DELETE.IYS-SNAPSHOTS",
+        "iys.api.STREAM.UPDATE.IYS-SNAPSHOTS",
+        "iys.api.STREAM.RESTORE.IYS",
+        "iys.api.STREAM.SNAPSHOT.IYS",
+        "iys.api.STREAM.PEER.REMOVE.IYS",
+        "iys.api.STREAM.LEADER.STEPDOWN.IYS",
+        "iys.api.STREAM.CREATE.OTHER",
+        "iys.api.CONSUMER.DURABLE.CREATE.IYS.lasting",
+        "iys.api.STREAM.LIST",
+        "iys.api.INFO",
+        "$JS.API.STREAM.INFO.IYS",
         "$JS.API.STREAM.DELETE.IYS",
-        "$JS.API.STREAM.UPDATE.IYS",
-        "$JS.API.STREAM.MSG.DELETE.IYS",
-        "$JS.API.STREAM.DELETE.IYS-SNAPSHOTS",
-        "$JS.API.STREAM.UPDATE.IYS-SNAPSHOTS",
-        "$JS.API.STREAM.RESTORE.IYS",
-        "$JS.API.STREAM.SNAPSHOT.IYS",
-        "$JS.API.STREAM.PEER.REMOVE.IYS",
-        "$JS.API.STREAM.LEADER.STEPDOWN.IYS",
-        "$JS.API.STREAM.CREATE.OTHER",
-        "$JS.API.CONSUMER.DURABLE.CREATE.IYS.lasting",
-        "$JS.API.STREAM.LIST",
-        "$JS.API.INFO",
         "iys.log.OTHER",
         "_INBOX_publisher.forged",
         "$SYS.REQ.SERVER.PING",
@@ -166,55 +171,98 @@ def test_makers_keep_snapshots_that_followers_take(site: Guarded) -> None:
         assert follower.names() == ["snapshot"]
 
 
-def test_a_reader_has_nothing_sent_to_where_it_would_count(site: Guarded) -> None:
-    """Who may make readers says where a server sends what they read. What is sent there is taken for nothing.
+REPLIES = {
+    "the log": "iys.log.IYS",
+    "the bucket": "iys.snapshots.IYS-SNAPSHOTS.whole.forged",
+    **{
+        f"{request} as {api}": f"{api}.{request}"
+        for api in ("$JS.API", "iys.api")
+        for request in (
+            "STREAM.DELETE.IYS",
+            "STREAM.PURGE.IYS",
+            "STREAM.DELETE.IYS-SNAPSHOTS",
+            "STREAM.PURGE.IYS-SNAPSHOTS",
+        )
+    },
+}
+"""Where somebody has answers sent to whom they would do harm: NATS does not check that."""
+OWN = {
+    "publisher": {"iys.log.IYS", "iys.snapshots.IYS-SNAPSHOTS.whole.forged", "iys.api.STREAM.PURGE.IYS-SNAPSHOTS"},
+    "maker": {"iys.snapshots.IYS-SNAPSHOTS.whole.forged", "iys.api.STREAM.PURGE.IYS-SNAPSHOTS"},
+    "follower": set[str](),
+}
+"""What a role may do to both anyway."""
 
-    Into its own stream NATS sends nothing, to its own requests neither; and messages of ours say which stream they are
-    for, so another one does not take them.
+
+@pytest.mark.parametrize("role", ["publisher", "maker", "follower"])
+def test_no_answer_does_harm(site: Guarded, role: str) -> None:
+    """Whoever asks says where the answer goes. It goes nowhere but into the account of its own role.
+
+    Answers are JSON, stored messages, and empty ones, which JetStream would take for a request.
     """
-    targets = {
-        "IYS": ["iys.log.IYS", "iys.snapshots.IYS-SNAPSHOTS.whole.forged", "$JS.API.STREAM.DELETE.IYS-SNAPSHOTS"],
-        BUCKET: ["$JS.API.STREAM.DELETE.IYS", "$JS.API.STREAM.PURGE.IYS-SNAPSHOTS", "iys.log.IYS"],
-    }
     with logs(site, "publisher") as log, places(site, "publisher") as objects:
-        before = log.ends()
-        with contextlib.closing(NatsConnection(site.settings("follower"))) as stolen:
-            for stream, of_stream in targets.items():
-                for number, target in enumerate(of_stream):
-                    send(stolen, stream, f"{stream}{number}", target)
-            deadline = time.monotonic() + PATIENCE_S
-            while not delivered(site, "IYS-SNAPSHOTS2"):
-                assert time.monotonic() < deadline
-                time.sleep(0.05)
-        assert log.ends() == before
-        assert objects.names() == ["snapshot"]
+        before = log.ends(), objects.names()
+        with contextlib.closing(NatsConnection(site.settings(role))) as stolen:
+            for stream in ("IYS", BUCKET):
+                for name, policy in (("all", "all"), ("none", "new")):
+                    make_reader(stolen, stream, f"{role}-{name}", deliver_policy=policy)
+                for reply in REPLIES.values():
+                    if reply not in OWN[role]:
+                        have_answered(stolen, f"iys.api.STREAM.INFO.{stream}", b"", reply)
+                        for name in ("all", "none"):
+                            subject = f"iys.api.CONSUMER.MSG.NEXT.{stream}.{role}-{name}"
+                            have_answered(stolen, subject, b'{"batch": 1, "no_wait": true}', reply)
+            time.sleep(HARM_S)
+        assert (log.ends(), objects.names()) == before
         assert b"".join(objects.get("snapshot")) == b"content"
 
 
-def send(connection: NatsConnection, stream: str, name: str, target: str) -> None:
-    """Have a server send all of a stream somewhere, without what is in it: some requests must have none."""
-    config = {
-        "name": name,
-        "deliver_subject": target,
-        "headers_only": True,
-        "deliver_policy": "all",
-        "ack_policy": "none",
-    }
+@pytest.mark.parametrize("role", ["maker", "follower"])
+def test_nothing_delivered_does_harm(site: Guarded, role: str) -> None:
+    """Who makes a reader may say where a server sends what it reads, and its signs of life, which are empty."""
+    with logs(site, "publisher") as log, places(site, "publisher") as objects:
+        before = log.ends(), objects.names()
+        with contextlib.closing(NatsConnection(site.settings(role))) as stolen:
+            for stream in ("IYS", BUCKET):
+                for number, target in enumerate(REPLIES.values()):
+                    make_reader(stolen, stream, f"{role}-h{number}", deliver_subject=target, headers_only=True)
+                    signs = {"deliver_policy": "new", "idle_heartbeat": HEARTBEAT_NS}
+                    make_reader(stolen, stream, f"{role}-s{number}", deliver_subject=target, **signs)
+            time.sleep(HARM_S)
+        assert (log.ends(), objects.names()) == before
+        assert b"".join(objects.get("snapshot")) == b"content"
+
+
+def test_no_trace_does_harm(site: Guarded) -> None:
+    """Who sends a message may say where NATS tells of its way. NATS itself asks then whether he may speak there."""
+    with logs(site, "publisher") as log, places(site, "publisher") as objects:
+        before = log.ends(), objects.names()
+        with contextlib.closing(NatsConnection(site.settings("follower"))) as stolen:
+            for reply in REPLIES.values():
+                have_answered(stolen, "iys.api.STREAM.INFO.IYS", b"", "", {"Nats-Trace-Dest": reply})
+            time.sleep(HARM_S)
+        assert (log.ends(), objects.names()) == before
+
+
+def make_reader(connection: NatsConnection, stream: str, name: str, **more: object) -> None:
+    """Have a server read a stream."""
+    config = {"name": name, "deliver_policy": "all", "ack_policy": "none", "mem_storage": True} | more
+    config["inactive_threshold"] = FORGOTTEN_NS
     request = {"stream_name": stream, "config": config, "action": "create"}
-    connection.ask(f"$JS.API.CONSUMER.CREATE.{stream}.{name}", json.dumps(request).encode(), timeout_s=5)
+    connection.ask(f"{connection.api}.CONSUMER.CREATE.{stream}.{name}", json.dumps(request).encode(), timeout_s=5)
 
 
-def delivered(site: Guarded, name: str) -> int:
-    """Say how much a server has sent for somebody."""
-    sent = 0
-    for server in site.cluster.servers:
-        accounts: Any = server.told("jsz?streams=true&consumers=true").get("account_details", [])
-        for account in accounts:
-            for stream in account.get("stream_detail", []):
-                for consumer in stream.get("consumer_detail") or []:
-                    if consumer["name"] == name:
-                        sent = max(sent, consumer["delivered"]["consumer_seq"])
-    return sent
+def have_answered(
+    connection: NatsConnection, subject: str, payload: bytes, reply: str, headers: dict[str, str] | None = None
+) -> None:
+    """Ask, and have the answer sent to somebody else."""
+
+    async def ask() -> None:
+        client = await connection._connected(5)
+        await client.publish(subject, payload, reply=reply, headers=headers)
+        await client.flush()
+
+    connection.run(ask(), timeout_s=5)
 
 
 def test_the_guide_makes_nkeys(tmp_path: Path) -> None:
