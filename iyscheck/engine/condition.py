@@ -20,6 +20,7 @@ from iyscheck.question import (
     ServerInfo,
 )
 from iyscheck.store import layout
+from iyscheck.store.acknowledged import is_primary_no_more
 from iyscheck.store.snapshot import StoreStats
 from iyscheck.store.view import IndexStats
 
@@ -58,8 +59,15 @@ class Condition:
         return self._opened.freshness()
 
     def fresh(self) -> bool:
-        """Say whether the newest watermark is within the limit; that of a store that is not to be believed is not."""
-        earliest, latest = fresh_between(self.freshness().newest_watermark, self.policy)
+        """Say whether the newest watermark is within the limit.
+
+        That of a store that is not to be believed is not, nor that of a primary whose log has another one.
+        """
+        freshness = self.freshness()
+        is_primary = freshness.log is not None and freshness.log.role == layout.PRIMARY
+        if is_primary and is_primary_no_more(self._opened.store.environment.path):
+            return False
+        earliest, latest = fresh_between(freshness.newest_watermark, self.policy)
         return earliest <= self._clock() <= latest
 
     def lag_s(self) -> float | None:

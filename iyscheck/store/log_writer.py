@@ -14,13 +14,14 @@ import msgspec
 from iyscheck.change import LOG_ID_BYTES, Position
 from iyscheck.errors import StoreRoleError
 from iyscheck.store import layout, log, outbox, records
+from iyscheck.store.acknowledged import ACKNOWLEDGED
 from iyscheck.store.encoded import EncodedChanges
 from iyscheck.store.environment import walk
 from iyscheck.store.journal import Journal
 from iyscheck.store.layout import NO_CHAIN, PRIMARY, REPLICA, LogState
 from iyscheck.store.log_batch import Kind, LogBatch, Received, Sealer
 from iyscheck.store.registries import Registries, read_position
-from iyscheck.store.writable import ACKNOWLEDGED, WritableStore
+from iyscheck.store.writable import WritableStore
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,6 +107,7 @@ class LogWriter(WritableStore):
                 txn.txn.put(layout.META_LOG_ID, log_id, db=txn.databases[layout.META])
                 state = LogState(role=REPLICA)
             outbox.clear(txn.txn, txn.databases)
+            (self.path / ACKNOWLEDGED).unlink(missing_ok=True)  # what was said of a primary
             state = msgspec.structs.replace(
                 state,
                 role=REPLICA,

@@ -17,6 +17,7 @@ from iyscheck.change import LOG_ID_BYTES, Position
 from iyscheck.errors import StoreMissingError, StoreRoleError
 from iyscheck.kernel import Kernel
 from iyscheck.store import layout, log, records
+from iyscheck.store.acknowledged import NOT_THE_PRIMARY, read_acknowledged
 from iyscheck.store.environment import (
     Environment,
     WriterLock,
@@ -37,8 +38,6 @@ REBUILD_SLICE: Final = 250_000
 """Consents built into the index in one transaction."""
 DROPPED_AT_ONCE: Final = 20_000
 """Pages of an old index deleted in one transaction."""
-ACKNOWLEDGED: Final = "acknowledged"
-"""The file beside the store's in which the publisher says up to which batch the log has it: a number of 8 bytes."""
 
 
 class WritableStore:
@@ -175,10 +174,11 @@ class WritableStore:
     def seal_with(self, sealer_of: Callable[[LogState], Sealer]) -> None:
         """Take what seals the batches of a primary; of a store that is in no log nothing is asked.
 
-        Raises StoreRoleError where the store is a replica, which its log alone changes.
+        Raises StoreRoleError where the store is a replica, which its log alone changes, or the primary no more.
         """
         if (state := self.log) is not None:
             self._refuse_replica(state)
+            self._acknowledged()
             self._sealer = sealer_of(state)
 
     def rebuild_index(self, progress: Callable[[int, int], None] = lambda _, __: None) -> IndexState:
@@ -238,7 +238,7 @@ class WritableStore:
         """Change the store in one transaction, and tell its log what it changed.
 
         It is not committed where its files were replaced meanwhile. Raises StoreRoleError where a replica would be
-        changed, or a primary without its sealer.
+        changed, a primary without its sealer, or one that is it no more.
         """
         with self._transaction() as txn:
             state = txn.log_state()
@@ -251,6 +251,7 @@ class WritableStore:
             if kind is Kind.CHANGES and txn.journal.is_empty and txn.advance(0) == before:
                 return
             self._refuse_replica(state)
+            acknowledged = self._acknowledged()
             if self._sealer is None:
                 raise StoreRoleError(
                     f"The store at '{self.path}' is the primary of a log, and what changes it has to be sealed.",
@@ -263,7 +264,7 @@ class WritableStore:
                 kind=kind,
                 before=before,
                 now_ms=int(self._clock() * 1000),
-                acknowledged=self._acknowledged(),
+                acknowledged=acknowledged,
             )
 
     @contextmanager
@@ -283,11 +284,20 @@ class WritableStore:
             )
 
     def _acknowledged(self) -> int:
-        """Return up to which batch the log has it; 0 where nobody said."""
-        try:
-            return int.from_bytes((self.path / ACKNOWLEDGED).read_bytes()[:8])
-        except FileNotFoundError:
-            return 0
+        """Return up to which batch the log has it; 0 where nobody said.
+
+        Raises StoreRoleError where the log has another primary: what came in now would lie where that one's changes do.
+        """
+        batch = read_acknowledged(self.path)
+        if batch == NOT_THE_PRIMARY:
+            raise StoreRoleError(
+                f"The store at '{self.path}' is the primary of its log no more: 'iyscheck-loader publish' found there "
+                "what another primary has made, or batches of this store that are not in it.",
+                fix="Its log says what. If another machine is the primary, let this one follow it: 'iyscheck-loader "
+                "replicate' with a store of its own. If this one is to go on, stop 'publish' and run 'iyscheck-loader "
+                "promote', or 'promote --rebase'.",
+            )
+        return batch
 
 
 def _key_ids(environment: Environment) -> tuple[bytes, bytes]:

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Final
 
 from iyscheck.errors import LogFencedError, LogRestoredError, MessageRejectedError, StoreFormatError, StoreRoleError
+from iyscheck.store.acknowledged import ACKNOWLEDGED, NOT_THE_PRIMARY
 from iyscheck.store.layout import PRIMARY, LogState
 from iyscheck.store.log_batch import Kind
 from iyscheck.store.snapshot import Snapshot, Store
-from iyscheck.store.writable import ACKNOWLEDGED
 from loader.replication.codec import HEADER_BYTES, MAGIC, BatchOpener, MessageHeader, Rejection, header_of
 from loader.replication.messages import Log, LogAwayError, LogEnds, LogMissingError, LogMovedError
 from loader.reports.outbox import OutboxMetrics
@@ -52,18 +52,19 @@ STOPPED: Final = frozenset({State.FENCED, State.RESTORED})
 
 
 class AckFile:
-    """The file in which the loader reads up to which batch the log has everything."""
+    """The file in which the loader reads up to which batch the log has everything, or that it is to load no more."""
 
     def __init__(self, store: Path) -> None:
         self._path = store / ACKNOWLEDGED
         self._written: int | None = None
 
     def write(self, batch: int) -> None:
-        """Say it; whoever reads sees the old number or this one. Raises OSError."""
+        """Say it, or NOT_THE_PRIMARY; whoever reads sees the old number or this one. Raises OSError."""
         if batch == self._written:
             return
         beside = self._path.with_name(f"{ACKNOWLEDGED}.tmp")
         beside.write_bytes(batch.to_bytes(8))
+        beside.chmod(0o644)  # servers may run as another user
         beside.replace(self._path)
         self._written = batch
 
@@ -250,8 +251,14 @@ class Publisher:
     def _end_behind(self, header: MessageHeader, message: bytes, snapshot: Snapshot, ends: LogEnds) -> _End:
         """Go on behind the newest message that counts, unless another primary has made it."""
         state, oldest = _primary(snapshot), _oldest(snapshot)
-        _refuse_other(header, snapshot.position.log_id, state)
-        if header.batch >= oldest and not _is_waiting(header, message, snapshot):
+        if header.log_id != snapshot.position.log_id:
+            raise LogFencedError(
+                "The newest message of the log is of another log.",
+                fix="Look who else writes there. Each log needs a stream of its own: see [nats] in the cluster file. "
+                "Once only this primary writes there, 'iyscheck-loader promote' lets it go on behind that message.",
+            )
+        if header.term > state.term or (header.batch >= oldest and not _is_waiting(header, message, snapshot)):
+            self._note(NOT_THE_PRIMARY)
             raise _stranger(header, state)
         if header.part == header.parts:
             self._acknowledge(header.batch)
@@ -270,6 +277,9 @@ class Publisher:
 
     def _acknowledge(self, batch: int) -> None:
         self._metrics.acknowledged(batch)
+        self._note(batch)
+
+    def _note(self, batch: int) -> None:
         try:
             self._acknowledged.write(batch)
         except OSError as error:  # the outbox grows until the next try
@@ -335,24 +345,14 @@ def _is_waiting(header: MessageHeader, message: bytes, snapshot: Snapshot) -> bo
     return snapshot.outbox_messages(header.batch)[header.part - 1 : header.part] == [message]
 
 
-def _refuse_other(header: MessageHeader, log_id: bytes, state: LogState) -> None:
-    """Refuse to go on behind another log, or behind the next primary. Raises LogFencedError."""
-    if header.log_id != log_id:
-        raise LogFencedError(
-            "The newest message of the log is of another log.",
-            fix="Look who else writes there. Each log needs a stream of its own: see [nats] in the cluster file. Once "
-            "only this primary writes there, 'iyscheck-loader promote' lets it go on behind that message.",
-        )
+def _stranger(header: MessageHeader, state: LogState) -> LogFencedError | LogRestoredError:
+    """Say that the log holds a batch that we have not made, in our name or in another primary's."""
     if header.term > state.term:
-        raise LogFencedError(
+        return LogFencedError(
             f"Another primary has begun: the log is at term {header.term}, and this store at {state.term}.",
             fix="Let this machine follow it: 'iyscheck-loader replicate' with a store of its own. Only if this one is "
             "to be the primary again, run 'iyscheck-loader promote'.",
         )
-
-
-def _stranger(header: MessageHeader, state: LogState) -> LogFencedError | LogRestoredError:
-    """Say that the log holds a batch in our name that we have not."""
     if header.term < state.term:
         return LogFencedError(
             f"The log has batches of term {header.term} where those of this store's term {state.term} should lie.",

@@ -1,5 +1,6 @@
 """A server over a replica: it says how it stands, whether it follows, and sends those elsewhere who ask too early."""
 
+import shutil
 import time
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from iyscheck.client import Client
 from iyscheck.consent import Channel, Reason, RecipientType
 from iyscheck.question import Context, Question
 from iyscheck.server.fronts.health import FRESH
+from iyscheck.store.acknowledged import ACKNOWLEDGED, NOT_THE_PRIMARY
 from iyscheck.store.log_writer import LogWriter
 from iyscheck.store.snapshot import Store
 from tests.builders import ADDRESS_KEY, STORE_KEY, StoreBuilder
@@ -104,6 +106,30 @@ def test_no_replica(site: Site) -> None:
         assert client.server_info(timeout_s=20).standing is None
         assert not [line for line in served.scrape().splitlines() if line.startswith("consent_replica_")]
         assert fresh(served) == SERVING
+
+
+def becomes(served: Served, status: object) -> None:
+    """Wait until freshness is told so."""
+    ends_s = time.monotonic() + 60
+    while fresh(served) != status:
+        assert time.monotonic() < ends_s
+        time.sleep(0.05)
+
+
+def test_primary_no_more(tmp_path: Path) -> None:
+    """A server beside a primary whose log has another one is not fresh, and answers; it is again after a promotion."""
+    made = replica(tmp_path)
+    store = tmp_path / "store"
+    shutil.rmtree(store)
+    (tmp_path / "primary").rename(store)
+    (store / ACKNOWLEDGED).write_bytes((1).to_bytes(8))
+    with serve(made.site) as served, Client(served.server.address) as client:
+        assert fresh(served) == SERVING
+        (store / ACKNOWLEDGED).write_bytes(NOT_THE_PRIMARY.to_bytes(8))
+        becomes(served, NOT_SERVING)
+        assert client.check(**WHO, address=CONSENTED, timeout_s=20).reason is Reason.CONSENTED
+        (store / ACKNOWLEDGED).unlink()
+        becomes(served, SERVING)
 
 
 def later(client: Client) -> Position:

@@ -14,6 +14,7 @@ from iyscheck.change import Brand, ConsentChange, ConsentColumns, RetailerAccess
 from iyscheck.consent import Status
 from iyscheck.errors import LogDivergedError, LogForkError, LogOrderError, StoreRoleError
 from iyscheck.store import outbox
+from iyscheck.store.acknowledged import ACKNOWLEDGED
 from iyscheck.store.deliveries import Delivery
 from iyscheck.store.layout import PRIMARY, REPLICA, SourceState, Span
 from iyscheck.store.log import sums_of
@@ -21,7 +22,6 @@ from iyscheck.store.log_batch import Kind, Received
 from iyscheck.store.log_writer import LogWriter
 from iyscheck.store.snapshot import Store
 from iyscheck.store.verification import verify
-from iyscheck.store.writable import ACKNOWLEDGED
 from iyscheck.store.writer import Writer
 from tests import strategies
 from tests.builders import NOW, StoreBuilder, a_batch, a_brand, a_change, fill

@@ -5,6 +5,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from random import SystemRandom
 from typing import Final
 
@@ -20,6 +21,7 @@ from iyscheck.server.fronts.following import MOST_LAG_S
 from iyscheck.server.settings import Settings
 from iyscheck.server.tls import read as read_pair
 from iyscheck.store import layout
+from iyscheck.store.acknowledged import is_primary_no_more
 from iyscheck.store.snapshot import Snapshot, Store
 from iyscheck.store.verification import verify_sample
 from iyscheck.times import duration_text, rfc3339
@@ -99,18 +101,19 @@ def _store(opened: Store, settings: Settings, keys: Keys) -> Iterator[Finding]:
     with opened.snapshot() as snapshot:
         if snapshot.index_state() is None:
             yield Finding(outcome=Outcome.INDEX_MISSING)
-        yield from _log(snapshot)
+        yield from _log(snapshot, settings.store)
         yield from _data(snapshot, settings)
 
 
-def _log(snapshot: Snapshot) -> Iterator[Finding]:
+def _log(snapshot: Snapshot, store: Path) -> Iterator[Finding]:
     """Say how the store stands in its log, if it is in one."""
     state = snapshot.log
     if state is None:
         return
     facts: dict[str, object] = {"term": state.term, "batch": state.batch}
     if state.role == layout.PRIMARY:
-        yield Finding(outcome=Outcome.PRIMARY_OF_LOG, facts=facts)
+        outcome = Outcome.PRIMARY_NO_MORE if is_primary_no_more(store) else Outcome.PRIMARY_OF_LOG
+        yield Finding(outcome=outcome, facts=facts)
         return
     lag_s = max(0.0, time.time() - state.created_ms / 1000)
     outcome = Outcome.REPLICA_FOLLOWS if lag_s < MOST_LAG_S else Outcome.REPLICA_LAGS

@@ -45,6 +45,7 @@ class Outcome(StrEnum):
     SAMPLE_DAMAGED = "SAMPLE_DAMAGED"
     INDEX_MISSING = "INDEX_MISSING"
     PRIMARY_OF_LOG = "PRIMARY_OF_LOG"
+    PRIMARY_NO_MORE = "PRIMARY_NO_MORE"
     REPLICA_FOLLOWS = "REPLICA_FOLLOWS"
     REPLICA_LAGS = "REPLICA_LAGS"
     REPLICA_UNTRUSTED = "REPLICA_UNTRUSTED"
@@ -175,6 +176,7 @@ _OF: Final = {
         State.FAULT: {
             Outcome.STORE_NOT_OPEN: _FILES,
             Outcome.SAMPLE_DAMAGED: _BACKUP,
+            Outcome.PRIMARY_NO_MORE: _FAILS,
             Outcome.REPLICA_UNTRUSTED: _FAILS,
             Outcome.DISK_FULL: _DISK,
         },

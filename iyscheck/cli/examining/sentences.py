@@ -64,6 +64,12 @@ SENTENCES: Final[Mapping[Language, Mapping[Outcome, Sentences]]] = {
             "There is no decision index: columns are answered slowly.", "Run `iyscheck-loader rebuild-index`."
         ),
         Outcome.PRIMARY_OF_LOG: Sentences("The store is the primary of its log: term {term}, batch {batch:,}."),
+        Outcome.PRIMARY_NO_MORE: Sentences(
+            "The store is the primary of its log no more (term {term}, batch {batch:,}): the log has what another "
+            "primary has made, or batches of this store that are not in it. Nothing is loaded any more.",
+            "See the log of `iyscheck-loader publish`. Let this machine follow the other primary, or stop `publish` "
+            "and run `iyscheck-loader promote`, or `promote --rebase`.",
+        ),
         Outcome.REPLICA_FOLLOWS: Sentences(
             "The store is a replica, {lag} s behind its primary: term {term}, batch {batch:,}."
         ),
@@ -194,6 +200,12 @@ SENTENCES: Final[Mapping[Language, Mapping[Outcome, Sentences]]] = {
             "Karar dizini yok: sütunlar yavaş yanıtlanır.", "`iyscheck-loader rebuild-index` çalıştırın."
         ),
         Outcome.PRIMARY_OF_LOG: Sentences("Depo, günlüğünün ana deposu: dönem {term}, parti {batch:,}."),
+        Outcome.PRIMARY_NO_MORE: Sentences(
+            "Depo artık günlüğünün ana deposu değil (dönem {term}, parti {batch:,}): günlükte başka bir ana deponun "
+            "yazdıkları ya da bu deponun kendisinde olmayan partileri var. Artık hiçbir şey yüklenmiyor.",
+            "`iyscheck-loader publish` günlüğüne bakın. Bu makine öteki ana depoyu izlesin; ya da `publish` durdurulup "
+            "`iyscheck-loader promote` veya `promote --rebase` çalıştırılsın.",
+        ),
         Outcome.REPLICA_FOLLOWS: Sentences(
             "Depo bir kopya, ana deposunun {lag} sn gerisinde: dönem {term}, parti {batch:,}."
         ),

@@ -19,6 +19,7 @@ from iyscheck.errors import ServiceError
 from iyscheck.keys import AddressKey
 from iyscheck.sentences import Language
 from iyscheck.store import layout
+from iyscheck.store.acknowledged import ACKNOWLEDGED, NOT_THE_PRIMARY
 from iyscheck.store.layout import SourceState
 from iyscheck.store.log_writer import LogWriter
 from iyscheck.store.snapshot import Store
@@ -196,6 +197,8 @@ class TestHere:
         with primary(tmp_path / "store") as loading:
             assert loading.heartbeat(0)
         told = found(made)
+        (tmp_path / "store" / ACKNOWLEDGED).write_bytes(NOT_THE_PRIMARY.to_bytes(8))
+        no_more = found(made)
         (tmp_path / "store").rename(tmp_path / "primary")
         with Store.open(tmp_path / "primary") as store, LogWriter.open(tmp_path / "store", **KEY_IDS) as writer:
             batches = received(store)
@@ -209,6 +212,8 @@ class TestHere:
         late = found(made)
 
         assert told[Outcome.PRIMARY_OF_LOG]["facts"] == {"term": 1, "batch": batches[-1].batch.batch}
+        assert "promote --rebase" in no_more[Outcome.PRIMARY_NO_MORE]["do"]
+        assert Outcome.PRIMARY_OF_LOG not in no_more
         assert near[Outcome.REPLICA_FOLLOWS]["facts"]["batch"] == batches[-1].batch.batch
         assert late[Outcome.REPLICA_LAGS]["facts"]["term"] == 1
         assert "its digest is another one" in untrusted[Outcome.REPLICA_UNTRUSTED]["message"]

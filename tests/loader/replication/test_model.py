@@ -20,7 +20,8 @@ from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
 from iyscheck.consent import Status
-from iyscheck.errors import LogError, PublishError
+from iyscheck.errors import LogError, PublishError, StoreRoleError
+from iyscheck.store.acknowledged import is_primary_no_more
 from iyscheck.store.copying import copy_to
 from iyscheck.store.layout import SourceState
 from iyscheck.store.log_writer import LogWriter
@@ -188,7 +189,12 @@ class Replicas(RuleBasedStateMachine):
     @rule(which=st.integers(0, 1), rows=st.integers(0, 3), parts=st.booleans())
     def commits(self, which: int, rows: int, *, parts: bool) -> None:
         """A primary commits something, in one message or in several."""
-        self.commit(self.primaries[which % len(self.primaries)], rows, parts=parts)
+        primary = self.primaries[which % len(self.primaries)]
+        if is_primary_no_more(primary.path):
+            with pytest.raises(StoreRoleError, match="the primary of its log no more"):
+                self.commit(primary, rows, parts=parts)
+        else:
+            self.commit(primary, rows, parts=parts)
 
     def commit(self, primary: Primary, rows: int, *, parts: bool = False, counted: int | None = None) -> None:
         """Commit so many consents."""
@@ -358,6 +364,7 @@ class Replicas(RuleBasedStateMachine):
         self.log.make()
         time.sleep(0.002)
         primary = self.primaries[-1]
+        self.publish(primary, 1)  # it finds that it is the only one
         self.commit(primary, 2, counted=100_000)
         self.publish(primary, 200)
         self.copies.make(Store(primary.environment))

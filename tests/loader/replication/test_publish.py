@@ -19,12 +19,12 @@ from iyscheck.change import ConsentColumns
 from iyscheck.errors import LogFencedError, LogRestoredError, PublishError, StoreFormatError, StoreRoleError
 from iyscheck.keys import Signers, SigningKey, StreamKey
 from iyscheck.store import outbox
+from iyscheck.store.acknowledged import ACKNOWLEDGED, NOT_THE_PRIMARY, read_acknowledged
 from iyscheck.store.encoded import EncodedChanges
 from iyscheck.store.layout import SourceState
 from iyscheck.store.log_batch import Kind, LogBatch
 from iyscheck.store.log_writer import LogWriter
 from iyscheck.store.snapshot import Snapshot, Store
-from iyscheck.store.writable import ACKNOWLEDGED
 from iyscheck.store.writer import Writer
 from loader.replication import codec
 from loader.replication.codec import PART_MAGIC, BatchOpener, BatchSealer, header_of
@@ -66,7 +66,7 @@ def outbox_of(store: Store) -> list[bytes]:
 
 def acknowledged(path: Path) -> int:
     """Read up to which batch the log is said to have it."""
-    return int.from_bytes((path / ACKNOWLEDGED).read_bytes())
+    return read_acknowledged(path)
 
 
 def messages_in(log: FaultyLog) -> list[bytes]:
@@ -147,8 +147,12 @@ class Publishing(RuleBasedStateMachine):
 
     @rule(times=st.integers(1, 3), parts=st.integers(1, 3))
     def commits(self, times: int, parts: int) -> None:
-        """Something changes the store."""
-        self.primary.commit(times=times, parts=parts)
+        """Something changes the store, until its publisher says that it is the primary no more."""
+        if acknowledged(self.path) == NOT_THE_PRIMARY:
+            with pytest.raises(StoreRoleError, match="the primary of its log no more"):
+                self.primary.commit(times=times, parts=parts)
+        else:
+            self.primary.commit(times=times, parts=parts)
 
     @rule(which=st.integers(0, 1), times=st.integers(1, 5))
     def steps(self, which: int, times: int) -> None:
@@ -227,6 +231,9 @@ class Publishing(RuleBasedStateMachine):
         """What is acknowledged was in the log, all of it."""
         if (self.path / ACKNOWLEDGED).exists():
             said = acknowledged(self.path)
+            if said == NOT_THE_PRIMARY:
+                assert self.is_fenced
+                return
             assert all(
                 message in self.log.ever for message in outbox_of(self.store) if header_of(message).batch <= said
             )
@@ -412,8 +419,13 @@ def foreign(log: FaultyLog, ours: Sequence[bytes], **changes: int) -> None:
         ({"batch": 9}, LogRestoredError, State.RESTORED, "restored from a backup"),
     ],
 )
-def test_stranger(store: Store, changes: dict[str, int], error: type[Exception], state: State, says: str) -> None:
-    """Behind a batch that this primary has not made it puts nothing, and says what happened and what to do."""
+def test_stranger(
+    primary: Primary, store: Store, changes: dict[str, int], error: type[Exception], state: State, says: str
+) -> None:
+    """Behind a batch that this primary has not made it puts nothing, and says what happened and what to do.
+
+    Nothing is loaded into the store any more, unless the batch is of another log.
+    """
     log = FaultyLog()
     foreign(log, outbox_of(store), **changes)
     publisher = publisher_of(store, log)
@@ -421,6 +433,24 @@ def test_stranger(store: Store, changes: dict[str, int], error: type[Exception],
         publisher.step()
     assert publisher.state is state
     assert len(log.messages) == 3
+    assert (acknowledged(primary.path) == NOT_THE_PRIMARY) == ("log_id" not in changes)
+
+
+@pytest.mark.parametrize("decides", [Primary.begin, Primary.become_replica])
+def test_no_primary_any_more(primary: Primary, store: Store, decides: Callable[[Primary], object]) -> None:
+    """A store that is the primary no more is written again when a person has decided what it is."""
+    log = FaultyLog()
+    foreign(log, outbox_of(store), term=2)
+    with pytest.raises(LogFencedError):
+        publisher_of(store, log).step()
+    before = store.transaction_id(), outbox_of(store)
+    with pytest.raises(StoreRoleError, match="the primary of its log no more"):
+        primary.commit()
+    with pytest.raises(StoreRoleError, match="'promote --rebase'"):
+        primary.seal_with(lambda _: SEALER)
+    assert (store.transaction_id(), outbox_of(store)) == before
+    decides(primary)
+    assert acknowledged(primary.path) == 0
 
 
 @pytest.mark.parametrize("garbage", GARBAGE)
@@ -490,6 +520,7 @@ def test_forged(store: Store, form: str) -> None:
     assert "Another primary has begun" not in str(caught.value)
     assert publisher.state is State.FENCED
     assert len(log.messages) == 4
+    assert acknowledged(store.environment.path) == 0
 
 
 def test_other_stream_key(store: Store) -> None:
