@@ -165,6 +165,7 @@ def test_a_killed_server_ends_readers_and_keeps_messages(server: NatsServer, log
         assert fetched(reader, 2) == [(5, b"message 5"), (6, b"message 6")]
 
 
+@pytest.mark.thorough
 def test_a_server_that_stands_still_is_away(server: NatsServer, log: NatsLog) -> None:
     """Nothing waits for ever. What was appended meanwhile may be there afterwards, and then the log has moved."""
     append(log, 1, 3)
@@ -297,6 +298,7 @@ def test_a_flipped_bit_is_never_given_for_the_message(server: NatsServer, log: N
     assert 10 not in found or found[10] is None
 
 
+@pytest.mark.thorough
 def test_an_acknowledgement_may_be_lost_and_the_message_not(server: NatsServer, log: NatsLog) -> None:
     """Whoever does not know asks for the message: it is there or not, and never twice."""
     expected = 0

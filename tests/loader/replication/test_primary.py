@@ -159,6 +159,7 @@ class TestLoading:
         assert site.kinds() == [Kind.TERM, Kind.CHANGES, Kind.CHANGES, Kind.CHANGES]
         assert site.command.run("digest", "--recompute").returncode == 0
 
+    @pytest.mark.thorough
     def test_moved(self, site: PrimarySite) -> None:
         """A cluster file that lies elsewhere now is named by the environment; without it nothing is loaded."""
         begun(site)
@@ -234,6 +235,7 @@ class TestLoading:
         assert process.returncode == 0, log
         assert set(site.kinds()[1:]) == {Kind.HEARTBEAT}
 
+    @pytest.mark.thorough
     def test_mirror(self, site: PrimarySite) -> None:
         """So does a mirror."""
         with subprocess.Popen(
@@ -309,6 +311,7 @@ class TestDigest:
         assert text.returncode == 0
         assert text.stdout.count(told["digest"].encode()) == 2
 
+    @pytest.mark.thorough
     def test_differs(self, site: PrimarySite) -> None:
         """A brand that is not what its digest says is named."""
         begun(site)

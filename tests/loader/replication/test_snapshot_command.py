@@ -143,6 +143,7 @@ def test_nothing_to_be_believed(command: Command) -> None:
     assert (told["snapshots"], len(told["refused"])) == ([], 1)
 
 
+@pytest.mark.thorough
 def test_mistakes(command: Command) -> None:
     """Whatever cannot be is told in a sentence with its fix, and exit code 2."""
     SigningKey.create(command.path / "other.key")

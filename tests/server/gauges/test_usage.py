@@ -46,7 +46,7 @@ def test_usage() -> None:
     with process() as small, process(MUCH) as large:
         few, much = Usage.of(small.pid), Usage.of(large.pid)
 
-    assert MUCH <= much.anonymous_bytes - few.anonymous_bytes < 2 * MUCH
+    assert 0.9 * MUCH < much.anonymous_bytes - few.anonymous_bytes < 2 * MUCH  # which differ by some pages as it is
     assert much.cpu_s > 0
     assert few.open_fds == 3
     assert few.major_faults >= 0
