@@ -391,7 +391,7 @@ class ManyReplicas(Replicas):
 
 TestReplicas = Replicas.TestCase
 TestReplicas.settings = settings(
-    max_examples=6, stateful_step_count=20, deadline=None, phases=PHASES, suppress_health_check=list(HealthCheck)
+    max_examples=4, stateful_step_count=20, deadline=None, phases=PHASES, suppress_health_check=list(HealthCheck)
 )
 TestManyReplicas = pytest.mark.thorough(ManyReplicas.TestCase)
 TestManyReplicas.settings = settings(
