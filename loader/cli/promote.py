@@ -7,6 +7,7 @@ import typer
 from iyscheck.errors import SettingsError, StoreBusyError
 from iyscheck.log import STANDARD_ERROR, LogLines
 from iyscheck.service_manager import ServiceManager
+from iyscheck.store.environment import PublisherLock
 from iyscheck.store.log_writer import LogWriter
 from loader.cli.failures import errors
 from loader.cli.nats import cluster_of, connected
@@ -56,7 +57,7 @@ def promote(
             typer.confirm(f"{_SAID[how]} What the log has beyond this store is given up. Go on?", abort=True, err=True)
         log_json(LogLines(STANDARD_ERROR))
         sealer, opener = settings.sealer(), settings.opener()
-        with connected(settings) as log, _opened(store) as writer:
+        with connected(settings) as log, _opened(store) as writer, _unpublished(store):
             watch = ReplicaMetrics(ServiceManager())
             promoted = Promotion(writer, log, opener, sealer, watch, settings=str(settings.path)).promote(how)
         _report(promoted, as_json=as_json)
@@ -69,6 +70,17 @@ def _opened(store: StoreOption) -> LogWriter:
         raise StoreBusyError(
             error.message,
             fix="Stop 'iyscheck-loader replicate' on this machine first: systemctl stop iyscheck-replica.",
+        ) from None
+
+
+def _unpublished(store: StoreOption) -> PublisherLock:
+    """Keep publishers away: what they took for the log's end would be of the term before."""
+    try:
+        return PublisherLock(store)
+    except StoreBusyError as error:
+        raise StoreBusyError(
+            error.message,
+            fix="Stop 'iyscheck-loader publish' on this machine first: systemctl stop iyscheck-publisher.",
         ) from None
 
 

@@ -10,6 +10,7 @@ from prometheus_client import CollectorRegistry
 from iyscheck.errors import LogFencedError, LogRestoredError
 from iyscheck.log import STANDARD_ERROR, LogLines
 from iyscheck.service_manager import ServiceManager
+from iyscheck.store.environment import PublisherLock
 from iyscheck.store.snapshot import Store
 from loader.cli.failures import errors
 from loader.cli.nats import cluster_of_store, connected
@@ -50,7 +51,7 @@ def publish(
 
         stop, manager, registry = stop_on_signals(), ServiceManager.of_this_process(), CollectorRegistry()
         log_json(LogLines(STANDARD_ERROR))
-        with Store.open(store) as opened:
+        with Store.open(store) as opened, PublisherLock(store):
             with opened.snapshot() as snapshot:
                 state = snapshot.log
             settings = cluster_of_store(cluster, opened)

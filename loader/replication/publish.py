@@ -32,6 +32,8 @@ RETRY_S: Final = 0.5
 BACK: Final = 64
 """Messages at the log's end that are passed over; where there are more nobody knows what lies before them."""
 
+_AWAY: Final = "Look at 'servers' under [nats] in the cluster file, and at NATS: it goes on by itself."
+
 
 class State(StrEnum):
     """How the publisher is. The last two are for good: only a person knows which store is to be the primary."""
@@ -146,7 +148,7 @@ class Publisher:
         except LogMovedError:
             self._end = None  # what lies at the end now tells what to do
             if self._moved:
-                self._become(State.AWAY, "The log says that it ends elsewhere than it ends.")
+                self._become(State.AWAY, "The log says that it ends elsewhere than it ends.", _AWAY)
             self._moved = not self._moved
             return self._moved
         except LogMissingError as error:
@@ -154,7 +156,9 @@ class Publisher:
             self._become(State.MISSING, error, "Make it with 'iyscheck-loader create-log'.")
             return False
         except LogAwayError as error:
-            self._become(State.AWAY, error)  # what is in flight may be in the log or not: the same is appended again
+            self._become(
+                State.AWAY, error, _AWAY
+            )  # what is in flight may be in the log or not: the same is appended again
             return False
         except (LogFencedError, LogRestoredError) as error:
             self._become(

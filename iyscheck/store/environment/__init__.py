@@ -15,7 +15,7 @@ Rules that keep it safe, measured or from LMDB's caveats:
 from iyscheck.store.environment.databases import Databases, read, walk
 from iyscheck.store.environment.faults import SYSTEM_ERRORS, files_translated, translated, translation
 from iyscheck.store.environment.files import DATA_FILE, LOCK_FILE, MAP_BYTES, newest_in_file
-from iyscheck.store.environment.locks import WriterLock
+from iyscheck.store.environment.locks import PublisherLock, WriterLock
 from iyscheck.store.environment.opened import Environment
 from iyscheck.store.environment.opening import check_keys, open_reader, open_writer
 
@@ -26,6 +26,7 @@ __all__ = [
     "SYSTEM_ERRORS",
     "Databases",
     "Environment",
+    "PublisherLock",
     "WriterLock",
     "check_keys",
     "files_translated",

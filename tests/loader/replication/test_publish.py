@@ -337,8 +337,10 @@ def test_log_away(store: Store) -> None:
     log = FaultyLog()
     publisher = publisher_of(store, log)
     log.is_away = True
-    assert not publisher.step()
+    with capture_logs() as lines:
+        assert not publisher.step()
     assert publisher.state == State.AWAY
+    assert "'servers' under [nats]" in lines[-1]["fix"]
     log.is_away = False
     drain(publisher)
     assert log.messages == outbox_of(store)

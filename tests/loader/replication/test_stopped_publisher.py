@@ -57,7 +57,7 @@ def test_unwatched(site: PrimarySite) -> None:
 
 
 def test_watched(site: PrimarySite) -> None:
-    """It shows its state until it is told to end, then ends with that code."""
+    """It shows its state until it is told to end, and keeps others from its store; then it ends with that code."""
     port = free_port()
     with publishing(site, f"--metrics-listen=127.0.0.1:{port}") as process:
         try:
@@ -72,9 +72,16 @@ def test_watched(site: PrimarySite) -> None:
 
             until(told, "the state")
             assert process.poll() is None
+            second = site.command.run("publish", "--cluster", "cluster.toml")
+            early = site.command.run("promote", "--cluster", "cluster.toml")
             process.terminate()
             process.communicate(timeout=PATIENCE_S)
         finally:
             process.kill()
 
     assert process.returncode == 3
+    assert (second.returncode, early.returncode) == (2, 2)
+    assert b"One publisher is enough" in second.stderr
+    assert b"Stop 'iyscheck-loader publish' on this machine first" in early.stderr
+    promoted = site.command.run("promote", "--cluster", "cluster.toml", "--rebase", "--yes")
+    assert promoted.returncode == 0, promoted.stderr
