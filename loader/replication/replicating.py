@@ -156,9 +156,12 @@ class Replica:
             ) from None
         self._staging.mend()
         if (self._path / DATA_FILE).exists():
-            self._serve(LogWriter.reopen(self._path, kernel=self._options.kernel))
-        else:
-            self._lock = WriterLock(self._path)
+            writer = LogWriter.reopen(self._path, kernel=self._options.kernel)
+            if writer.log is not None or writer.position.sequence or self._options.key_ids is None:
+                self._serve(writer)
+                return
+            writer.close()  # begun, and no batch was in when it ended: it begins when the log says with what
+        self._lock = WriterLock(self._path)
 
     def close(self) -> None:
         """Let everything go; what is not in yet comes again."""
@@ -273,19 +276,17 @@ class Replica:
         return self._served
 
     def _check_role(self, writer: LogWriter) -> None:
-        """Refuse what is no replica, but for one that was just begun, and for what may be given up."""
+        """Refuse what is no replica, but for what may be given up."""
         state = writer.log
         if state is not None and state.role == layout.REPLICA:
             return
-        if state is None and not writer.position.sequence and self._options.key_ids is not None:
-            writer.become_replica(log_id=self._log_id())  # begun, and no batch of it was in when it ended
-        elif not self._options.rejoin:
+        if not self._options.rejoin:
             raise StoreRoleError(
                 f"The store at '{self._path}' is {'the primary' if state else 'in no log'}, and no replica.",
                 fix="Give the replica a directory of its own. Or say --rejoin: then what only this store has is given "
                 "up for a copy of the log's.",
             )
-        elif state is not None:
+        if state is not None:
             writer.become_replica()
         else:
             self._need = CopyNeeded(why="The store is in no log.", log_id=self._log_id(), batch=1)

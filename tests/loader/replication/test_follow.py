@@ -664,3 +664,15 @@ def test_full_at_the_beginning(site: Site) -> None:
         assert site.steps(1) is State.FULL
     with patch.object(LogWriter, "become_replica", become):
         assert site.steps() is State.FOLLOWING
+
+
+def test_begun_and_log_away(site: Site) -> None:
+    """A store that was begun, and into which no batch came, waits for a log that says nothing yet."""
+    site.changed()
+    with patch.object(LogWriter, "become_replica", side_effect=KeyboardInterrupt), pytest.raises(KeyboardInterrupt):
+        site.steps(1)
+    site.end()
+    site.log.is_away = True
+    assert site.steps() is State.AWAY
+    site.log.is_away = False
+    assert site.steps() is State.FOLLOWING
