@@ -126,6 +126,7 @@ def replicas(tmp_path: Path) -> Iterator[str]:
         yield ",".join(targets)
 
 
+@pytest.mark.thorough
 def test_positions(replicas: str) -> None:
     """Who has seen a newer position is answered from there on by those that have come so far, however it asks."""
     ahead, behind = replicas.split(",")

@@ -369,6 +369,7 @@ class TestPosition:
             asking.wait_for_more(20)
         assert asking.failed == []
 
+    @pytest.mark.thorough
     def test_nobody_has_come_so_far(self, ask: Ask, servers: list[Service]) -> None:
         """Where nobody has come so far, that is what the caller is told."""
 

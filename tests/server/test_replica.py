@@ -153,6 +153,7 @@ def test_too_early(tmp_path: Path, of_a_log: bool) -> None:  # noqa: FBT001 - py
     assert dict(trailing).get("grpc-retry-pushback-ms") == (None if of_a_log else "-1")
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("front", FRONTS)
 def test_waits_for_a_part(tmp_path: Path, front: str) -> None:
     """A replica waits less than a store that is alone, so that another one has time; who has one replica learns why."""

@@ -46,6 +46,7 @@ def embedded(machine: Machine) -> list[int]:
         return [int(item.reason) for item in engine.check_many(questions) if isinstance(item, Answer)]
 
 
+@pytest.mark.thorough
 def test_readers_take_it_as_it_is(machine: Machine, yesterday: Version, today: Version) -> None:
     """Today's server and engine answer from yesterday's store what is right, as yesterday's did, and change no byte."""
     before = machine.stored()

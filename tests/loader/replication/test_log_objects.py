@@ -100,6 +100,7 @@ def test_a_second_thing_of_a_name_takes_the_place_of_the_first(objects: NatsObje
     assert b"".join(objects.get("a")) == CONTENT[::-1]
 
 
+@pytest.mark.thorough
 def test_what_is_deleted_while_it_is_read_is_missing(objects: NatsObjects) -> None:
     """Its reader is told, and gets nothing else for it."""
     objects.put("a", iter([scattered(2, 38 * CHUNK_BYTES)]))
@@ -182,6 +183,7 @@ def test_who_puts_makes_a_missing_place_as_large_as_there_is_room(server: NatsSe
         objects.close()
 
 
+@pytest.mark.thorough
 def test_a_server_that_dies_under_a_writer_is_said(server: NatsServer, objects: NatsObjects) -> None:
     """What was half put is not there afterwards, and can be put again."""
 
@@ -199,6 +201,7 @@ def test_a_server_that_dies_under_a_writer_is_said(server: NatsServer, objects: 
     assert b"".join(objects.get("a")) == CONTENT
 
 
+@pytest.mark.thorough
 def test_a_server_that_dies_under_a_reader_is_said(server: NatsServer, objects: NatsObjects) -> None:
     """Who reads goes on from where it was."""
     content = scattered(2, 39 * CHUNK_BYTES)

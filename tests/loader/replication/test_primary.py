@@ -223,6 +223,7 @@ class TestLoading:
         assert all(key_id.encode() in refused.stderr for key_id in ids)
         assert site.batch() == 1
 
+    @pytest.mark.thorough
     def test_follow(self, site: PrimarySite) -> None:
         """A primary that has nothing to load says that it lives, however seldom it looks."""
         begun(site)
@@ -263,6 +264,7 @@ class TestLoading:
 class TestStatus:
     """`status`."""
 
+    @pytest.mark.thorough
     def test_of_a_log(self, site: PrimarySite) -> None:
         """It says how a store stands in its log, and of a replica how old its newest batch is."""
         site.command.run("load", feed(site))
@@ -295,6 +297,7 @@ class TestReplicate:
 class TestDigest:
     """`digest`."""
 
+    @pytest.mark.thorough
     def test_same(self, site: PrimarySite) -> None:
         """It says where the store is and what it holds, of each brand, and that it is so."""
         begun(site)

@@ -215,6 +215,7 @@ def test_rolled_back(site: PrimarySite, server: NatsServer) -> None:
     assert messages(server.settings()) == site.outbox()
 
 
+@pytest.mark.thorough
 def test_deleted(site: PrimarySite, server: NatsServer) -> None:
     """A log that was deleted is missed until it is made again, and then has all again."""
     process = publishing(site)

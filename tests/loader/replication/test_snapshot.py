@@ -250,6 +250,7 @@ def test_newer_term_is_newer(site: Site) -> None:
 # --- what is refused
 
 
+@pytest.mark.thorough
 def test_every_byte_of_a_manifest(site: Site) -> None:
     """A manifest with any bit flipped is refused."""
     site.maker().make()
@@ -475,6 +476,7 @@ def test_answer_is_lost(site: Site) -> None:
     assert list(site.directory.iterdir()) == []
 
 
+@pytest.mark.thorough
 @pytest.mark.crash
 def test_killed_maker(site: Site) -> None:
     """Whenever a maker is killed, what it had finished is whole, the next one works, and what is left goes in a day."""
@@ -521,6 +523,7 @@ class Counting(DirectoryPlace):
             yield piece
 
 
+@pytest.mark.thorough
 @pytest.mark.crash
 def test_killed_taker(site: Site) -> None:
     """Whenever a taker is killed, the next one takes what is missing and nothing twice."""

@@ -56,6 +56,7 @@ def test_unwatched(site: PrimarySite) -> None:
     assert line["fix"] not in line["message"]
 
 
+@pytest.mark.thorough
 def test_watched(site: PrimarySite) -> None:
     """It shows its state until it is told to end, and keeps others from its store; then it ends with that code."""
     port = free_port()
