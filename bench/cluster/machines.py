@@ -275,6 +275,7 @@ class Site:
 
     def _machine(self, name: str) -> Machine:
         """Give a machine the keys that it needs, and its cluster file: all replicas here may be promoted."""
+        (self.folder / "snapshots").mkdir(exist_ok=True)  # so that it can be listed before there is one
         folder = self._made(name)
         for key in ("store.key", "stream.key"):
             (folder / key).touch(0o600)
