@@ -179,13 +179,6 @@ class LogWriter(WritableStore):
             txn.put_log_state(state)
         return state
 
-    def leave_log(self) -> None:
-        """Take the store out of its log: it is written by loaders as before, and nobody is told."""
-        with self._transaction() as txn:
-            outbox.clear(txn.txn, txn.databases)
-            txn.txn.drop(txn.databases[layout.SUMS], delete=False)
-            txn.txn.delete(layout.META_LOG, db=txn.databases[layout.META])
-
     def _put_records(self, txn: Registries, rows: Sequence[EncodedChanges]) -> records.Written | None:
         """Write the winners of batches that follow each other: of each consent the last one is the greatest."""
         some = [each for each in rows if len(each)]

@@ -57,19 +57,11 @@ def snapshot(
 
 
 def _make(cluster: "Cluster", store: Path, *, as_json: bool) -> bool:
-    from loader.replication.cluster_place import makers_place_of
-    from loader.replication.maker import Maker
+    from loader.replication.cluster_place import maker_at, makers_place_of
 
     stop, began = stop_on_signals(), time.monotonic()
     with makers_place_of(cluster) as place, parts_bar("snapshot", quiet=as_json) as bar:
-        maker = Maker(
-            store,
-            place,
-            stream_key=cluster.stream_key(),
-            signing_key=cluster.signing_key("snapshots"),
-            signers=cluster.signers("snapshots"),
-            keep=_keep(cluster),
-        )
+        maker = maker_at(place, cluster, store, cluster.signing_key("snapshots"))
 
         def watch(done: int, total: int) -> None:
             if stop.is_set():
@@ -83,10 +75,6 @@ def _make(cluster: "Cluster", store: Path, *, as_json: bool) -> bool:
     else:
         typer.echo(output.visible(f"{_line(made)}; made in {seconds:.1f} s, at {where}."))
     return True
-
-
-def _keep(cluster: "Cluster") -> int:
-    return 1 if cluster.snapshots is None else cluster.snapshots.keep
 
 
 def _show(cluster: "Cluster", *, as_json: bool) -> bool:

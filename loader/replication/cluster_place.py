@@ -1,10 +1,13 @@
-"""The place of snapshots that a cluster file names."""
+"""The place of snapshots that a cluster file names, and who makes them there."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from iyscheck.errors import ClusterError, PlaceAwayError
+from iyscheck.keys import SigningKey
 from loader.replication.cluster import Cluster, SnapshotSettings
+from loader.replication.maker import Maker
 from loader.replication.places import DirectoryPlace, MakersPlace, ObjectsPlace, Place, UrlPlace
 
 
@@ -47,6 +50,18 @@ def makers_place_of(cluster: Cluster) -> Iterator[MakersPlace]:
         yield ObjectsPlace(objects)
     finally:
         objects.close()
+
+
+def maker_at(place: MakersPlace, cluster: Cluster, store: Path, signing_key: SigningKey) -> Maker:
+    """Give who makes snapshots of a store there. Raises ClusterError, KeyFileError."""
+    return Maker(
+        store,
+        place,
+        stream_key=cluster.stream_key(),
+        signing_key=signing_key,
+        signers=cluster.signers("snapshots"),
+        keep=_settings(cluster).keep,
+    )
 
 
 def _settings(cluster: Cluster) -> SnapshotSettings:

@@ -9,11 +9,9 @@ from typing import Final
 
 from iyscheck.store.snapshot import Store
 from loader.replication.cluster import Cluster
-from loader.replication.cluster_place import makers_place_of, place_of
+from loader.replication.cluster_place import maker_at, makers_place_of, place_of
 from loader.replication.finding import CopyNeeded
-from loader.replication.maker import Maker
 from loader.replication.manifest import maker_of, manifests_at
-from loader.replication.places import MakersPlace
 from loader.replication.replicating import KeyIds
 from loader.replication.snapshot import Wanted, fetch, install
 
@@ -85,20 +83,9 @@ class ClusterMakers:
     def copying(self, store: Store) -> Iterator[Callable[[], None]]:
         """Copy the store; what is given puts the copy to its place."""
         with makers_place_of(self._cluster) as place:
-            maker = self._maker(place)
+            maker = maker_at(place, self._cluster, self._store, self._signing_key)
             with maker.copied(store) as copied:
                 yield lambda: self._placed(maker.placed(copied).made_ms)
 
     def _placed(self, made_ms: int) -> None:
         self._age(max(0.0, self._clock() - made_ms / 1000))
-
-    def _maker(self, place: MakersPlace) -> Maker:
-        settings = self._cluster.snapshots
-        return Maker(
-            self._store,
-            place,
-            stream_key=self._cluster.stream_key(),
-            signing_key=self._signing_key,
-            signers=self._signers,
-            keep=1 if settings is None else settings.keep,
-        )

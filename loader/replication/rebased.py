@@ -14,11 +14,9 @@ from iyscheck.errors import ClusterError, IyscheckError, SnapshotError
 from iyscheck.store.log_batch import Kind
 from iyscheck.store.snapshot import Snapshot, Store
 from loader.replication.cluster import Cluster
-from loader.replication.cluster_place import makers_place_of
+from loader.replication.cluster_place import maker_at, makers_place_of
 from loader.replication.codec import header_of
-from loader.replication.maker import Maker
 from loader.replication.manifest import manifests_at
-from loader.replication.places import MakersPlace
 
 _RETRY_S: Final = 30.0
 _SMALL_BYTES: Final = 4096
@@ -89,24 +87,13 @@ class Copier:
             found, _ = manifests_at(place, self._signers)
             if any(each.manifest.log_id == self._log_id and each.manifest.batch >= batch for each in found):
                 return
-            made = self._maker(place).make(self._go_on)
+            made = maker_at(place, self._cluster, self._store, self._signing_key).make(self._go_on)
         self._failed = ""
         self._lines.info("snapshot_made", batch=made.batch, bytes=made.sent_bytes)
 
     def _go_on(self, _done: int, _total: int) -> None:
         if self._stop.is_set():
             raise SnapshotError("It was stopped, and nothing of it is at the place.")
-
-    def _maker(self, place: MakersPlace) -> Maker:
-        settings = self._cluster.snapshots
-        return Maker(
-            self._store,
-            place,
-            stream_key=self._cluster.stream_key(),
-            signing_key=self._signing_key,
-            signers=self._signers,
-            keep=1 if settings is None else settings.keep,
-        )
 
 
 def newest_untold(snapshot: Snapshot) -> int:

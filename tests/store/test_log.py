@@ -199,16 +199,6 @@ class TestPrimary:
             assert [(each.batch.kind, each.batch.batch) for each in received(store)] == [(Kind.REBASE, 4)]
             assert verify(store).faults == []
 
-    def test_out_of_log(self, path: Path) -> None:
-        """A store that leaves its log is written as before."""
-        with LogWriter.open(path, **KEY_IDS) as writer:
-            writer.leave_log()
-        with Writer.open(path, **KEY_IDS) as writer:
-            writer.apply(a_batch([a_change(status=Status.RET)]), SourceState(name="x"))
-            assert writer.log is None
-        with Store.open(path) as store:
-            assert verify(store).faults == []
-
 
 class TestReplica:
     """What a replica refuses: nothing of it is in then."""
